@@ -1,0 +1,149 @@
+// The C++ API: one Engine per process, usually.
+//
+// Threads: every method may be called from any thread at any time, except that no call may be under
+// way in another thread when the destructor begins, other than wait(), which it wakes.
+// Ownership: no argument is used after the call returned, except the memory that was registered and
+// the sources of submitted requests, which must stay valid until unregistered and until terminal.
+// Failure: nothing throws; every error says what, where and what to do.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "transfer_engine/status.h"
+#include "transfer_engine/types.h"
+
+namespace te {
+
+struct EngineOptions {
+  // The directory: "P2PHANDSHAKE" (no server), "etcd://h:p[,h:p]" or a bare "h:p" (etcd),
+  // "redis://[:password@]h:p[/db]", "http://h:p/path", "https://...".
+  std::string metadata = "P2PHANDSHAKE";
+  // The segment's name in the directory. With P2PHANDSHAKE it may be "host" or "host:port"; the
+  // name others open is then local_endpoint().
+  std::string name;
+  // The address peers should use, or empty: found out.
+  std::string host;
+  // The port to listen on; 0 means any free one. A taken port is an error.
+  uint16_t port = 0;
+  // Discover the topology and install every transport that this machine can serve.
+  bool auto_discover = false;
+  // Settings by their name in the configuration table, over the environment and the defaults.
+  std::map<std::string, std::string> config;
+};
+
+struct SubmitOptions {
+  // How long the tasks may take before they end in kTimeout. Unset: transfer_timeout_ms.
+  std::optional<std::chrono::milliseconds> timeout;
+  // Reaches the target's queue once, after every request of this submission completed. All its
+  // requests must then go to one segment; the last task stays pending until the target has it.
+  std::optional<Notification> notification;
+};
+
+class TE_EXPORT Engine {
+ public:
+  // Listens, publishes the name. Fails on a taken port or name, an unreachable directory, a wrong
+  // option.
+  static Result<std::unique_ptr<Engine>> create(const EngineOptions& options);
+  // Cancels what is in flight, wakes waiters, withdraws the name, closes everything.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // "host:port" as peers should use it. With P2PHANDSHAKE this is the segment's name.
+  std::string local_endpoint() const;
+  // The name of the local segment.
+  std::string local_name() const;
+
+  Status discover_topology();
+  // `protocol` such as "tcp". `nic_priority_matrix`: JSON, or empty. An engine on which nothing was
+  // installed serves tcp; the first explicit install replaces that default.
+  Status install_transport(std::string_view protocol, std::string_view nic_priority_matrix = {});
+  // Transfers under way over it are moved to other transports, or fail where there is none.
+  Status uninstall_transport(std::string_view protocol);
+  std::vector<TransportInfo> transports() const;
+
+  // `location`: "cpu:N", "cuda:N" or "*". Fails on an overlap with a registered buffer.
+  Status register_memory(void* addr, size_t length, std::string_view location = "*",
+                         bool remote_accessible = true);
+  // Waits until no transfer touches the buffer any more (deadlines bound that); peers are refused
+  // at once.
+  Status unregister_memory(void* addr);
+  // All or none.
+  Status register_memory_batch(std::span<const BufferEntry> buffers,
+                               std::string_view location = "*");
+  Status unregister_memory_batch(std::span<void* const> addrs);
+
+  // Resolves, connects and learns the segment's buffers. The same name gives the same id until as
+  // many closes. The engine follows a target that restarts under the same name.
+  Result<SegmentId> open_segment(std::string_view name);
+  // The same, but never answers from what is known already.
+  Result<SegmentId> open_segment_no_cache(std::string_view name);
+  // Transfers in flight to it go on; new ones are refused.
+  Status close_segment(SegmentId id);
+  Result<SegmentInfo> describe_segment(SegmentId id);
+  // Connects everything that transfers to this segment will use.
+  Status warmup_segment(std::string_view name);
+  // Refetches the description of every open segment.
+  Status sync_segment_cache();
+  // Takes the local segment out of the directory; `name` must be its name.
+  Status remove_local_segment(std::string_view name);
+  // Resolves and connects afresh, then measures `rounds` round trips on the control channel.
+  Result<ProbeResult> probe(std::string_view name, size_t rounds);
+
+  // Room for `size` requests, submitted at once or bit by bit.
+  Result<BatchId> allocate_batch(size_t size);
+  // All accepted or none. Task ids are given in order of submission, from 0.
+  Status submit(BatchId batch, std::span<const TransferRequest> requests,
+                const SubmitOptions& options = {});
+  // A memory load: makes no progress, takes no lock.
+  Result<TransferStatus> status(BatchId batch, size_t task) const;
+  // Over all submitted tasks: pending while any is; then the worst end (failed, timeout, cancelled,
+  // completed); the sum of the bytes.
+  Result<TransferStatus> batch_status(BatchId batch) const;
+  Result<TaskError> task_error(BatchId batch, size_t task) const;
+  // Sleeps until every submitted task is terminal: ok, whatever their ends are. kTimeout if that
+  // takes longer.
+  Status wait(BatchId batch, std::optional<std::chrono::milliseconds> timeout = std::nullopt);
+  // Asks for the end of every task in flight; they become terminal soon after (wait() for it).
+  Status cancel(BatchId batch);
+  // A descriptor that polls readable while nothing submitted is in flight after at least one
+  // submission. The engine's own: never read or close it; it is gone when the batch is freed.
+  Result<int> event_fd(BatchId batch);
+  // Waits until every task is terminal, then frees.
+  Status free_batch(BatchId batch);
+
+  // A message to the target's queue; returns when it is there.
+  Status notify(SegmentId target, const Notification& notification);
+  // Takes all that arrived.
+  std::vector<Notification> take_notifications();
+
+  std::vector<DeviceLoad> device_loads() const;
+  std::vector<PathInfo> paths() const;
+  // The effective configuration as JSON: name, value, default, unit, origin, help.
+  std::string effective_config() const;
+
+ private:
+  class Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+TE_EXPORT std::string_view version();
+
+enum class LogLevel : int { kError = 0, kWarning = 1, kInfo = 2, kDebug = 3 };
+// Every message of every engine of the process goes to `hook` instead of stderr; null restores
+// that. The hook may be called from any thread, and must not call the library.
+TE_EXPORT void set_log_hook(std::function<void(LogLevel, std::string_view)> hook);
+// Messages above `level` are dropped. Default: warning, or TE_LOG_LEVEL.
+TE_EXPORT void set_log_level(LogLevel level);
+
+}  // namespace te

@@ -1,0 +1,121 @@
+// The plain types of the C++ API. The numbers are those of the C API.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "transfer_engine/status.h"
+
+namespace te {
+
+// A segment as opened by one engine. Never reused while the engine lives, except after 2^16
+// reopenings.
+using SegmentId = int32_t;
+// Slot and generation of a batch, never a pointer: a stale or forged id is an error.
+using BatchId = uint64_t;
+
+inline constexpr SegmentId kLocalSegment = 0;  // the caller's own segment
+inline constexpr BatchId kInvalidBatch = UINT64_MAX;
+
+enum class Opcode : int32_t { kRead = 0, kWrite = 1 };
+
+// Where a task stands. From kInvalid on it is terminal: nothing touches its local memory any more.
+enum class TaskState : int32_t {
+  kWaiting = 0,  // not submitted
+  kPending = 1,  // submitted, in flight
+  kInvalid = 2,
+  kCancelled = 3,
+  kCompleted = 4,  // WRITE: in place at the target; READ: in the source buffer
+  kTimeout = 5,
+  kFailed = 6,
+};
+
+inline bool is_terminal(TaskState state) { return state >= TaskState::kInvalid; }
+
+// One READ or WRITE of one contiguous range.
+struct TransferRequest {
+  Opcode opcode = Opcode::kWrite;
+  void* source = nullptr;  // local memory, inside one registered buffer; a READ fills it
+  SegmentId target_id = kLocalSegment;
+  uint64_t target_offset = 0;  // bytes from the segment's start, or the target's virtual address
+  uint64_t length = 0;         // bytes; 0 completes at once
+};
+
+struct TransferStatus {
+  TaskState state = TaskState::kWaiting;
+  uint64_t transferred_bytes = 0;
+};
+
+// Why a task ended as it did: peer, address, reason, what to do. Ok when it completed, or did not
+// end.
+struct TaskError {
+  Status status;
+};
+
+struct BufferEntry {
+  void* addr = nullptr;
+  size_t length = 0;  // bytes
+};
+
+struct Notification {
+  std::string name;
+  std::string message;
+};
+
+// One buffer of a segment. `offset` is where it begins in the segment's own numbering, which is
+// what TransferRequest::target_offset counts in.
+struct SegmentBuffer {
+  uint64_t address = 0;  // in the target's process
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  std::string location;
+  bool remote_accessible = true;
+};
+
+struct SegmentInfo {
+  std::string name;
+  std::string host;  // where the engine behind it is reached
+  uint16_t port = 0;
+  uint64_t instance = 0;    // changes when the process restarts
+  uint64_t generation = 0;  // changes when its buffers do
+  std::vector<SegmentBuffer> buffers;
+};
+
+// How one device (a NIC, or a transport without devices) is loaded.
+struct DeviceLoad {
+  std::string device;
+  uint64_t inflight_bytes = 0;
+  double bandwidth_bytes_per_s = 0;  // moving average
+};
+
+// One way to one open segment.
+struct PathInfo {
+  std::string segment;
+  std::string transport;
+  std::string local_device;
+  std::string remote_device;
+  std::string remote_address;
+  std::string state;  // "idle", "connecting", "ready", "failed"
+  std::string last_error;
+  uint64_t inflight_bytes = 0;
+  uint64_t completed_bytes = 0;
+  uint64_t completed_slices = 0;
+  uint64_t failed_slices = 0;
+};
+
+// Whether a transport can serve on this machine.
+struct TransportInfo {
+  std::string name;
+  bool available = false;
+  bool installed = false;
+  std::string detail;  // libraries and devices found, or what was looked for and not found
+};
+
+struct ProbeResult {
+  uint64_t connect_us = 0;  // resolve and connect
+  std::vector<uint64_t> round_trips_ns;
+};
+
+}  // namespace te

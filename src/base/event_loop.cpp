@@ -1,0 +1,159 @@
+#include "base/event_loop.h"
+
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace te {
+
+Result<std::unique_ptr<EventLoop>> EventLoop::create(std::string thread_name) {
+  std::unique_ptr<EventLoop> loop(new EventLoop(std::move(thread_name)));
+  loop->epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  loop->wake_ = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!loop->epoll_.valid() || !loop->wake_.valid()) {
+    return error(Code::kResource, "cannot make an event loop: {}; see ulimit -n",
+                 errno_text(errno));
+  }
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;
+  event.data.ptr = nullptr;
+  ::epoll_ctl(loop->epoll_.get(), EPOLL_CTL_ADD, loop->wake_.get(), &event);
+  return loop;
+}
+
+EventLoop::~EventLoop() { stop(); }
+
+void EventLoop::start() {
+  thread_ = std::thread([this] { loop(); });
+}
+
+void EventLoop::stop() {
+  {
+    MutexLock lock(mutex_);
+    if (stopped_) return;
+    stopped_ = true;
+  }
+  stopping_.store(true);
+  const uint64_t one = 1;
+  (void)!::write(wake_.get(), &one, sizeof one);
+  if (thread_.joinable()) thread_.join();
+  run_tasks();
+  retired_.clear();
+}
+
+bool EventLoop::run(std::function<void()> task) {
+  {
+    MutexLock lock(mutex_);
+    if (stopped_) return false;
+    tasks_.push_back(std::move(task));
+  }
+  if (!woken_.exchange(true)) {
+    const uint64_t one = 1;
+    (void)!::write(wake_.get(), &one, sizeof one);
+  }
+  return true;
+}
+
+Status EventLoop::add(int fd, uint32_t events, Handler* handler) {
+  epoll_event event{};
+  event.events = events | EPOLLET;
+  event.data.ptr = handler;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+    return error(Code::kResource, "cannot watch a descriptor: {}", errno_text(errno));
+  }
+  return {};
+}
+
+void EventLoop::remove(int fd, Handler* handler) {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  handler->removed_ = true;
+  if (handler->again_) std::erase(again_, handler);
+}
+
+void EventLoop::retire(std::unique_ptr<Handler> handler) {
+  handler->removed_ = true;
+  if (handler->again_) std::erase(again_, handler.get());
+  retired_.push_back(std::move(handler));
+}
+
+void EventLoop::again(Handler* handler) {
+  if (handler->again_) return;
+  handler->again_ = true;
+  again_.push_back(handler);
+}
+
+void EventLoop::run_after(int64_t delay_ms, std::function<void()> task) {
+  timers_.push({now_ns() + delay_ms * kNsPerMs, next_timer_++, std::move(task)});
+}
+
+void EventLoop::run_tasks() {
+  std::vector<std::function<void()>> tasks;
+  {
+    MutexLock lock(mutex_);
+    tasks.swap(tasks_);
+  }
+  for (const std::function<void()>& task : tasks) task();
+}
+
+void EventLoop::run_timers() {
+  while (!timers_.empty() && timers_.top().at_ns <= now_ns()) {
+    const std::function<void()> task = timers_.top().task;
+    timers_.pop();
+    task();
+  }
+}
+
+int EventLoop::sleep_ms(int64_t last_active_ns) {
+  if (!again_.empty()) return 0;
+  if (spin_ns_ > 0 && now_ns() - last_active_ns < spin_ns_) return 0;
+  if (timers_.empty()) return -1;
+  const int64_t left = timers_.top().at_ns - now_ns();
+  return left <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left / kNsPerMs + 1, 3'600'000));
+}
+
+// Whether anything happened.
+bool EventLoop::turn(int64_t& last_active_ns) {
+  epoll_event events[64];
+  const int count = ::epoll_wait(epoll_.get(), events, 64, sleep_ms(last_active_ns));
+  bool wake = false;
+  std::vector<Handler*> repeat;
+  repeat.swap(again_);
+  for (Handler* handler : repeat) handler->again_ = false;
+  for (int i = 0; i < count; ++i) {
+    auto* handler = static_cast<Handler*>(events[i].data.ptr);
+    if (handler == nullptr) {
+      wake = true;
+    } else if (!handler->removed_) {
+      handler->on_events(events[i].events);
+    }
+  }
+  for (Handler* handler : repeat) {
+    if (!handler->removed_) handler->on_events(0);
+  }
+  if (wake) {
+    uint64_t ignored;
+    (void)!::read(wake_.get(), &ignored, sizeof ignored);
+    woken_.store(false);
+    run_tasks();
+  }
+  run_timers();
+  retired_.clear();
+  return count > 0 || !repeat.empty();
+}
+
+void EventLoop::loop() {
+  ::pthread_setname_np(::pthread_self(), name_.substr(0, 15).c_str());
+  int64_t last_active_ns = now_ns();
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    if (turn(last_active_ns) && spin_ns_ > 0) last_active_ns = now_ns();
+  }
+}
+
+}  // namespace te

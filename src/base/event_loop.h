@@ -1,0 +1,96 @@
+// One thread that waits on descriptors and runs what others hand it.
+//
+// run() may be called from any thread; everything else from the loop's own thread only (or before
+// start()). Handlers and tasks run on the loop's thread, must not block, and never run after
+// stop().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <queue>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/thread_annotations.h"
+#include "transfer_engine/status.h"
+
+namespace te {
+
+class EventLoop {
+ public:
+  class Handler {
+   public:
+    virtual ~Handler() = default;
+    // `events` as epoll gives them; 0 when called because of again().
+    virtual void on_events(uint32_t events) = 0;
+
+   private:
+    friend class EventLoop;
+    bool removed_ = false;
+    bool again_ = false;
+  };
+
+  static Result<std::unique_ptr<EventLoop>> create(std::string thread_name);
+  ~EventLoop();
+
+  void start();
+  // Ends the thread after the tasks handed over so far; idempotent. From outside the loop only.
+  void stop();
+
+  // False, and the task is dropped, after stop() began.
+  bool run(std::function<void()> task);
+  bool in_loop() const { return std::this_thread::get_id() == thread_.get_id(); }
+
+  // Edge-triggered interest in `events`.
+  Status add(int fd, uint32_t events, Handler* handler);
+  // No events reach the handler after this. It may be destroyed once this turn of the loop is over:
+  // see retire().
+  void remove(int fd, Handler* handler);
+  // Destroys the handler at the end of this turn.
+  void retire(std::unique_ptr<Handler> handler);
+  // Calls on_events(0) in the next turn, without waiting for an event.
+  void again(Handler* handler);
+  // Runs `task` once, about `delay_ms` from now.
+  void run_after(int64_t delay_ms, std::function<void()> task);
+  // For how long the loop polls without sleeping after something happened.
+  void set_spin_ns(int64_t spin_ns) { spin_ns_ = spin_ns; }
+
+ private:
+  struct Timer {
+    int64_t at_ns;
+    uint64_t order;
+    std::function<void()> task;
+    bool operator<(const Timer& other) const {
+      return at_ns != other.at_ns ? at_ns > other.at_ns : order > other.order;
+    }
+  };
+
+  explicit EventLoop(std::string thread_name) : name_(std::move(thread_name)) {}
+  void loop();
+  bool turn(int64_t& last_active_ns);
+  int sleep_ms(int64_t last_active_ns);
+  void run_tasks();
+  void run_timers();
+
+  const std::string name_;
+  Fd epoll_;
+  Fd wake_;
+  std::thread thread_;
+  int64_t spin_ns_ = 0;
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> woken_{false};
+  Mutex mutex_;
+  std::vector<std::function<void()>> tasks_ TE_GUARDED_BY(mutex_);
+  bool stopped_ TE_GUARDED_BY(mutex_) = false;
+  // The loop's own.
+  std::vector<Handler*> again_;
+  std::vector<std::unique_ptr<Handler>> retired_;
+  std::priority_queue<Timer> timers_;
+  uint64_t next_timer_ = 0;
+};
+
+}  // namespace te

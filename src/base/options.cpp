@@ -1,0 +1,191 @@
+#include "base/options.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <variant>
+
+#include "base/log.h"
+
+namespace te {
+namespace {
+
+struct Number {
+  uint64_t Config::*member;
+  uint64_t min;
+  uint64_t max;
+};
+struct Text {
+  std::string Config::*member;
+  std::vector<std::string_view> accepted;  // empty: anything
+};
+struct Setting {
+  std::string_view name;
+  std::string_view unit;
+  std::string_view help;
+  std::variant<Number, Text> kind;
+};
+
+constexpr uint64_t kDayMs = 86'400'000;
+
+const std::vector<Setting>& table() {
+  static const std::vector<Setting> settings = {
+      {"advertise_address", "", "address peers should use; empty: found out",
+       Text{&Config::advertise_address, {}}},
+      {"bind_address", "", "address to listen on; empty: all, IPv4 and IPv6",
+       Text{&Config::bind_address, {}}},
+      {"transfer_timeout_ms", "ms", "time a submission may take before its tasks end in TIMEOUT",
+       Number{&Config::transfer_timeout_ms, 1, kDayMs}},
+      {"retry_window_ms", "ms", "time a lost peer is tried again before tasks end in FAILED",
+       Number{&Config::retry_window_ms, 0, kDayMs}},
+      {"connect_timeout_ms", "ms", "time to connect to a peer",
+       Number{&Config::connect_timeout_ms, 1, kDayMs}},
+      {"hello_timeout_ms", "ms", "time a new connection has to introduce itself",
+       Number{&Config::hello_timeout_ms, 1, kDayMs}},
+      {"stall_timeout_ms", "ms", "time a peer may stop in the middle of a frame",
+       Number{&Config::stall_timeout_ms, 1, kDayMs}},
+      {"directory_timeout_ms", "ms", "time of one call to the metadata server",
+       Number{&Config::directory_timeout_ms, 1, kDayMs}},
+      {"directory_lease_s", "s", "a crashed engine's name is gone after this",
+       Number{&Config::directory_lease_s, 1, 3'600}},
+      {"tcp_connections", "", "TCP connections per peer", Number{&Config::tcp_connections, 1, 64}},
+      {"tcp_threads", "", "threads that serve TCP connections",
+       Number{&Config::tcp_threads, 1, 64}},
+      {"tcp_spin_us", "us", "how long a TCP thread polls before it sleeps",
+       Number{&Config::tcp_spin_us, 0, 1'000'000}},
+      {"copy_threads", "", "threads that copy inside the engine",
+       Number{&Config::copy_threads, 1, 64}},
+      {"slice_bytes", "bytes", "larger requests are cut into slices of this size",
+       Number{&Config::slice_bytes, 4'096, 1 << 30}},
+      {"max_inbound_connections", "", "connections from peers; more are refused",
+       Number{&Config::max_inbound_connections, 1, 1'000'000}},
+      {"max_pending_connections", "", "new connections that have not introduced themselves yet",
+       Number{&Config::max_pending_connections, 1, 100'000}},
+      {"max_notifications", "", "notifications that wait to be taken; more are refused",
+       Number{&Config::max_notifications, 1, 10'000'000}},
+      {"log_level", "", "error, warning, info or debug",
+       Text{&Config::log_level, {"error", "warning", "info", "debug"}}},
+  };
+  return settings;
+}
+
+std::string variable_name(std::string_view name) {
+  std::string result = "TE_";
+  for (const char c : name) result += static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+  return result;
+}
+
+Status assign(const Setting& setting, std::string_view shown, std::string_view value,
+              Config& config) {
+  if (const Text* text = std::get_if<Text>(&setting.kind)) {
+    bool known = text->accepted.empty();
+    for (const std::string_view accepted : text->accepted) known = known || accepted == value;
+    if (!known) {
+      return error(Code::kInvalidArgument, "{}='{}' is not understood: give {}", shown, value,
+                   setting.help);
+    }
+    config.*text->member = value;
+    return {};
+  }
+  const Number& number = std::get<Number>(setting.kind);
+  uint64_t parsed = 0;
+  const auto [end, ec] = std::from_chars(value.data(), value.data() + value.size(), parsed);
+  if (ec != std::errc() || end != value.data() + value.size() || parsed < number.min ||
+      parsed > number.max) {
+    return error(Code::kInvalidArgument,
+                 "{}='{}' is not understood: give a whole number{}{} from {} to {} ({})", shown,
+                 value, setting.unit.empty() ? "" : " of ", setting.unit, number.min, number.max,
+                 setting.help);
+  }
+  config.*number.member = parsed;
+  return {};
+}
+
+std::string shown_value(const Setting& setting, const Config& config) {
+  if (const Text* text = std::get_if<Text>(&setting.kind)) return config.*text->member;
+  return std::to_string(config.*std::get<Number>(setting.kind).member);
+}
+
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+Status unknown(std::string_view shown, std::string_view name, bool variable) {
+  const Setting* nearest = &table().front();
+  for (const Setting& setting : table()) {
+    if (edit_distance(setting.name, name) < edit_distance(nearest->name, name)) nearest = &setting;
+  }
+  return error(Code::kInvalidArgument,
+               "there is no setting '{}': did you mean '{}'? (`te info` lists them)", shown,
+               variable ? variable_name(nearest->name) : std::string(nearest->name));
+}
+
+}  // namespace
+
+Result<Config> Config::load(const std::map<std::string, std::string>& settings) {
+  return load(settings, environ);
+}
+
+Result<Config> Config::load(const std::map<std::string, std::string>& settings,
+                            const char* const* environment) {
+  Config config;
+  for (; *environment != nullptr; ++environment) {
+    const std::string_view entry = *environment;
+    const size_t equals = entry.find('=');
+    if (!entry.starts_with("TE_") || equals == std::string_view::npos) continue;
+    const std::string_view variable = entry.substr(0, equals);
+    bool found = false;
+    for (const Setting& setting : table()) {
+      if (variable_name(setting.name) != variable) continue;
+      found = true;
+      TE_RETURN_IF_ERROR(assign(setting, variable, entry.substr(equals + 1), config));
+      config.origins[std::string(setting.name)] = "environment";
+    }
+    if (!found) {
+      std::string lower(variable.substr(3));
+      for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+      return unknown(variable, lower, true);
+    }
+  }
+  for (const auto& [name, value] : settings) {
+    bool found = false;
+    for (const Setting& setting : table()) {
+      if (setting.name != name) continue;
+      found = true;
+      TE_RETURN_IF_ERROR(assign(setting, name, value, config));
+      config.origins[name] = "engine";
+    }
+    if (!found) return unknown(name, name, false);
+  }
+  return config;
+}
+
+std::string Config::to_json() const {
+  const Config defaults;
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const Setting& setting : table()) {
+    const auto origin = origins.find(std::string(setting.name));
+    rows.push_back({{"name", setting.name},
+                    {"value", shown_value(setting, *this)},
+                    {"default", shown_value(setting, defaults)},
+                    {"unit", setting.unit},
+                    {"variable", variable_name(setting.name)},
+                    {"origin", origin == origins.end() ? "default" : origin->second},
+                    {"help", setting.help}});
+  }
+  return rows.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace te

@@ -1,0 +1,47 @@
+// The configuration: one table of name, type, default, unit and help. The environment (TE_NAME in
+// capitals) overlays the defaults, the caller's settings overlay both. Unknown names and malformed
+// values are errors. A Config is a plain value, read-only once made.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "transfer_engine/status.h"
+
+namespace te {
+
+struct Config {
+  std::string advertise_address;
+  std::string bind_address;
+  uint64_t transfer_timeout_ms = 30'000;
+  uint64_t retry_window_ms = 3'000;
+  uint64_t connect_timeout_ms = 2'000;
+  uint64_t hello_timeout_ms = 5'000;
+  uint64_t stall_timeout_ms = 10'000;
+  uint64_t directory_timeout_ms = 3'000;
+  uint64_t directory_lease_s = 5;
+  uint64_t tcp_connections = 2;
+  uint64_t tcp_threads = 2;
+  uint64_t tcp_spin_us = 0;
+  uint64_t copy_threads = 2;
+  uint64_t slice_bytes = 1 << 20;
+  uint64_t max_inbound_connections = 4'096;
+  uint64_t max_pending_connections = 256;
+  uint64_t max_notifications = 65'536;
+  std::string log_level = "warning";
+
+  // From the process's environment and `settings`. kInvalidArgument names the setting, the value
+  // and what is accepted.
+  static Result<Config> load(const std::map<std::string, std::string>& settings);
+  // The same over a given environment ("NAME=value" entries), for tests.
+  static Result<Config> load(const std::map<std::string, std::string>& settings,
+                             const char* const* environment);
+  // [{"name", "value", "default", "unit", "origin", "help"}, ...]
+  std::string to_json() const;
+
+  std::map<std::string, std::string> origins;  // name -> "environment" or "engine"
+};
+
+}  // namespace te

@@ -1,0 +1,177 @@
+// Batches, their tasks and slices, and the table that turns a batch id into one.
+//
+// Batches, and the blocks of tasks that they use, are never freed while the table lives: a stale
+// reader may look at one that serves somebody else by now, sees that the generation differs, and
+// reports an error. What a status read touches is atomic.
+//
+// Threads: any. Fields say who may touch them.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/thread_annotations.h"
+#include "core/descriptor.h"
+#include "core/path.h"
+#include "core/registry.h"
+#include "transfer_engine/types.h"
+
+namespace te {
+
+struct Batch;
+struct Submission;
+struct Task;
+class Segment;  // the engine's; here only carried along
+
+// The piece of a request that is posted to one path. From post() to done() it is the transport's.
+struct Slice {
+  Slice* next = nullptr;  // for lists of whoever holds it
+  Task* task = nullptr;
+  Path* path = nullptr;
+  std::byte* local = nullptr;
+  uint64_t remote_address = 0;
+  const std::byte* key = nullptr;  // for the path's transport; lives as long as the submission
+  uint32_t length = 0;
+  Opcode opcode = Opcode::kRead;
+  uint8_t attempts = 0;
+
+  inline bool cancelled() const;
+};
+
+struct Task {
+  std::atomic<TaskState> state{TaskState::kWaiting};
+  std::atomic<uint32_t> slices_left{0};
+  std::atomic<uint64_t> transferred{0};
+  std::atomic<Code> failure{Code::kOk};  // the first
+  Submission* submission = nullptr;
+  Segment* segment = nullptr;
+  uint64_t instance = 0;  // the run of the target that its slices go to
+  std::byte* source = nullptr;
+  uint64_t target_offset = 0;
+  uint64_t length = 0;
+  Slice first;
+};
+
+// What is known of a segment's engine at one time: who it is, what it offers, how to get there.
+// Read-only; replaced as a whole.
+struct Target {
+  std::string segment;
+  Descriptor descriptor;
+  std::vector<std::shared_ptr<Path>> paths;  // best first
+  std::vector<int> transport_of_path;        // index of each path's transport in the descriptor
+};
+
+// One call of submit(): what its tasks share.
+struct Submission {
+  Batch* batch = nullptr;
+  std::atomic<uint32_t> tasks_left{0};
+  std::atomic<uint32_t> data_left{0};  // tasks whose bytes are under way; counted for notifications
+  std::atomic<bool> failed{false};
+  std::atomic<Code> cancel{Code::kOk};  // kTimeout or kCancelled: its slices are wanted back
+  int64_t deadline_ns = kNever;
+  uint32_t first_task = 0;
+  uint32_t task_count = 0;
+  std::optional<Notification> notification;
+  // What the tasks' segments, and the slices' paths and keys, live in.
+  struct Use {
+    std::shared_ptr<Segment> segment;
+    std::shared_ptr<const Target> target;
+  };
+  Mutex mutex;
+  std::vector<Use> uses TE_GUARDED_BY(mutex);
+  std::vector<Buffer*> pins;  // one use of each
+  std::vector<std::unique_ptr<Slice[]>> extra_slices;
+  std::vector<std::pair<uint32_t, Status>> errors TE_GUARDED_BY(mutex);  // by task, few
+
+  void release_pins() {
+    for (Buffer* buffer : pins) buffer->release();
+    pins.clear();
+  }
+  void reset();
+};
+
+bool Slice::cancelled() const {
+  return task->submission->cancel.load(std::memory_order_acquire) != Code::kOk;
+}
+
+struct TaskBlock {
+  explicit TaskBlock(uint32_t size) : capacity(size), tasks(new Task[size]) {}
+  const uint32_t capacity;
+  const std::unique_ptr<Task[]> tasks;
+};
+
+struct Batch {
+  std::atomic<uint64_t> generation{0};  // odd while allocated
+  std::atomic<TaskBlock*> block{nullptr};
+  std::atomic<uint32_t> size{0};             // what the caller asked for
+  std::atomic<uint32_t> submitted{0};        // tasks
+  std::atomic<uint32_t> active{0};           // submissions under way; changed under `mutex`
+  std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them
+  uint32_t slot = 0;
+
+  Mutex mutex;
+  CondVar idle;                               // active became 0, or closing
+  bool closing TE_GUARDED_BY(mutex) = false;  // being freed: no new submission
+  Fd event TE_GUARDED_BY(mutex);
+  // Reused by the next batch in this slot.
+  std::vector<std::unique_ptr<Submission>> submissions TE_GUARDED_BY(mutex);
+  size_t submissions_used TE_GUARDED_BY(mutex) = 0;
+};
+
+class BatchTable {
+ public:
+  BatchTable();
+  BatchTable(const BatchTable&) = delete;
+  BatchTable& operator=(const BatchTable&) = delete;
+
+  static constexpr uint64_t kMaxSize = 1u << 26;  // requests in one batch
+
+  Result<BatchId> allocate(uint64_t size);
+  // Null for an id that is not alive.
+  Batch* find(BatchId id) const;
+  // Whether `batch` still is what `id` means; to be asked after reading from it.
+  bool is(const Batch& batch, BatchId id) const;
+  // The batch must be idle; its id is dead from here on.
+  void release(Batch* batch);
+
+  template <typename Visit>
+  void for_each_live(Visit&& visit) const {
+    const uint32_t count = slot_count_.load(std::memory_order_acquire);
+    for (uint32_t slot = 0; slot < count; ++slot) {
+      Batch& batch = *slot_at(slot);
+      if ((batch.generation.load(std::memory_order_acquire) & 1) != 0) visit(batch);
+    }
+  }
+  static BatchId id_of(const Batch& batch) {
+    return (batch.generation.load(std::memory_order_relaxed) << kSlotBits) | batch.slot;
+  }
+
+ private:
+  static constexpr uint32_t kSlotBits = 20;
+  static constexpr uint32_t kChunkSize = 256;
+  static constexpr uint32_t kMaxChunks = (1u << kSlotBits) / kChunkSize;
+  using Chunk = std::array<Batch, kChunkSize>;
+
+  Batch* slot_at(uint32_t slot) const {
+    return &(*chunks_[slot / kChunkSize].load(std::memory_order_acquire))[slot % kChunkSize];
+  }
+  TaskBlock* take_block(uint32_t size) TE_REQUIRES(mutex_);
+
+  Mutex mutex_;
+  std::vector<uint32_t> free_slots_ TE_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Chunk>> owned_chunks_ TE_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<TaskBlock>> owned_blocks_ TE_GUARDED_BY(mutex_);
+  std::array<std::vector<TaskBlock*>, 32> free_blocks_
+      TE_GUARDED_BY(mutex_);  // by log2 of capacity
+  std::unique_ptr<std::atomic<Chunk*>[]> chunks_ { new std::atomic<Chunk*>[kMaxChunks] {} };
+  std::atomic<uint32_t> slot_count_{0};
+  uint64_t first_generation_;
+};
+
+}  // namespace te

@@ -1,0 +1,55 @@
+// One way to one peer: a transport, a device here, a device there. Made by the transport, held by
+// what is known of the peer; outlives every slice posted on it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "base/thread_annotations.h"
+#include "transfer_engine/status.h"
+
+namespace te {
+
+class Transport;
+
+enum class PathState : uint8_t { kIdle, kConnecting, kReady, kFailed };
+
+class Path {
+ public:
+  Path(Transport& owner, std::string local, std::string remote, std::string remote_address_text)
+      : transport(owner),
+        local_device(std::move(local)),
+        remote_device(std::move(remote)),
+        remote_address(std::move(remote_address_text)) {}
+  virtual ~Path() = default;
+  Path(const Path&) = delete;
+  Path& operator=(const Path&) = delete;
+
+  Transport& transport;
+  const std::string local_device;
+  const std::string remote_device;
+  const std::string remote_address;  // for people
+
+  std::atomic<PathState> state{PathState::kIdle};
+  std::atomic<uint64_t> inflight_bytes{0};
+  std::atomic<uint64_t> completed_bytes{0};
+  std::atomic<uint64_t> completed_slices{0};
+  std::atomic<uint64_t> failed_slices{0};
+
+  // Why slices failed last; set by the transport before it returns them.
+  void set_error(Status status) {
+    MutexLock lock(mutex_);
+    error_ = std::move(status);
+  }
+  Status last_error() const {
+    MutexLock lock(mutex_);
+    return error_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  Status error_ TE_GUARDED_BY(mutex_);
+};
+
+}  // namespace te

@@ -1,0 +1,19 @@
+// Which way each request goes, and in how many slices. Pure: no I/O, no clock, no state.
+#pragma once
+
+#include <cstdint>
+
+#include "core/batch.h"
+
+namespace te {
+
+// Into how many slices a request is cut: all of `slice_bytes` but the last. At least 1.
+inline uint64_t slice_count(uint64_t length, uint64_t slice_bytes) {
+  return length <= slice_bytes ? 1 : (length + slice_bytes - 1) / slice_bytes;
+}
+
+// The best path of `target` that reaches the buffer, or null; `*key` is what to show there.
+// `avoid` is taken only when there is no other.
+Path* choose_path(const Target& target, size_t buffer, const Path* avoid, const std::byte** key);
+
+}  // namespace te

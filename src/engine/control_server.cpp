@@ -1,0 +1,326 @@
+#include "engine/control_server.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace te {
+namespace {
+
+constexpr int64_t kCheckMs = 250;
+constexpr int kBacklog = 1024;
+constexpr size_t kReadStep = 16 << 10;
+
+}  // namespace
+
+class ControlServer::Listener final : public EventLoop::Handler {
+ public:
+  explicit Listener(ControlServer& server) : server_(server) {}
+  void on_events(uint32_t) override { server_.accept_all(); }
+
+ private:
+  ControlServer& server_;
+};
+
+// A connection that has not said yet what it is.
+class ControlServer::Newcomer final : public EventLoop::Handler {
+ public:
+  Newcomer(ControlServer& server, Fd fd)
+      : server_(server), fd_(std::move(fd)), since_ns_(now_ns()) {}
+
+  void on_events(uint32_t) override {
+    while (got_ < bytes_.size()) {
+      const ssize_t n = ::recv(fd_.get(), bytes_.data() + got_, bytes_.size() - got_, 0);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && errno == EAGAIN) return;
+      if (n <= 0) return server_.drop(*this);
+      got_ += static_cast<size_t>(n);
+      const bool ours = got_ < sizeof(uint32_t) || load<uint32_t>(bytes_.data()) == wire::kMagic;
+      if (!ours) return server_.drop(*this);
+    }
+    Result<wire::Hello> hello = wire::Hello::decode(bytes_);
+    if (!hello.ok()) {
+      log_info("from {}: {}", peer_address(fd_.get()).to_string(), hello.status().message());
+      server_.refuse(fd_.get(), hello.code());
+      return server_.drop(*this);
+    }
+    server_.introduce(*this, *hello);
+  }
+
+  int fd() const { return fd_.get(); }
+  Fd take_fd() { return std::move(fd_); }
+  int64_t since_ns() const { return since_ns_; }
+  std::list<std::unique_ptr<Newcomer>>::iterator place;
+
+ private:
+  ControlServer& server_;
+  Fd fd_;
+  const int64_t since_ns_;
+  std::array<std::byte, wire::Hello::kSize> bytes_;
+  size_t got_ = 0;
+};
+
+// A connection of the control channel: one request after the other.
+class ControlServer::Caller final : public EventLoop::Handler {
+ public:
+  Caller(ControlServer& server, Fd fd, std::shared_ptr<void> permit)
+      : server_(server), fd_(std::move(fd)), permit_(std::move(permit)), progress_ns_(now_ns()) {}
+
+  void on_events(uint32_t) override {
+    if (!flush() || !receive()) server_.drop(*this);
+  }
+  void answer(std::string head, std::shared_ptr<const Bytes> body = nullptr) {
+    out_head_ = std::move(head);
+    out_body_ = std::move(body);
+    out_sent_ = 0;
+  }
+  bool flush();
+  bool stalled(int64_t before_ns) const {
+    return (!in_.empty() || !out_head_.empty()) && progress_ns_ < before_ns;
+  }
+  int fd() const { return fd_.get(); }
+
+ private:
+  bool receive();  // false: of no use any more
+  bool handle_all();
+  void handle(const wire::ControlHeader& request, std::string_view body);
+  size_t out_size() const { return out_head_.size() + (out_body_ ? out_body_->size() : 0); }
+
+  ControlServer& server_;
+  Fd fd_;
+  const std::shared_ptr<void> permit_;
+  int64_t progress_ns_;
+  Bytes in_;
+  std::string out_head_;
+  std::shared_ptr<const Bytes> out_body_;
+  size_t out_sent_ = 0;
+};
+
+bool ControlServer::Caller::flush() {
+  while (out_sent_ < out_size()) {
+    const bool head = out_sent_ < out_head_.size();
+    const std::string_view rest =
+        head ? std::string_view(out_head_).substr(out_sent_)
+             : std::string_view(*out_body_).substr(out_sent_ - out_head_.size());
+    const int more = head && out_body_ != nullptr && !out_body_->empty() ? MSG_MORE : 0;
+    const ssize_t sent = ::send(fd_.get(), rest.data(), rest.size(), MSG_NOSIGNAL | more);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return errno == EAGAIN;
+    out_sent_ += static_cast<size_t>(sent);
+    progress_ns_ = now_ns();
+  }
+  out_head_.clear();
+  out_body_ = nullptr;
+  out_sent_ = 0;
+  return true;
+}
+
+// What was not sent yet holds up what was not asked yet: a peer cannot pile up answers.
+bool ControlServer::Caller::receive() {
+  for (;;) {
+    if (!handle_all()) return false;
+    if (!out_head_.empty()) return true;
+    const size_t at = in_.size();
+    in_.resize(at + kReadStep);
+    const ssize_t got = ::recv(fd_.get(), in_.data() + at, kReadStep, 0);
+    in_.resize(at + static_cast<size_t>(std::max<ssize_t>(got, 0)));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      if (in_.empty()) in_.shrink_to_fit();
+      return errno == EAGAIN;
+    }
+    if (got == 0) return false;
+    progress_ns_ = now_ns();
+  }
+}
+
+bool ControlServer::Caller::handle_all() {
+  while (out_head_.empty() && in_.size() >= wire::ControlHeader::kSize) {
+    Result<wire::ControlHeader> header =
+        wire::ControlHeader::decode(as_bytes(in_).first(wire::ControlHeader::kSize));
+    if (!header.ok() || header->length > wire::ControlHeader::kMaxRequest) return false;
+    const size_t whole = wire::ControlHeader::kSize + header->length;
+    if (in_.size() < whole) return true;
+    handle(*header, std::string_view(in_).substr(wire::ControlHeader::kSize, header->length));
+    in_.erase(0, whole);
+    if (!flush()) return false;
+  }
+  return true;
+}
+
+void ControlServer::Caller::handle(const wire::ControlHeader& request, std::string_view body) {
+  wire::ControlHeader header;
+  header.type = wire::ControlType::kAnswer;
+  header.id = request.id;
+  std::shared_ptr<const Bytes> answer_body;
+  Status status;
+  switch (request.type) {
+    case wire::ControlType::kPing:
+      answer_body = std::make_shared<const Bytes>(body);
+      break;
+    case wire::ControlType::kDescribe: {
+      ByteReader in(as_bytes(body));
+      const auto known = in.number<uint64_t>();
+      if (!in.complete()) {
+        status = Status(Code::kProtocol, "a describe request cannot be understood");
+      } else if (known == 0 || known != server_.service_.generation()) {
+        answer_body = server_.service_.describe();
+      }
+      break;
+    }
+    case wire::ControlType::kNotify: {
+      Result<wire::NotifyBody> notification = wire::NotifyBody::decode(body);
+      status = notification.ok() ? server_.service_.notified(notification.take())
+                                 : notification.status();
+      break;
+    }
+    default:
+      status = error(Code::kUnsupported, "this engine does not know the request {}",
+                     static_cast<int>(request.type));
+  }
+  if (!status.ok()) {
+    header.code = status.code();
+    answer_body = std::make_shared<const Bytes>(status.message());
+  }
+  header.length = answer_body ? answer_body->size() : 0;
+  const auto bytes = header.encode();
+  answer({bytes.data(), bytes.size()}, answer_body);
+}
+
+ControlServer::ControlServer(uint64_t instance, const Config& config, ControlService& service)
+    : instance_(instance), config_(config), service_(service) {}
+
+ControlServer::~ControlServer() { stop(); }
+
+Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& bind_host,
+                                                            uint16_t port, uint64_t instance,
+                                                            const Config& config,
+                                                            ControlService& service) {
+  std::unique_ptr<ControlServer> server(new ControlServer(instance, config, service));
+  Result<Fd> listening = listen_tcp(bind_host, port, kBacklog);
+  if (!listening.ok()) return listening.status();
+  server->listening_ = listening.take();
+  server->port_ = local_address(server->listening_.get()).port();
+  server->reserve_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-control");
+  if (!loop.ok()) return loop.status();
+  server->loop_ = loop.take();
+  server->listener_ = std::make_unique<Listener>(*server);
+  TE_RETURN_IF_ERROR(
+      server->loop_->add(server->listening_.get(), EPOLLIN, server->listener_.get()));
+  server->loop_->run([raw = server.get()] { raw->check_times(); });
+  server->loop_->start();
+  return server;
+}
+
+void ControlServer::stop() {
+  if (!loop_) return;
+  loop_->stop();
+  newcomers_.clear();
+  callers_.clear();
+  listening_.reset();
+}
+
+std::shared_ptr<void> ControlServer::permit() {
+  inbound_->fetch_add(1);
+  return std::shared_ptr<void>(nullptr, [count = inbound_](void*) { count->fetch_sub(1); });
+}
+
+void ControlServer::refuse(int fd, Code code) {
+  wire::HelloAnswer answer;
+  answer.instance = instance_;
+  answer.code = code;
+  const auto bytes = answer.encode();
+  (void)!::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+}
+
+void ControlServer::accept_all() {
+  for (;;) {
+    Fd fd(::accept4(listening_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!fd.valid()) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if ((errno == EMFILE || errno == ENFILE) && reserve_.valid()) {
+        log_warning("no file descriptor is left for new connections; see ulimit -n");
+        reserve_.reset();
+        Fd(::accept(listening_.get(), nullptr, nullptr)).reset();
+        reserve_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+        if (reserve_.valid()) continue;
+      }
+      return;
+    }
+    // Who stays silent makes room for who comes after.
+    if (newcomers_.size() >= config_.max_pending_connections) drop(*newcomers_.front());
+    set_no_delay(fd.get());
+    const int raw = fd.get();
+    newcomers_.push_back(std::make_unique<Newcomer>(*this, std::move(fd)));
+    newcomers_.back()->place = std::prev(newcomers_.end());
+    if (!loop_->add(raw, EPOLLIN | EPOLLRDHUP, newcomers_.back().get()).ok()) {
+      drop(*newcomers_.back());
+    }
+  }
+}
+
+void ControlServer::introduce(Newcomer& newcomer, const wire::Hello& hello) {
+  loop_->remove(newcomer.fd(), &newcomer);
+  Fd fd = newcomer.take_fd();
+  const auto place = newcomer.place;
+  loop_->retire(std::move(*place));
+  newcomers_.erase(place);
+  if (hello.target_instance != 0 && hello.target_instance != instance_) {
+    return refuse(fd.get(), Code::kStale);
+  }
+  if (inbound_->load() >= config_.max_inbound_connections) return refuse(fd.get(), Code::kBusy);
+  if (hello.kind == wire::ChannelKind::kTcpData) {
+    if (!service_.adopt(fd, hello, permit())) refuse(fd.get(), Code::kUnsupported);
+    return;
+  }
+  wire::HelloAnswer answer;
+  answer.instance = instance_;
+  const auto bytes = answer.encode();
+  const int raw = fd.get();
+  auto caller = std::make_unique<Caller>(*this, std::move(fd), permit());
+  caller->answer({bytes.data(), bytes.size()});
+  Caller* plain = caller.get();
+  callers_.emplace(plain, std::move(caller));
+  if (!loop_->add(raw, EPOLLIN | EPOLLOUT | EPOLLRDHUP, plain).ok() || !plain->flush())
+    drop(*plain);
+}
+
+void ControlServer::drop(Newcomer& newcomer) {
+  loop_->remove(newcomer.fd(), &newcomer);
+  newcomer.take_fd().reset();
+  const auto place = newcomer.place;
+  loop_->retire(std::move(*place));
+  newcomers_.erase(place);
+}
+
+void ControlServer::drop(Caller& caller) {
+  loop_->remove(caller.fd(), &caller);
+  auto node = callers_.extract(&caller);
+  if (!node.empty()) loop_->retire(std::move(node.mapped()));
+}
+
+void ControlServer::check_times() {
+  const int64_t now = now_ns();
+  const int64_t hello_ns = static_cast<int64_t>(config_.hello_timeout_ms) * kNsPerMs;
+  while (!newcomers_.empty() && newcomers_.front()->since_ns() < now - hello_ns) {
+    drop(*newcomers_.front());
+  }
+  std::vector<Caller*> stalled;
+  for (const auto& [caller, owner] : callers_) {
+    if (caller->stalled(now - static_cast<int64_t>(config_.stall_timeout_ms) * kNsPerMs)) {
+      stalled.push_back(caller);
+    }
+  }
+  for (Caller* caller : stalled) drop(*caller);
+  loop_->run_after(kCheckMs, [this] { check_times(); });
+}
+
+}  // namespace te

@@ -1,0 +1,70 @@
+// The engine's port: accepts connections, reads their hello, hands data connections to their
+// transport and answers those of the control channel.
+//
+// Threads: one loop of its own. The service is called on it, and must not block for long.
+#pragma once
+
+#include <atomic>
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "base/event_loop.h"
+#include "base/options.h"
+#include "base/socket.h"
+#include "core/wire.h"
+
+namespace te {
+
+// What the engine does for its peers.
+class ControlService {
+ public:
+  virtual ~ControlService() = default;
+  virtual std::shared_ptr<const Bytes> describe() = 0;
+  virtual uint64_t generation() = 0;
+  virtual Status notified(wire::NotifyBody body) = 0;
+  // False, and nothing taken: no transport serves such connections.
+  virtual bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
+};
+
+class ControlServer {
+ public:
+  static Result<std::unique_ptr<ControlServer>> start(const std::string& bind_host, uint16_t port,
+                                                      uint64_t instance, const Config& config,
+                                                      ControlService& service);
+  ~ControlServer();
+  uint16_t port() const { return port_; }
+  // No call of the service comes after this.
+  void stop();
+
+ private:
+  class Listener;
+  class Newcomer;
+  class Caller;
+
+  ControlServer(uint64_t instance, const Config& config, ControlService& service);
+  void accept_all();
+  void introduce(Newcomer& newcomer, const wire::Hello& hello);
+  void refuse(int fd, Code code);
+  void drop(Newcomer& newcomer);
+  void drop(Caller& caller);
+  void check_times();
+  std::shared_ptr<void> permit();
+
+  const uint64_t instance_;
+  const Config& config_;
+  ControlService& service_;
+  uint16_t port_ = 0;
+  Fd listening_;
+  Fd reserve_;  // given up for a moment when descriptors run out, to be able to refuse
+  // Outlives the server in the permits of connections that transports serve.
+  const std::shared_ptr<std::atomic<uint64_t>> inbound_{new std::atomic<uint64_t>{0}};
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<Listener> listener_;
+  // The loop's. Newcomers in order of arrival.
+  std::list<std::unique_ptr<Newcomer>> newcomers_;
+  std::unordered_map<Caller*, std::unique_ptr<Caller>> callers_;
+};
+
+}  // namespace te

@@ -1,0 +1,415 @@
+// The C++ API: creation and end, and the calls that are more than a word to one part.
+#include "transfer_engine/engine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "engine/impl.h"
+
+namespace te {
+namespace {
+
+constexpr size_t kPoolThreads = 16;
+constexpr int64_t kPollMs = 1;
+
+// The address of this machine that `text` names, or empty. Never asks a name server.
+std::string own_address(std::string_view text) {
+  Result<HostPort> parsed = parse_host_port(text);
+  if (!parsed.ok()) return {};
+  std::string host = parsed->host == "localhost" ? "127.0.0.1" : parsed->host;
+  char own_name[256] = "";
+  if (!is_numeric_address(host)) {
+    if (::gethostname(own_name, sizeof own_name - 1) != 0 || host != own_name) return {};
+  }
+  Result<std::vector<SocketAddress>> addresses = resolve_host(host, 0);
+  if (!addresses.ok()) return {};
+  for (const SocketAddress& address : *addresses) {
+    const std::string plain = address.host();
+    if (is_local_address(address) && plain != "0.0.0.0" && plain != "::") return plain;
+  }
+  return {};
+}
+
+LogLevel level_of(const std::string& name) {
+  if (name == "error") return LogLevel::kError;
+  if (name == "info") return LogLevel::kInfo;
+  return name == "debug" ? LogLevel::kDebug : LogLevel::kWarning;
+}
+
+}  // namespace
+
+Engine::Impl::Impl(Config config, std::unique_ptr<Directory> directory)
+    : config_(std::move(config)),
+      instance_(random_u64() | 1),
+      directory_(std::move(directory)),
+      notifications_(config_.max_notifications),
+      transports_(*this, config_),
+      memory_(instance_, transports_),
+      pool_(kPoolThreads) {}
+
+Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& options) {
+  Result<Config> config = Config::load(options.config);
+  if (!config.ok()) return config.status();
+  if (config->origins.contains("log_level")) set_log_level(level_of(config->log_level));
+  DirectoryOptions directory_options;
+  directory_options.timeout = std::chrono::milliseconds(config->directory_timeout_ms);
+  directory_options.lease = std::chrono::seconds(config->directory_lease_s);
+  Result<std::unique_ptr<Directory>> directory =
+      open_directory(options.metadata, directory_options);
+  if (!directory.ok()) return directory.status();
+  std::unique_ptr<Impl> impl(new Impl(config.take(), directory.take()));
+  TE_RETURN_IF_ERROR(impl->start(options));
+  return impl;
+}
+
+Result<std::string> Engine::Impl::advertised_host(const EngineOptions& options) const {
+  if (!config_.advertise_address.empty()) return config_.advertise_address;
+  for (const std::string* text : {&options.host, &options.name}) {
+    if (const std::string own = text->empty() ? "" : own_address(*text); !own.empty()) return own;
+  }
+  if (Result<HostPort> parsed = parse_host_port(options.host);
+      parsed.ok() && is_numeric_address(parsed->host)) {
+    log_warning(
+        "{} is not an address of this machine, so another is advertised; to advertise it all "
+        "the same (behind NAT, say), set advertise_address",
+        parsed->host);
+  }
+  if (std::string towards = directory_->local_address(); !towards.empty()) return towards;
+  const std::vector<std::string> interfaces = interface_addresses();
+  return interfaces.empty() ? "127.0.0.1" : interfaces.front();
+}
+
+Status Engine::Impl::start(const EngineOptions& options) {
+  const bool no_server = options.metadata == "P2PHANDSHAKE";
+  if (!options.name.empty() || !no_server) TE_RETURN_IF_ERROR(check_segment_name(options.name));
+  segments_ = std::make_unique<Segments>(instance_, config_, *directory_, memory_, transports_);
+  recovery_ = std::make_unique<Recovery>(config_, *segments_, pool_);
+  transfers_ =
+      std::make_unique<Transfers>(instance_, config_, memory_, *segments_, *recovery_, pool_,
+                                  [this](Segment& segment, const Notification& notification) {
+                                    return send_notification(segment, notification);
+                                  });
+  recovery_->set_owner(*transfers_);
+  Result<std::string> host = advertised_host(options);
+  if (!host.ok()) return host.status();
+  host_ = host.take();
+  uint16_t port = options.port;
+  if (Result<HostPort> parsed = parse_host_port(options.name);
+      port == 0 && no_server && parsed.ok() && parsed->has_port) {
+    port = parsed->port;
+  }
+  TE_RETURN_IF_ERROR(transports_.install_local());
+  TE_RETURN_IF_ERROR(transports_.install("tcp", true).status());
+  Result<std::unique_ptr<ControlServer>> server =
+      ControlServer::start(config_.bind_address, port, instance_, config_, *this);
+  if (!server.ok()) return server.status();
+  server_ = server.take();
+  endpoint_ = join_host_port(host_, server_->port());
+  name_ = no_server ? endpoint_ : options.name;
+  segments_->set_local_name(name_);
+  if (options.auto_discover) {
+    for (const TransportInfo& transport : transports_.describe()) {
+      if (transport.available && transport.name != "local") {
+        TE_RETURN_IF_ERROR(install(transport.name, false));
+      }
+    }
+  }
+  return publish();
+}
+
+Status Engine::Impl::publish() {
+  const auto alive = [this](const Locator& holder) {
+    return ControlClient::connect(holder, instance_,
+                                  std::chrono::milliseconds(config_.connect_timeout_ms))
+        .ok();
+  };
+  TE_RETURN_IF_ERROR(directory_->publish(name_, {host_, server_->port(), instance_}, alive));
+  published_.store(true);
+  return {};
+}
+
+void Engine::Impl::withdraw() {
+  if (!published_.exchange(false)) return;
+  if (Status status = directory_->withdraw(name_); !status.ok()) {
+    log_info("withdrawing '{}': {}", name_, status.message());
+  }
+}
+
+// First nothing comes in, then nothing is begun, then all in flight ends, then the threads.
+Engine::Impl::~Impl() {
+  withdraw();
+  if (server_) server_->stop();
+  if (transfers_) transfers_->begin_stop();
+  if (recovery_) recovery_->stop();
+  pool_.stop();
+  transports_.stop();
+  if (transfers_) transfers_->finish_stop();
+}
+
+bool Engine::Impl::adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) {
+  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    if (!transport->capabilities().data_over_engine_port) continue;
+    transport->adopt(std::move(connection), hello, std::move(permit));
+    return true;
+  }
+  return false;
+}
+
+Status Engine::Impl::install(std::string_view protocol, bool implicit) {
+  MutexLock lock(install_mutex_);
+  Result<bool> fresh = transports_.install(protocol, implicit);
+  if (!fresh.ok()) return fresh.status();
+  if (*fresh) {
+    if (Status status = memory_.introduce(*transports_.find(protocol)); !status.ok()) {
+      (void)take_away(protocol);
+      return status.with_context(fmt::format("registering memory with transport '{}'", protocol));
+    }
+  }
+  segments_->rebuild_all();
+  for (const std::string& other : transports_.implicit_but(protocol)) {
+    TE_RETURN_IF_ERROR(take_away(other));
+  }
+  return {};
+}
+
+Status Engine::Impl::uninstall(std::string_view protocol) {
+  MutexLock lock(install_mutex_);
+  return take_away(protocol);
+}
+
+Status Engine::Impl::take_away(std::string_view protocol) {
+  // Out of the plans first, so that what it returns is planned another way.
+  Result<std::shared_ptr<Transport>> transport = transports_.retire(protocol);
+  if (!transport.ok()) return transport.status();
+  memory_.forget(**transport);
+  segments_->rebuild_all();
+  (*transport)->stop();
+  return {};
+}
+
+Status Engine::Impl::remove_local_segment(std::string_view name) {
+  if (name != name_) {
+    return error(Code::kInvalidArgument, "the local segment is '{}', not '{}'", name_, name);
+  }
+  if (!published_.exchange(false)) {
+    return error(Code::kNotFound, "segment '{}' is not published", name);
+  }
+  return directory_->withdraw(name_);
+}
+
+Status Engine::Impl::warm_up(std::string_view name) {
+  const std::shared_ptr<Segment> segment = segments_->find(name);
+  if (!segment) {
+    return error(Code::kNotFound, "segment '{}' is not open: open it first", name);
+  }
+  const std::shared_ptr<const Target> target = segment->target();
+  if (!target) return {};
+  for (const std::shared_ptr<Path>& path : target->paths) path->transport.warm_up(*path);
+  const int64_t until = now_ns() + static_cast<int64_t>(config_.connect_timeout_ms) * kNsPerMs;
+  for (const std::shared_ptr<Path>& path : target->paths) {
+    while (path->state.load() == PathState::kConnecting && now_ns() < until) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
+    }
+    if (path->state.load() == PathState::kReady) continue;
+    const Status why = path->last_error();
+    return error(Code::kUnavailable, "{} to {} cannot be connected{}{}", path->transport.name(),
+                 path->remote_address, why.ok() ? " in time" : ": ", why.message());
+  }
+  return {};
+}
+
+Status Engine::Impl::send_notification(Segment& segment, const Notification& notification) {
+  if (notification.name.size() > wire::kMaxNotificationText / 2 ||
+      notification.message.size() > wire::kMaxNotificationText) {
+    return error(Code::kInvalidArgument,
+                 "a notification of {} and {} bytes is too large: name at most "
+                 "{}, message at most {}",
+                 notification.name.size(), notification.message.size(),
+                 wire::kMaxNotificationText / 2, wire::kMaxNotificationText);
+  }
+  wire::NotifyBody body{instance_, next_notification_.fetch_add(1), notification};
+  if (segment.self) return notifications_.deliver(std::move(body));
+  return segments_->call(segment, wire::ControlType::kNotify, body.encode()).status();
+}
+
+Status Engine::Impl::notify(SegmentId target, const Notification& notification) {
+  const std::shared_ptr<Segment> segment = segments_->find(target);
+  if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", target);
+  return send_notification(*segment, notification)
+      .with_context(fmt::format("segment '{}'", segment->name));
+}
+
+Result<ProbeResult> Engine::Impl::probe(std::string_view name, size_t rounds) {
+  TE_RETURN_IF_ERROR(check_segment_name(name));
+  const int64_t begin = now_ns();
+  Result<Locator> locator = segments_->locate(name);
+  if (!locator.ok()) return locator.status();
+  Result<std::unique_ptr<ControlClient>> client = ControlClient::connect(
+      *locator, instance_, std::chrono::milliseconds(config_.connect_timeout_ms));
+  if (!client.ok()) return client.status();
+  ProbeResult result;
+  result.connect_us = static_cast<uint64_t>(now_ns() - begin) / 1000;
+  for (size_t i = 0; i < rounds; ++i) {
+    const int64_t sent = now_ns();
+    Result<Bytes> answer = (*client)->call(wire::ControlType::kPing, "ping");
+    if (!answer.ok()) return answer.status();
+    result.round_trips_ns.push_back(static_cast<uint64_t>(now_ns() - sent));
+  }
+  return result;
+}
+
+Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
+  const std::shared_ptr<Segment> segment = segments_->find(id);
+  if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", id);
+  if (Status status = segments_->refresh(*segment); !status.ok()) {
+    return status.with_context(fmt::format("segment '{}'", segment->name));
+  }
+  const std::shared_ptr<const Target> target = segment->target();
+  const Descriptor& descriptor = target->descriptor;
+  SegmentInfo info;
+  info.name = segment->name;
+  const Locator locator =
+      segment->self ? Locator{host_, server_->port(), instance_} : segment->locator();
+  info.host = locator.host;
+  info.port = locator.port;
+  info.instance = descriptor.instance;
+  info.generation = descriptor.generation;
+  info.buffers.reserve(descriptor.size());
+  for (size_t i = 0; i < descriptor.size(); ++i) {
+    const RemoteBuffer& buffer = descriptor.buffer(i);
+    info.buffers.push_back({buffer.address, buffer.offset, buffer.length,
+                            descriptor.locations[buffer.location], buffer.remote_accessible});
+  }
+  return info;
+}
+
+std::vector<DeviceLoad> Engine::Impl::device_loads() const {
+  std::vector<DeviceLoad> result;
+  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    for (DeviceLoad& load : transport->loads()) result.push_back(std::move(load));
+  }
+  return result;
+}
+
+std::vector<PathInfo> Engine::Impl::paths() const {
+  constexpr std::string_view kStates[] = {"idle", "connecting", "ready", "failed"};
+  std::vector<PathInfo> result;
+  for (const std::shared_ptr<Segment>& segment : segments_->all()) {
+    const std::shared_ptr<const Target> target = segment->target();
+    if (!target) continue;
+    for (const std::shared_ptr<Path>& path : target->paths) {
+      PathInfo info;
+      info.segment = segment->name;
+      info.transport = path->transport.name();
+      info.local_device = path->local_device;
+      info.remote_device = path->remote_device;
+      info.remote_address = path->remote_address;
+      info.state = kStates[static_cast<size_t>(path->state.load())];
+      info.last_error = path->last_error().message();
+      info.inflight_bytes = path->inflight_bytes.load();
+      info.completed_bytes = path->completed_bytes.load();
+      info.completed_slices = path->completed_slices.load();
+      info.failed_slices = path->failed_slices.load();
+      result.push_back(std::move(info));
+    }
+  }
+  return result;
+}
+
+// ---- Engine ----
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
+  Result<std::unique_ptr<Impl>> impl = Impl::create(options);
+  if (!impl.ok()) return impl.status();
+  return std::unique_ptr<Engine>(new Engine(impl.take()));
+}
+
+std::string Engine::local_endpoint() const { return impl_->endpoint(); }
+std::string Engine::local_name() const { return impl_->name(); }
+
+Status Engine::discover_topology() { return {}; }
+Status Engine::install_transport(std::string_view protocol, std::string_view) {
+  return impl_->install(protocol, false);
+}
+Status Engine::uninstall_transport(std::string_view protocol) { return impl_->uninstall(protocol); }
+std::vector<TransportInfo> Engine::transports() const { return impl_->transports().describe(); }
+
+Status Engine::register_memory(void* addr, size_t length, std::string_view location,
+                               bool remote_accessible) {
+  const BufferEntry entry{addr, length};
+  return impl_->memory().add({&entry, 1}, location, remote_accessible);
+}
+Status Engine::unregister_memory(void* addr) { return impl_->memory().remove({&addr, 1}); }
+Status Engine::register_memory_batch(std::span<const BufferEntry> buffers,
+                                     std::string_view location) {
+  return buffers.empty() ? Status() : impl_->memory().add(buffers, location, true);
+}
+Status Engine::unregister_memory_batch(std::span<void* const> addrs) {
+  return addrs.empty() ? Status() : impl_->memory().remove(addrs);
+}
+
+Result<SegmentId> Engine::open_segment(std::string_view name) {
+  return impl_->segments().open(name, false);
+}
+Result<SegmentId> Engine::open_segment_no_cache(std::string_view name) {
+  return impl_->segments().open(name, true);
+}
+Status Engine::close_segment(SegmentId id) { return impl_->segments().close(id); }
+Result<SegmentInfo> Engine::describe_segment(SegmentId id) { return impl_->describe(id); }
+Status Engine::warmup_segment(std::string_view name) { return impl_->warm_up(name); }
+Status Engine::remove_local_segment(std::string_view name) {
+  return impl_->remove_local_segment(name);
+}
+Result<ProbeResult> Engine::probe(std::string_view name, size_t rounds) {
+  return impl_->probe(name, rounds);
+}
+
+Status Engine::sync_segment_cache() {
+  Status first;
+  for (const std::shared_ptr<Segment>& segment : impl_->segments().all()) {
+    Status status = impl_->segments().refresh(*segment);
+    if (first.ok() && !status.ok()) {
+      first = status.with_context(fmt::format("segment '{}'", segment->name));
+    }
+  }
+  return first;
+}
+
+Result<BatchId> Engine::allocate_batch(size_t size) { return impl_->transfers().allocate(size); }
+Status Engine::submit(BatchId batch, std::span<const TransferRequest> requests,
+                      const SubmitOptions& options) {
+  return impl_->transfers().submit(batch, requests, options);
+}
+Result<TransferStatus> Engine::status(BatchId batch, size_t task) const {
+  return impl_->transfers().status(batch, task);
+}
+Result<TransferStatus> Engine::batch_status(BatchId batch) const {
+  return impl_->transfers().batch_status(batch);
+}
+Result<TaskError> Engine::task_error(BatchId batch, size_t task) const {
+  return impl_->transfers().task_error(batch, task);
+}
+Status Engine::wait(BatchId batch, std::optional<std::chrono::milliseconds> timeout) {
+  return impl_->transfers().wait(batch, timeout);
+}
+Status Engine::cancel(BatchId batch) { return impl_->transfers().cancel(batch); }
+Result<int> Engine::event_fd(BatchId batch) { return impl_->transfers().event_fd(batch); }
+Status Engine::free_batch(BatchId batch) { return impl_->transfers().free(batch); }
+
+Status Engine::notify(SegmentId target, const Notification& notification) {
+  return impl_->notify(target, notification);
+}
+std::vector<Notification> Engine::take_notifications() { return impl_->notifications().take(); }
+
+std::vector<DeviceLoad> Engine::device_loads() const { return impl_->device_loads(); }
+std::vector<PathInfo> Engine::paths() const { return impl_->paths(); }
+std::string Engine::effective_config() const { return impl_->config().to_json(); }
+
+}  // namespace te

@@ -1,0 +1,87 @@
+// What an Engine is made of, and in which order it comes up and goes down.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "base/options.h"
+#include "base/task_pool.h"
+#include "directory/directory.h"
+#include "engine/control_server.h"
+#include "engine/memory.h"
+#include "engine/notifications.h"
+#include "engine/recovery.h"
+#include "engine/segments.h"
+#include "engine/transfers.h"
+#include "engine/transports.h"
+
+namespace te {
+
+class Engine::Impl final : public ControlService, public TransportHost {
+ public:
+  static Result<std::unique_ptr<Impl>> create(const EngineOptions& options);
+  ~Impl() override;
+
+  Status install(std::string_view protocol, bool implicit);
+  Status uninstall(std::string_view protocol);
+  Status remove_local_segment(std::string_view name);
+  Status warm_up(std::string_view name);
+  Status notify(SegmentId target, const Notification& notification);
+  Result<ProbeResult> probe(std::string_view name, size_t rounds);
+  Result<SegmentInfo> describe(SegmentId id);
+  std::vector<DeviceLoad> device_loads() const;
+  std::vector<PathInfo> paths() const;
+  // Takes the name out of the directory; for a signal, or the end.
+  void withdraw();
+
+  // ControlService.
+  std::shared_ptr<const Bytes> describe() override { return memory_.encoded_descriptor(); }
+  uint64_t generation() override { return memory_.generation(); }
+  Status notified(wire::NotifyBody body) override {
+    return notifications_.deliver(std::move(body));
+  }
+  bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
+
+  // TransportHost.
+  void done(Slice* slice, Code code) override { transfers_->done(slice, code); }
+  uint64_t instance() const override { return instance_; }
+
+  const Config& config() const { return config_; }
+  const std::string& endpoint() const { return endpoint_; }
+  const std::string& name() const { return name_; }
+  Memory& memory() { return memory_; }
+  Segments& segments() { return *segments_; }
+  Transfers& transfers() { return *transfers_; }
+  Transports& transports() { return transports_; }
+  Notifications& notifications() { return notifications_; }
+
+ private:
+  Impl(Config config, std::unique_ptr<Directory> directory);
+  Status start(const EngineOptions& options);
+  Status publish();
+  Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_);
+  Result<std::string> advertised_host(const EngineOptions& options) const;
+  Status send_notification(Segment& segment, const Notification& notification);
+
+  const Config config_;
+  const uint64_t instance_;
+  const std::unique_ptr<Directory> directory_;
+  std::string host_;
+  std::string endpoint_;
+  std::string name_;
+  Notifications notifications_;
+  std::atomic<uint64_t> next_notification_{1};
+  Transports transports_;
+  Memory memory_;
+  Mutex install_mutex_;
+  std::atomic<bool> published_{false};
+  TaskPool pool_;
+  std::unique_ptr<Segments> segments_;
+  // Recovery and Transfers know each other; transports stop before either goes.
+  std::unique_ptr<Recovery> recovery_;
+  std::unique_ptr<Transfers> transfers_;
+  std::unique_ptr<ControlServer> server_;
+};
+
+}  // namespace te

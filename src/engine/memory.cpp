@@ -1,0 +1,160 @@
+#include "engine/memory.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "platform/memory.h"
+
+namespace te {
+
+Memory::Memory(uint64_t instance, Transports& transports)
+    : instance_(instance), cpu_nodes_(memory_node_count()), transports_(transports) {}
+
+Status Memory::add_one(const BufferEntry& entry, std::string_view location,
+                       bool remote_accessible) {
+  const auto address = reinterpret_cast<uint64_t>(entry.addr);
+  Result<Buffer*> added =
+      registry_.add(address, entry.length, std::string(location), remote_accessible);
+  if (!added.ok()) return added.status();
+  Buffer& buffer = **added;
+  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    if (!remote_accessible) continue;
+    Result<Bytes> key = transport->register_memory(buffer);
+    if (!key.ok()) {
+      drop(buffer);
+      registry_.remove(&buffer);
+      return key.status().with_context(std::string(transport->name()));
+    }
+    buffer.keys.emplace(transport->name(), key.take());
+  }
+  return {};
+}
+
+void Memory::drop(Buffer& buffer) {
+  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    if (buffer.keys.contains(std::string(transport->name()))) transport->unregister_memory(buffer);
+  }
+}
+
+Status Memory::add(std::span<const BufferEntry> buffers, std::string_view location,
+                   bool remote_accessible) {
+  TE_RETURN_IF_ERROR(check_location(location, cpu_nodes_));
+  WriterLock lock(mutex_);
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    Status status = add_one(buffers[i], location, remote_accessible);
+    if (status.ok()) continue;
+    for (size_t undo = 0; undo < i; ++undo) {
+      Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(buffers[undo].addr));
+      drop(*buffer);
+      registry_.remove(buffer);
+    }
+    return buffers.size() == 1 ? status : status.with_context(fmt::format("buffer {}", i));
+  }
+  generation_.fetch_add(1);
+  return {};
+}
+
+Status Memory::remove(std::span<void* const> addrs) {
+  std::vector<Buffer*> buffers;
+  {
+    WriterLock lock(mutex_);
+    for (void* addr : addrs) {
+      Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
+      const bool twice = buffer != nullptr && buffer->closing.load();
+      if (buffer == nullptr || twice) {
+        for (Buffer* undo : buffers) undo->closing.store(false);
+        if (twice) {
+          return error(Code::kBusy, "the memory at {} is being unregistered already", addr);
+        }
+        return error(
+            Code::kNotFound,
+            "no buffer is registered that begins at {}: give the address that was registered",
+            addr);
+      }
+      buffer->closing.store(true);
+      buffers.push_back(buffer);
+    }
+    generation_.fetch_add(1);
+  }
+  // Peers are refused from here on; then whoever is in the middle of something is waited for.
+  for (Buffer* buffer : buffers) {
+    drop(*buffer);
+    for (uint32_t users = buffer->users.load(); users != 0; users = buffer->users.load()) {
+      buffer->users.wait(users);
+    }
+  }
+  WriterLock lock(mutex_);
+  for (Buffer* buffer : buffers) registry_.remove(buffer);
+  generation_.fetch_add(1);
+  return {};
+}
+
+Status Memory::introduce(Transport& transport) {
+  WriterLock lock(mutex_);
+  Status failure;
+  registry_.for_each([&](Buffer& buffer) {
+    if (!failure.ok() || buffer.closing.load()) return;
+    if (!buffer.remote_accessible) return;
+    Result<Bytes> key = transport.register_memory(buffer);
+    if (key.ok()) {
+      buffer.keys[std::string(transport.name())] = key.take();
+    } else {
+      failure = key.status();
+    }
+  });
+  generation_.fetch_add(1);
+  return failure;
+}
+
+void Memory::forget(Transport& transport) {
+  WriterLock lock(mutex_);
+  registry_.for_each([&](Buffer& buffer) { buffer.keys.erase(std::string(transport.name())); });
+  generation_.fetch_add(1);
+}
+
+std::shared_ptr<const Descriptor> Memory::descriptor() {
+  MutexLock cache(cache_mutex_);
+  if (descriptor_ && descriptor_->generation == generation()) return descriptor_;
+  auto result = std::make_shared<Descriptor>();
+  {
+    ReaderLock lock(mutex_);
+    result->instance = instance_;
+    result->generation = generation();
+    for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+      result->transports.push_back(
+          {std::string(transport->name()), transport->capabilities().key_size, {}});
+    }
+    std::map<std::string_view, uint32_t> locations;
+    std::vector<std::string_view> keys(result->transports.size());
+    registry_.for_each([&](const Buffer& buffer) {
+      if (buffer.closing.load()) return;
+      const auto [location, fresh] =
+          locations.try_emplace(buffer.location, static_cast<uint32_t>(locations.size()));
+      if (fresh) result->locations.push_back(buffer.location);
+      for (size_t i = 0; i < keys.size(); ++i) {
+        const auto key = buffer.keys.find(result->transports[i].name);
+        keys[i] = key == buffer.keys.end() ? std::string_view() : std::string_view(key->second);
+      }
+      result->add({buffer.address, buffer.offset, buffer.length, location->second,
+                   buffer.remote_accessible},
+                  keys);
+    });
+  }
+  if (Status status = result->finish(); !status.ok()) log_error("{}", status.to_string());
+  descriptor_ = result;
+  encoded_ = nullptr;
+  return descriptor_;
+}
+
+std::shared_ptr<const Bytes> Memory::encoded_descriptor() {
+  const std::shared_ptr<const Descriptor> current = descriptor();
+  MutexLock cache(cache_mutex_);
+  if (!encoded_ || descriptor_ != current) {
+    auto bytes = std::make_shared<const Bytes>(current->encode());
+    if (descriptor_ != current) return bytes;
+    encoded_ = bytes;
+  }
+  return encoded_;
+}
+
+}  // namespace te

@@ -1,0 +1,58 @@
+// The local segment: registered buffers, their keys for every transport, and the description that
+// peers fetch.
+//
+// Threads: any.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/thread_annotations.h"
+#include "core/registry.h"
+#include "engine/transports.h"
+
+namespace te {
+
+class Memory {
+ public:
+  Memory(uint64_t instance, Transports& transports);
+
+  Status add(std::span<const BufferEntry> buffers, std::string_view location,
+             bool remote_accessible);
+  Status remove(std::span<void* const> addrs);
+
+  // Registers what is there with a transport that was installed just now.
+  Status introduce(Transport& transport);
+  // Forgets the keys of one that goes.
+  void forget(Transport& transport);
+
+  // Grows with every change.
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
+  std::shared_ptr<const Descriptor> descriptor();
+  std::shared_ptr<const Bytes> encoded_descriptor();
+
+  // For look-ups on the way down: hold it, and pin what is found before letting go.
+  SharedMutex& mutex() { return mutex_; }
+  const Registry& registry() const TE_REQUIRES_SHARED(mutex_) { return registry_; }
+
+ private:
+  Status add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible)
+      TE_REQUIRES(mutex_);
+  void drop(Buffer& buffer);
+
+  const uint64_t instance_;
+  const uint32_t cpu_nodes_;
+  Transports& transports_;
+  SharedMutex mutex_;
+  Registry registry_ TE_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> generation_{1};
+
+  Mutex cache_mutex_;
+  std::shared_ptr<const Descriptor> descriptor_ TE_GUARDED_BY(cache_mutex_);
+  std::shared_ptr<const Bytes> encoded_ TE_GUARDED_BY(cache_mutex_);
+};
+
+}  // namespace te

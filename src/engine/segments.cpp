@@ -1,0 +1,276 @@
+#include "engine/segments.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/random.h"
+
+namespace te {
+namespace {
+
+constexpr size_t kMaxNameSize = 1024;
+constexpr uint32_t kGenerationMask = 0xFFFF;
+
+bool valid_utf8(std::string_view text) {
+  size_t i = 0;
+  while (i < text.size()) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const size_t more = lead < 0x80         ? 0
+                        : (lead >> 5) == 6  ? 1
+                        : (lead >> 4) == 14 ? 2
+                        : (lead >> 3) == 30 ? 3
+                                            : 4;
+    if (more == 4 || i + more >= text.size() + (more == 0 ? 1 : 0)) return false;
+    uint32_t code = more == 0 ? lead : lead & (0x3Fu >> more);
+    for (size_t k = 1; k <= more; ++k) {
+      const auto next = static_cast<unsigned char>(text[i + k]);
+      if ((next >> 6) != 2) return false;
+      code = (code << 6) | (next & 0x3F);
+    }
+    constexpr uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};
+    if (code < kSmallest[more] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF))
+      return false;
+    i += more + 1;
+  }
+  return true;
+}
+
+}  // namespace
+
+Status check_segment_name(std::string_view name) {
+  if (name.empty()) return Status(Code::kInvalidArgument, "the segment name is empty");
+  if (name.size() > kMaxNameSize) {
+    return error(Code::kInvalidArgument, "the segment name has {} bytes: the most is {}",
+                 name.size(), kMaxNameSize);
+  }
+  if (!valid_utf8(name) || name.find('\0') != std::string_view::npos) {
+    return Status(Code::kInvalidArgument, "the segment name is not valid UTF-8 text");
+  }
+  return {};
+}
+
+Segments::Segments(uint64_t instance, const Config& config, Directory& directory, Memory& memory,
+                   Transports& transports)
+    : instance_(instance),
+      config_(config),
+      directory_(directory),
+      memory_(memory),
+      transports_(transports),
+      first_generation_(static_cast<uint32_t>(random_u64())) {}
+
+void Segments::set_local_name(std::string name) {
+  local_name_ = name;
+  WriterLock lock(mutex_);
+  slots_.resize(1);
+  slots_[0].segment = std::make_shared<Segment>(std::move(name), true);
+  slots_[0].opens = 1;
+}
+
+SegmentId Segments::id_of(size_t slot) const {
+  if (slot == 0) return kLocalSegment;
+  return static_cast<SegmentId>(((slots_[slot].generation & kGenerationMask) << kSlotBits) | slot);
+}
+
+std::shared_ptr<Segment> Segments::find(SegmentId id) const {
+  if (id < 0) return nullptr;
+  const size_t slot = static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1);
+  ReaderLock lock(mutex_);
+  if (slot >= slots_.size() || !slots_[slot].segment || id_of(slot) != id) return nullptr;
+  return slots_[slot].segment;
+}
+
+std::shared_ptr<Segment> Segments::find(std::string_view name) const {
+  ReaderLock lock(mutex_);
+  for (const Slot& slot : slots_) {
+    if (slot.segment && slot.segment->name == name) return slot.segment;
+  }
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<Segment>> Segments::all() const {
+  ReaderLock lock(mutex_);
+  std::vector<std::shared_ptr<Segment>> result;
+  for (const Slot& slot : slots_) {
+    if (slot.segment) result.push_back(slot.segment);
+  }
+  return result;
+}
+
+Result<SegmentId> Segments::open(std::string_view name, bool fresh) {
+  TE_RETURN_IF_ERROR(check_segment_name(name));
+  std::shared_ptr<Segment> segment;
+  {
+    WriterLock lock(mutex_);
+    for (size_t i = 0; i < slots_.size() && !segment; ++i) {
+      if (!slots_[i].segment || slots_[i].segment->name != name) continue;
+      if (i == 0) return kLocalSegment;
+      if (!fresh) {
+        ++slots_[i].opens;
+        return id_of(i);
+      }
+      segment = slots_[i].segment;
+    }
+  }
+  if (!segment) segment = std::make_shared<Segment>(std::string(name), false);
+  if (Status status = refresh(*segment); !status.ok()) {
+    return status.with_context(fmt::format("cannot open segment '{}'", name));
+  }
+  WriterLock lock(mutex_);
+  size_t free = 0;
+  for (size_t i = 1; i < slots_.size(); ++i) {
+    if (!slots_[i].segment) {
+      free = i;
+    } else if (slots_[i].segment->name == name) {
+      ++slots_[i].opens;  // opened by another thread meanwhile, or before
+      return id_of(i);
+    }
+  }
+  if (free == 0) {
+    if (slots_.size() >= (1u << kSlotBits)) {
+      return error(Code::kBusy, "{} segments are open, the most there can be: close some",
+                   slots_.size() - 1);
+    }
+    free = slots_.size();
+    slots_.push_back({nullptr, first_generation_, 0});
+  }
+  Slot& slot = slots_[free];
+  ++slot.generation;
+  slot.opens = 1;
+  slot.segment = std::move(segment);
+  return id_of(free);
+}
+
+Status Segments::close(SegmentId id) {
+  if (id == kLocalSegment) return {};
+  std::shared_ptr<Segment> closed;  // dies after the lock
+  const size_t slot = static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1);
+  WriterLock lock(mutex_);
+  if (id < 0 || slot >= slots_.size() || !slots_[slot].segment || id_of(slot) != id) {
+    return error(Code::kNotFound, "there is no open segment with id {}", id);
+  }
+  if (--slots_[slot].opens == 0) closed.swap(slots_[slot].segment);
+  return {};
+}
+
+Result<Locator> Segments::locate(std::string_view name) { return directory_.resolve(name); }
+
+Result<std::shared_ptr<ControlClient>> Segments::control_of(Segment& segment) {
+  Locator known;
+  {
+    MutexLock lock(segment.mutex_);
+    if (segment.control_ && segment.control_->usable()) return segment.control_;
+    segment.control_ = nullptr;
+    known = segment.locator_;
+  }
+  Result<Locator> found = directory_.resolve(segment.name);
+  if (!found.ok()) {
+    // While the directory is away, the engine may still be where it was.
+    if (found.code() == Code::kNotFound || known.host.empty()) return found.status();
+    found = known;
+  }
+  Result<std::unique_ptr<ControlClient>> connected = ControlClient::connect(
+      *found, instance_, std::chrono::milliseconds(config_.connect_timeout_ms));
+  if (!connected.ok()) return connected.status();
+  std::shared_ptr<ControlClient> control(connected.take());
+  MutexLock lock(segment.mutex_);
+  segment.control_ = control;
+  segment.locator_ = *found;
+  segment.locator_.instance = control->peer_instance();
+  return control;
+}
+
+Status Segments::fetch(Segment& segment, const std::shared_ptr<ControlClient>& control) {
+  const std::shared_ptr<const Target> known = segment.target();
+  ByteWriter body;
+  const bool same = known && known->descriptor.instance == control->peer_instance();
+  body.number(same ? known->descriptor.generation : uint64_t{0});
+  Result<Bytes> bytes = control->call(wire::ControlType::kDescribe, body.take());
+  if (!bytes.ok()) return bytes.status();
+  if (bytes->empty()) {
+    if (!same) return Status(Code::kProtocol, "the peer does not describe itself");
+    return {};
+  }
+  Result<Descriptor> descriptor = Descriptor::decode(*bytes);
+  if (!descriptor.ok()) return descriptor.status();
+  if (descriptor->instance != control->peer_instance()) {
+    return Status(Code::kProtocol, "the peer describes another engine than itself");
+  }
+  install(segment, descriptor.take(), control->address());
+  return {};
+}
+
+void Segments::install(Segment& segment, Descriptor descriptor, const SocketAddress& address) {
+  const std::shared_ptr<const Target> previous = segment.target();
+  auto target = std::make_shared<Target>();
+  target->segment = segment.name;
+  target->descriptor = std::move(descriptor);
+  Peer peer;
+  peer.instance = target->descriptor.instance;
+  peer.self = peer.instance == instance_;
+  peer.address = address;
+  const bool same_peer = previous && previous->descriptor.instance == peer.instance;
+  transports_.make_paths(peer, previous.get(), same_peer, *target);
+  MutexLock lock(segment.mutex_);
+  segment.target_ = std::move(target);
+}
+
+Status Segments::refresh(Segment& segment) {
+  if (segment.self) {
+    refresh_self(segment);
+    return {};
+  }
+  MutexLock fetching(segment.fetching_);
+  // A connection that looked usable may turn out to be dead: then once more with a fresh one.
+  Status status;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    Result<std::shared_ptr<ControlClient>> control = control_of(segment);
+    if (!control.ok()) return control.status();
+    status = fetch(segment, *control);
+    if (status.ok() || (*control)->usable()) return status;
+  }
+  return status;
+}
+
+void Segments::refresh_self(Segment& segment) {
+  const std::shared_ptr<const Target> known = segment.target();
+  if (known && known->descriptor.generation == memory_.generation()) return;
+  MutexLock fetching(segment.fetching_);
+  install(segment, *memory_.descriptor(), SocketAddress());
+}
+
+void Segments::rebuild_all() {
+  for (const std::shared_ptr<Segment>& segment : all()) {
+    const std::shared_ptr<const Target> known = segment->target();
+    if (!known) continue;
+    if (segment->self) {
+      refresh_self(*segment);
+      continue;
+    }
+    SocketAddress address;
+    {
+      MutexLock lock(segment->mutex_);
+      if (segment->control_) address = segment->control_->address();
+    }
+    MutexLock fetching(segment->fetching_);
+    install(*segment, known->descriptor, address);
+  }
+}
+
+Result<Bytes> Segments::call(Segment& segment, wire::ControlType type, std::string_view body) {
+  Status last;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    std::shared_ptr<ControlClient> control;
+    {
+      MutexLock fetching(segment.fetching_);
+      Result<std::shared_ptr<ControlClient>> found = control_of(segment);
+      if (!found.ok()) return found.status();
+      control = *found;
+    }
+    Result<Bytes> answer = control->call(type, body);
+    if (answer.ok() || control->usable()) return answer;
+    last = answer.status();
+  }
+  return last;
+}
+
+}  // namespace te

@@ -1,0 +1,280 @@
+// The way down: requests are checked, planned into slices, and posted.
+#include <algorithm>
+
+#include "base/log.h"
+#include "core/plan.h"
+#include "engine/batch_event.h"
+#include "engine/transfers.h"
+
+namespace te {
+
+// What one submission works with while it is planned.
+struct Transfers::Plan {
+  Submission* submission = nullptr;
+  TaskBlock* block = nullptr;
+  // The segment and buffer of the request before: most often the next one's too.
+  SegmentId segment_id = -1;
+  std::shared_ptr<Segment> segment;
+  std::shared_ptr<const Target> target;
+  const Buffer* buffer = nullptr;
+  // Slices in order, by transport.
+  struct Chain {
+    Transport* transport;
+    Slice* first;
+    Slice* last;
+  };
+  std::vector<Chain> chains;
+  std::vector<Task*> empty;  // of length zero: over as soon as the rest is posted
+};
+
+Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
+  const auto source = reinterpret_cast<uint64_t>(request.source);
+  const Buffer* known = plan.buffer;
+  if (known == nullptr || source < known->address || source - known->address >= known->length) {
+    ReaderLock lock(memory_.mutex());
+    Buffer* buffer = memory_.registry().find(source);
+    if (buffer == nullptr) {
+      return error(Code::kInvalidArgument,
+                   "the source {:#x} is not in registered memory: register it first", source);
+    }
+    if (buffer->closing.load()) {
+      return error(Code::kBusy, "the source {:#x} is in a buffer that is being unregistered",
+                   source);
+    }
+    buffer->users.fetch_add(1);
+    plan.submission->pins.push_back(buffer);
+    plan.buffer = buffer;
+  }
+  const Buffer& buffer = *plan.buffer;
+  const uint64_t left = buffer.length - (source - buffer.address);
+  if (request.length > left) {
+    return error(
+        Code::kInvalidArgument,
+        "only {} of the {} bytes at source {:#x} are in the registered buffer of {} bytes at "
+        "{:#x}: a request lies inside one buffer",
+        left, request.length, source, buffer.length, buffer.address);
+  }
+  return {};
+}
+
+Status Transfers::find_segment(SegmentId id, Plan& plan) {
+  if (id == plan.segment_id) return {};
+  std::shared_ptr<Segment> segment = segments_.find(id);
+  if (!segment) {
+    return error(Code::kNotFound, "there is no open segment with id {}: open it first", id);
+  }
+  if (segment->self) segments_.refresh_self(*segment);
+  plan.target = segment->target();
+  plan.segment = std::move(segment);
+  plan.segment_id = id;
+  MutexLock lock(plan.submission->mutex);
+  plan.submission->uses.push_back({plan.segment, plan.target});
+  return {};
+}
+
+void Transfers::append(Slice* slice, Plan& plan) {
+  slice->next = nullptr;
+  Transport* transport = &slice->path->transport;
+  for (Plan::Chain& chain : plan.chains) {
+    if (chain.transport != transport) continue;
+    chain.last->next = slice;
+    chain.last = slice;
+    return;
+  }
+  plan.chains.push_back({transport, slice, slice});
+}
+
+Status Transfers::cut(const TransferRequest& request, Task& task, Plan& plan) {
+  uint64_t address = 0;
+  Result<size_t> buffer =
+      plan.target->descriptor.resolve(request.target_offset, request.length, &address);
+  if (!buffer.ok()) return buffer.status();
+  const std::byte* key = nullptr;
+  Path* path = choose_path(*plan.target, *buffer, nullptr, &key);
+  if (path == nullptr) {
+    return error(Code::kUnavailable,
+                 "no installed transport reaches segment '{}': install one that it offers too",
+                 plan.target->segment);
+  }
+  const uint64_t count = slice_count(request.length, config_.slice_bytes);
+  Slice* extra = nullptr;
+  if (count > 1) {
+    plan.submission->extra_slices.push_back(std::make_unique<Slice[]>(count - 1));
+    extra = plan.submission->extra_slices.back().get();
+  }
+  task.slices_left.store(static_cast<uint32_t>(count), std::memory_order_relaxed);
+  for (uint64_t i = 0; i < count; ++i) {
+    Slice& slice = i == 0 ? task.first : extra[i - 1];
+    const uint64_t begin = i * config_.slice_bytes;
+    slice.task = &task;
+    slice.path = path;
+    slice.local = task.source + begin;
+    slice.remote_address = address + begin;
+    slice.key = key;
+    slice.length = static_cast<uint32_t>(std::min(config_.slice_bytes, request.length - begin));
+    slice.opcode = request.opcode;
+    slice.attempts = 0;
+    append(&slice, plan);
+  }
+  return {};
+}
+
+Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& plan) {
+  if (request.opcode != Opcode::kRead && request.opcode != Opcode::kWrite) {
+    return error(Code::kInvalidArgument, "opcode {} is neither READ (0) nor WRITE (1)",
+                 static_cast<int>(request.opcode));
+  }
+  TE_RETURN_IF_ERROR(find_segment(request.target_id, plan));
+  task.submission = plan.submission;
+  task.segment = plan.segment.get();
+  task.instance = plan.target->descriptor.instance;
+  task.source = static_cast<std::byte*>(request.source);
+  task.target_offset = request.target_offset;
+  task.length = request.length;
+  task.transferred.store(0, std::memory_order_relaxed);
+  task.failure.store(Code::kOk, std::memory_order_relaxed);
+  if (request.length == 0) {
+    task.slices_left.store(0, std::memory_order_relaxed);
+    plan.empty.push_back(&task);
+    return {};
+  }
+  TE_RETURN_IF_ERROR(find_source(request, plan));
+  return cut(request, task, plan);
+}
+
+Status Transfers::plan_all(std::span<const TransferRequest> requests, const SubmitOptions& options,
+                           Plan& plan) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    Task& task = plan.block->tasks[plan.submission->first_task + i];
+    Status status = plan_one(requests[i], task, plan);
+    if (status.ok() && options.notification && requests[i].target_id != requests[0].target_id) {
+      status =
+          Status(Code::kInvalidArgument, "requests with a notification must all go to one segment");
+    }
+    if (!status.ok()) {
+      return requests.size() == 1 ? status : status.with_context(fmt::format("request {}", i));
+    }
+  }
+  return {};
+}
+
+Submission& Transfers::take_submission(Batch& batch) {
+  if (batch.submissions_used == batch.submissions.size()) {
+    batch.submissions.push_back(std::make_unique<Submission>());
+    batch.submissions.back()->batch = &batch;
+  }
+  return *batch.submissions[batch.submissions_used];
+}
+
+Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
+                         const SubmitOptions& options, Plan& plan) {
+  Batch* batch = table_.find(id);
+  if (batch == nullptr) return no_batch(id);
+  MutexLock lock(batch->mutex);
+  if (!table_.is(*batch, id) || batch->closing) return no_batch(id);
+  const uint32_t used = batch->submitted.load(std::memory_order_relaxed);
+  const uint32_t size = batch->size.load(std::memory_order_relaxed);
+  if (requests.size() > size - used) {
+    return error(
+        Code::kNoSpace,
+        "{} requests do not fit: the batch holds {}, of which {} are used; allocate a larger "
+        "one",
+        requests.size(), size, used);
+  }
+  Submission& submission = take_submission(*batch);
+  submission.first_task = used;
+  submission.task_count = static_cast<uint32_t>(requests.size());
+  plan.submission = &submission;
+  plan.block = batch->block.load(std::memory_order_relaxed);
+  if (Status status = plan_all(requests, options, plan); !status.ok()) {
+    submission.release_pins();
+    submission.reset();
+    return status;
+  }
+  submission.notification = options.notification;
+  const int64_t timeout_ms = options.timeout ? std::max<int64_t>(options.timeout->count(), 0)
+                                             : static_cast<int64_t>(config_.transfer_timeout_ms);
+  submission.deadline_ns = deadline_after_ms(now_ns(), timeout_ms);
+  submission.tasks_left.store(submission.task_count, std::memory_order_relaxed);
+  submission.data_left.store(submission.task_count, std::memory_order_relaxed);
+  for (uint32_t i = 0; i < submission.task_count; ++i) {
+    plan.block->tasks[used + i].state.store(TaskState::kPending, std::memory_order_relaxed);
+  }
+  ++batch->submissions_used;
+  batch->submitted.store(used + submission.task_count, std::memory_order_release);
+  if (batch->active.load(std::memory_order_relaxed) == 0) set_readable(batch->event, false);
+  batch->active.fetch_add(1);
+  batch->deadline_ns.store(
+      std::min(batch->deadline_ns.load(std::memory_order_relaxed), submission.deadline_ns));
+  if (active_submissions_.fetch_add(1) == 0) wake_timer();
+  return {};
+}
+
+Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
+                         const SubmitOptions& options) {
+  const Inside inside(submitting_);
+  if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
+  if (requests.empty()) {
+    if (!options.notification) return {};
+    return Status(Code::kInvalidArgument,
+                  "a notification with no request: send it alone, without a submission");
+  }
+  Plan plan;
+  Status status = accept(id, requests, options, plan);
+  const bool unknown = status.code() == Code::kOutOfRange || status.code() == Code::kPermission;
+  if (unknown && plan.segment && !plan.segment->self) {
+    // The target may have registered memory since it was asked last.
+    const std::shared_ptr<const Target> known = plan.target;
+    if (segments_.refresh(*plan.segment).ok() && plan.segment->target() != known) {
+      plan = Plan();
+      status = accept(id, requests, options, plan);
+    }
+  }
+  if (status.ok()) post(plan);
+  return status;
+}
+
+void Transfers::post(Plan& plan) {
+  for (const Plan::Chain& chain : plan.chains) {
+    for (const Slice* slice = chain.first; slice != nullptr; slice = slice->next) {
+      slice->path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
+    }
+  }
+  // The submission may be over, and the batch freed, as soon as the last of these is handed down.
+  for (const Plan::Chain& chain : plan.chains) chain.transport->post(chain.first);
+  for (Task* task : plan.empty) data_done(*task);
+}
+
+bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) {
+  Task& task = *slice->task;
+  const std::shared_ptr<const Target> target = segment->target();
+  uint64_t address = 0;
+  Result<size_t> buffer = target->descriptor.resolve(task.target_offset, task.length, &address);
+  if (!buffer.ok()) {
+    *why = buffer.status().with_context(fmt::format("segment '{}'", segment->name));
+    return false;
+  }
+  const std::byte* key = nullptr;
+  Path* path = choose_path(*target, *buffer, slice->path, &key);
+  if (path == nullptr) {
+    *why = error(Code::kUnavailable, "no installed transport reaches segment '{}' any more",
+                 segment->name);
+    return false;
+  }
+  task.instance = target->descriptor.instance;
+  slice->remote_address = address + static_cast<uint64_t>(slice->local - task.source);
+  slice->path = path;
+  slice->key = key;
+  slice->attempts = static_cast<uint8_t>(slice->attempts + 1);
+  slice->next = nullptr;
+  {
+    MutexLock lock(task.submission->mutex);
+    std::vector<Submission::Use>& uses = task.submission->uses;
+    if (uses.empty() || uses.back().target != target) uses.push_back({segment, target});
+  }
+  path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
+  path->transport.post(slice);
+  return true;
+}
+
+}  // namespace te

@@ -1,0 +1,281 @@
+// Batches as callers see them, and the timer. submit.cpp is the way down, complete.cpp the way up.
+#include "engine/transfers.h"
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/log.h"
+#include "engine/batch_event.h"
+#include "transport/transport.h"
+
+namespace te {
+namespace {
+
+constexpr int64_t kTickMs = 20;
+
+}  // namespace
+
+Status no_batch(BatchId id) {
+  return error(Code::kNotFound,
+               "there is no batch {:#x}: it was freed, or never allocated by this engine", id);
+}
+
+Transfers::Transfers(uint64_t instance, const Config& config, Memory& memory, Segments& segments,
+                     Recovery& recovery, TaskPool& pool, Notify notify)
+    : instance_(instance),
+      config_(config),
+      memory_(memory),
+      segments_(segments),
+      recovery_(recovery),
+      pool_(pool),
+      notify_(std::move(notify)) {
+  timer_ = std::thread([this] { run_timer(); });
+}
+
+Transfers::~Transfers() { finish_stop(); }
+
+Result<BatchId> Transfers::allocate(uint64_t size) { return table_.allocate(size); }
+
+Result<TransferStatus> Transfers::status(BatchId id, size_t task) const {
+  const Batch* batch = table_.find(id);
+  if (batch == nullptr) return no_batch(id);
+  const TaskBlock* block = batch->block.load(std::memory_order_relaxed);
+  const uint32_t size = batch->size.load(std::memory_order_relaxed);
+  if (task >= size || task >= block->capacity) {
+    if (!table_.is(*batch, id)) return no_batch(id);
+    return error(Code::kOutOfRange, "task {} is outside the batch, which holds {}", task, size);
+  }
+  TransferStatus result;
+  result.state = block->tasks[task].state.load(std::memory_order_acquire);
+  result.transferred_bytes = block->tasks[task].transferred.load(std::memory_order_relaxed);
+  // Not submitted: what is there may be the block's last user's.
+  if (task >= batch->submitted.load(std::memory_order_acquire)) result = {};
+  if (!table_.is(*batch, id)) return no_batch(id);
+  return result;
+}
+
+Result<TransferStatus> Transfers::batch_status(BatchId id) const {
+  const Batch* batch = table_.find(id);
+  if (batch == nullptr) return no_batch(id);
+  const TaskBlock* block = batch->block.load(std::memory_order_relaxed);
+  const uint32_t count =
+      std::min(batch->submitted.load(std::memory_order_acquire), block->capacity);
+  TransferStatus result;
+  if (count > 0) result.state = TaskState::kCompleted;
+  bool pending = false;
+  for (uint32_t i = 0; i < count; ++i) {
+    const TaskState state = block->tasks[i].state.load(std::memory_order_acquire);
+    result.transferred_bytes += block->tasks[i].transferred.load(std::memory_order_relaxed);
+    pending = pending || !is_terminal(state);
+    // FAILED is worst, then TIMEOUT, then CANCELLED.
+    const auto badness = [](TaskState s) {
+      return s == TaskState::kCompleted ? 0
+                                        : static_cast<int>(s) + (s == TaskState::kFailed ? 10 : 0);
+    };
+    if (is_terminal(state) && badness(state) > badness(result.state)) result.state = state;
+  }
+  if (pending) result.state = TaskState::kPending;
+  if (!table_.is(*batch, id)) return no_batch(id);
+  return result;
+}
+
+Result<TaskError> Transfers::task_error(BatchId id, size_t task) const {
+  Batch* batch = table_.find(id);
+  if (batch == nullptr) return no_batch(id);
+  MutexLock lock(batch->mutex);
+  if (!table_.is(*batch, id)) return no_batch(id);
+  if (task >= batch->size.load(std::memory_order_relaxed)) {
+    return error(Code::kOutOfRange, "task {} is outside the batch, which holds {}", task,
+                 batch->size.load(std::memory_order_relaxed));
+  }
+  if (task >= batch->submitted.load(std::memory_order_relaxed)) return TaskError{};
+  const Task& found = batch->block.load(std::memory_order_relaxed)->tasks[task];
+  const TaskState state = found.state.load(std::memory_order_acquire);
+  if (!is_terminal(state) || state == TaskState::kCompleted) return TaskError{};
+  for (size_t i = 0; i < batch->submissions_used; ++i) {
+    Submission& submission = *batch->submissions[i];
+    if (task < submission.first_task || task >= submission.first_task + submission.task_count)
+      continue;
+    MutexLock texts(submission.mutex);
+    Status any;
+    for (const auto& [index, text] : submission.errors) {
+      if (index == task) return TaskError{text};
+      any = text;
+    }
+    if (any.ok())
+      any = error(found.failure.load(), "the task ended as {}", code_name(found.failure.load()));
+    return TaskError{any};
+  }
+  return TaskError{};
+}
+
+Status Transfers::wait(BatchId id, std::optional<std::chrono::milliseconds> timeout) {
+  const Inside inside(waiting_);
+  Batch* batch = table_.find(id);
+  if (batch == nullptr) return no_batch(id);
+  const int64_t until =
+      timeout ? deadline_after_ms(now_ns(), std::max<int64_t>(timeout->count(), 0)) : kNever;
+  MutexLock lock(batch->mutex);
+  if (!table_.is(*batch, id)) return no_batch(id);
+  while (batch->active.load(std::memory_order_relaxed) != 0 && table_.is(*batch, id)) {
+    if (until == kNever) {
+      batch->idle.wait(batch->mutex);
+    } else if (now_ns() >= until) {
+      return Status(Code::kTimeout, "the batch is still in flight");
+    } else {
+      batch->idle.wait_until(batch->mutex, to_time_point(until));
+    }
+  }
+  return {};
+}
+
+Result<int> Transfers::event_fd(BatchId id) {
+  Batch* batch = table_.find(id);
+  if (batch == nullptr) return no_batch(id);
+  MutexLock lock(batch->mutex);
+  if (!table_.is(*batch, id) || batch->closing) return no_batch(id);
+  if (!batch->event.valid()) {
+    const bool idle = batch->active.load(std::memory_order_relaxed) == 0 &&
+                      batch->submitted.load(std::memory_order_relaxed) > 0;
+    batch->event = Fd(::eventfd(idle ? 1 : 0, EFD_NONBLOCK | EFD_CLOEXEC));
+    if (!batch->event.valid()) {
+      return error(Code::kResource, "cannot make an event descriptor: {}; see ulimit -n",
+                   errno_text(errno));
+    }
+  }
+  return batch->event.get();
+}
+
+Status Transfers::free(BatchId id) {
+  const Inside inside(waiting_);
+  Batch* batch = table_.find(id);
+  if (batch == nullptr) return no_batch(id);
+  {
+    MutexLock lock(batch->mutex);
+    if (!table_.is(*batch, id) || batch->closing) return no_batch(id);
+    batch->closing = true;
+    while (batch->active.load(std::memory_order_relaxed) != 0) batch->idle.wait(batch->mutex);
+  }
+  table_.release(batch);
+  return {};
+}
+
+Status Transfers::cancel(BatchId id) {
+  Batch* batch = table_.find(id);
+  if (batch == nullptr) return no_batch(id);
+  std::vector<std::shared_ptr<const Target>> targets;
+  {
+    MutexLock lock(batch->mutex);
+    if (!table_.is(*batch, id)) return no_batch(id);
+    cancel_submissions(*batch);
+    attend(*batch, now_ns(), targets);
+  }
+  sweep(targets);
+  return {};
+}
+
+void Transfers::cancel_submissions(Batch& batch) {
+  for (size_t i = 0; i < batch.submissions_used; ++i) {
+    Submission& submission = *batch.submissions[i];
+    Code expected = Code::kOk;
+    if (submission.tasks_left.load() > 0) {
+      submission.cancel.compare_exchange_strong(expected, Code::kCancelled);
+    }
+  }
+}
+
+// Ends what is overdue, and notes which paths hold slices that are wanted back.
+void Transfers::attend(Batch& batch, int64_t now,
+                       std::vector<std::shared_ptr<const Target>>& targets) {
+  int64_t next = kNever;
+  for (size_t i = 0; i < batch.submissions_used; ++i) {
+    Submission& submission = *batch.submissions[i];
+    if (submission.tasks_left.load() == 0) continue;
+    if (submission.deadline_ns <= now) {
+      Code expected = Code::kOk;
+      submission.cancel.compare_exchange_strong(expected, Code::kTimeout);
+    }
+    if (submission.cancel.load() == Code::kOk) {
+      next = std::min(next, submission.deadline_ns);
+      continue;
+    }
+    next = std::min(next, now + kTickMs * kNsPerMs);
+    MutexLock lock(submission.mutex);
+    for (const Submission::Use& use : submission.uses) targets.push_back(use.target);
+  }
+  batch.deadline_ns.store(next);
+}
+
+void Transfers::sweep(const std::vector<std::shared_ptr<const Target>>& targets) {
+  if (targets.empty()) return;
+  std::vector<Path*> paths;
+  for (const std::shared_ptr<const Target>& target : targets) {
+    for (const std::shared_ptr<Path>& path : target->paths) paths.push_back(path.get());
+  }
+  std::sort(paths.begin(), paths.end());
+  paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+  for (Path* path : paths) path->transport.sweep(*path);
+  recovery_.wake();
+}
+
+void Transfers::wake_timer() {
+  if (!timer_asleep_.load()) return;
+  MutexLock lock(timer_mutex_);
+  timer_changed_.notify_one();
+}
+
+void Transfers::run_timer() {
+  ::pthread_setname_np(::pthread_self(), "te-timer");
+  for (;;) {
+    {
+      MutexLock lock(timer_mutex_);
+      timer_asleep_.store(true);
+      while (!timer_stop_ && active_submissions_.load() == 0) timer_changed_.wait(timer_mutex_);
+      timer_asleep_.store(false);
+      const int64_t until = now_ns() + kTickMs * kNsPerMs;
+      while (!timer_stop_ && now_ns() < until) {
+        timer_changed_.wait_until(timer_mutex_, to_time_point(until));
+      }
+      if (timer_stop_) return;
+    }
+    const int64_t now = now_ns();
+    std::vector<std::shared_ptr<const Target>> targets;
+    table_.for_each_live([&](Batch& batch) {
+      if (batch.deadline_ns.load() > now) return;
+      MutexLock lock(batch.mutex);
+      attend(batch, now, targets);
+    });
+    sweep(targets);
+  }
+}
+
+void Transfers::begin_stop() {
+  stopping_.store(true);
+  for (uint64_t inside = submitting_.load(); inside != 0; inside = submitting_.load()) {
+    submitting_.wait(inside);
+  }
+  std::vector<std::shared_ptr<const Target>> targets;
+  table_.for_each_live([&](Batch& batch) {
+    MutexLock lock(batch.mutex);
+    cancel_submissions(batch);
+    attend(batch, now_ns(), targets);
+  });
+  sweep(targets);
+}
+
+void Transfers::finish_stop() {
+  for (uint64_t inside = waiting_.load(); inside != 0; inside = waiting_.load()) {
+    waiting_.wait(inside);
+  }
+  {
+    MutexLock lock(timer_mutex_);
+    timer_stop_ = true;
+    timer_changed_.notify_all();
+  }
+  if (timer_.joinable()) timer_.join();
+}
+
+}  // namespace te

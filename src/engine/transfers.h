@@ -1,0 +1,112 @@
+// Batches from submission to the end of every task: checks and plans requests, posts slices, counts
+// what comes back, keeps deadlines.
+//
+// Threads: the public calls from any; done() from transports; one timer thread of its own, asleep
+// while nothing is in flight.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "base/options.h"
+#include "base/task_pool.h"
+#include "core/batch.h"
+#include "engine/memory.h"
+#include "engine/recovery.h"
+#include "engine/segments.h"
+#include "transfer_engine/engine.h"
+#include "transport/transport.h"
+
+namespace te {
+
+class Transfers final : public TransportHost, public SliceOwner {
+ public:
+  // Brings a notification to a segment; blocks.
+  using Notify = std::function<Status(Segment&, const Notification&)>;
+
+  Transfers(uint64_t instance, const Config& config, Memory& memory, Segments& segments,
+            Recovery& recovery, TaskPool& pool, Notify notify);
+  ~Transfers() override;
+
+  Result<BatchId> allocate(uint64_t size);
+  Status submit(BatchId id, std::span<const TransferRequest> requests,
+                const SubmitOptions& options);
+  Result<TransferStatus> status(BatchId id, size_t task) const;
+  Result<TransferStatus> batch_status(BatchId id) const;
+  Result<TaskError> task_error(BatchId id, size_t task) const;
+  Status wait(BatchId id, std::optional<std::chrono::milliseconds> timeout);
+  Status cancel(BatchId id);
+  Result<int> event_fd(BatchId id);
+  Status free(BatchId id);
+
+  // No submission succeeds after this, and none is under way; then everything in flight is
+  // cancelled.
+  void begin_stop();
+  // Waits until every batch is idle and nobody is inside wait() or free(); ends the timer.
+  void finish_stop();
+
+  void done(Slice* slice, Code code) override;
+  uint64_t instance() const override { return instance_; }
+  bool repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) override;
+  void end(Slice* slice, Code code, const Status& why) override;
+
+ private:
+  struct Plan;
+
+  // Down.
+  Status accept(BatchId id, std::span<const TransferRequest> requests, const SubmitOptions& options,
+                Plan& plan);
+  Status plan_all(std::span<const TransferRequest> requests, const SubmitOptions& options,
+                  Plan& plan);
+  Status plan_one(const TransferRequest& request, Task& task, Plan& plan);
+  Status find_source(const TransferRequest& request, Plan& plan);
+  Status find_segment(SegmentId id, Plan& plan);
+  Status cut(const TransferRequest& request, Task& task, Plan& plan);
+  static void append(Slice* slice, Plan& plan);
+  void post(Plan& plan);
+  static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
+
+  // Up.
+  void slice_ended(Slice* slice, Code code);
+  void data_done(Task& task);
+  void finish_task(Task& task);
+  void finish_submission(Submission& submission);
+  void deliver(Submission& submission);
+  static void note_error(Task& task, Status why);
+  static void note_cancelled(const Slice& slice);
+
+  // Deadlines and cancellation.
+  static void cancel_submissions(Batch& batch) TE_REQUIRES(batch.mutex);
+  static void attend(Batch& batch, int64_t now, std::vector<std::shared_ptr<const Target>>& targets)
+      TE_REQUIRES(batch.mutex);
+  void sweep(const std::vector<std::shared_ptr<const Target>>& targets);
+  void run_timer();
+  void wake_timer();
+
+  const uint64_t instance_;
+  const Config& config_;
+  Memory& memory_;
+  Segments& segments_;
+  Recovery& recovery_;
+  TaskPool& pool_;
+  const Notify notify_;
+  BatchTable table_;
+
+  std::atomic<bool> stopping_{false};
+  std::atomic<uint64_t> submitting_{0};  // calls under way
+  std::atomic<uint64_t> waiting_{0};     // calls inside wait() or free()
+  std::atomic<uint64_t> active_submissions_{0};
+
+  Mutex timer_mutex_;
+  CondVar timer_changed_;
+  std::atomic<bool> timer_asleep_{false};
+  bool timer_stop_ TE_GUARDED_BY(timer_mutex_) = false;
+  std::thread timer_;
+};
+
+}  // namespace te

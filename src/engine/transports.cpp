@@ -1,0 +1,136 @@
+#include "engine/transports.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "transport/local/local.h"
+#include "transport/tcp/tcp.h"
+
+namespace te {
+namespace {
+
+struct Known {
+  std::string_view name;
+  Result<std::unique_ptr<Transport>> (*make)(TransportHost&, const Config&);
+  std::string_view detail;
+};
+
+// In the order in which paths are preferred.
+constexpr Known kKnown[] = {
+    {"local", make_local_transport, "copies inside the engine; always installed"},
+    {"tcp", make_tcp_transport, "the kernel's TCP, IPv4 and IPv6"},
+};
+
+const Known* known(std::string_view name) {
+  const auto* found = std::find_if(std::begin(kKnown), std::end(kKnown),
+                                   [name](const Known& entry) { return entry.name == name; });
+  return found == std::end(kKnown) ? nullptr : found;
+}
+
+size_t rank(std::string_view name) { return static_cast<size_t>(known(name) - kKnown); }
+
+}  // namespace
+
+Status Transports::install_local() { return install("local", false).status(); }
+
+Result<bool> Transports::install(std::string_view name, bool implicit) {
+  const Known* entry = known(name);
+  if (entry == nullptr) {
+    std::string names;
+    for (const Known& each : kKnown) {
+      if (each.name != "local") names += (names.empty() ? "" : ", ") + std::string(each.name);
+    }
+    return error(Code::kNotFound, "there is no transport '{}' in this build: it has {}", name,
+                 names);
+  }
+  MutexLock lock(mutex_);
+  for (Entry& present : entries_) {
+    if (present.transport->name() != name) continue;
+    present.implicit = present.implicit && implicit;
+    return false;
+  }
+  Result<std::unique_ptr<Transport>> made = entry->make(host_, config_);
+  if (!made.ok()) return made.status();
+  entries_.push_back({std::shared_ptr<Transport>(made.take()), implicit});
+  std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+    return rank(a.transport->name()) < rank(b.transport->name());
+  });
+  return true;
+}
+
+std::vector<std::string> Transports::implicit_but(std::string_view name) const {
+  MutexLock lock(mutex_);
+  std::vector<std::string> result;
+  for (const Entry& entry : entries_) {
+    if (entry.implicit && entry.transport->name() != name) {
+      result.emplace_back(entry.transport->name());
+    }
+  }
+  return result;
+}
+
+Result<std::shared_ptr<Transport>> Transports::retire(std::string_view name) {
+  MutexLock lock(mutex_);
+  const auto found = std::find_if(entries_.begin(), entries_.end(), [name](const Entry& entry) {
+    return entry.transport->name() == name && name != "local";
+  });
+  if (found == entries_.end()) {
+    return error(Code::kNotFound, "transport '{}' is not installed", name);
+  }
+  std::shared_ptr<Transport> transport = found->transport;
+  entries_.erase(found);
+  retired_.push_back(transport);
+  return transport;
+}
+
+void Transports::stop() {
+  for (const std::shared_ptr<Transport>& transport : installed()) transport->stop();
+}
+
+std::shared_ptr<Transport> Transports::find(std::string_view name) const {
+  MutexLock lock(mutex_);
+  for (const Entry& entry : entries_) {
+    if (entry.transport->name() == name) return entry.transport;
+  }
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<Transport>> Transports::installed() const {
+  MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<Transport>> result;
+  for (const Entry& entry : entries_) result.push_back(entry.transport);
+  return result;
+}
+
+std::vector<TransportInfo> Transports::describe() const {
+  std::vector<TransportInfo> result;
+  for (const Known& entry : kKnown) {
+    result.push_back(
+        {std::string(entry.name), true, find(entry.name) != nullptr, std::string(entry.detail)});
+  }
+  return result;
+}
+
+void Transports::make_paths(const Peer& peer, const Target* previous, bool same_peer,
+                            Target& target) const {
+  for (const std::shared_ptr<Transport>& transport : installed()) {
+    const int index = target.descriptor.transport_index(transport->name());
+    if (index < 0 || (transport->capabilities().same_engine_only && !peer.self)) continue;
+    std::vector<std::shared_ptr<Path>> paths;
+    if (previous != nullptr && same_peer) {
+      for (const std::shared_ptr<Path>& path : previous->paths) {
+        if (&path->transport == transport.get()) paths.push_back(path);
+      }
+    }
+    if (paths.empty()) {
+      paths = transport->make_paths(
+          peer, as_bytes(target.descriptor.transports[static_cast<size_t>(index)].info));
+    }
+    for (std::shared_ptr<Path>& path : paths) {
+      target.paths.push_back(std::move(path));
+      target.transport_of_path.push_back(index);
+    }
+  }
+}
+
+}  // namespace te

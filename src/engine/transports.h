@@ -1,0 +1,51 @@
+// The transports of this build, and those that are installed. The only file pair that names them.
+//
+// Threads: any. install() and retire() are called by one at a time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/options.h"
+#include "base/thread_annotations.h"
+#include "transport/transport.h"
+
+namespace te {
+
+class Transports {
+ public:
+  Transports(TransportHost& host, const Config& config) : host_(host), config_(config) {}
+
+  // Copies inside the engine: always there.
+  Status install_local();
+  // kNotFound for a name that no transport has. `implicit`: nobody asked for it by name; it goes
+  // when the first one is asked for. True when it was not there before.
+  Result<bool> install(std::string_view name, bool implicit);
+  // What install() of `name` by request would replace.
+  std::vector<std::string> implicit_but(std::string_view name) const;
+  // No longer installed; the caller stops it. The object lives on for the paths that know it.
+  Result<std::shared_ptr<Transport>> retire(std::string_view name);
+  void stop();
+
+  // Null when it is not installed.
+  std::shared_ptr<Transport> find(std::string_view name) const;
+  std::vector<std::shared_ptr<Transport>> installed() const;
+  std::vector<TransportInfo> describe() const;
+  // The best ways to `peer` first. Those of `previous` are used again where they lead there too.
+  void make_paths(const Peer& peer, const Target* previous, bool same_peer, Target& target) const;
+
+ private:
+  struct Entry {
+    std::shared_ptr<Transport> transport;
+    bool implicit;
+  };
+
+  TransportHost& host_;
+  const Config& config_;
+  mutable Mutex mutex_;
+  std::vector<Entry> entries_ TE_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Transport>> retired_ TE_GUARDED_BY(mutex_);
+};
+
+}  // namespace te

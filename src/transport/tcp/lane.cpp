@@ -1,0 +1,429 @@
+#include "transport/tcp/lane.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/log.h"
+
+namespace te::tcp {
+namespace {
+
+constexpr size_t kTurnBytes = 8 << 20;  // then other connections of the loop have their turn
+
+Status lost(const Path& path, std::string_view why) {
+  return error(Code::kUnavailable, "tcp to {}: {}", path.remote_address, why);
+}
+
+}  // namespace
+
+void Lane::connect(const SocketAddress& address, const wire::Hello& hello) {
+  loop_.run([self = shared_from_this(), address, hello] { self->start_connect(address, hello); });
+}
+
+void Lane::start_connect(const SocketAddress& address, const wire::Hello& hello) {
+  if (phase_ == Phase::kClosed) return;
+  Result<Fd> fd = te::start_connect(address);
+  if (!fd.ok()) return broken(fd.status());
+  fd_ = fd.take();
+  const auto user_timeout = static_cast<unsigned>(options_.stall_timeout_ms);
+  const int on = 1;
+  ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof user_timeout);
+  ::setsockopt(fd_.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  const auto bytes = hello.encode();
+  hello_out_.assign(bytes.begin(), bytes.end());
+  if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
+    return broken(status);
+  }
+  loop_.run_after(static_cast<int64_t>(options_.connect_timeout_ms), [weak = weak_from_this()] {
+    const std::shared_ptr<Lane> self = weak.lock();
+    if (self && self->phase_ <= Phase::kHello) {
+      self->broken(lost(*self->path_, "no answer in time (connect_timeout_ms)"));
+    }
+  });
+}
+
+void Lane::continue_hello() {
+  if (phase_ == Phase::kConnecting) {
+    if (const int failure = socket_error(fd_.get()); failure != 0) {
+      return broken(lost(*path_, errno_text(failure)));
+    }
+    phase_ = Phase::kHello;
+  }
+  while (hello_sent_ < hello_out_.size()) {
+    const ssize_t sent = ::send(fd_.get(), hello_out_.data() + hello_sent_,
+                                hello_out_.size() - hello_sent_, MSG_NOSIGNAL);
+    if (sent <= 0) {
+      if (errno == EAGAIN || errno == EINTR || errno == ENOTCONN) return;
+      return broken(lost(*path_, errno_text(errno)));
+    }
+    hello_sent_ += static_cast<size_t>(sent);
+  }
+  const Stream::Outcome outcome = stream_.receive(fd_.get());
+  if (outcome == Stream::Outcome::kFailed) return broken(lost(*path_, errno_text(errno)));
+  if (stream_.buffered().size() >= wire::HelloAnswer::kSize) {
+    Result<wire::HelloAnswer> answer =
+        wire::HelloAnswer::decode(stream_.buffered().first(wire::HelloAnswer::kSize));
+    if (!answer.ok())
+      return broken(answer.status().with_context("tcp to " + path_->remote_address));
+    if (answer->code != Code::kOk) {
+      return broken(wire::refusal(*answer, "tcp to " + path_->remote_address));
+    }
+    stream_.consume(wire::HelloAnswer::kSize);
+    phase_ = Phase::kReady;
+    blocked_.store(false);
+    owner_.lane_ready(*this);
+    return;
+  }
+  if (outcome == Stream::Outcome::kClosed) {
+    broken(lost(*path_, "it closed the connection before it answered"));
+  }
+}
+
+bool Lane::enqueue(SliceList& slices, uint64_t bytes) {
+  uint64_t count = 0;
+  for (const Slice* slice = slices.first; slice != nullptr; slice = slice->next) ++count;
+  MutexLock lock(queue_mutex_);
+  if (closed_) return false;
+  load_.fetch_add(bytes, std::memory_order_relaxed);
+  queue_.append(slices);
+  queued_.fetch_add(count);
+  return true;
+}
+
+bool Lane::has_work() const {
+  return frame_open_.load() ||
+         (queued_.load() > 0 && tail_.load() - head_sequence_.load() < kWindow);
+}
+
+void Lane::flush() {
+  // Whoever comes while another sends leaves the work to that one: it looks again after it let go.
+  do {
+    if (sending_.exchange(true)) return;
+    send_all();
+    sending_.store(false);
+  } while (!blocked_.load() && has_work());
+}
+
+void Lane::flush_later() {
+  loop_.run([self = shared_from_this()] {
+    if (self->phase_ == Phase::kReady) self->flush();
+  });
+}
+
+void Lane::send_all() {
+  if (blocked_.load()) return;
+  for (;;) {
+    if (!frame_open_ && !build_frame()) return;
+    if (!send_frame()) {
+      // Once more after the mark: the edge that tells of room may have come before it.
+      blocked_.store(true);
+      if (!send_frame()) return;
+      blocked_.store(false);
+    }
+  }
+}
+
+bool Lane::build_frame() {
+  const uint64_t tail = tail_.load(std::memory_order_relaxed);
+  const uint64_t room = kWindow - (tail - head_sequence_.load(std::memory_order_acquire));
+  const size_t limit = std::min<uint64_t>(room, kMaxRequestsPerFrame);
+  uint64_t bytes = 0;
+  size_t count = 0;
+  vector_count_ = 1;
+  Opcode opcode = Opcode::kRead;
+  {
+    MutexLock lock(queue_mutex_);
+    while (count < limit && !queue_.empty()) {
+      const Slice& next = *queue_.first;
+      if (count > 0 && (next.opcode != opcode || bytes + next.length > kFrameBytes)) break;
+      opcode = next.opcode;
+      bytes += next.length;
+      Slice* slice = queue_.pop();
+      sent(tail + count) = {slice, slice->length, opcode, false};
+      RequestEntry::encode(head_.data() + RequestHeader::kSize + count * RequestEntry::kSize,
+                           slice->remote_address, slice->length, slice->key);
+      if (opcode == Opcode::kWrite) vectors_[vector_count_++] = {slice->local, slice->length};
+      ++count;
+    }
+  }
+  if (count == 0) return false;
+  queued_.fetch_sub(count);
+  const bool write = opcode == Opcode::kWrite;
+  RequestHeader{write ? RequestType::kWrite : RequestType::kRead, static_cast<uint16_t>(count),
+                write ? bytes : 0}
+      .encode(head_.data());
+  vectors_[0] = {head_.data(), RequestHeader::kSize + count * RequestEntry::kSize};
+  vector_at_ = 0;
+  tail_.store(tail + count);
+  frame_open_.store(true);
+  return true;
+}
+
+bool Lane::send_frame() {
+  while (vector_at_ < vector_count_) {
+    msghdr message{};
+    message.msg_iov = &vectors_[vector_at_];
+    message.msg_iovlen = vector_count_ - vector_at_;
+    ssize_t sent = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      // The loop learns of a broken connection by its own event.
+      return false;
+    }
+    while (sent > 0) {
+      iovec& vector = vectors_[vector_at_];
+      const size_t step = std::min(static_cast<size_t>(sent), vector.iov_len);
+      vector.iov_base = static_cast<std::byte*>(vector.iov_base) + step;
+      vector.iov_len -= step;
+      sent -= static_cast<ssize_t>(step);
+      if (vector.iov_len == 0) ++vector_at_;
+    }
+  }
+  sent_tail_.store(tail_.load(std::memory_order_relaxed), std::memory_order_release);
+  frame_open_.store(false);
+  return true;
+}
+
+void Lane::on_events(uint32_t events) {
+  const std::shared_ptr<Lane> self = shared_from_this();
+  if (phase_ == Phase::kClosed) return;
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
+  if (phase_ <= Phase::kHello) {
+    if (phase_ == Phase::kConnecting && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) == 0) return;
+    continue_hello();
+    if (phase_ != Phase::kReady) return;
+  }
+  if ((events & EPOLLOUT) != 0) {
+    blocked_.store(false);
+    flush();
+  }
+  receive();
+}
+
+void Lane::receive() {
+  size_t taken = 0;
+  uint64_t before = head_sequence_.load(std::memory_order_relaxed);
+  if (!parse()) return;
+  for (;;) {
+    const Stream::Outcome outcome = stream_.receive(fd_.get());
+    taken += stream_.received();
+    if (outcome == Stream::Outcome::kFailed) return broken(lost(*path_, errno_text(errno)));
+    if (outcome == Stream::Outcome::kClosed) {
+      return broken(lost(*path_, "the peer closed the connection"));
+    }
+    if (stream_.received() > 0 && !parse()) return;
+    if (outcome == Stream::Outcome::kDrained && !(hangup_ && stream_.received() > 0)) break;
+    if (taken >= kTurnBytes) {
+      loop_.again(this);
+      break;
+    }
+  }
+  // Room in the window: what waited for it can go.
+  if (head_sequence_.load(std::memory_order_relaxed) != before && queued_.load() > 0) flush();
+}
+
+bool Lane::parse() {
+  for (;;) {
+    if (payload_count_ > 0) {
+      stream_.copy_buffered();
+      finish_payload();
+      if (payload_count_ > 0) return true;
+    }
+    if (stream_.buffered().size() < AnswerHeader::kSize) return true;
+    const AnswerHeader header = AnswerHeader::decode(stream_.buffered().data());
+    stream_.consume(AnswerHeader::kSize);
+    bool understood = false;
+    switch (header.type) {
+      case AnswerType::kAck:
+        understood = on_ack(header.sequence);
+        break;
+      case AnswerType::kData:
+        understood = on_data(header);
+        break;
+      case AnswerType::kError:
+        understood = on_error(header);
+        break;
+    }
+    if (!understood) {
+      broken(error(Code::kUnavailable, "tcp to {}: the peer answered what was not asked",
+                   path_->remote_address));
+      return false;
+    }
+  }
+}
+
+// Whether all requests below `sequence` have left. An answer may be faster than the sender's note
+// of it, so that one is waited for: it never blocks.
+bool Lane::left_completely(uint64_t sequence) {
+  if (sequence <= sent_tail_.load(std::memory_order_acquire)) return true;
+  while (sending_.exchange(true)) std::this_thread::yield();
+  const bool left = sequence <= sent_tail_.load(std::memory_order_acquire);
+  sending_.store(false);
+  if (!blocked_.load() && has_work()) flush();
+  return left;
+}
+
+bool Lane::on_ack(uint64_t sequence) {
+  if (!left_completely(sequence)) return false;
+  for (; ack_cursor_ < sequence; ++ack_cursor_) {
+    Sent& request = sent(ack_cursor_);
+    if (request.opcode == Opcode::kWrite && !request.answered) answer(request, Code::kOk);
+  }
+  advance_head();
+  return true;
+}
+
+bool Lane::on_data(const AnswerHeader& header) {
+  const uint64_t tail = tail_.load(std::memory_order_acquire);
+  const uint64_t head = head_sequence_.load(std::memory_order_relaxed);
+  if (header.count == 0 || header.count > kWindow || header.sequence < head ||
+      header.sequence > tail || tail - header.sequence < header.count) {
+    return false;
+  }
+  std::vector<Stream::Piece>& pieces = stream_.start_payload();
+  for (uint32_t i = 0; i < header.count; ++i) {
+    const Sent& request = sent(header.sequence + i);
+    if (request.opcode != Opcode::kRead || request.answered) return false;
+    pieces.push_back({request.slice != nullptr ? request.slice->local : nullptr, request.length});
+  }
+  payload_first_ = header.sequence;
+  payload_count_ = header.count;
+  return true;
+}
+
+// Answers the READs whose bytes are all there.
+void Lane::finish_payload() {
+  const size_t filled = stream_.filled_pieces();
+  const uint64_t total = filled + stream_.open_pieces().size();
+  while (payload_count_ > 0 && total - payload_count_ < filled) {
+    answer(sent(payload_first_), Code::kOk);
+    ++payload_first_;
+    --payload_count_;
+  }
+  advance_head();
+}
+
+bool Lane::on_error(const AnswerHeader& header) {
+  if (header.sequence < head_sequence_.load(std::memory_order_relaxed) ||
+      header.sequence >= tail_.load(std::memory_order_acquire) || header.code == Code::kOk ||
+      header.code == Code::kUnavailable) {
+    return false;
+  }
+  Sent& request = sent(header.sequence);
+  if (request.answered || !left_completely(header.sequence + 1)) return false;
+  answer(request, header.code);
+  advance_head();
+  return true;
+}
+
+void Lane::answer(Sent& request, Code code) {
+  request.answered = true;
+  ++answered_count_;
+  Slice* slice = request.slice;
+  request.slice = nullptr;
+  load_.fetch_sub(request.length, std::memory_order_relaxed);
+  if (slice != nullptr) host_.done(slice, code);
+}
+
+void Lane::advance_head() {
+  uint64_t head = head_sequence_.load(std::memory_order_relaxed);
+  const uint64_t tail = tail_.load(std::memory_order_acquire);
+  while (head < tail && sent(head).answered) ++head;
+  head_sequence_.store(head);
+  ack_cursor_ = std::max(ack_cursor_, head);
+}
+
+void Lane::broken(Status why) {
+  if (phase_ != Phase::kClosed) owner_.lane_broken(*this, std::move(why));
+}
+
+void Lane::sweep() {
+  loop_.run([self = shared_from_this()] {
+    if (self->phase_ != Phase::kReady) return;
+    SliceList cancelled;
+    {
+      MutexLock lock(self->queue_mutex_);
+      SliceList rest;
+      while (!self->queue_.empty()) {
+        Slice* slice = self->queue_.pop();
+        if (slice->cancelled()) {
+          self->queued_.fetch_sub(1);
+          self->load_.fetch_sub(slice->length, std::memory_order_relaxed);
+          cancelled.push(slice);
+        } else {
+          rest.push(slice);
+        }
+      }
+      self->queue_ = rest;
+    }
+    while (!cancelled.empty()) self->host_.done(cancelled.pop(), Code::kCancelled);
+    if (!self->sweep_sent()) {
+      self->broken(
+          lost(*self->path_, "a WRITE under way was given up, so the connection is ended"));
+    }
+  });
+}
+
+// READs under way are given up: their bytes will go nowhere. A WRITE under way reads local memory,
+// and may still arrive: it is given time as long as answers come, then the connection must end.
+bool Lane::sweep_sent() {
+  const uint64_t tail = tail_.load(std::memory_order_acquire);
+  bool write_under_way = false;
+  for (uint64_t i = head_sequence_.load(std::memory_order_relaxed); i < tail; ++i) {
+    Sent& request = sent(i);
+    if (request.slice == nullptr || !request.slice->cancelled()) continue;
+    if (request.opcode == Opcode::kWrite) {
+      write_under_way = true;
+      continue;
+    }
+    if (payload_count_ > 0 && i >= payload_first_ && i < payload_first_ + payload_count_) {
+      // The pieces that are open are those of the last requests of the frame.
+      const std::span<Stream::Piece> open = stream_.open_pieces();
+      const uint64_t from_end = payload_first_ + payload_count_ - i;
+      if (from_end <= open.size()) open[open.size() - from_end].to = nullptr;
+    }
+    Slice* slice = request.slice;
+    request.slice = nullptr;
+    host_.done(slice, Code::kCancelled);
+  }
+  const bool progress = answered_count_ != answered_at_sweep_;
+  answered_at_sweep_ = answered_count_;
+  return !write_under_way || progress;
+}
+
+void Lane::fail(Code code) {
+  loop_.run([self = shared_from_this(), code] { self->close(code); });
+}
+
+void Lane::close(Code code) {
+  if (phase_ == Phase::kClosed) return;
+  phase_ = Phase::kClosed;
+  if (fd_.valid()) loop_.remove(fd_.get(), this);
+  // Senders never block, so the flag is free soon; held from here on, it keeps them out.
+  while (sending_.exchange(true)) std::this_thread::yield();
+  fd_.reset();
+  SliceList returned;
+  {
+    MutexLock lock(queue_mutex_);
+    closed_ = true;
+    returned = queue_;
+    queue_ = {};
+    queued_.store(0);
+  }
+  const uint64_t tail = tail_.load(std::memory_order_acquire);
+  for (uint64_t i = head_sequence_.load(std::memory_order_relaxed); i < tail; ++i) {
+    Slice* slice = sent(i).slice;
+    sent(i).slice = nullptr;
+    if (slice != nullptr) returned.push(slice);
+  }
+  head_sequence_.store(tail);
+  load_.store(0);
+  while (!returned.empty()) host_.done(returned.pop(), code);
+}
+
+}  // namespace te::tcp

@@ -1,0 +1,61 @@
+// The way to one peer over TCP: a session of several lanes, made when it is needed.
+//
+// When one lane breaks the whole session ends, and the next has a higher epoch: the peer closes
+// what is left of the older ones before it accepts, so bytes of a request that was given up can
+// never arrive after those of its repetition.
+//
+// Threads: any.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "transport/tcp/lane.h"
+
+namespace te::tcp {
+
+class TcpPath final : public Path, public LaneOwner, public std::enable_shared_from_this<TcpPath> {
+ public:
+  TcpPath(Transport& owner, TransportHost& host, std::vector<EventLoop*> loops, size_t lane_count,
+          const LaneOptions& options, const Peer& peer);
+
+  // The slices, `bytes` in all, are sent now or as soon as the session stands.
+  void post(SliceList slices);
+  void warm_up();
+  void sweep();
+  // Ends the session; every slice comes back as `code`.
+  void reset(Code code, Status why);
+  // No session will be made any more: what is here, and whatever comes, is returned as kCancelled.
+  void end();
+
+  void lane_ready(Lane& lane) override;
+  void lane_broken(Lane& lane, Status why) override;
+
+ private:
+  // What a lane takes before the next one is asked: many small requests then share a frame.
+  static constexpr uint64_t kRunBytes = 128 << 10;
+  static constexpr uint64_t kInlineBytes = 256 << 10;
+
+  void connect() TE_REQUIRES(mutex_);
+  // Returns slices by way of a loop: the caller may be inside post().
+  void return_later(SliceList slices, Code code);
+  void distribute(SliceList slices, const std::vector<std::shared_ptr<Lane>>& lanes);
+
+  TransportHost& host_;
+  const std::vector<EventLoop*> loops_;
+  const size_t lane_count_;
+  const LaneOptions options_;
+  const SocketAddress address_;
+  const uint64_t target_instance_;
+  const uint64_t session_;
+
+  Mutex mutex_;
+  uint64_t epoch_ TE_GUARDED_BY(mutex_) = 0;
+  std::vector<std::shared_ptr<Lane>> lanes_ TE_GUARDED_BY(mutex_);  // of the session; empty: none
+  size_t lanes_ready_ TE_GUARDED_BY(mutex_) = 0;
+  SliceList waiting_ TE_GUARDED_BY(mutex_);
+  bool ended_ TE_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace te::tcp

@@ -1,0 +1,107 @@
+// One TCP connection on the side that answers: carries out what a peer asks, after checking it.
+// Whatever the peer sends, it holds a bounded amount of memory.
+//
+// Threads: its loop only.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/fd.h"
+#include "core/access_table.h"
+#include "core/wire.h"
+#include "transport/tcp/frame.h"
+#include "transport/tcp/stream.h"
+
+namespace te::tcp {
+
+class Serving;
+
+class ServingOwner {
+ public:
+  virtual ~ServingOwner() = default;
+  // The connection is of no use any more: the owner destroys it, not from inside this call.
+  virtual void serving_ended(Serving& serving) = 0;
+};
+
+class Serving final : public EventLoop::Handler {
+ public:
+  Serving(EventLoop& loop, AccessTable& table, ServingOwner& owner, Fd connection,
+          const wire::Hello& hello, std::shared_ptr<void> permit);
+  ~Serving() override;
+
+  // Answers the hello and begins to serve, or refuses and ends.
+  void admit(uint64_t instance);
+  void refuse(uint64_t instance, Code code);
+  // Ends when the peer stopped in the middle of something since before `before_ns`.
+  void end_if_stalled(int64_t before_ns);
+
+  const wire::Hello& hello() const { return hello_; }
+  EventLoop& loop() { return loop_; }
+
+  void on_events(uint32_t events) override;
+
+ private:
+  struct Request {
+    RequestEntry entry;
+    uint64_t sequence = 0;
+    Code code = Code::kOk;
+  };
+
+  void receive();
+  bool parse();  // false: ended
+  bool start_frame(const RequestHeader& header);
+  void start_write();
+  void start_reads();
+  void finish_write();
+  Stream::Outcome receive_pinned();
+  void pin_open_pieces();
+  void unpin_pieces();
+  void copy_buffered_pinned();
+
+  bool flush();  // false: ended
+  bool build_answer();
+  bool send_answer(bool* full);
+  void append_small(const AnswerHeader& header);
+  bool output_full() const;
+  void end(std::string_view why);
+
+  EventLoop& loop_;
+  AccessTable& table_;
+  ServingOwner& owner_;
+  Fd fd_;
+  const wire::Hello hello_;
+  const std::shared_ptr<void> permit_;
+  bool ended_ = false;
+  bool hangup_ = false;
+  bool admitted_ = false;
+  int64_t progress_ns_ = 0;
+
+  // In.
+  Stream stream_;
+  uint64_t next_sequence_ = 0;
+  bool writing_ = false;
+  std::vector<Request> frame_;  // the requests of the frame under way
+  std::vector<AccessKey> pins_;
+
+  // Out.
+  bool ack_due_ = false;
+  uint64_t ack_sequence_ = 0;
+  uint64_t unacked_bytes_ = 0;
+  std::string small_;          // answers without payload, whole
+  std::deque<Request> reads_;  // asked for, not answered
+  std::string head_;  // of the answer under way: small answers, then perhaps a kData header
+  size_t head_sent_ = 0;
+  size_t answer_reads_ = 0;   // how many of `reads_` the answer under way covers
+  uint64_t answer_sent_ = 0;  // bytes of their payload
+  uint64_t answer_bytes_ = 0;
+  bool answer_open_ = false;
+};
+
+}  // namespace te::tcp

@@ -1,0 +1,96 @@
+#include "transport/tcp/stream.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace te::tcp {
+namespace {
+
+constexpr size_t kMaxVectors = 130;
+constexpr size_t kDiscardSize = 64 << 10;
+
+// Payload that belongs nowhere; written by everyone, read by nobody.
+std::byte* discard_area() {
+  thread_local std::unique_ptr<std::byte[]> area(new std::byte[kDiscardSize]);
+  return area.get();
+}
+
+}  // namespace
+
+void Stream::advance(uint64_t bytes) {
+  while (bytes > 0) {
+    Piece& piece = pieces_[current_];
+    const uint64_t step = std::min(bytes, piece.left);
+    if (piece.to != nullptr) piece.to += step;
+    piece.left -= step;
+    bytes -= step;
+    if (piece.left == 0) ++current_;
+  }
+  while (current_ < pieces_.size() && pieces_[current_].left == 0) ++current_;
+}
+
+void Stream::copy_buffered() {
+  advance(0);
+  while (in_payload() && begin_ < end_) {
+    const Piece& piece = pieces_[current_];
+    const size_t step = std::min<uint64_t>(end_ - begin_, piece.left);
+    if (piece.to != nullptr) std::memcpy(piece.to, buffer_.data() + begin_, step);
+    begin_ += step;
+    advance(step);
+  }
+}
+
+Stream::Outcome Stream::receive(int fd) {
+  iovec vectors[kMaxVectors];
+  size_t count = 0;
+  uint64_t wanted = 0;
+  uint64_t payload = 0;
+  bool whole = true;  // all of the payload is asked for, so what follows it is a head
+  for (size_t i = current_; i < pieces_.size(); ++i) {
+    if (count == kMaxVectors - 1) {
+      whole = false;
+      break;
+    }
+    const Piece& piece = pieces_[i];
+    const uint64_t length =
+        piece.to != nullptr ? piece.left : std::min<uint64_t>(piece.left, kDiscardSize);
+    vectors[count++] = {piece.to != nullptr ? piece.to : discard_area(), length};
+    payload += length;
+    if (length < piece.left) {
+      whole = false;
+      break;
+    }
+  }
+  wanted = payload;
+  if (whole) {
+    if (begin_ == end_) begin_ = end_ = 0;
+    if (begin_ > 0) {
+      std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+      end_ -= begin_;
+      begin_ = 0;
+    }
+    vectors[count++] = {buffer_.data() + end_, kBufferSize - end_};
+    wanted += kBufferSize - end_;
+  }
+  msghdr message{};
+  message.msg_iov = vectors;
+  message.msg_iovlen = count;
+  ssize_t got;
+  do {
+    got = ::recvmsg(fd, &message, 0);
+  } while (got < 0 && errno == EINTR);
+  received_ = got > 0 ? static_cast<size_t>(got) : 0;
+  if (got < 0)
+    return errno == EAGAIN || errno == EWOULDBLOCK ? Outcome::kDrained : Outcome::kFailed;
+  if (got == 0) return Outcome::kClosed;
+  const uint64_t into_payload = std::min<uint64_t>(received_, payload);
+  advance(into_payload);
+  end_ += received_ - into_payload;
+  return received_ < wanted ? Outcome::kDrained : Outcome::kMore;
+}
+
+}  // namespace te::tcp

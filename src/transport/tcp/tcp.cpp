@@ -1,0 +1,290 @@
+#include "transport/tcp/tcp.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "core/access_table.h"
+#include "transport/tcp/path.h"
+#include "transport/tcp/serving.h"
+
+namespace te {
+namespace tcp {
+namespace {
+
+constexpr int64_t kStallCheckMs = 1000;
+constexpr size_t kMaxSessionMembers = 256;  // connections that claim one session
+
+class TcpTransport;
+
+// A loop with the connections of peers that it serves.
+class Worker final : public ServingOwner {
+ public:
+  Worker(TcpTransport& transport, std::unique_ptr<EventLoop> event_loop, int64_t stall_ms)
+      : transport_(transport), loop_(std::move(event_loop)), stall_ms_(stall_ms) {}
+
+  EventLoop& loop() { return *loop_; }
+  void start() {
+    loop_->run([this] { check_stalled(); });
+    loop_->start();
+  }
+  // On the loop.
+  void add(std::unique_ptr<Serving> serving);
+  void serving_ended(Serving& serving) override;
+  // Any thread. Nothing happens to a connection that ended meanwhile.
+  void admit_later(Serving* serving);
+  void end_later(Serving* serving);
+  // After the loop stopped.
+  void clear() { servings_.clear(); }
+
+ private:
+  void check_stalled();
+
+  TcpTransport& transport_;
+  const std::unique_ptr<EventLoop> loop_;
+  const int64_t stall_ms_;
+  std::unordered_map<Serving*, std::unique_ptr<Serving>> servings_;  // the loop's
+};
+
+// Which connections of a peer's session are alive here, so that older epochs end first.
+struct Session {
+  struct Member {
+    Serving* serving;
+    Worker* worker;
+    uint64_t epoch;
+    bool waiting;
+  };
+  uint64_t epoch = 0;
+  std::vector<Member> members;
+};
+
+class TcpTransport final : public Transport {
+ public:
+  TcpTransport(TransportHost& host, const Config& config) : host_(host), config_(config) {}
+  ~TcpTransport() override { stop(); }
+
+  Status start();
+
+  std::string_view name() const override { return "tcp"; }
+  Capabilities capabilities() const override {
+    return {.same_engine_only = false, .data_over_engine_port = true, .key_size = AccessKey::kSize};
+  }
+  std::vector<DeviceLoad> loads() const override;
+  Result<Bytes> register_memory(const Buffer& buffer) override;
+  void unregister_memory(const Buffer& buffer) override;
+  std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
+  void warm_up(Path& path) override { static_cast<TcpPath&>(path).warm_up(); }
+  void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
+  void post(Slice* first) override;
+  void sweep(Path& path) override { static_cast<TcpPath&>(path).sweep(); }
+  void reset(Path& path) override {
+    static_cast<TcpPath&>(path).reset(Code::kUnavailable,
+                                      Status(Code::kUnavailable, "tcp: the session was reset"));
+  }
+  void stop() override;
+
+  // On the worker's loop.
+  void join(Serving& serving, Worker& worker);
+  void leave(Serving& serving);
+  uint64_t instance() const { return host_.instance(); }
+
+ private:
+  TransportHost& host_;
+  const Config config_;
+  AccessTable table_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  mutable Mutex mutex_;
+  bool stopped_ TE_GUARDED_BY(mutex_) = false;
+  std::unordered_map<uint64_t, Session> sessions_ TE_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<TcpPath>> paths_ TE_GUARDED_BY(mutex_);
+};
+
+void Worker::add(std::unique_ptr<Serving> serving) {
+  Serving& added = *serving;
+  servings_.emplace(&added, std::move(serving));
+  transport_.join(added, *this);
+}
+
+void Worker::serving_ended(Serving& serving) {
+  transport_.leave(serving);
+  auto node = servings_.extract(&serving);
+  if (!node.empty()) loop_->retire(std::move(node.mapped()));
+}
+
+void Worker::admit_later(Serving* serving) {
+  loop_->run([this, serving] {
+    if (servings_.contains(serving)) serving->admit(transport_.instance());
+  });
+}
+
+void Worker::end_later(Serving* serving) {
+  loop_->run([this, serving] {
+    if (servings_.contains(serving)) serving_ended(*serving);
+  });
+}
+
+void Worker::check_stalled() {
+  std::vector<Serving*> all;
+  for (const auto& [serving, owner] : servings_) all.push_back(serving);
+  const int64_t before = now_ns() - stall_ms_ * kNsPerMs;
+  for (Serving* serving : all) serving->end_if_stalled(before);
+  loop_->run_after(kStallCheckMs, [this] { check_stalled(); });
+}
+
+Status TcpTransport::start() {
+  for (uint64_t i = 0; i < config_.tcp_threads; ++i) {
+    Result<std::unique_ptr<EventLoop>> loop = EventLoop::create(fmt::format("te-tcp-{}", i));
+    if (!loop.ok()) return loop.status();
+    (*loop)->set_spin_ns(static_cast<int64_t>(config_.tcp_spin_us) * 1000);
+    workers_.push_back(std::make_unique<Worker>(*this, loop.take(),
+                                                static_cast<int64_t>(config_.stall_timeout_ms)));
+  }
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->start();
+  return {};
+}
+
+std::vector<DeviceLoad> TcpTransport::loads() const {
+  DeviceLoad load;
+  load.device = "tcp";
+  MutexLock lock(mutex_);
+  for (const std::weak_ptr<TcpPath>& weak : paths_) {
+    if (const std::shared_ptr<TcpPath> path = weak.lock())
+      load.inflight_bytes += path->inflight_bytes;
+  }
+  return {load};
+}
+
+Result<Bytes> TcpTransport::register_memory(const Buffer& buffer) {
+  Result<AccessKey> key = table_.add(buffer.address, buffer.length);
+  if (!key.ok()) return key.status();
+  Bytes bytes(AccessKey::kSize, '\0');
+  key->encode(reinterpret_cast<std::byte*>(bytes.data()));
+  return bytes;
+}
+
+void TcpTransport::unregister_memory(const Buffer& buffer) {
+  const auto key = buffer.keys.find("tcp");
+  if (key != buffer.keys.end()) table_.remove(AccessKey::decode(as_bytes(key->second).data()));
+}
+
+std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, ByteView) {
+  std::vector<EventLoop*> loops;
+  for (const std::unique_ptr<Worker>& worker : workers_) loops.push_back(&worker->loop());
+  const LaneOptions options{config_.connect_timeout_ms, config_.stall_timeout_ms};
+  auto path = std::make_shared<TcpPath>(*this, host_, std::move(loops), config_.tcp_connections,
+                                        options, peer);
+  bool stopped = false;
+  {
+    MutexLock lock(mutex_);
+    stopped = stopped_;
+    std::erase_if(paths_, [](const std::weak_ptr<TcpPath>& weak) { return weak.expired(); });
+    paths_.push_back(path);
+  }
+  if (stopped) path->end();
+  // Lanes and path hold each other while a session stands: it ends with the engine's interest.
+  TcpPath* plain = path.get();
+  return {std::shared_ptr<Path>(plain, [path](Path*) {
+    path->reset(Code::kCancelled, Status(Code::kCancelled, "tcp: the path is not used any more"));
+  })};
+}
+
+void TcpTransport::adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) {
+  set_no_delay(connection.get());
+  Worker& worker = *workers_[(hello.session + hello.lane) % workers_.size()];
+  // std::function wants what can be copied.
+  auto fd = std::make_shared<Fd>(std::move(connection));
+  worker.loop().run([this, &worker, fd, hello, permit] {
+    worker.add(
+        std::make_unique<Serving>(worker.loop(), table_, worker, std::move(*fd), hello, permit));
+  });
+}
+
+void TcpTransport::join(Serving& serving, Worker& worker) {
+  const wire::Hello& hello = serving.hello();
+  if (hello.target_instance != 0 && hello.target_instance != host_.instance()) {
+    return serving.refuse(host_.instance(), Code::kStale);
+  }
+  bool outdated = false;
+  {
+    MutexLock lock(mutex_);
+    Session& session = sessions_[hello.session];
+    session.epoch = std::max(session.epoch, hello.epoch);
+    outdated = hello.epoch < session.epoch || session.members.size() >= kMaxSessionMembers;
+    if (!outdated) {
+      bool wait = false;
+      for (const Session::Member& member : session.members) {
+        if (member.epoch >= hello.epoch) continue;
+        wait = true;
+        member.worker->end_later(member.serving);
+      }
+      session.members.push_back({&serving, &worker, hello.epoch, wait});
+      if (wait) return;
+    }
+  }
+  if (outdated) return serving.refuse(host_.instance(), Code::kUnavailable);
+  serving.admit(host_.instance());
+}
+
+void TcpTransport::leave(Serving& serving) {
+  MutexLock lock(mutex_);
+  const auto found = sessions_.find(serving.hello().session);
+  if (found == sessions_.end()) return;
+  Session& session = found->second;
+  std::erase_if(session.members,
+                [&serving](const Session::Member& member) { return member.serving == &serving; });
+  if (session.members.empty()) {
+    sessions_.erase(found);
+    return;
+  }
+  for (Session::Member& member : session.members) {
+    const bool older =
+        std::any_of(session.members.begin(), session.members.end(),
+                    [&member](const Session::Member& other) { return other.epoch < member.epoch; });
+    if (!member.waiting || older) continue;
+    member.waiting = false;
+    member.worker->admit_later(member.serving);
+  }
+}
+
+void TcpTransport::post(Slice* first) {
+  while (first != nullptr) {
+    // Slices of one path that follow each other go together.
+    SliceList slices;
+    Path* path = first->path;
+    while (first != nullptr && first->path == path) {
+      Slice* slice = first;
+      first = first->next;
+      slices.push(slice);
+    }
+    static_cast<TcpPath*>(path)->post(slices);
+  }
+}
+
+void TcpTransport::stop() {
+  std::vector<std::weak_ptr<TcpPath>> paths;
+  {
+    MutexLock lock(mutex_);
+    if (stopped_) return;
+    stopped_ = true;
+    paths = paths_;
+  }
+  for (const std::weak_ptr<TcpPath>& weak : paths) {
+    if (const std::shared_ptr<TcpPath> path = weak.lock()) {
+      path->end();
+    }
+  }
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->loop().stop();
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->clear();
+}
+
+}  // namespace
+}  // namespace tcp
+
+Result<std::unique_ptr<Transport>> make_tcp_transport(TransportHost& host, const Config& config) {
+  auto transport = std::make_unique<tcp::TcpTransport>(host, config);
+  TE_RETURN_IF_ERROR(transport->start());
+  return std::unique_ptr<Transport>(std::move(transport));
+}
+
+}  // namespace te

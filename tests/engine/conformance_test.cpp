@@ -1,0 +1,315 @@
+// What every transport must hold, over every transport.
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "support/engines.h"
+
+namespace te::test {
+namespace {
+
+struct Way {
+  const char* name;
+  bool same_engine;
+};
+
+void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
+
+class Conformance : public testing::TestWithParam<Way> {
+ protected:
+  Conformance() {
+    initiator_ = make_engine();
+    if (!GetParam().same_engine) {
+      other_ = make_engine();
+      EXPECT_TRUE(initiator_->install_transport(GetParam().name).ok());
+      EXPECT_TRUE(other_->install_transport(GetParam().name).ok());
+    }
+  }
+
+  Engine& initiator() { return *initiator_; }
+  Engine& target() { return other_ ? *other_ : *initiator_; }
+  SegmentId open() {
+    Result<SegmentId> id = initiator().open_segment(target().local_endpoint());
+    EXPECT_TRUE(id.ok()) << id.status().to_string();
+    return id.ok() ? *id : -1;
+  }
+  // Where `memory` begins in the target's segment.
+  static uint64_t address_of(Registered& memory) {
+    return reinterpret_cast<uint64_t>(memory.data());
+  }
+
+  std::unique_ptr<Engine> initiator_;
+  std::unique_ptr<Engine> other_;
+};
+
+TEST_P(Conformance, MovesEverySizeBothWaysAtOddAddresses) {
+  constexpr uint64_t kLargest = 64 << 20;
+  constexpr uint64_t kMargin = 64;
+  Registered local(initiator(), kLargest + 2 * kMargin);
+  Registered remote(target(), kLargest + 2 * kMargin);
+  const SegmentId segment = open();
+  uint64_t seed = 1;
+  for (const uint64_t length :
+       std::initializer_list<uint64_t>{1, 2, 7, 63, 4095, 4096, 4097, 65537, (1 << 20) - 1, 1 << 20,
+                                       (1 << 20) + 1, (5 << 20) + 13, kLargest - 7}) {
+    const uint64_t from = seed % 7 + 1, to = seed % 5 + 3;
+    std::fill_n(remote.data(), remote.size(), std::byte{0xEE});
+    fill(local.data() + from, length, seed);
+    TransferStatus status =
+        transfer(initiator(),
+                 {{Opcode::kWrite, local.data() + from, segment, address_of(remote) + to, length}});
+    ASSERT_EQ(status.state, TaskState::kCompleted) << length;
+    ASSERT_EQ(status.transferred_bytes, length);
+    for (uint64_t i = 0; i < length; ++i) {
+      ASSERT_EQ(remote.data()[to + i], pattern(seed, i)) << "byte " << i << " of " << length;
+    }
+    ASSERT_EQ(remote.data()[to - 1], std::byte{0xEE});
+    ASSERT_EQ(remote.data()[to + length], std::byte{0xEE});
+
+    fill(remote.data() + to, length, seed + 1000);
+    std::fill_n(local.data(), local.size(), std::byte{0xDD});
+    status =
+        transfer(initiator(),
+                 {{Opcode::kRead, local.data() + from, segment, address_of(remote) + to, length}});
+    ASSERT_EQ(status.state, TaskState::kCompleted) << length;
+    for (uint64_t i = 0; i < length; ++i) {
+      ASSERT_EQ(local.data()[from + i], pattern(seed + 1000, i))
+          << "byte " << i << " of " << length;
+    }
+    ASSERT_EQ(local.data()[from - 1], std::byte{0xDD});
+    ASSERT_EQ(local.data()[from + length], std::byte{0xDD});
+    ++seed;
+  }
+}
+
+TEST_P(Conformance, MovesOverlappingBatchesOfEightThreads) {
+  constexpr int kThreads = 8;
+  constexpr uint64_t kPart = 4 << 20;
+  Registered local(initiator(), kThreads * kPart);
+  Registered remote(target(), kThreads * kPart);
+  const SegmentId segment = open();
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937_64 random(static_cast<uint64_t>(t));
+      const uint64_t base = static_cast<uint64_t>(t) * kPart;
+      for (int round = 0; round < 20; ++round) {
+        // A permutation of odd-sized pieces of the thread's part, written by one batch and read
+        // back by another into zeroed memory.
+        fill(local.data() + base, kPart, random());
+        const std::vector<std::byte> expected(local.data() + base, local.data() + base + kPart);
+        std::vector<TransferRequest> requests;
+        for (uint64_t at = 0; at < kPart;) {
+          const uint64_t length = std::min(kPart - at, random() % 200'000 + 1);
+          requests.push_back({Opcode::kWrite, local.data() + base + at, segment,
+                              address_of(remote) + base + at, length});
+          at += length;
+        }
+        std::shuffle(requests.begin(), requests.end(), random);
+        if (transfer(initiator(), requests).state != TaskState::kCompleted) ++wrong;
+        std::fill_n(local.data() + base, kPart, std::byte{0});
+        for (TransferRequest& request : requests) request.opcode = Opcode::kRead;
+        std::shuffle(requests.begin(), requests.end(), random);
+        if (transfer(initiator(), requests).state != TaskState::kCompleted) ++wrong;
+        if (!std::equal(expected.begin(), expected.end(), local.data() + base)) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong.load(), 0);
+}
+
+TEST_P(Conformance, MixesReadsAndWritesInOneBatch) {
+  constexpr uint64_t kPiece = 10'000;
+  constexpr uint64_t kCount = 1000;
+  Registered local(initiator(), 2 * kPiece * kCount);
+  Registered remote(target(), 2 * kPiece * kCount);
+  const SegmentId segment = open();
+  fill(local.data(), kPiece * kCount, 5);
+  fill(remote.data() + kPiece * kCount, kPiece * kCount, 6);
+  std::vector<TransferRequest> requests;
+  for (uint64_t i = 0; i < kCount; ++i) {
+    requests.push_back({Opcode::kWrite, local.data() + i * kPiece, segment,
+                        address_of(remote) + i * kPiece, kPiece});
+    const uint64_t second = (kCount + i) * kPiece;
+    requests.push_back(
+        {Opcode::kRead, local.data() + second, segment, address_of(remote) + second, kPiece});
+  }
+  const TransferStatus status = transfer(initiator(), requests);
+  EXPECT_EQ(status.state, TaskState::kCompleted);
+  EXPECT_EQ(status.transferred_bytes, 2 * kPiece * kCount);
+  EXPECT_EQ(std::memcmp(local.data(), remote.data(), local.size()), 0);
+}
+
+TEST_P(Conformance, TakesAHundredThousandRequestsInOneBatch) {
+  constexpr uint64_t kCount = 100'000;
+  constexpr uint64_t kPiece = 64;
+  Registered local(initiator(), kCount * kPiece);
+  Registered remote(target(), kCount * kPiece);
+  const SegmentId segment = open();
+  fill(local.data(), local.size(), 9);
+  std::vector<TransferRequest> requests;
+  for (uint64_t i = 0; i < kCount; ++i) {
+    // Each lands elsewhere than it came from.
+    requests.push_back({Opcode::kWrite, local.data() + i * kPiece, segment,
+                        address_of(remote) + (kCount - 1 - i) * kPiece, kPiece});
+  }
+  EXPECT_EQ(transfer(initiator(), requests).state, TaskState::kCompleted);
+  for (uint64_t i = 0; i < kCount; ++i) {
+    ASSERT_EQ(
+        std::memcmp(local.data() + i * kPiece, remote.data() + (kCount - 1 - i) * kPiece, kPiece),
+        0)
+        << i;
+  }
+}
+
+TEST_P(Conformance, CountsEachTaskOnceAndTellsThroughTheDescriptor) {
+  Registered local(initiator(), 1 << 20);
+  Registered remote(target(), 1 << 20);
+  const SegmentId segment = open();
+  for (int round = 0; round < 200; ++round) {
+    const BatchId batch = *initiator().allocate_batch(4);
+    const int event = *initiator().event_fd(batch);
+    pollfd entry{event, POLLIN, 0};
+    ASSERT_EQ(::poll(&entry, 1, 0), 0) << "readable before anything was submitted";
+    for (uint64_t i = 0; i < 4; ++i) {
+      const TransferRequest request{Opcode::kWrite, local.data() + i * 1000, segment,
+                                    address_of(remote) + i * 1000, 1000 + i};
+      ASSERT_TRUE(initiator().submit(batch, {&request, 1}).ok());
+    }
+    ASSERT_EQ(::poll(&entry, 1, 10'000), 1);
+    for (uint64_t i = 0; i < 4; ++i) {
+      const TransferStatus status = *initiator().status(batch, i);
+      ASSERT_EQ(status.state, TaskState::kCompleted);
+      ASSERT_EQ(status.transferred_bytes, 1000 + i);
+      ASSERT_TRUE(initiator().task_error(batch, i)->status.ok());
+    }
+    ASSERT_TRUE(initiator().free_batch(batch).ok());
+    ASSERT_EQ(initiator().status(batch, 0).code(), Code::kNotFound);
+  }
+}
+
+TEST_P(Conformance, FinishesByPollingAlone) {
+  Registered local(initiator(), 4096);
+  Registered remote(target(), 4096);
+  const SegmentId segment = open();
+  fill(local.data(), 4096, 3);
+  const BatchId batch = *initiator().allocate_batch(1);
+  const TransferRequest request{Opcode::kWrite, local.data(), segment, address_of(remote), 4096};
+  ASSERT_TRUE(initiator().submit(batch, {&request, 1}).ok());
+  while (!is_terminal(initiator().status(batch, 0)->state)) std::this_thread::yield();
+  EXPECT_EQ(initiator().status(batch, 0)->state, TaskState::kCompleted);
+  EXPECT_EQ(std::memcmp(local.data(), remote.data(), 4096), 0);
+  EXPECT_TRUE(initiator().free_batch(batch).ok());
+}
+
+TEST_P(Conformance, ZeroLengthCompletesAtOnce) {
+  const SegmentId segment = open();
+  const BatchId batch = *initiator().allocate_batch(1);
+  const TransferRequest request{Opcode::kWrite, nullptr, segment, 0, 0};
+  ASSERT_TRUE(initiator().submit(batch, {&request, 1}).ok());
+  const TransferStatus status = *initiator().status(batch, 0);
+  EXPECT_EQ(status.state, TaskState::kCompleted);
+  EXPECT_EQ(status.transferred_bytes, 0u);
+  EXPECT_TRUE(initiator().free_batch(batch).ok());
+}
+
+TEST_P(Conformance, FreesABatchInFlightOnceItIsQuiet) {
+  constexpr uint64_t kLength = 32 << 20;
+  Registered local(initiator(), kLength);
+  Registered remote(target(), kLength);
+  const SegmentId segment = open();
+  fill(local.data(), kLength, 4);
+  const BatchId batch = *initiator().allocate_batch(1);
+  const TransferRequest request{Opcode::kWrite, local.data(), segment, address_of(remote), kLength};
+  ASSERT_TRUE(initiator().submit(batch, {&request, 1}).ok());
+  ASSERT_TRUE(initiator().free_batch(batch).ok());
+  EXPECT_EQ(std::memcmp(local.data(), remote.data(), kLength), 0);
+}
+
+TEST_P(Conformance, NotifiesOnceAfterTheBytes) {
+  constexpr uint64_t kLength = 3 << 20;
+  Registered local(initiator(), kLength);
+  Registered remote(target(), kLength);
+  const SegmentId segment = open();
+  for (uint64_t round = 0; round < 50; ++round) {
+    fill(local.data(), kLength, round);
+    const BatchId batch = *initiator().allocate_batch(3);
+    std::vector<TransferRequest> requests;
+    for (uint64_t i = 0; i < 3; ++i) {
+      requests.push_back({Opcode::kWrite, local.data() + (i << 20), segment,
+                          address_of(remote) + (i << 20), 1 << 20});
+    }
+    ASSERT_TRUE(
+        initiator()
+            .submit(batch, requests, {.notification = Notification{"n", std::to_string(round)}})
+            .ok());
+    // The target learns by the message alone; nobody polls.
+    std::vector<Notification> got;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (got.empty() && std::chrono::steady_clock::now() < until) {
+      got = target().take_notifications();
+    }
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].message, std::to_string(round));
+    ASSERT_EQ(std::memcmp(local.data(), remote.data(), kLength), 0)
+        << "the message came before the bytes";
+    ASSERT_TRUE(initiator().wait(batch).ok());
+    EXPECT_EQ(initiator().batch_status(batch)->state, TaskState::kCompleted);
+    ASSERT_TRUE(initiator().free_batch(batch).ok());
+  }
+  EXPECT_TRUE(target().take_notifications().empty());
+}
+
+TEST_P(Conformance, CancelEndsQuietly) {
+  constexpr uint64_t kLength = 64 << 20;
+  Registered local(initiator(), kLength);
+  Registered remote(target(), kLength);
+  const SegmentId segment = open();
+  for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
+    for (int round = 0; round < 10; ++round) {
+      const BatchId batch = *initiator().allocate_batch(64);
+      std::vector<TransferRequest> requests;
+      for (uint64_t i = 0; i < 64; ++i) {
+        requests.push_back(
+            {opcode, local.data() + (i << 20), segment, address_of(remote) + (i << 20), 1 << 20});
+      }
+      ASSERT_TRUE(initiator().submit(batch, requests).ok());
+      ASSERT_TRUE(initiator().cancel(batch).ok());
+      ASSERT_TRUE(initiator().wait(batch, std::chrono::seconds(10)).ok());
+      uint64_t completed = 0;
+      for (size_t i = 0; i < 64; ++i) {
+        const TransferStatus status = *initiator().status(batch, i);
+        ASSERT_TRUE(status.state == TaskState::kCompleted || status.state == TaskState::kCancelled)
+            << static_cast<int>(status.state);
+        completed += status.state == TaskState::kCompleted ? 1 : 0;
+      }
+      // Quiet: what is terminal is not touched any more.
+      std::fill_n(local.data(), kLength, std::byte{0x5A});
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      ASSERT_EQ(std::count(local.data(), local.data() + kLength, std::byte{0x5A}),
+                static_cast<ptrdiff_t>(kLength));
+      ASSERT_TRUE(initiator().free_batch(batch).ok());
+    }
+  }
+  // And it still works.
+  fill(local.data(), kLength, 77);
+  EXPECT_EQ(
+      transfer(initiator(), {{Opcode::kWrite, local.data(), segment, address_of(remote), kLength}})
+          .state,
+      TaskState::kCompleted);
+  EXPECT_EQ(std::memcmp(local.data(), remote.data(), kLength), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, Conformance,
+                         testing::Values(Way{"local", true}, Way{"tcp", false}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace te::test

@@ -1,0 +1,80 @@
+// Engines and memory for tests: two engines in one process are two peers that talk over loopback.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "transfer_engine/engine.h"
+
+namespace te::test {
+
+// An engine without a directory on a free port of 127.0.0.1; fails the test when it cannot be made.
+inline std::unique_ptr<Engine> make_engine(std::map<std::string, std::string> config = {}) {
+  EngineOptions options;
+  options.host = "127.0.0.1";
+  options.config = std::move(config);
+  Result<std::unique_ptr<Engine>> engine = Engine::create(options);
+  EXPECT_TRUE(engine.ok()) << engine.status().to_string();
+  return engine.ok() ? engine.take() : nullptr;
+}
+
+// Bytes that differ from place to place and from seed to seed.
+inline std::byte pattern(uint64_t seed, uint64_t index) {
+  uint64_t x = seed * 0x9E3779B97F4A7C15ull + index;
+  x ^= x >> 29;
+  x *= 0xBF58476D1CE4E5B9ull;
+  return static_cast<std::byte>(x >> 32);
+}
+
+inline void fill(std::byte* at, uint64_t length, uint64_t seed) {
+  for (uint64_t i = 0; i < length; ++i) at[i] = pattern(seed, i);
+}
+
+// Memory registered with an engine for as long as it lives.
+class Registered {
+ public:
+  Registered(Engine& engine, size_t length, bool remote_accessible = true)
+      : engine_(engine), bytes_(length) {
+    const Status status = engine.register_memory(bytes_.data(), length, "cpu:0", remote_accessible);
+    EXPECT_TRUE(status.ok()) << status.to_string();
+  }
+  ~Registered() {
+    const Status status = engine_.unregister_memory(bytes_.data());
+    EXPECT_TRUE(status.ok()) << status.to_string();
+  }
+  Registered(const Registered&) = delete;
+  Registered& operator=(const Registered&) = delete;
+  std::byte* data() { return bytes_.data(); }
+  size_t size() const { return bytes_.size(); }
+
+ private:
+  Engine& engine_;
+  std::vector<std::byte> bytes_;
+};
+
+// Submits all of them in one batch, waits, frees; the batch's state at the end.
+inline TransferStatus transfer(Engine& engine, const std::vector<TransferRequest>& requests,
+                               const SubmitOptions& options = {}) {
+  Result<BatchId> batch = engine.allocate_batch(requests.size());
+  EXPECT_TRUE(batch.ok()) << batch.status().to_string();
+  if (!batch.ok()) return {};
+  const Status submitted = engine.submit(*batch, requests, options);
+  EXPECT_TRUE(submitted.ok()) << submitted.to_string();
+  EXPECT_TRUE(engine.wait(*batch, std::chrono::seconds(60)).ok());
+  const TransferStatus status = *engine.batch_status(*batch);
+  for (size_t i = 0; i < requests.size() && status.state != TaskState::kCompleted; ++i) {
+    Result<TaskError> why = engine.task_error(*batch, i);
+    if (why.ok() && !why->status.ok()) {
+      std::printf("task %zu: %s\n", i, why->status.to_string().c_str());
+      break;
+    }
+  }
+  EXPECT_TRUE(engine.free_batch(*batch).ok());
+  return status;
+}
+
+}  // namespace te::test
