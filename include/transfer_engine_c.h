@@ -2,15 +2,16 @@
  * Transfer Engine, C API. A stable ABI: names, numbers and layouts here do not change.
  *
  * Conventions, unless a function says otherwise:
- *  - It returns 0, or a negative error code (TE_ERR_*); transferEngineLastError() then has the text:
- *    what went wrong, where, and what to do. A null engine or a null pointer is an error, never a crash.
+ *  - It returns 0, or a negative error code (TE_ERR_*); transferEngineLastError() then has the
+ * text: what went wrong, where, and what to do. A null engine or a null pointer is an error, never
+ * a crash.
  *  - Every function may be called from any thread. No call on an engine may be under way when
  *    destroyTransferEngine() is called on it, other than waitBatch(), which it wakes.
- *  - No `char *` argument is used after the call returned. Registered memory must stay valid until it
- *    is unregistered, the source of a request until its task is terminal.
+ *  - No `char *` argument is used after the call returned. Registered memory must stay valid until
+ * it is unregistered, the source of a request until its task is terminal.
  *  - Lengths and offsets are bytes. Text is UTF-8, ended by a NUL.
- *  - Functions that fill a text buffer fail with TE_ERR_NO_SPACE when it is too small; the error text
- *    says how many bytes are needed.
+ *  - Functions that fill a text buffer fail with TE_ERR_NO_SPACE when it is too small; the error
+ * text says how many bytes are needed.
  */
 #ifndef TRANSFER_ENGINE_C_H
 #define TRANSFER_ENGINE_C_H
@@ -28,23 +29,23 @@ extern "C" {
 #define TE_C_API
 #endif
 
-typedef void *transfer_engine_t; /* an engine */
-typedef void *transport_t;       /* an installed transport: opaque, never to be freed */
+typedef void* transfer_engine_t; /* an engine */
+typedef void* transport_t;       /* an installed transport: opaque, never to be freed */
 typedef int32_t segment_handle_t;
 typedef int32_t segment_id_t;
 typedef uint64_t batch_id_t;
 
-#define LOCAL_SEGMENT (0)          /* the caller's own segment */
+#define LOCAL_SEGMENT (0) /* the caller's own segment */
 #define INVALID_BATCH UINT64_MAX
 
-#define OPCODE_READ (0)            /* from the target into `source` */
-#define OPCODE_WRITE (1)           /* from `source` to the target */
+#define OPCODE_READ (0)  /* from the target into `source` */
+#define OPCODE_WRITE (1) /* from `source` to the target */
 
-#define STATUS_WAITING (0)         /* not submitted yet */
-#define STATUS_PENDING (1)         /* in flight */
+#define STATUS_WAITING (0) /* not submitted yet */
+#define STATUS_PENDING (1) /* in flight */
 #define STATUS_INVALID (2)
 #define STATUS_CANCELED (3)
-#define STATUS_COMPLETED (4)       /* WRITE: in place at the target; READ: in the source buffer */
+#define STATUS_COMPLETED (4) /* WRITE: in place at the target; READ: in the source buffer */
 #define STATUS_TIMEOUT (5)
 #define STATUS_FAILED (6)
 
@@ -66,9 +67,9 @@ typedef uint64_t batch_id_t;
 
 struct transfer_request {
   int opcode;
-  void *source;            /* inside one registered buffer */
+  void* source; /* inside one registered buffer */
   segment_id_t target_id;
-  uint64_t target_offset;  /* from the segment's start, or the target's virtual address */
+  uint64_t target_offset; /* from the segment's start, or the target's virtual address */
   uint64_t length;
 };
 typedef struct transfer_request transfer_request_t;
@@ -80,14 +81,14 @@ struct transfer_status {
 typedef struct transfer_status transfer_status_t;
 
 struct buffer_entry {
-  void *addr;
+  void* addr;
   size_t length;
 };
 typedef struct buffer_entry buffer_entry_t;
 
 struct notify_msg {
-  char *name;
-  char *msg;
+  char* name;
+  char* msg;
 };
 typedef struct notify_msg notify_msg_t;
 
@@ -100,8 +101,8 @@ typedef struct nic_load_stat nic_load_stat_t;
 
 /* One buffer of a segment, as describeSegment() tells it. */
 struct segment_buffer {
-  uint64_t address;          /* in the target's process */
-  uint64_t offset;           /* in the segment: what target_offset counts in */
+  uint64_t address; /* in the target's process */
+  uint64_t offset;  /* in the segment: what target_offset counts in */
   uint64_t length;
   char location[32];
   int remote_accessible;
@@ -114,49 +115,50 @@ typedef struct segment_buffer segment_buffer_t;
  * "redis://[:password@]h:p[/db]", "http://h:p/path". `ip_or_host_name` may be null or empty: found
  * out. `rpc_port` 0: any free port; a taken one is an error. `auto_discover` other than 0: discover
  * the topology and install every transport that this machine can serve. */
-TE_C_API transfer_engine_t createTransferEngine(const char *metadata_conn_string,
-                                                const char *local_server_name,
-                                                const char *ip_or_host_name, uint64_t rpc_port,
+TE_C_API transfer_engine_t createTransferEngine(const char* metadata_conn_string,
+                                                const char* local_server_name,
+                                                const char* ip_or_host_name, uint64_t rpc_port,
                                                 int auto_discover);
 /* Cancels what is in flight, withdraws the segment. Null is allowed. */
 TE_C_API void destroyTransferEngine(transfer_engine_t engine);
 TE_C_API int discoverTopology(transfer_engine_t engine);
 /* Writes "host:port" as peers should use it. */
-TE_C_API int getLocalIpAndPort(transfer_engine_t engine, char *buf_out, size_t buf_len);
+TE_C_API int getLocalIpAndPort(transfer_engine_t engine, char* buf_out, size_t buf_len);
 /* `args`: null, or args[0] a NIC priority matrix as JSON text. Null on failure. */
-TE_C_API transport_t installTransport(transfer_engine_t engine, const char *proto, void **args);
-TE_C_API int uninstallTransport(transfer_engine_t engine, const char *proto);
+TE_C_API transport_t installTransport(transfer_engine_t engine, const char* proto, void** args);
+TE_C_API int uninstallTransport(transfer_engine_t engine, const char* proto);
 /* SIGINT and SIGTERM withdraw the segment before the process ends as it would have without this. */
 TE_C_API void enableGracefulShutdown(transfer_engine_t engine);
 
 /* ---- Segments ---- */
 
 /* An id >= 0, or negative. */
-TE_C_API segment_id_t openSegment(transfer_engine_t engine, const char *segment_name);
-TE_C_API segment_id_t openSegmentNoCache(transfer_engine_t engine, const char *segment_name);
+TE_C_API segment_id_t openSegment(transfer_engine_t engine, const char* segment_name);
+TE_C_API segment_id_t openSegmentNoCache(transfer_engine_t engine, const char* segment_name);
 TE_C_API int closeSegment(transfer_engine_t engine, segment_id_t segment_id);
 /* Connects eagerly; idempotent; does nothing on transports that need no warm-up. */
-TE_C_API int warmupEfaSegment(transfer_engine_t engine, const char *segment_name);
+TE_C_API int warmupEfaSegment(transfer_engine_t engine, const char* segment_name);
 /* Withdraws the published segment. */
-TE_C_API int removeLocalSegment(transfer_engine_t engine, const char *segment_name);
+TE_C_API int removeLocalSegment(transfer_engine_t engine, const char* segment_name);
 /* Refetches what every open segment offers. */
 TE_C_API int syncSegmentCache(transfer_engine_t engine);
 /* The buffers of an open segment, or of LOCAL_SEGMENT. `*count` in: capacity of `buffers`; out: how
- * many there are. TE_ERR_NO_SPACE when that is more than the capacity (`buffers` may then be null). */
+ * many there are. TE_ERR_NO_SPACE when that is more than the capacity (`buffers` may then be null).
+ */
 TE_C_API int describeSegment(transfer_engine_t engine, segment_id_t segment_id,
-                             segment_buffer_t *buffers, size_t *count);
+                             segment_buffer_t* buffers, size_t* count);
 
 /* ---- Memory ---- */
 
 /* `location`: "cpu:N", "cuda:N", or "*" (found out). */
-TE_C_API int registerLocalMemory(transfer_engine_t engine, void *addr, size_t length,
-                                 const char *location, int remote_accessible);
+TE_C_API int registerLocalMemory(transfer_engine_t engine, void* addr, size_t length,
+                                 const char* location, int remote_accessible);
 /* Waits until nothing touches the memory any more. */
-TE_C_API int unregisterLocalMemory(transfer_engine_t engine, void *addr);
+TE_C_API int unregisterLocalMemory(transfer_engine_t engine, void* addr);
 /* All or none. */
-TE_C_API int registerLocalMemoryBatch(transfer_engine_t engine, buffer_entry_t *buffer_list,
-                                      size_t buffer_len, const char *location);
-TE_C_API int unregisterLocalMemoryBatch(transfer_engine_t engine, void **addr_list,
+TE_C_API int registerLocalMemoryBatch(transfer_engine_t engine, buffer_entry_t* buffer_list,
+                                      size_t buffer_len, const char* location);
+TE_C_API int unregisterLocalMemoryBatch(transfer_engine_t engine, void** addr_list,
                                         size_t addr_len);
 
 /* ---- Batches ---- */
@@ -165,24 +167,24 @@ TE_C_API int unregisterLocalMemoryBatch(transfer_engine_t engine, void **addr_li
 TE_C_API batch_id_t allocateBatchID(transfer_engine_t engine, size_t batch_size);
 /* All accepted or none. */
 TE_C_API int submitTransfer(transfer_engine_t engine, batch_id_t batch_id,
-                            struct transfer_request *entries, size_t count);
+                            struct transfer_request* entries, size_t count);
 /* The message reaches the target's queue once, after every request of this submission completed. */
 TE_C_API int submitTransferWithNotify(transfer_engine_t engine, batch_id_t batch_id,
-                                      struct transfer_request *entries, size_t count,
+                                      struct transfer_request* entries, size_t count,
                                       notify_msg_t notify_msg);
 /* Tasks not done after `timeout_ms` end in STATUS_TIMEOUT. */
 TE_C_API int submitTransferWithTimeout(transfer_engine_t engine, batch_id_t batch_id,
-                                       struct transfer_request *entries, size_t count,
+                                       struct transfer_request* entries, size_t count,
                                        uint64_t timeout_ms);
 /* A memory load: makes no progress. */
 TE_C_API int getTransferStatus(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
-                               struct transfer_status *status);
+                               struct transfer_status* status);
 /* Over all submitted tasks: pending while any is, then the worst end; the sum of the bytes. */
 TE_C_API int getBatchStatus(transfer_engine_t engine, batch_id_t batch_id,
-                            struct transfer_status *status);
+                            struct transfer_status* status);
 /* Why a task ended as it did; an empty text when it completed or is in flight. */
 TE_C_API int getTransferError(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
-                              char *buf_out, size_t buf_len);
+                              char* buf_out, size_t buf_len);
 /* Sleeps until every submitted task is terminal: 0, whatever their ends are. TE_ERR_TIMEOUT when
  * that takes longer than `timeout_ms`; negative: no limit of its own. */
 TE_C_API int waitBatch(transfer_engine_t engine, batch_id_t batch_id, int64_t timeout_ms);
@@ -199,28 +201,29 @@ TE_C_API int freeBatchID(transfer_engine_t engine, batch_id_t batch_id);
 /* A message alone; returns when it is in the queue of the target, an open segment's id. */
 TE_C_API int genNotifyInEngine(transfer_engine_t engine, uint64_t target_id,
                                notify_msg_t notify_msg);
-/* Takes all that arrived: `*size` messages, to be freed with freeNotifsMsgBuf(). Null when there are
- * none (`*size` 0) or on failure (`*size` negative). */
-TE_C_API notify_msg_t *getNotifsFromEngine(transfer_engine_t engine, int *size);
-TE_C_API int freeNotifsMsgBuf(notify_msg_t *msg, int size);
+/* Takes all that arrived: `*size` messages, to be freed with freeNotifsMsgBuf(). Null when there
+ * are none (`*size` 0) or on failure (`*size` negative). */
+TE_C_API notify_msg_t* getNotifsFromEngine(transfer_engine_t engine, int* size);
+TE_C_API int freeNotifsMsgBuf(notify_msg_t* msg, int size);
 
 /* ---- What goes on ---- */
 
 /* `*count` in: capacity, out: filled. */
-TE_C_API int getNicLoadStats(transfer_engine_t engine, nic_load_stat_t *stats, size_t *count);
+TE_C_API int getNicLoadStats(transfer_engine_t engine, nic_load_stat_t* stats, size_t* count);
 /* The paths to each open segment, as text, or as JSON when `json` is not 0. */
-TE_C_API int showLinks(transfer_engine_t engine, char *buf_out, size_t buf_len, int json);
+TE_C_API int showLinks(transfer_engine_t engine, char* buf_out, size_t buf_len, int json);
 /* The effective configuration as JSON. */
-TE_C_API int getEffectiveConfig(transfer_engine_t engine, char *buf_out, size_t buf_len);
-/* The text of the last failed call of this thread; valid until this thread's next call. Never null. */
-TE_C_API const char *transferEngineLastError(void);
+TE_C_API int getEffectiveConfig(transfer_engine_t engine, char* buf_out, size_t buf_len);
+/* The text of the last failed call of this thread; valid until this thread's next call. Never null.
+ */
+TE_C_API const char* transferEngineLastError(void);
 /* The name of a TE_ERR_* code, such as "not_found". */
-TE_C_API const char *transferEngineErrorName(int code);
-TE_C_API const char *transferEngineVersion(void);
+TE_C_API const char* transferEngineErrorName(int code);
+TE_C_API const char* transferEngineVersion(void);
 /* Level 0 error, 1 warning, 2 info, 3 debug. Every message of every engine of the process goes to
  * `callback`, from any thread, which must not call the library; null restores stderr. */
-typedef void (*transfer_engine_log_callback_t)(int level, const char *message, void *user);
-TE_C_API void setTransferEngineLogCallback(transfer_engine_log_callback_t callback, void *user);
+typedef void (*transfer_engine_log_callback_t)(int level, const char* message, void* user);
+TE_C_API void setTransferEngineLogCallback(transfer_engine_log_callback_t callback, void* user);
 TE_C_API int setTransferEngineLogLevel(int level);
 
 #ifdef __cplusplus

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/log.h"
@@ -123,9 +124,12 @@ Status Engine::Impl::start(const EngineOptions& options) {
 
 Status Engine::Impl::publish() {
   const auto alive = [this](const Locator& holder) {
-    return ControlClient::connect(holder, instance_,
-                                  std::chrono::milliseconds(config_.connect_timeout_ms))
-        .ok();
+    const Code code =
+        ControlClient::connect(holder, instance_,
+                               std::chrono::milliseconds(config_.connect_timeout_ms))
+            .code();
+    // One that refuses us is there all the same; one that is silent, or another run, is not.
+    return code != Code::kUnavailable && code != Code::kStale && code != Code::kProtocol;
   };
   TE_RETURN_IF_ERROR(directory_->publish(name_, {host_, server_->port(), instance_}, alive));
   published_.store(true);
@@ -335,7 +339,12 @@ std::string Engine::local_endpoint() const { return impl_->endpoint(); }
 std::string Engine::local_name() const { return impl_->name(); }
 
 Status Engine::discover_topology() { return {}; }
-Status Engine::install_transport(std::string_view protocol, std::string_view) {
+Status Engine::install_transport(std::string_view protocol, std::string_view nic_priority_matrix) {
+  if (!nic_priority_matrix.empty() && !nlohmann::json::accept(nic_priority_matrix)) {
+    return Status(Code::kInvalidArgument,
+                  "the NIC priority matrix is not JSON: give an object such as "
+                  "{\"cpu:0\": [[\"eth0\"], []]}");
+  }
   return impl_->install(protocol, false);
 }
 Status Engine::uninstall_transport(std::string_view protocol) { return impl_->uninstall(protocol); }

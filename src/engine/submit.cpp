@@ -88,7 +88,9 @@ Status Transfers::cut(const TransferRequest& request, Task& task, Plan& plan) {
   uint64_t address = 0;
   Result<size_t> buffer =
       plan.target->descriptor.resolve(request.target_offset, request.length, &address);
-  if (!buffer.ok()) return buffer.status();
+  if (!buffer.ok()) {
+    return buffer.status().with_context(fmt::format("segment '{}'", plan.target->segment));
+  }
   const std::byte* key = nullptr;
   Path* path = choose_path(*plan.target, *buffer, nullptr, &key);
   if (path == nullptr) {
