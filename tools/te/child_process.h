@@ -1,0 +1,40 @@
+// A child process whose standard output is read line by line, and which never outlives this one: it
+// is stopped by the destructor, and by the kernel should this process be killed.
+//
+// Threads: the one that started it, which must not end before the process does.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "transfer_engine/status.h"
+
+namespace te::tool {
+
+class ChildProcess {
+ public:
+  // Runs this program's own executable with `arguments`, in a process group of its own (so that a
+  // Ctrl-C at the terminal reaches only the parent), with stdin empty and stderr shared. Call it
+  // before any other thread starts.
+  static Result<ChildProcess> start_self(const std::vector<std::string>& arguments);
+  // SIGTERM, then SIGKILL when it has not ended after five seconds; leaves no zombie.
+  ~ChildProcess();
+  ChildProcess(ChildProcess&& other) noexcept;
+  ChildProcess& operator=(ChildProcess&&) = delete;
+
+  // The next line without its end. kUnavailable when the child ended first, kTimeout, kCancelled
+  // when a stop signal came.
+  Result<std::string> read_line(std::chrono::milliseconds timeout);
+
+ private:
+  ChildProcess(pid_t pid, int output_fd) : pid_(pid), output_fd_(output_fd) {}
+
+  pid_t pid_ = -1;
+  int output_fd_ = -1;
+  std::string pending_;
+};
+
+}  // namespace te::tool

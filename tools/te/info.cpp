@@ -1,0 +1,152 @@
+// `te info`: version, transports, libraries, addresses and configuration, as found on this machine.
+//
+// Threads: the main thread enters; the engine that is asked has its own.
+#include <fmt/core.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "arguments.h"
+#include "command.h"
+#include "host_info.h"
+#include "table.h"
+
+namespace te::tool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct InfoArguments {
+  EngineArguments engine;
+  bool json = false;
+};
+
+// Everything as JSON; the text form is made from it, so the two never disagree. Where no engine can
+// be made, "error" says why and what only an engine knows is left out.
+Json collect(const InfoArguments& arguments) {
+  Json info;
+  info["version"] = std::string(version());
+  info["error"] = "";
+  info["libraries"] = Json::array();
+  for (const LibraryInfo& library : libraries()) {
+    info["libraries"].push_back({{"name", library.name},
+                                 {"used_for", library.used_for},
+                                 {"found", library.found},
+                                 {"detail", library.detail}});
+  }
+  info["addresses"] = Json::array();
+  for (const HostAddress& address : host_addresses()) {
+    info["addresses"].push_back({{"interface", address.interface},
+                                 {"address", address.address},
+                                 {"up", address.up},
+                                 {"loopback", address.loopback}});
+  }
+  const Result<std::unique_ptr<Engine>> engine = make_engine(arguments.engine, "te-info");
+  if (!engine.ok()) {
+    info["error"] = engine.status().to_string();
+    return info;
+  }
+  info["endpoint"] = (*engine)->local_endpoint();
+  info["transports"] = Json::array();
+  for (const TransportInfo& transport : (*engine)->transports()) {
+    info["transports"].push_back({{"name", transport.name},
+                                  {"available", transport.available},
+                                  {"installed", transport.installed},
+                                  {"detail", transport.detail}});
+  }
+  info["configuration"] = Json::parse((*engine)->effective_config(), nullptr, false);
+  if (!info["configuration"].is_array()) {
+    info["configuration"] = Json::array();
+    info["error"] = "internal: the engine's configuration is not a JSON array";
+  }
+  return info;
+}
+
+std::string text_of(const Json& row, const char* key) {
+  const auto value = row.find(key);
+  if (value == row.end()) return {};
+  return value->is_string() ? value->get<std::string>() : value->dump();
+}
+
+std::string yes_or_no(const Json& row, const char* key, const char* yes, const char* no) {
+  return row.value(key, false) ? yes : no;
+}
+
+std::string section(const char* title, const Table& table) {
+  std::string text = fmt::format("\n{}\n", title);
+  const std::string body = table.to_string();
+  for (size_t begin = 0; begin < body.size();) {
+    const size_t end = body.find('\n', begin);
+    text += "  " + body.substr(begin, end - begin + 1);
+    begin = end + 1;
+  }
+  return text;
+}
+
+std::string as_text(const Json& info) {
+  std::string text = fmt::format("te {}\n", text_of(info, "version"));
+  if (info.contains("endpoint")) {
+    text +=
+        fmt::format("Peers would reach an engine started now at {}\n", text_of(info, "endpoint"));
+  }
+  if (info.contains("transports")) {
+    Table transports({{"name"}, {"on this machine"}, {"installed"}, {"detail"}});
+    for (const Json& row : info["transports"]) {
+      transports.add_row({text_of(row, "name"), yes_or_no(row, "available", "present", "absent"),
+                          yes_or_no(row, "installed", "yes", "no"), text_of(row, "detail")});
+    }
+    text += section("Transports", transports);
+  }
+  Table libraries({{"name"}, {"used for"}, {"found"}, {"detail"}});
+  for (const Json& row : info["libraries"]) {
+    libraries.add_row({text_of(row, "name"), text_of(row, "used_for"),
+                       yes_or_no(row, "found", "yes", "no"), text_of(row, "detail")});
+  }
+  text += section("Libraries", libraries);
+  Table addresses({{"interface"}, {"address"}, {"state"}});
+  for (const Json& row : info["addresses"]) {
+    addresses.add_row(
+        {text_of(row, "interface"), text_of(row, "address"), yes_or_no(row, "up", "up", "down")});
+  }
+  text += section("Addresses", addresses);
+  if (info.contains("configuration")) {
+    Table settings({{"setting"}, {"value"}, {"default"}, {"unit"}, {"from"}, {"what it is"}});
+    for (const Json& row : info["configuration"]) {
+      settings.add_row({text_of(row, "name"), text_of(row, "value"), text_of(row, "default"),
+                        text_of(row, "unit"), text_of(row, "origin"), text_of(row, "help")});
+    }
+    text += section("Configuration (set one with the environment: TE_ and its name in capitals)",
+                    settings);
+  }
+  return text;
+}
+
+int run_info(const InfoArguments& arguments) {
+  const Json info = collect(arguments);
+  const std::string text = arguments.json
+                               ? info.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"
+                               : as_text(info);
+  if (const Status printed = print(text); !printed.ok()) return fail(printed);
+  const std::string error = text_of(info, "error");
+  return error.empty() ? kExitOk : fail(error);
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<InfoArguments>();
+  CLI::App* const info = app.add_subcommand(
+      "info", "Show version, transports, libraries, addresses and configuration");
+  add_engine_options(*info, arguments->engine);
+  info->add_flag("--json", arguments->json, "Print JSON instead of text");
+  info->footer(
+      "Needs no server. Exit code 1 when an engine cannot be made here; the reason is printed.\n"
+      "Examples:\n"
+      "  te info\n"
+      "  te info --json\n"
+      "  TE_TCP_CONNECTIONS=4 te info          shows the setting and that it is from the "
+      "environment");
+  info->callback([arguments, &action] { action = [arguments] { return run_info(*arguments); }; });
+}
+
+}  // namespace te::tool

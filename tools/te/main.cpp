@@ -1,0 +1,76 @@
+// `te`: one command for measuring, looking and serving. Parses the command line, runs what it
+// names. Only the main thread enters.
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "command.h"
+#include "transfer_engine/engine.h"
+
+namespace te::tool {
+namespace {
+
+// The innermost subcommand that the line got to: the one whose help would have helped.
+const CLI::App* innermost(const CLI::App* app, std::string& path) {
+  for (;;) {
+    path += (path.empty() ? "" : " ") + app->get_name();
+    const auto chosen = app->get_subcommands([](const CLI::App* one) { return one->parsed(); });
+    if (chosen.empty()) return app;
+    app = chosen.front();
+  }
+}
+
+int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+  std::string path;
+  const CLI::App* const command = innermost(&app, path);
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr &&
+      !command->get_subcommands([](const CLI::App*) { return true; }).empty()) {
+    std::fputs(app.help().c_str(), stderr);
+    const std::vector<std::string> unknown = app.remaining(true);
+    if (!unknown.empty()) {
+      fail(fmt::format("there is no command '{}'; see above for those there are", unknown.front()));
+      return kExitUsage;
+    }
+  }
+  fail(fmt::format("{}\nRun `{} --help` for what is accepted.", error.what(), path));
+  return kExitUsage;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Transfer Engine: moves bytes between the registered memory of processes", "te");
+  app.set_version_flag("--version", "te " + std::string(version()));
+  app.require_subcommand(1);
+  app.footer(
+      "Examples:\n"
+      "  te info                               what this machine offers\n"
+      "  te bench local --verify               try everything on this machine\n"
+      "  te bench target                       serve memory; prints the line for the other side\n"
+      "  te probe 10.0.0.1:12345               is it there, how far, what does it offer\n"
+      "  source <(te completion bash)          complete commands and options\n"
+      "`te COMMAND --help` has the options and examples of each.");
+  Action action;
+  add_bench(app, action);
+  add_info(app, action);
+  add_probe(app, action);
+  add_metadata_server(app, action);
+  add_completion(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return report_usage(app, error);
+  }
+  return action();
+}
+
+}  // namespace
+}  // namespace te::tool
+
+int main(int argc, char** argv) {
+  try {
+    return te::tool::run(argc, argv);
+  } catch (const std::exception& error) {  // out of memory, no descriptors left
+    return te::tool::fail(error.what());
+  }
+}

@@ -1,0 +1,308 @@
+#include "metadata_server.h"
+
+#include <fmt/core.h>
+#include <httplib.h>
+#include <poll.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/thread_annotations.h"
+#include "stop_signals.h"
+
+namespace te::tool {
+namespace {
+
+constexpr size_t kMaxKeyBytes = 2048;
+constexpr size_t kMaxListedKeys = 1000;
+constexpr size_t kThreads = 32;
+constexpr int kBacklog = 1024;
+constexpr time_t kIoTimeoutS = 5;
+
+// The values, and how they may change.
+class Entries {
+ public:
+  explicit Entries(size_t max_entries) : max_entries_(max_entries) {}
+
+  enum class Stored { kNew, kReplaced, kExists, kFull };
+  Stored put(const std::string& key, const std::string& value, bool only_new) TE_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    if (const auto it = values_.find(key); it != values_.end()) {
+      if (only_new) return Stored::kExists;
+      value_bytes_ += value.size() - it->second.size();
+      it->second = value;
+      return Stored::kReplaced;
+    }
+    if (values_.size() >= max_entries_) return Stored::kFull;
+    values_.emplace(key, value);
+    value_bytes_ += value.size();
+    return Stored::kNew;
+  }
+
+  std::optional<std::string> get(const std::string& key) const TE_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    const auto it = values_.find(key);
+    return it == values_.end() ? std::nullopt : std::optional(it->second);
+  }
+
+  bool erase(const std::string& key) TE_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    const auto it = values_.find(key);
+    if (it == values_.end()) return false;
+    value_bytes_ -= it->second.size();
+    values_.erase(it);
+    return true;
+  }
+
+  nlohmann::json summary() const TE_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    nlohmann::json keys = nlohmann::json::array();
+    for (auto it = values_.begin(); it != values_.end() && keys.size() < kMaxListedKeys; ++it) {
+      keys.push_back(it->first);
+    }
+    return {{"entries", values_.size()},
+            {"value_bytes", value_bytes_},
+            {"max_entries", max_entries_},
+            {"keys", std::move(keys)},
+            {"all_keys_listed", values_.size() <= kMaxListedKeys}};
+  }
+
+ private:
+  const size_t max_entries_;
+  mutable Mutex mutex_;
+  std::map<std::string, std::string> values_ TE_GUARDED_BY(mutex_);
+  size_t value_bytes_ TE_GUARDED_BY(mutex_) = 0;
+};
+
+void reply_text(httplib::Response& response, int status, const std::string& text) {
+  response.status = status;
+  response.set_content(text + "\n", "text/plain; charset=utf-8");
+}
+
+std::string url_host(const std::string& host) {
+  return host.find(':') == std::string::npos ? host : "[" + host + "]";
+}
+
+int failed(const std::string& message) {
+  std::fprintf(stderr, "te: %s\n", message.c_str());
+  return 1;
+}
+
+// httplib's server with a backlog for many engines starting at once.
+class Listener : public httplib::Server {
+ public:
+  bool widen_backlog() { return ::listen(svr_sock_, kBacklog) == 0; }
+};
+
+}  // namespace
+
+class MetadataServer::Impl {
+ public:
+  explicit Impl(const MetadataServerOptions& options)
+      : options_(options), entries_(options.max_entries) {}
+
+  Result<uint16_t> start();
+  void stop() {
+    listener_.stop();
+    thread_.join();
+  }
+
+ private:
+  void add_routes();
+  void handle_get(const httplib::Request& request, httplib::Response& response);
+  void handle_put(const httplib::Request& request, httplib::Response& response);
+  void handle_delete(const httplib::Request& request, httplib::Response& response);
+  bool valid_key(const httplib::Request& request, httplib::Response& response) const;
+  std::string page() const;
+
+  const MetadataServerOptions& options_;
+  Entries entries_;
+  Listener listener_;
+  std::atomic<bool> ended_{false};
+  std::thread thread_;
+};
+
+Result<uint16_t> MetadataServer::Impl::start() {
+  add_routes();
+  // Without SO_REUSEPORT, which would let a second server take the same port unnoticed.
+  listener_.set_socket_options([](socket_t socket) {
+    const int on = 1;
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  });
+  listener_.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  listener_.set_keep_alive_max_count(1);  // an idle client must not hold one of the threads
+  listener_.set_keep_alive_timeout(kIoTimeoutS);
+  listener_.set_read_timeout(kIoTimeoutS);
+  listener_.set_write_timeout(kIoTimeoutS);
+  listener_.set_payload_max_length(options_.max_value_bytes);
+
+  errno = 0;
+  int port = options_.port;
+  const bool bound = port == 0 ? (port = listener_.bind_to_any_port(options_.host)) > 0
+                               : listener_.bind_to_port(options_.host, port);
+  if (!bound || !listener_.widen_backlog()) {
+    const int reason = errno;
+    if (reason == EADDRINUSE) {
+      return Status(Code::kAlreadyExists,
+                    fmt::format("port {} of {} is in use: choose another, or 0 for any free one",
+                                options_.port, options_.host));
+    }
+    return Status(
+        Code::kResource,
+        fmt::format("cannot listen on {} port {}: {}", options_.host, options_.port,
+                    reason != 0 ? std::strerror(reason) : "not an address of this machine"));
+  }
+  thread_ = std::thread([this] {
+    listener_.listen_after_bind();
+    ended_ = true;
+  });
+  // stop() is only heard by a listener that runs.
+  while (!listener_.is_running() && !ended_) std::this_thread::yield();
+  return static_cast<uint16_t>(port);
+}
+
+void MetadataServer::Impl::add_routes() {
+  const auto on_path = [this](auto handler) {
+    return [this, handler](const httplib::Request& request, httplib::Response& response) {
+      if (request.path == options_.path) {
+        (this->*handler)(request, response);
+      } else {
+        reply_text(response, 404,
+                   fmt::format("no such page; the metadata are at {}", options_.path));
+      }
+    };
+  };
+  const auto refuse = [](const httplib::Request&, httplib::Response& response) {
+    response.set_header("Allow", "GET, PUT, DELETE");
+    reply_text(response, 405, "use GET, PUT or DELETE");
+  };
+  listener_.Get(".*", [this, serve = on_path(&Impl::handle_get)](const httplib::Request& request,
+                                                                 httplib::Response& response) {
+    if (request.path == "/health") return reply_text(response, 200, "ok");
+    if (request.path == "/" && !request.has_param("key")) return reply_text(response, 200, page());
+    serve(request, response);
+  });
+  listener_.Put(".*", on_path(&Impl::handle_put));
+  listener_.Delete(".*", on_path(&Impl::handle_delete));
+  listener_.Post(".*", refuse);
+  listener_.Patch(".*", refuse);
+}
+
+bool MetadataServer::Impl::valid_key(const httplib::Request& request,
+                                     httplib::Response& response) const {
+  const std::string key = request.get_param_value("key");
+  if (key.empty()) {
+    reply_text(response, 400, fmt::format("the key is missing: use {}?key=KEY", options_.path));
+    return false;
+  }
+  if (key.size() > kMaxKeyBytes) {
+    reply_text(response, 413, fmt::format("the key is longer than {} bytes", kMaxKeyBytes));
+    return false;
+  }
+  return true;
+}
+
+void MetadataServer::Impl::handle_get(const httplib::Request& request,
+                                      httplib::Response& response) {
+  if (!request.has_param("key")) {
+    response.set_content(
+        entries_.summary().dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n",
+        "application/json");
+    return;
+  }
+  if (!valid_key(request, response)) return;
+  const std::optional<std::string> value = entries_.get(request.get_param_value("key"));
+  if (!value) return reply_text(response, 404, "no such key");
+  response.set_content(*value, "application/json");
+}
+
+void MetadataServer::Impl::handle_put(const httplib::Request& request,
+                                      httplib::Response& response) {
+  if (!valid_key(request, response)) return;
+  if (request.body.size() > options_.max_value_bytes) {
+    return reply_text(response, 413,
+                      fmt::format("the value is longer than {} bytes", options_.max_value_bytes));
+  }
+  const bool only_new = request.get_header_value("If-None-Match") == "*";
+  switch (entries_.put(request.get_param_value("key"), request.body, only_new)) {
+    case Entries::Stored::kNew:
+      return reply_text(response, 201, "stored");
+    case Entries::Stored::kReplaced:
+      return reply_text(response, 200, "replaced");
+    case Entries::Stored::kExists:
+      return reply_text(response, 412, "the key exists");
+    case Entries::Stored::kFull:
+      return reply_text(response, 507,
+                        fmt::format("full: {} entries are the limit", options_.max_entries));
+  }
+}
+
+void MetadataServer::Impl::handle_delete(const httplib::Request& request,
+                                         httplib::Response& response) {
+  if (!valid_key(request, response)) return;
+  if (!entries_.erase(request.get_param_value("key"))) {
+    return reply_text(response, 404, "no such key");
+  }
+  reply_text(response, 200, "deleted");
+}
+
+std::string MetadataServer::Impl::page() const {
+  const nlohmann::json summary = entries_.summary();
+  std::string text = fmt::format(
+      "Transfer Engine metadata server\n\n"
+      "{} of at most {} entries, {} bytes of values\n"
+      "values: {}?key=KEY    list as JSON: {}    health: /health\n\n",
+      summary["entries"].get<size_t>(), options_.max_entries, summary["value_bytes"].get<size_t>(),
+      options_.path, options_.path);
+  for (const nlohmann::json& key : summary["keys"]) {
+    text += key.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
+  }
+  if (!summary["all_keys_listed"].get<bool>()) text += "...\n";
+  return text;
+}
+
+MetadataServer::MetadataServer(MetadataServerOptions options) : options_(std::move(options)) {}
+
+MetadataServer::~MetadataServer() { stop(); }
+
+Result<uint16_t> MetadataServer::start() {
+  if (impl_ != nullptr) return Status(Code::kInvalidArgument, "the metadata server runs already");
+  if (!options_.path.starts_with('/')) {
+    return Status(Code::kInvalidArgument,
+                  fmt::format("the path '{}' must begin with '/'", options_.path));
+  }
+  auto impl = std::make_unique<Impl>(options_);
+  Result<uint16_t> port = impl->start();
+  if (port.ok()) impl_ = std::move(impl);
+  return port;
+}
+
+void MetadataServer::stop() {
+  if (impl_ == nullptr) return;
+  impl_->stop();
+  impl_.reset();
+}
+
+int run_metadata_server(const MetadataServerOptions& options) {
+  if (stop_signal_fd() < 0) catch_stop_signals();
+  MetadataServer server(options);
+  const Result<uint16_t> port = server.start();
+  if (!port.ok()) return failed(port.status().message());
+  fmt::print("serving metadata at http://{}:{}{}\n", url_host(options.host), *port, options.path);
+  if (std::fflush(stdout) != 0) return failed("cannot write to the standard output");
+  pollfd stop{stop_signal_fd(), POLLIN, 0};
+  while (stop_signal() == 0) {
+    if (::poll(&stop, 1, -1) < 0 && errno != EINTR) return failed("cannot wait for signals");
+  }
+  server.stop();
+  return 0;
+}
+
+}  // namespace te::tool

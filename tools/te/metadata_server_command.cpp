@@ -1,0 +1,47 @@
+// `te metadata-server`: its command line. Only the main thread enters.
+#include <memory>
+
+#include "arguments.h"
+#include "command.h"
+#include "metadata_server.h"
+
+namespace te::tool {
+
+void add_metadata_server(CLI::App& app, Action& action) {
+  auto options = std::make_shared<MetadataServerOptions>();
+  CLI::App* const server = app.add_subcommand(
+      "metadata-server", "Serve segment names over HTTP, for clusters without etcd or redis");
+  server->add_option("--host", options->host, "Address to listen on")
+      ->type_name("ADDRESS")
+      ->capture_default_str();
+  server->add_option("--port", options->port, "Port to listen on; 0: any free one")
+      ->transform(whole_number_between(0, 65535))
+      ->type_name("PORT")
+      ->capture_default_str();
+  server->add_option("--path", options->path, "Path of the names in the URL")
+      ->check(CLI::Validator(
+          [](std::string& path) {
+            return path.starts_with('/') ? "" : "'" + path + "' is not accepted: it begins with /";
+          },
+          ""))
+      ->type_name("PATH")
+      ->capture_default_str();
+  server->add_option("--max-entries", options->max_entries, "Names it holds at most")
+      ->transform(whole_number_between(1, 100'000'000))
+      ->type_name("N")
+      ->capture_default_str();
+  server->add_option("--max-value-size", options->max_value_bytes, "Longest value it accepts")
+      ->transform(size_between(1, 64 << 20))
+      ->type_name("SIZE")
+      ->default_str("64K");
+  server->footer(
+      "Names are kept in memory. Exit code 0 when it was stopped by a signal.\n"
+      "Examples:\n"
+      "  te metadata-server\n"
+      "  te metadata-server --host 127.0.0.1 --port 8080\n"
+      "  te bench target --metadata http://127.0.0.1:8080/metadata --name node-7");
+  server->callback(
+      [options, &action] { action = [options] { return run_metadata_server(*options); }; });
+}
+
+}  // namespace te::tool
