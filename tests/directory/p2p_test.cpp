@@ -1,0 +1,51 @@
+#include <gtest/gtest.h>
+
+#include "directory/directory.h"
+
+namespace te {
+namespace {
+
+std::unique_ptr<Directory> open_p2p() {
+  Result<std::unique_ptr<Directory>> directory = open_directory("P2PHANDSHAKE", {});
+  return directory.ok() ? directory.take() : nullptr;
+}
+
+TEST(P2p, TheNameIsTheAddress) {
+  const auto directory = open_p2p();
+  ASSERT_NE(directory, nullptr);
+  const std::pair<const char*, Locator> cases[] = {
+      {"10.0.0.1:12345", {"10.0.0.1", 12345, 0}},
+      {"[fe80::1%eth0]:1", {"fe80::1%eth0", 1, 0}},
+      {"node-7.example:65535", {"node-7.example", 65535, 0}},
+  };
+  for (const auto& [name, locator] : cases) {
+    const Result<Locator> resolved = directory->resolve(name);
+    ASSERT_TRUE(resolved.ok()) << resolved.status().to_string();
+    EXPECT_EQ(*resolved, locator);
+  }
+}
+
+TEST(P2p, NamesThatAreNoAddressAreExplained) {
+  const auto directory = open_p2p();
+  ASSERT_NE(directory, nullptr);
+  for (const char* name : {"", "host", "host:", "host:0", "host:65536", "host:-1", "host:12x",
+                           ":80", "::1", "[::1]", "[::1]80", "[::1", "a b:80", "a:1\n"}) {
+    const Result<Locator> resolved = directory->resolve(name);
+    ASSERT_FALSE(resolved.ok()) << name;
+    EXPECT_EQ(resolved.code(), Code::kInvalidArgument) << name;
+    EXPECT_NE(resolved.status().message().find("'host:port'"), std::string::npos)
+        << resolved.status().message();
+  }
+}
+
+TEST(P2p, NothingIsStored) {
+  const auto directory = open_p2p();
+  ASSERT_NE(directory, nullptr);
+  EXPECT_TRUE(directory->publish("anything", {"h", 1, 1}, nullptr).ok());
+  EXPECT_TRUE(directory->withdraw("anything").ok());
+  EXPECT_EQ(directory->local_address(), "");
+  EXPECT_FALSE(directory->describe().empty());
+}
+
+}  // namespace
+}  // namespace te

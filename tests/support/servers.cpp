@@ -1,0 +1,204 @@
+#include "support/servers.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string_view>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/socket.h"
+
+namespace te::test {
+namespace {
+
+constexpr int64_t kStartLimitMs = 30'000;
+constexpr int kPortAttempts = 5;
+
+std::string find_program(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  std::string folders = path == nullptr ? "" : path;
+  folders += ":/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin";
+  for (size_t begin = 0; begin < folders.size();) {
+    const size_t end = std::min(folders.find(':', begin), folders.size());
+    const std::string candidate = folders.substr(begin, end - begin) + "/" + name;
+    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
+    begin = end + 1;
+  }
+  return {};
+}
+
+// Sends `request` and returns what comes back until `wanted` shows, the end, or a second.
+bool answers(uint16_t port, std::string_view request, std::string_view wanted) {
+  const Result<std::vector<SocketAddress>> addresses = resolve_host("127.0.0.1", port);
+  if (!addresses.ok()) return false;
+  const int64_t deadline_ns = deadline_after_ms(now_ns(), 1000);
+  Result<BlockingStream> stream = BlockingStream::connect(addresses->front(), deadline_ns);
+  if (!stream.ok() || !stream->send_all(request, deadline_ns).ok()) return false;
+  std::string got;
+  char byte;
+  while (got.size() < 4096 && got.find(wanted) == std::string::npos) {
+    if (!stream->receive_exact({&byte, 1}, deadline_ns).ok()) return false;
+    got.push_back(byte);
+  }
+  return got.find(wanted) != std::string::npos;
+}
+
+// In the child, after fork: only async-signal-safe calls.
+[[noreturn]] void become(const char* binary, char* const* argv, int log_fd, pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(127);  // the parent ended before prctl
+  ::dup2(log_fd, STDOUT_FILENO);
+  ::dup2(log_fd, STDERR_FILENO);
+  ::execv(binary, argv);
+  ::_exit(127);
+}
+
+}  // namespace
+
+uint16_t free_port() {
+  const Result<Fd> fd = listen_tcp("127.0.0.1", 0, 1);
+  return fd.ok() ? local_address(fd->get()).port() : uint16_t{0};
+}
+
+ServerProcess::ServerProcess(std::string program)
+    : program_(std::move(program)), binary_(find_program(program_)) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "te_server_XXXXXX").string();
+  if (::mkdtemp(pattern.data()) != nullptr) data_dir_ = pattern;
+}
+
+ServerProcess::~ServerProcess() {
+  stop();
+  std::error_code ignored;
+  if (!data_dir_.empty()) std::filesystem::remove_all(data_dir_, ignored);
+}
+
+std::string ServerProcess::endpoint() const { return join_host_port("127.0.0.1", port_); }
+
+Status ServerProcess::start() {
+  if (!available()) return error(Code::kUnsupported, "{} is not installed", program_);
+  if (data_dir_.empty()) return Status(Code::kResource, "cannot make a temporary directory");
+  const bool choose_port = port_ == 0;
+  Status status;
+  for (int attempt = 0; attempt < kPortAttempts; ++attempt) {
+    if (choose_port) port_ = free_port();
+    TE_RETURN_IF_ERROR(launch());
+    status = wait_until_ready();
+    if (status.ok()) return status;
+    stop();
+    if (!choose_port) break;
+    clear_data();
+  }
+  return status;
+}
+
+Status ServerProcess::launch() {
+  std::vector<std::string> words = arguments();
+  words.insert(words.begin(), binary_);
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const Fd log(
+      ::open((data_dir_ + "/log").c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
+  const pid_t parent = ::getpid();
+  pid_ = ::fork();
+  if (pid_ == 0) become(binary_.c_str(), argv.data(), log.get(), parent);
+  if (pid_ < 0) return Status(Code::kResource, "cannot fork");
+  return {};
+}
+
+Status ServerProcess::wait_until_ready() {
+  const int64_t limit_ns = deadline_after_ms(now_ns(), kStartLimitMs);
+  while (now_ns() < limit_ns) {
+    if (ready()) return {};
+    int ended = 0;
+    if (::waitpid(pid_, &ended, WNOHANG) == pid_) {
+      pid_ = -1;
+      return error(Code::kUnavailable, "{} ended at once: {}", program_, log_tail());
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return error(Code::kTimeout, "{} did not start within {} ms: {}", program_, kStartLimitMs,
+               log_tail());
+}
+
+void ServerProcess::stop() {
+  if (pid_ <= 0) return;
+  ::kill(pid_, SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+}
+
+Status ServerProcess::restart() {
+  stop();
+  return start();
+}
+
+Status ServerProcess::restart_empty() {
+  stop();
+  clear_data();
+  return start();
+}
+
+void ServerProcess::clear_data() const {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(data_dir_, ignored)) {
+    std::filesystem::remove_all(entry.path(), ignored);
+  }
+}
+
+std::string ServerProcess::log_tail() const {
+  std::ifstream file(data_dir_ + "/log");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  return text.substr(text.size() - std::min<size_t>(text.size(), 1000));
+}
+
+RedisServer::RedisServer(std::string password)
+    : ServerProcess("redis-server"), password_(std::move(password)) {}
+
+std::string RedisServer::url() const {
+  return password_.empty() ? "redis://" + endpoint() : "redis://:" + password_ + "@" + endpoint();
+}
+
+std::vector<std::string> RedisServer::arguments() {
+  std::vector<std::string> words = {"--bind",       "127.0.0.1", "--port", std::to_string(port()),
+                                    "--dir",        data_dir(),  "--save", "",
+                                    "--appendonly", "no"};
+  if (!password_.empty()) {
+    words.push_back("--requirepass");
+    words.push_back(password_);
+  }
+  return words;
+}
+
+bool RedisServer::ready() const {
+  return password_.empty() ? answers(port(), "PING\r\n", "+PONG")
+                           : answers(port(), "PING\r\n", "-NOAUTH");
+}
+
+EtcdServer::EtcdServer() : ServerProcess("etcd") {}
+
+std::vector<std::string> EtcdServer::arguments() {
+  if (peer_port_ == 0) peer_port_ = free_port();
+  const std::string client = "http://" + endpoint();
+  const std::string peer = "http://127.0.0.1:" + std::to_string(peer_port_);
+  return {"--name", "te", "--data-dir", data_dir() + "/data", "--listen-client-urls", client,
+          "--advertise-client-urls", client, "--listen-peer-urls", peer,
+          "--initial-advertise-peer-urls", peer, "--initial-cluster", "te=" + peer,
+          // A shorter election makes it serve at once.
+          "--heartbeat-interval", "20", "--election-timeout", "200"};
+}
+
+bool EtcdServer::ready() const {
+  return answers(port(), "GET /health HTTP/1.0\r\nHost: test\r\n\r\n", "\"health\":\"true\"");
+}
+
+}  // namespace te::test
