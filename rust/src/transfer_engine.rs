@@ -1,0 +1,347 @@
+//! The API of the C header, call by call.
+//!
+//! Pointers and batch numbers are the caller's to keep right: registered memory must stay valid
+//! until it is unregistered, the source of a request until its task is terminal, and what a
+//! transfer reads or fills must not be aliased in ways that Rust forbids. The types at the crate's
+//! root keep these rules by themselves.
+
+mod batches;
+mod inspect;
+mod types;
+
+use std::ffi::{c_void, CString};
+use std::fmt;
+use std::ptr::{self, NonNull};
+
+use anyhow::Result;
+
+use crate::error::{c_string, check, code, EngineError};
+use crate::ffi;
+
+pub use inspect::version;
+pub use types::{
+    BufferEntry, NicLoad, Notification, OpcodeEnum, SegmentBuffer, TransferRequest,
+    TransferStatusEnum, UnknownStatus,
+};
+
+/// The number of the caller's own segment.
+pub const LOCAL_SEGMENT: i32 = ffi::LOCAL_SEGMENT as i32;
+
+/// An engine: what this process exposes, and its way to what others expose.
+///
+/// Every method may be called from any thread. Dropping it cancels what is in flight and withdraws
+/// the segment.
+///
+/// ```no_run
+/// use std::ffi::c_void;
+/// use transfer_engine_rust::transfer_engine::{OpcodeEnum, TransferEngine, TransferRequest};
+///
+/// # fn main() -> anyhow::Result<()> {
+/// let engine = TransferEngine::new("P2PHANDSHAKE", "127.0.0.1", 0)?;
+/// let mut buffer = vec![0u8; 4096];
+/// engine.register_local_memory(buffer.as_mut_ptr() as *mut c_void, buffer.len(), "cpu:0")?;
+///
+/// let segment = engine.open_segment("10.0.0.2:12345".to_string())?;
+/// let batch = engine.allocate_batch_id(1)?;
+/// let request = TransferRequest {
+///     opcode: OpcodeEnum::Read,
+///     source: buffer.as_mut_ptr() as *mut c_void,
+///     target_id: segment,
+///     target_offset: 0,
+///     length: 4096,
+/// };
+/// engine.submit_transfer(batch, &[request])?;
+/// engine.wait_batch(batch, None)?;
+/// let (status, bytes) = engine.get_transfer_status(batch, 0)?;
+/// # let _ = (status, bytes);
+/// engine.free_batch_id(batch)?;
+/// engine.unregister_local_memory(buffer.as_mut_ptr() as *mut c_void)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct TransferEngine {
+    handle: NonNull<c_void>,
+}
+
+// SAFETY: the C API lets any thread call any function on an engine, several at a time. The one
+// exception, destruction, has the engine for itself in drop().
+unsafe impl Send for TransferEngine {}
+// SAFETY: as above.
+unsafe impl Sync for TransferEngine {}
+
+impl fmt::Debug for TransferEngine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TransferEngine").field("handle", &self.handle).finish()
+    }
+}
+
+impl Drop for TransferEngine {
+    fn drop(&mut self) {
+        // SAFETY: a live handle, which no one else can be using: drop() has the only reference.
+        unsafe { ffi::destroyTransferEngine(self.raw()) }
+    }
+}
+
+impl TransferEngine {
+    /// Starts an engine that listens on `rpc_port` and publishes `local_server_name`.
+    ///
+    /// * `metadata_uri`: `P2PHANDSHAKE` (no server), `etcd://host:port` or a bare `host:port`,
+    ///   `redis://host:port`, `http://host:port/path`.
+    /// * `local_server_name`: the segment's name, and the address peers should use where it is one.
+    /// * `rpc_port`: 0 means any free port.
+    ///
+    /// # Errors
+    /// The port or the name is taken, the metadata server is not reached, or a text has a NUL.
+    pub fn new(metadata_uri: &str, local_server_name: &str, rpc_port: u64) -> Result<Self> {
+        Self::with_address(metadata_uri, local_server_name, local_server_name, rpc_port)
+    }
+
+    /// As [`new`](Self::new), with the address that peers should use apart from the name. Where it
+    /// is empty, the engine finds one.
+    pub fn with_address(
+        metadata_uri: &str,
+        local_server_name: &str,
+        ip_or_host_name: &str,
+        rpc_port: u64,
+    ) -> Result<Self> {
+        let uri = c_string("new", "metadata_uri", metadata_uri)?;
+        let name = c_string("new", "local_server_name", local_server_name)?;
+        let host = c_string("new", "ip_or_host_name", ip_or_host_name)?;
+        // SAFETY: C strings that live through the call.
+        let handle = unsafe {
+            let no_discovery = 0;
+            let (uri, name, host) = (uri.as_ptr(), name.as_ptr(), host.as_ptr());
+            ffi::createTransferEngine(uri, name, host, rpc_port, no_discovery)
+        };
+        match NonNull::new(handle) {
+            Some(handle) => Ok(Self { handle }),
+            None => {
+                let uri = without_password(metadata_uri);
+                let call = format!("new({uri:?}, {local_server_name:?}, {rpc_port})");
+                Err(EngineError::last(None, call).into())
+            }
+        }
+    }
+
+    /// Finds this machine's NICs, memory nodes and accelerators.
+    pub fn discover_topology(&self) -> Result<()> {
+        // SAFETY: a live handle.
+        let answer = unsafe { ffi::discoverTopology(self.raw()) };
+        check(answer, || "discover_topology").map(drop)
+    }
+
+    /// Installs a transport by name, such as `tcp`.
+    ///
+    /// # Errors
+    /// There is no such transport, or this machine lacks what it needs; the text tells what.
+    pub fn install_transport(&self, proto: &str) -> Result<()> {
+        self.install(proto, None)
+    }
+
+    /// As [`install_transport`](Self::install_transport), with a NIC priority matrix as JSON.
+    pub fn install_transport_with_matrix(&self, proto: &str, matrix: &str) -> Result<()> {
+        self.install(proto, Some(c_string("install_transport", "matrix", matrix)?))
+    }
+
+    fn install(&self, proto: &str, matrix: Option<CString>) -> Result<()> {
+        let name = c_string("install_transport", "proto", proto)?;
+        let mut first = matrix.as_ref().map(|text| text.as_ptr() as *mut c_void);
+        let args = first.as_mut().map_or(ptr::null_mut(), |first| first as *mut *mut c_void);
+        // SAFETY: a live handle and a C string; no arguments, or one C string.
+        let transport = unsafe { ffi::installTransport(self.raw(), name.as_ptr(), args) };
+        if transport.is_null() {
+            return Err(EngineError::last(None, format!("install_transport({proto:?})")).into());
+        }
+        Ok(())
+    }
+
+    /// Takes a transport out again; what it carries moves to others, or fails where there is none.
+    pub fn uninstall_transport(&self, proto: &str) -> Result<()> {
+        let name = c_string("uninstall_transport", "proto", proto)?;
+        // SAFETY: a live handle and a C string.
+        let answer = unsafe { ffi::uninstallTransport(self.raw(), name.as_ptr()) };
+        check(answer, || format!("uninstall_transport({proto:?})")).map(drop)
+    }
+
+    /// Registers memory: this engine's requests may use it, and peers may read and write it.
+    ///
+    /// It must stay valid until it is unregistered. `location`: `cpu:N`, `cuda:N`, or `*` (found
+    /// out).
+    ///
+    /// # Errors
+    /// The range is empty or overlaps a registered one, or the location is not known.
+    pub fn register_local_memory(
+        &self,
+        addr: *mut c_void,
+        length: usize,
+        location: &str,
+    ) -> Result<()> {
+        self.register("register_local_memory", addr, length, location, true)
+    }
+
+    /// As [`register_local_memory`](Self::register_local_memory), but closed to peers.
+    pub fn register_private_memory(
+        &self,
+        addr: *mut c_void,
+        length: usize,
+        location: &str,
+    ) -> Result<()> {
+        self.register("register_private_memory", addr, length, location, false)
+    }
+
+    fn register(
+        &self,
+        call: &str,
+        addr: *mut c_void,
+        length: usize,
+        location: &str,
+        remote_accessible: bool,
+    ) -> Result<()> {
+        let place = c_string(call, "location", location)?;
+        let open_to_peers = i32::from(remote_accessible);
+        // SAFETY: a live handle and a C string; the caller vouches for the memory.
+        let answer = unsafe {
+            ffi::registerLocalMemory(self.raw(), addr, length, place.as_ptr(), open_to_peers)
+        };
+        check(answer, || format!("{call}({addr:p}, {length}, {location:?})")).map(drop)
+    }
+
+    /// Unregisters memory; returns when nothing touches it any more.
+    // The address is a key: nothing reads through it.
+    #[allow(clippy::not_unsafe_ptr_arg_deref)]
+    pub fn unregister_local_memory(&self, addr: *mut c_void) -> Result<()> {
+        // SAFETY: a live handle; any address is allowed.
+        let answer = unsafe { ffi::unregisterLocalMemory(self.raw(), addr) };
+        check(answer, || format!("unregister_local_memory({addr:p})")).map(drop)
+    }
+
+    /// Registers all of the buffers or none. An empty list does nothing.
+    pub fn register_local_memory_batch(
+        &self,
+        buffer_list: &[BufferEntry],
+        location: &str,
+    ) -> Result<()> {
+        let call = || format!("register_local_memory_batch({}, {location:?})", listed(buffer_list));
+        let place = c_string("register_local_memory_batch", "location", location)?;
+        if buffer_list.is_empty() {
+            return Ok(());
+        }
+        let mut entries = Vec::with_capacity(buffer_list.len());
+        for buffer in buffer_list {
+            let length = usize::try_from(buffer.length).map_err(|_| {
+                let message = format!("{} bytes are more than memory has", buffer.length);
+                EngineError::new(code::INVALID_ARGUMENT, call(), message)
+            })?;
+            entries.push(ffi::buffer_entry_t { addr: buffer.addr, length });
+        }
+        // SAFETY: a live handle, an array of that length and a C string; the caller vouches for the
+        // memory that the entries name.
+        let answer = unsafe {
+            let (first, count) = (entries.as_mut_ptr(), entries.len());
+            ffi::registerLocalMemoryBatch(self.raw(), first, count, place.as_ptr())
+        };
+        check(answer, call).map(drop)
+    }
+
+    /// Unregisters all of the buffers; their lengths are not looked at. An empty list does nothing.
+    pub fn unregister_local_memory_batch(&self, buffer_list: &[BufferEntry]) -> Result<()> {
+        if buffer_list.is_empty() {
+            return Ok(());
+        }
+        let mut addrs: Vec<_> = buffer_list.iter().map(|buffer| buffer.addr).collect();
+        // SAFETY: a live handle and an array of that length; addresses are keys here.
+        let answer =
+            unsafe { ffi::unregisterLocalMemoryBatch(self.raw(), addrs.as_mut_ptr(), addrs.len()) };
+        check(answer, || format!("unregister_local_memory_batch({})", listed(buffer_list)))
+            .map(drop)
+    }
+
+    /// Opens a segment by name: resolves it, connects, and learns its buffers. Blocks meanwhile.
+    ///
+    /// The same name gives the same number until as many closes.
+    pub fn open_segment(&self, name: String) -> Result<i32> {
+        let segment_name = c_string("open_segment", "name", &name)?;
+        // SAFETY: a live handle and a C string.
+        let id = unsafe { ffi::openSegment(self.raw(), segment_name.as_ptr()) };
+        check(id, || format!("open_segment({name:?})"))
+    }
+
+    /// As [`open_segment`](Self::open_segment), but never answers from what is known already.
+    pub fn open_segment_no_cache(&self, name: String) -> Result<i32> {
+        let segment_name = c_string("open_segment_no_cache", "name", &name)?;
+        // SAFETY: a live handle and a C string.
+        let id = unsafe { ffi::openSegmentNoCache(self.raw(), segment_name.as_ptr()) };
+        check(id, || format!("open_segment_no_cache({name:?})"))
+    }
+
+    /// Closes a segment. Transfers in flight to it go on; new ones are refused.
+    pub fn close_segment(&self, segment_id: i32) -> Result<()> {
+        // SAFETY: a live handle; any number is allowed.
+        let answer = unsafe { ffi::closeSegment(self.raw(), segment_id) };
+        check(answer, || format!("close_segment({segment_id})")).map(drop)
+    }
+
+    /// Connects everything that transfers to this segment will use, so that the first one does not
+    /// wait for it. Does nothing on transports that need no warm-up.
+    pub fn warmup_efa_segment(&self, name: &str) -> Result<()> {
+        let segment_name = c_string("warmup_efa_segment", "name", name)?;
+        // SAFETY: a live handle and a C string.
+        let answer = unsafe { ffi::warmupEfaSegment(self.raw(), segment_name.as_ptr()) };
+        check(answer, || format!("warmup_efa_segment({name:?})")).map(drop)
+    }
+
+    /// Withdraws the published segment; `name` must be its name.
+    pub fn remove_local_segment(&self, name: &str) -> Result<()> {
+        let segment_name = c_string("remove_local_segment", "name", name)?;
+        // SAFETY: a live handle and a C string.
+        let answer = unsafe { ffi::removeLocalSegment(self.raw(), segment_name.as_ptr()) };
+        check(answer, || format!("remove_local_segment({name:?})")).map(drop)
+    }
+
+    /// Refetches what every open segment offers.
+    pub fn sync_segment_cache(&self) -> Result<()> {
+        // SAFETY: a live handle.
+        let answer = unsafe { ffi::syncSegmentCache(self.raw()) };
+        check(answer, || "sync_segment_cache").map(drop)
+    }
+
+    /// Lets SIGINT and SIGTERM withdraw the segment before the process ends as it would have.
+    pub fn enable_graceful_shutdown(&self) {
+        // SAFETY: a live handle.
+        unsafe { ffi::enableGracefulShutdown(self.raw()) }
+    }
+
+    fn raw(&self) -> ffi::transfer_engine_t {
+        self.handle.as_ptr()
+    }
+}
+
+/// A list of buffers for an error: the first, and how many there are.
+fn listed(buffers: &[BufferEntry]) -> String {
+    match buffers.first() {
+        Some(first) => format!("[{:p}+{}, … {} in all]", first.addr, first.length, buffers.len()),
+        None => "[]".to_string(),
+    }
+}
+
+/// The address of a metadata server as an error may show it: `redis://:secret@host` has a password.
+fn without_password(uri: &str) -> String {
+    match (uri.find("://"), uri.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}***{}", &uri[..scheme + 3], &uri[at..])
+        }
+        _ => uri.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn errors_show_no_password() {
+        assert_eq!(without_password("redis://:secret@h:1/2"), "redis://***@h:1/2");
+        assert_eq!(without_password("h:2379"), "h:2379");
+        assert_eq!(without_password("etcd://h:2379"), "etcd://h:2379");
+    }
+}

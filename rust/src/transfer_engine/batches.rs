@@ -1,0 +1,235 @@
+//! Batches: submit, wait, cancel; and the messages that follow a batch to its target.
+
+use std::convert::TryInto;
+use std::os::raw::c_char;
+use std::os::unix::io::RawFd;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Notification, TransferEngine, TransferRequest, TransferStatusEnum};
+use crate::error::{c_string, check, code, filled_text, text_of, EngineError};
+use crate::ffi;
+
+impl TransferEngine {
+    /// Makes room for `batch_size` requests, submitted at once or bit by bit.
+    ///
+    /// To be given back with [`free_batch_id`](Self::free_batch_id).
+    pub fn allocate_batch_id(&self, batch_size: usize) -> Result<u64> {
+        // SAFETY: a live handle.
+        let batch_id = unsafe { ffi::allocateBatchID(self.raw(), batch_size) };
+        // INVALID_BATCH.
+        if batch_id == u64::MAX {
+            return Err(EngineError::last(None, format!("allocate_batch_id({batch_size})")).into());
+        }
+        Ok(batch_id)
+    }
+
+    /// Submits requests: all are accepted, or none. Task numbers follow the order of submission,
+    /// from 0. An empty list does nothing.
+    ///
+    /// The list may go at once; the sources must stay valid until their tasks are terminal.
+    pub fn submit_transfer(&self, batch_id: u64, requests: &[TransferRequest]) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let entries = native(requests);
+        // SAFETY: a live handle and an array of that length; the caller vouches for the sources.
+        let answer = unsafe { ffi::submitTransfer(self.raw(), batch_id, entries, requests.len()) };
+        check(answer, || submission("submit_transfer", batch_id, requests)).map(drop)
+    }
+
+    /// As [`submit_transfer`](Self::submit_transfer); tasks that are not done after `timeout` end
+    /// in [`TransferStatusEnum::Timeout`].
+    pub fn submit_transfer_with_timeout(
+        &self,
+        batch_id: u64,
+        requests: &[TransferRequest],
+        timeout: Duration,
+    ) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let (entries, count) = (native(requests), requests.len());
+        let timeout_ms = milliseconds(timeout);
+        // SAFETY: as in submit_transfer().
+        let answer = unsafe {
+            ffi::submitTransferWithTimeout(self.raw(), batch_id, entries, count, timeout_ms)
+        };
+        check(answer, || submission("submit_transfer_with_timeout", batch_id, requests)).map(drop)
+    }
+
+    /// As [`submit_transfer`](Self::submit_transfer); `notification` reaches the target's queue
+    /// once, after every request of this submission completed.
+    ///
+    /// # Errors
+    /// Also an empty list, which [`notify`](Self::notify) is for.
+    pub fn submit_transfer_with_notify(
+        &self,
+        batch_id: u64,
+        requests: &[TransferRequest],
+        notification: &Notification,
+    ) -> Result<()> {
+        const CALL: &str = "submit_transfer_with_notify";
+        if requests.is_empty() {
+            let message = "there is no request to follow; send a message alone with notify()";
+            return Err(EngineError::new(code::INVALID_ARGUMENT, CALL, message).into());
+        }
+        let (entries, count) = (native(requests), requests.len());
+        let answer = with_message(CALL, notification, |message| {
+            // SAFETY: as in submit_transfer(); the message lives through the call.
+            unsafe { ffi::submitTransferWithNotify(self.raw(), batch_id, entries, count, message) }
+        })?;
+        check(answer, || submission(CALL, batch_id, requests)).map(drop)
+    }
+
+    /// Where task `task_id` of a batch stands: the number of a [`TransferStatusEnum`], and the
+    /// bytes transferred. Reads memory only; tasks progress by themselves.
+    pub fn get_transfer_status(&self, batch_id: u64, task_id: usize) -> Result<(i32, u64)> {
+        let mut status = ffi::transfer_status_t { status: 0, transferred_bytes: 0 };
+        // SAFETY: a live handle and a place for the answer; forged numbers are errors.
+        let answer = unsafe { ffi::getTransferStatus(self.raw(), batch_id, task_id, &mut status) };
+        check(answer, || format!("get_transfer_status({batch_id:#x}, {task_id})"))?;
+        Ok((status.status, status.transferred_bytes))
+    }
+
+    /// Where a batch stands: pending while any submitted task is, then the worst end; and the sum
+    /// of the bytes.
+    pub fn get_batch_status(&self, batch_id: u64) -> Result<(TransferStatusEnum, u64)> {
+        let mut status = ffi::transfer_status_t { status: 0, transferred_bytes: 0 };
+        // SAFETY: as in get_transfer_status().
+        let answer = unsafe { ffi::getBatchStatus(self.raw(), batch_id, &mut status) };
+        check(answer, || format!("get_batch_status({batch_id:#x})"))?;
+        Ok((status.status.try_into()?, status.transferred_bytes))
+    }
+
+    /// Why a task ended as it did; empty when it completed or is in flight.
+    pub fn get_transfer_error(&self, batch_id: u64, task_id: usize) -> Result<String> {
+        filled_text(&format!("get_transfer_error({batch_id:#x}, {task_id})"), |text, room| {
+            // SAFETY: a live handle and that much room; forged numbers are errors.
+            unsafe { ffi::getTransferError(self.raw(), batch_id, task_id, text, room) }
+        })
+    }
+
+    /// Sleeps until every submitted task is terminal, whatever their ends are. `None`: no limit of
+    /// its own; the tasks have deadlines.
+    ///
+    /// # Errors
+    /// [`code::TIMEOUT`] when that takes longer than `timeout`; the tasks go on.
+    pub fn wait_batch(&self, batch_id: u64, timeout: Option<Duration>) -> Result<()> {
+        let timeout_ms =
+            timeout.map_or(-1, |timeout| i64::try_from(milliseconds(timeout)).unwrap_or(i64::MAX));
+        // SAFETY: a live handle; a forged number is an error.
+        let answer = unsafe { ffi::waitBatch(self.raw(), batch_id, timeout_ms) };
+        check(answer, || format!("wait_batch({batch_id:#x}, {timeout:?})")).map(drop)
+    }
+
+    /// Asks for the end of every task in flight; [`wait_batch`](Self::wait_batch) tells when they
+    /// ended.
+    pub fn cancel_batch(&self, batch_id: u64) -> Result<()> {
+        // SAFETY: a live handle; a forged number is an error.
+        let answer = unsafe { ffi::cancelBatch(self.raw(), batch_id) };
+        check(answer, || format!("cancel_batch({batch_id:#x})")).map(drop)
+    }
+
+    /// A descriptor that polls readable while nothing submitted is in flight, after at least one
+    /// submission.
+    ///
+    /// It is the engine's own: never read or close it. It ends with the batch.
+    pub fn batch_event_fd(&self, batch_id: u64) -> Result<RawFd> {
+        // SAFETY: a live handle; a forged number is an error.
+        let fd = unsafe { ffi::getBatchEventFd(self.raw(), batch_id) };
+        check(fd, || format!("batch_event_fd({batch_id:#x})"))
+    }
+
+    /// Waits until every task is terminal (their deadlines bound that), then frees the batch.
+    pub fn free_batch_id(&self, batch_id: u64) -> Result<()> {
+        // SAFETY: a live handle; a forged number is an error.
+        let answer = unsafe { ffi::freeBatchID(self.raw(), batch_id) };
+        check(answer, || format!("free_batch_id({batch_id:#x})")).map(drop)
+    }
+
+    /// Sends a message alone; returns when it is in the target's queue.
+    pub fn notify(&self, target_id: i32, notification: &Notification) -> Result<()> {
+        let answer = with_message("notify", notification, |message| {
+            // A negative number stays one that no segment has.
+            // SAFETY: a live handle; the message lives through the call.
+            unsafe { ffi::genNotifyInEngine(self.raw(), target_id as u64, message) }
+        })?;
+        check(answer, || format!("notify({target_id}, {:?})", notification.name)).map(drop)
+    }
+
+    /// Takes all messages that arrived.
+    pub fn take_notifications(&self) -> Result<Vec<Notification>> {
+        let mut count = 0;
+        // SAFETY: a live handle and a place for the number.
+        let messages = unsafe { ffi::getNotifsFromEngine(self.raw(), &mut count) };
+        let count_or_code = check(count, || "take_notifications")?;
+        if messages.is_null() {
+            return Ok(Vec::new());
+        }
+        // SAFETY: that many messages, each with two C strings, ours until they are freed.
+        let taken = unsafe {
+            let messages = std::slice::from_raw_parts(messages, count_or_code as usize);
+            messages
+                .iter()
+                .map(|message| Notification {
+                    name: text_of(message.name),
+                    message: text_of(message.msg),
+                })
+                .collect()
+        };
+        // SAFETY: what getNotifsFromEngine() gave, once.
+        let answer = unsafe { ffi::freeNotifsMsgBuf(messages, count) };
+        check(answer, || "take_notifications")?;
+        Ok(taken)
+    }
+}
+
+/// The requests as C sees them; types.rs asserts that they look the same. C only reads them.
+fn native(requests: &[TransferRequest]) -> *mut ffi::transfer_request_t {
+    requests.as_ptr() as *mut ffi::transfer_request_t
+}
+
+/// A submission for an error: the first request, and how many there are.
+fn submission(call: &str, batch_id: u64, requests: &[TransferRequest]) -> String {
+    let first = match requests.first() {
+        Some(first) => format!(
+            "{} of {} bytes, {:p}, segment {} at offset {:#x}",
+            first.opcode, first.length, first.source, first.target_id, first.target_offset
+        ),
+        None => "nothing".to_string(),
+    };
+    format!("{call}(batch {batch_id:#x}, {} requests, the first: {first})", requests.len())
+}
+
+fn with_message(
+    call: &str,
+    notification: &Notification,
+    send: impl FnOnce(ffi::notify_msg_t) -> i32,
+) -> Result<i32> {
+    let name = c_string(call, "notification.name", &notification.name)?;
+    let message = c_string(call, "notification.message", &notification.message)?;
+    Ok(send(ffi::notify_msg_t {
+        name: name.as_ptr() as *mut c_char,
+        msg: message.as_ptr() as *mut c_char,
+    }))
+}
+
+/// Whole milliseconds, rounded up: a limit above 0 stays above 0.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from((time.as_nanos() + 999_999) / 1_000_000).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_limits_do_not_become_none() {
+        assert_eq!(milliseconds(Duration::from_nanos(0)), 0);
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_millis(7)), 7);
+        assert_eq!(milliseconds(Duration::MAX), u64::MAX);
+    }
+}

@@ -1,0 +1,178 @@
+//! The plain types of the API. Their numbers and layouts are those of the C API.
+
+use std::ffi::c_void;
+use std::fmt;
+use std::os::raw::c_int;
+
+use crate::ffi;
+
+/// The direction of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum OpcodeEnum {
+    /// From the target into `source`.
+    Read = 0,
+    /// From `source` to the target.
+    Write = 1,
+}
+
+impl fmt::Display for OpcodeEnum {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Read => "READ",
+            Self::Write => "WRITE",
+        })
+    }
+}
+
+/// Where a task stands, as the `i32` of
+/// [`get_transfer_status`](super::TransferEngine::get_transfer_status) counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum TransferStatusEnum {
+    /// Not submitted yet.
+    Waiting = 0,
+    /// In flight.
+    Pending = 1,
+    /// The request was not valid.
+    Invalid = 2,
+    /// Ended by a cancel, or by the engine's end.
+    Canceled = 3,
+    /// Written: in place at the target. Read: in the source buffer.
+    Completed = 4,
+    /// Its deadline passed first.
+    Timeout = 5,
+    /// Failed for good; the task's error text tells why.
+    Failed = 6,
+}
+
+impl TransferStatusEnum {
+    /// Whether the task ended: nothing touches its local memory any more.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Pending)
+    }
+}
+
+impl fmt::Display for TransferStatusEnum {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Waiting => "WAITING",
+            Self::Pending => "PENDING",
+            Self::Invalid => "INVALID",
+            Self::Canceled => "CANCELED",
+            Self::Completed => "COMPLETED",
+            Self::Timeout => "TIMEOUT",
+            Self::Failed => "FAILED",
+        })
+    }
+}
+
+/// A number that is no [`TransferStatusEnum`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no transfer status; they go from 0 (WAITING) to 6 (FAILED)")]
+pub struct UnknownStatus(pub i32);
+
+impl TryFrom<i32> for TransferStatusEnum {
+    type Error = UnknownStatus;
+
+    fn try_from(status: i32) -> Result<Self, UnknownStatus> {
+        Ok(match status {
+            0 => Self::Waiting,
+            1 => Self::Pending,
+            2 => Self::Invalid,
+            3 => Self::Canceled,
+            4 => Self::Completed,
+            5 => Self::Timeout,
+            6 => Self::Failed,
+            other => return Err(UnknownStatus(other)),
+        })
+    }
+}
+
+impl From<TransferStatusEnum> for i32 {
+    fn from(status: TransferStatusEnum) -> i32 {
+        status as i32
+    }
+}
+
+/// One READ or WRITE of one contiguous range.
+///
+/// `source` must lie in one registered buffer and stay valid until the task is terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct TransferRequest {
+    /// The direction.
+    pub opcode: OpcodeEnum,
+    /// Local memory: what a WRITE sends, what a READ fills.
+    pub source: *mut c_void,
+    /// The target, as [`open_segment`](super::TransferEngine::open_segment) numbered it.
+    pub target_id: i32,
+    /// Bytes from the start of the target segment, or an address in the target's process.
+    pub target_offset: u64,
+    /// Bytes to transfer.
+    pub length: u64,
+}
+
+// A submission hands the caller's requests to C where they lie.
+const _: () = {
+    type Native = ffi::transfer_request_t;
+    assert!(std::mem::size_of::<TransferRequest>() == std::mem::size_of::<Native>());
+    assert!(std::mem::align_of::<TransferRequest>() == std::mem::align_of::<Native>());
+    assert!(std::mem::size_of::<OpcodeEnum>() == std::mem::size_of::<c_int>());
+    assert!(OpcodeEnum::Read as u32 == ffi::OPCODE_READ);
+    assert!(OpcodeEnum::Write as u32 == ffi::OPCODE_WRITE);
+};
+
+// SAFETY: an address and numbers. Who submits the request answers for the memory, on any thread.
+unsafe impl Send for TransferRequest {}
+// SAFETY: as above.
+unsafe impl Sync for TransferRequest {}
+
+/// A range of memory, for registration in batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferEntry {
+    /// Where it begins.
+    pub addr: *mut c_void,
+    /// Bytes.
+    pub length: u64,
+}
+
+// SAFETY: an address and a number. Who registers it answers for the memory, on any thread.
+unsafe impl Send for BufferEntry {}
+// SAFETY: as above.
+unsafe impl Sync for BufferEntry {}
+
+/// One buffer of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentBuffer {
+    /// Its address in the target's process.
+    pub address: u64,
+    /// Where it begins in the segment: what [`TransferRequest::target_offset`] counts in.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Where the memory is, such as `cpu:0`.
+    pub location: String,
+    /// Whether peers may read and write it.
+    pub remote_accessible: bool,
+}
+
+/// A message from engine to engine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Notification {
+    /// What it is about.
+    pub name: String,
+    /// Its text.
+    pub message: String,
+}
+
+/// How one NIC, or one transport without NICs, is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NicLoad {
+    /// The device.
+    pub device_name: String,
+    /// Bytes in flight.
+    pub inflight_bytes: u64,
+    /// Bits per second, a moving average.
+    pub ewma_bandwidth_bps: f64,
+}
