@@ -1,0 +1,152 @@
+# What the commands of ./dev are made of. Sourced by it, from the repository's root.
+# shellcheck shell=bash
+
+BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config libfmt-dev libcli11-dev libcpp-httplib-dev
+  libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev)
+TEST_PACKAGES=(libgtest-dev etcd-server redis-server nftables iproute2 python3)
+LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
+BENCH_PACKAGES=(libbenchmark-dev iperf3)
+FUZZ_PACKAGES=(clang libclang-rt-14-dev)
+RUST_PACKAGES=(libclang-dev)
+WERROR=${WERROR:-OFF}
+
+say() { printf '\n== %s\n' "$*"; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    echo "./dev: these packages are missing and installing them takes root: run as root: $*" >&2
+    exit 1
+  fi
+}
+
+# install_packages SET...: installs what is missing of the sets, and nothing else.
+install_packages() {
+  local wanted=() missing=() set package
+  for set in "$@"; do
+    case "$set" in
+      build) wanted+=("${BUILD_PACKAGES[@]}") ;;
+      test) wanted+=("${TEST_PACKAGES[@]}") ;;
+      lint) wanted+=("${LINT_PACKAGES[@]}") ;;
+      bench) wanted+=("${BENCH_PACKAGES[@]}") ;;
+      fuzz) wanted+=("${FUZZ_PACKAGES[@]}") ;;
+      rust) wanted+=("${RUST_PACKAGES[@]}") ;;
+    esac
+  done
+  for package in "${wanted[@]}"; do
+    dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+      missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  say "Installing ${missing[*]}"
+  as_root apt-get update -q
+  # The tests start servers of their own; the packages' must not run beside them.
+  local policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod +x "$policy"
+    # shellcheck disable=SC2064
+    trap "as_root rm -f '$policy'" EXIT
+  fi
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -qy --no-install-recommends "${missing[@]}"
+  if [ "$(cat "$policy" 2>/dev/null)" = "$(printf '#!/bin/sh\nexit 101')" ]; then
+    as_root rm -f "$policy"
+    trap - EXIT
+  fi
+}
+
+# configure PRESET [cmake arguments]: quick when nothing changed.
+configure() {
+  local preset=$1 launcher=()
+  shift
+  command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache
+    -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  mkdir -p "build/$preset"
+  if ! cmake -S . -B "build/$preset" -G Ninja "${launcher[@]}" -DTE_WARNINGS_AS_ERRORS="$WERROR" \
+    "$@" >"build/$preset/configure.log" 2>&1; then
+    cat "build/$preset/configure.log" >&2
+    exit 1
+  fi
+}
+
+# build PRESET [target]
+build() {
+  local preset=$1
+  shift
+  cmake --build "build/$preset" ${1:+--target "$@"}
+}
+
+ctest_run() {
+  local preset=$1
+  say "Tests ($preset)"
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j 2 \
+    --output-junit "$PWD/build/$preset/tests.xml"
+}
+
+rust_wanted() { sed -n 's/^rust-version = "\(.*\)"$/\1/p' rust/Cargo.toml; }
+
+have_rust() {
+  local wanted found
+  command -v cargo >/dev/null || return 1
+  wanted=$(rust_wanted)
+  found=$(cargo --version | awk '{print $2}')
+  [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1)" = "$wanted" ]
+}
+
+# Runs in rust/ with the native library that was built already.
+rust_env() {
+  (cd rust && env TRANSFER_ENGINE_LIB_DIR="$PWD/../build/release/src" "$@")
+}
+
+# run_tests PRESET: ctest and cargo, and one line that sums them up.
+run_tests() {
+  local preset=$1 failed=0
+  ctest_run "$preset" || failed=1
+  if have_rust; then
+    install_packages rust
+    say "Tests (Rust)"
+    rust_env cargo test --quiet --locked --all-features -- --test-threads=2 2>&1 |
+      tee "build/$preset/rust.log" || failed=1
+  else
+    say "The Rust tests are skipped: they need cargo $(rust_wanted) or later" \
+      "(apt-get install cargo, or https://rustup.rs)"
+    echo "skipped" >"build/$preset/rust.log"
+  fi
+  python3 scripts/test_summary.py "build/$preset/tests.xml" "build/$preset/rust.log" || failed=1
+  return $failed
+}
+
+sources() {
+  git ls-files -co --exclude-standard -- '*.cpp' '*.h' '*.c' | while read -r file; do
+    [ -f "$file" ] && echo "$file"
+  done
+}
+
+# A mutex that is not held where it should be is an error here.
+clang_checks() {
+  local files
+  mapfile -t files < <(git ls-files -co --exclude-standard -- 'src/*.cpp')
+  printf '%s\n' "${files[@]}" | xargs -P 2 -n 4 bash -c '
+    for file in "$@"; do
+      clang++ -std=c++20 -fsyntax-only -Wall -Wextra -Wshadow -Wthread-safety -Werror \
+        -Iinclude -Isrc -DTE_VERSION=\"0\" "$file" || exit 255
+    done' check
+}
+
+# The same number of connections, in the same minute: what the kernel gives.
+compare_with_iperf3() {
+  command -v iperf3 >/dev/null || return 0
+  say "For comparison: iperf3 with two connections over loopback"
+  iperf3 -s -1 -p 5299 >/dev/null 2>&1 &
+  local server=$!
+  sleep 0.5
+  iperf3 -c 127.0.0.1 -p 5299 -P 2 -t 3 -l 1M -J | python3 -c '
+import json, sys
+received = json.load(sys.stdin)["end"]["sum_received"]
+print("iperf3: %.2f GB/s" % (received["bits_per_second"] / 8e9))'
+  wait "$server"
+}
