@@ -126,6 +126,14 @@ sources() {
   done
 }
 
+shell_scripts() {
+  git ls-files -co --exclude-standard | while read -r file; do
+    if [ -f "$file" ] && head -n 1 "$file" | tr -d '\0' | grep -Eq '^#!.*(bash|sh)$'; then
+      echo "$file"
+    fi
+  done
+}
+
 # A mutex that is not held where it should be is an error here.
 clang_checks() {
   local files

@@ -25,6 +25,7 @@
 #define TE_REQUIRES_SHARED(...) TE_ANNOTATION(requires_shared_capability(__VA_ARGS__))
 #define TE_TRY_ACQUIRE(...) TE_ANNOTATION(try_acquire_capability(__VA_ARGS__))
 #define TE_EXCLUDES(...) TE_ANNOTATION(locks_excluded(__VA_ARGS__))
+#define TE_RETURN_CAPABILITY(x) TE_ANNOTATION(lock_returned(x))
 #define TE_NO_THREAD_SAFETY_ANALYSIS TE_ANNOTATION(no_thread_safety_analysis)
 
 namespace te {

@@ -124,10 +124,9 @@ Status Engine::Impl::start(const EngineOptions& options) {
 
 Status Engine::Impl::publish() {
   const auto alive = [this](const Locator& holder) {
-    const Code code =
-        ControlClient::connect(holder, instance_,
-                               std::chrono::milliseconds(config_.connect_timeout_ms))
-            .code();
+    const Code code = ControlClient::connect(holder, instance_,
+                                             std::chrono::milliseconds(config_.connect_timeout_ms))
+                          .code();
     // One that refuses us is there all the same; one that is silent, or another run, is not.
     return code != Code::kUnavailable && code != Code::kStale && code != Code::kProtocol;
   };

@@ -18,7 +18,8 @@
 
 namespace te {
 
-class Engine::Impl final : public ControlService, public TransportHost {
+class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlService,
+                                                                 public TransportHost {
  public:
   static Result<std::unique_ptr<Impl>> create(const EngineOptions& options);
   ~Impl() override;

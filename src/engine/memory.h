@@ -35,7 +35,7 @@ class Memory {
   std::shared_ptr<const Bytes> encoded_descriptor();
 
   // For look-ups on the way down: hold it, and pin what is found before letting go.
-  SharedMutex& mutex() { return mutex_; }
+  SharedMutex& mutex() TE_RETURN_CAPABILITY(mutex_) { return mutex_; }
   const Registry& registry() const TE_REQUIRES_SHARED(mutex_) { return registry_; }
 
  private:
