@@ -26,7 +26,7 @@ void Lane::connect(const SocketAddress& address, const wire::Hello& hello) {
 }
 
 void Lane::start_connect(const SocketAddress& address, const wire::Hello& hello) {
-  if (phase_ == Phase::kClosed) return;
+  if (phase_ >= Phase::kBroken) return;
   Result<Fd> fd = te::start_connect(address);
   if (!fd.ok()) return broken(fd.status());
   fd_ = fd.take();
@@ -191,7 +191,7 @@ bool Lane::send_frame() {
 
 void Lane::on_events(uint32_t events) {
   const std::shared_ptr<Lane> self = shared_from_this();
-  if (phase_ == Phase::kClosed) return;
+  if (phase_ >= Phase::kBroken) return;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
   if (phase_ <= Phase::kHello) {
     if (phase_ == Phase::kConnecting && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) == 0) return;
@@ -339,7 +339,10 @@ void Lane::advance_head() {
 }
 
 void Lane::broken(Status why) {
-  if (phase_ != Phase::kClosed) owner_.lane_broken(*this, std::move(why));
+  // Nothing that the peer still sends counts from here on.
+  if (phase_ >= Phase::kBroken) return;
+  phase_ = Phase::kBroken;
+  owner_.lane_broken(*this, std::move(why));
 }
 
 void Lane::sweep() {

@@ -150,7 +150,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   std::atomic<uint64_t> head_sequence_{0};  // oldest not answered; moved by the loop
 
   // The loop's.
-  enum class Phase { kConnecting, kHello, kReady, kClosed };
+  enum class Phase { kConnecting, kHello, kReady, kBroken, kClosed };
   Phase phase_ = Phase::kConnecting;
   std::string hello_out_;
   size_t hello_sent_ = 0;
