@@ -126,7 +126,8 @@ class TE_EXPORT Engine {
   // Takes all that arrived.
   std::vector<Notification> take_notifications();
 
-  std::vector<DeviceLoad> device_loads() const;
+  // The bandwidth is that since the call before, smoothed over a second: ask now and then.
+  std::vector<DeviceLoad> device_loads();
   std::vector<PathInfo> paths() const;
   // The effective configuration as JSON: name, value, default, unit, origin, help.
   std::string effective_config() const;

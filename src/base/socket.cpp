@@ -31,6 +31,14 @@ Result<uint16_t> parse_port(std::string_view text, std::string_view whole) {
   return static_cast<uint16_t>(value);
 }
 
+// With or without a zone, such as "fe80::1%eth0".
+bool is_ipv6(std::string_view text) {
+  const size_t percent = text.find('%');
+  if (percent != std::string_view::npos && percent + 1 == text.size()) return false;
+  in6_addr ignored;
+  return ::inet_pton(AF_INET6, std::string(text.substr(0, percent)).c_str(), &ignored) == 1;
+}
+
 bool same_host(const sockaddr* a, const sockaddr* b) {
   if (a->sa_family != b->sa_family) return false;
   if (a->sa_family == AF_INET) {
@@ -132,6 +140,16 @@ Result<HostPort> parse_host_port(std::string_view text) {
   }
   if (result.host.empty()) {
     return error(Code::kInvalidArgument, "'{}' has no host: expected 'host:port'", text);
+  }
+  const bool bracketed = text.starts_with('[');
+  if ((bracketed || result.host.find(':') != std::string::npos) && !is_ipv6(result.host)) {
+    return error(Code::kInvalidArgument,
+                 "'{}' is not an address: '{}' in it is not an IPv6 address; expected 'host:port' "
+                 "or '[ipv6]:port'",
+                 text, result.host);
+  }
+  if (result.host.find_first_of("[]") != std::string::npos) {
+    return error(Code::kInvalidArgument, "'{}' is not an address: expected '[ipv6]:port'", text);
   }
   if (result.has_port) {
     Result<uint16_t> number = parse_port(port, text);

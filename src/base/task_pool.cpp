@@ -36,10 +36,11 @@ void TaskPool::work() {
       changed_.wait(mutex_);
       --idle_;
     }
-    const std::function<void()> task = std::move(tasks_.front());
+    std::function<void()> task = std::move(tasks_.front());
     tasks_.pop_front();
     mutex_.unlock();
     task();
+    task = nullptr;  // what it held may come back here when it is destroyed
     mutex_.lock();
   }
 }

@@ -57,7 +57,8 @@ Result<Hello> Hello::decode(ByteView bytes) {
   Hello hello;
   hello.version = in.number<uint16_t>();
   hello.oldest_version = in.number<uint16_t>();
-  if (!in.ok() || hello.oldest_version > kVersion || hello.version < kOldestVersion) {
+  if (!in.ok()) return Status(Code::kProtocol, "the hello of the peer is cut short");
+  if (hello.oldest_version > kVersion || hello.version < kOldestVersion) {
     return error(Code::kUnsupported,
                  "the peer speaks protocol versions {} to {}, this engine {} to {}",
                  hello.oldest_version, hello.version, kOldestVersion, kVersion);

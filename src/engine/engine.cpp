@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kPoolThreads = 16;
 constexpr int64_t kPollMs = 1;
+constexpr double kMeterSeconds = 1;  // over which a device's bandwidth is averaged
 
 // The address of this machine that `text` names, or empty. Never asks a name server.
 std::string own_address(std::string_view text) {
@@ -290,10 +291,28 @@ Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
   return info;
 }
 
-std::vector<DeviceLoad> Engine::Impl::device_loads() const {
+std::vector<DeviceLoad> Engine::Impl::device_loads() {
+  std::map<std::string, uint64_t> moved;
+  for (const PathInfo& path : paths()) moved[path.transport] += path.completed_bytes;
   std::vector<DeviceLoad> result;
+  const int64_t now = now_ns();
+  MutexLock lock(meter_mutex_);
   for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    for (DeviceLoad& load : transport->loads()) result.push_back(std::move(load));
+    for (DeviceLoad& load : transport->loads()) {
+      Meter& meter = meters_[load.device];
+      const double seconds = static_cast<double>(now - meter.at_ns) / 1e9;
+      const uint64_t bytes = moved[std::string(transport->name())];
+      if (meter.at_ns != 0 && seconds > 0) {
+        // Paths that are gone took their count along; then nothing is known of this time.
+        const double rate = static_cast<double>(bytes - std::min(bytes, meter.bytes)) / seconds;
+        const double weight = seconds / (seconds + kMeterSeconds);
+        meter.bytes_per_s += weight * (rate - meter.bytes_per_s);
+      }
+      meter.bytes = bytes;
+      meter.at_ns = now;
+      load.bandwidth_bytes_per_s = meter.bytes_per_s;
+      result.push_back(std::move(load));
+    }
   }
   return result;
 }
@@ -416,7 +435,7 @@ Status Engine::notify(SegmentId target, const Notification& notification) {
 }
 std::vector<Notification> Engine::take_notifications() { return impl_->notifications().take(); }
 
-std::vector<DeviceLoad> Engine::device_loads() const { return impl_->device_loads(); }
+std::vector<DeviceLoad> Engine::device_loads() { return impl_->device_loads(); }
 std::vector<PathInfo> Engine::paths() const { return impl_->paths(); }
 std::string Engine::effective_config() const { return impl_->config().to_json(); }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -31,7 +32,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status notify(SegmentId target, const Notification& notification);
   Result<ProbeResult> probe(std::string_view name, size_t rounds);
   Result<SegmentInfo> describe(SegmentId id);
-  std::vector<DeviceLoad> device_loads() const;
+  std::vector<DeviceLoad> device_loads();
   std::vector<PathInfo> paths() const;
   // Takes the name out of the directory; for a signal, or the end.
   void withdraw();
@@ -76,6 +77,14 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Transports transports_;
   Memory memory_;
   Mutex install_mutex_;
+  // What a device had moved when its load was asked for last.
+  struct Meter {
+    uint64_t bytes = 0;
+    int64_t at_ns = 0;
+    double bytes_per_s = 0;
+  };
+  Mutex meter_mutex_;
+  std::map<std::string, Meter> meters_ TE_GUARDED_BY(meter_mutex_);
   std::atomic<bool> published_{false};
   TaskPool pool_;
   std::unique_ptr<Segments> segments_;

@@ -13,7 +13,7 @@ struct Transfers::Plan {
   Submission* submission = nullptr;
   TaskBlock* block = nullptr;
   // The segment and buffer of the request before: most often the next one's too.
-  SegmentId segment_id = -1;
+  SegmentId segment_id = kLocalSegment;
   std::shared_ptr<Segment> segment;
   std::shared_ptr<const Target> target;
   const Buffer* buffer = nullptr;
@@ -58,7 +58,7 @@ Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
 }
 
 Status Transfers::find_segment(SegmentId id, Plan& plan) {
-  if (id == plan.segment_id) return {};
+  if (plan.segment && id == plan.segment_id) return {};
   std::shared_ptr<Segment> segment = segments_.find(id);
   if (!segment) {
     return error(Code::kNotFound, "there is no open segment with id {}: open it first", id);
