@@ -65,9 +65,7 @@ TEST_P(Conformance, MovesEverySizeBothWaysAtOddAddresses) {
                  {{Opcode::kWrite, local.data() + from, segment, address_of(remote) + to, length}});
     ASSERT_EQ(status.state, TaskState::kCompleted) << length;
     ASSERT_EQ(status.transferred_bytes, length);
-    for (uint64_t i = 0; i < length; ++i) {
-      ASSERT_EQ(remote.data()[to + i], pattern(seed, i)) << "byte " << i << " of " << length;
-    }
+    ASSERT_EQ(first_difference(remote.data() + to, length, seed), length);
     ASSERT_EQ(remote.data()[to - 1], std::byte{0xEE});
     ASSERT_EQ(remote.data()[to + length], std::byte{0xEE});
 
@@ -77,10 +75,7 @@ TEST_P(Conformance, MovesEverySizeBothWaysAtOddAddresses) {
         transfer(initiator(),
                  {{Opcode::kRead, local.data() + from, segment, address_of(remote) + to, length}});
     ASSERT_EQ(status.state, TaskState::kCompleted) << length;
-    for (uint64_t i = 0; i < length; ++i) {
-      ASSERT_EQ(local.data()[from + i], pattern(seed + 1000, i))
-          << "byte " << i << " of " << length;
-    }
+    ASSERT_EQ(first_difference(local.data() + from, length, seed + 1000), length);
     ASSERT_EQ(local.data()[from - 1], std::byte{0xDD});
     ASSERT_EQ(local.data()[from + length], std::byte{0xDD});
     ++seed;
@@ -248,7 +243,8 @@ TEST_P(Conformance, NotifiesOnceAfterTheBytes) {
     }
     ASSERT_TRUE(
         initiator()
-            .submit(batch, requests, {.notification = Notification{"n", std::to_string(round)}})
+            .submit(batch, requests,
+                    {.timeout = {}, .notification = Notification{"n", std::to_string(round)}})
             .ok());
     // The target learns by the message alone; nobody polls.
     std::vector<Notification> got;
@@ -309,7 +305,7 @@ TEST_P(Conformance, CancelEndsQuietly) {
 
 INSTANTIATE_TEST_SUITE_P(Transports, Conformance,
                          testing::Values(Way{"local", true}, Way{"tcp", false}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& way) { return std::string(way.param.name); });
 
 }  // namespace
 }  // namespace te::test

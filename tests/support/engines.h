@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,15 +25,21 @@ inline std::unique_ptr<Engine> make_engine(std::map<std::string, std::string> co
 }
 
 // Bytes that differ from place to place and from seed to seed.
-inline std::byte pattern(uint64_t seed, uint64_t index) {
-  uint64_t x = seed * 0x9E3779B97F4A7C15ull + index;
-  x ^= x >> 29;
-  x *= 0xBF58476D1CE4E5B9ull;
-  return static_cast<std::byte>(x >> 32);
+inline void fill(std::byte* at, uint64_t length, uint64_t seed) {
+  for (uint64_t i = 0; i < length; i += sizeof(uint64_t)) {
+    uint64_t x = seed * 0x9E3779B97F4A7C15ull + i;
+    x ^= x >> 29;
+    x *= 0xBF58476D1CE4E5B9ull;
+    std::memcpy(at + i, &x, std::min<uint64_t>(sizeof x, length - i));
+  }
 }
 
-inline void fill(std::byte* at, uint64_t length, uint64_t seed) {
-  for (uint64_t i = 0; i < length; ++i) at[i] = pattern(seed, i);
+// Where the bytes first differ from fill()'s, or `length`.
+inline uint64_t first_difference(const std::byte* at, uint64_t length, uint64_t seed) {
+  std::vector<std::byte> expected(length);
+  fill(expected.data(), length, seed);
+  if (std::memcmp(at, expected.data(), length) == 0) return length;
+  return static_cast<uint64_t>(std::mismatch(at, at + length, expected.data()).first - at);
 }
 
 // Memory registered with an engine for as long as it lives.

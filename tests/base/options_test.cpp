@@ -1,0 +1,226 @@
+#include "base/options.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace te {
+namespace {
+
+using Settings = std::map<std::string, std::string>;
+
+Result<Config> load(const Settings& settings, std::vector<const char*> environment = {}) {
+  environment.push_back(nullptr);
+  return Config::load(settings, environment.data());
+}
+
+void expect_refused(const Settings& settings, std::vector<const char*> environment,
+                    const std::vector<std::string>& says) {
+  const Result<Config> config = load(settings, std::move(environment));
+  ASSERT_FALSE(config.ok()) << testing::PrintToString(settings);
+  EXPECT_EQ(config.code(), Code::kInvalidArgument);
+  for (const std::string& part : says) {
+    EXPECT_NE(config.status().message().find(part), std::string::npos)
+        << "no '" << part << "' in: " << config.status().message();
+  }
+}
+
+struct Limits {
+  const char* name;
+  uint64_t Config::*member;
+  uint64_t min;
+  uint64_t max;
+};
+
+const Limits kNumbers[] = {
+    {"transfer_timeout_ms", &Config::transfer_timeout_ms, 1, 86'400'000},
+    {"retry_window_ms", &Config::retry_window_ms, 0, 86'400'000},
+    {"connect_timeout_ms", &Config::connect_timeout_ms, 1, 86'400'000},
+    {"hello_timeout_ms", &Config::hello_timeout_ms, 1, 86'400'000},
+    {"stall_timeout_ms", &Config::stall_timeout_ms, 1, 86'400'000},
+    {"directory_timeout_ms", &Config::directory_timeout_ms, 1, 86'400'000},
+    {"directory_lease_s", &Config::directory_lease_s, 1, 3'600},
+    {"tcp_connections", &Config::tcp_connections, 1, 64},
+    {"tcp_threads", &Config::tcp_threads, 1, 64},
+    {"tcp_spin_us", &Config::tcp_spin_us, 0, 1'000'000},
+    {"copy_threads", &Config::copy_threads, 1, 64},
+    {"slice_bytes", &Config::slice_bytes, 4'096, 1 << 30},
+    {"max_inbound_connections", &Config::max_inbound_connections, 1, 1'000'000},
+    {"max_pending_connections", &Config::max_pending_connections, 1, 100'000},
+    {"max_notifications", &Config::max_notifications, 1, 10'000'000},
+};
+
+TEST(Options, DefaultsLoad) {
+  const Result<Config> config = load({});
+  ASSERT_TRUE(config.ok()) << config.status().to_string();
+  EXPECT_EQ(config->transfer_timeout_ms, 30'000u);
+  EXPECT_EQ(config->log_level, "warning");
+  EXPECT_TRUE(config->origins.empty());
+}
+
+TEST(Options, EveryNumberHasItsLimits) {
+  for (const Limits& limits : kNumbers) {
+    SCOPED_TRACE(limits.name);
+    for (const uint64_t good : {limits.min, limits.max}) {
+      const Result<Config> config = load({{limits.name, std::to_string(good)}});
+      ASSERT_TRUE(config.ok()) << config.status().to_string();
+      EXPECT_EQ((*config).*limits.member, good);
+    }
+    const std::string above = std::to_string(limits.max + 1);
+    expect_refused({{limits.name, above}}, {}, {limits.name, "'" + above + "'"});
+    if (limits.min > 0) {
+      const std::string below = std::to_string(limits.min - 1);
+      expect_refused({{limits.name, below}}, {}, {limits.name, "'" + below + "'"});
+    }
+  }
+}
+
+TEST(Options, EveryDefaultIsWithinItsLimits) {
+  const Config defaults;
+  for (const Limits& limits : kNumbers) {
+    EXPECT_GE(defaults.*limits.member, limits.min) << limits.name;
+    EXPECT_LE(defaults.*limits.member, limits.max) << limits.name;
+  }
+}
+
+TEST(Options, MalformedNumbersAreRefused) {
+  for (const char* value : {"",
+                            " ",
+                            "abc",
+                            "1x",
+                            "x1",
+                            "1 ",
+                            " 1",
+                            "\t1",
+                            "1\n",
+                            "+1",
+                            "-1",
+                            "-0",
+                            "0x10",
+                            "1e3",
+                            "1.5",
+                            "1,000",
+                            "10ms",
+                            "true",
+                            "18446744073709551616",
+                            "99999999999999999999999999",
+                            "١"}) {
+    expect_refused({{"transfer_timeout_ms", value}}, {},
+                   {"transfer_timeout_ms='" + std::string(value) + "'",
+                    "a whole number of ms from 1 to 86400000", "time a submission may take"});
+  }
+  expect_refused({{"tcp_connections", std::string("2\0", 2)}}, {}, {"tcp_connections"});
+}
+
+TEST(Options, TextOfAFixedSetIsChecked) {
+  for (const char* level : {"error", "warning", "info", "debug"}) {
+    const Result<Config> config = load({{"log_level", level}});
+    ASSERT_TRUE(config.ok()) << config.status().to_string();
+    EXPECT_EQ(config->log_level, level);
+  }
+  for (const char* level : {"", "WARNING", "warn", "0", "info "}) {
+    expect_refused({{"log_level", level}}, {},
+                   {"log_level='" + std::string(level) + "'", "error, warning, info or debug"});
+  }
+}
+
+TEST(Options, FreeTextIsTaken) {
+  const Result<Config> config =
+      load({{"bind_address", "::1"}, {"advertise_address", "node-1"}}, {});
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(config->bind_address, "::1");
+  EXPECT_EQ(config->advertise_address, "node-1");
+}
+
+TEST(Options, UnknownSettingSuggestsTheNearest) {
+  expect_refused({{"tcp_conections", "2"}}, {},
+                 {"'tcp_conections'", "did you mean 'tcp_connections'?"});
+  expect_refused({{"timeout", "2"}}, {}, {"'timeout'", "did you mean '"});
+  expect_refused({{"", "2"}}, {}, {"there is no setting ''"});
+  expect_refused({{"TCP_CONNECTIONS", "2"}}, {}, {"there is no setting 'TCP_CONNECTIONS'"});
+}
+
+TEST(Options, UnknownVariableSuggestsTheNearest) {
+  expect_refused({}, {"TE_SLICE_BYTE=8192"}, {"'TE_SLICE_BYTE'", "did you mean 'TE_SLICE_BYTES'?"});
+  expect_refused({}, {"TE_=1"}, {"'TE_'"});
+  expect_refused({}, {"TE_tcp_threads=1"}, {"'TE_tcp_threads'", "'TE_TCP_THREADS'"});
+}
+
+TEST(Options, BadVariableIsNamedAsTheVariable) {
+  expect_refused({}, {"TE_TCP_SPIN_US=soon"},
+                 {"TE_TCP_SPIN_US='soon'", "a whole number of us from 0 to 1000000"});
+  expect_refused({}, {"TE_LOG_LEVEL=loud"}, {"TE_LOG_LEVEL='loud'"});
+  expect_refused({}, {"TE_TCP_SPIN_US="}, {"TE_TCP_SPIN_US=''"});
+}
+
+TEST(Options, ForeignVariablesAreIgnored) {
+  const Result<Config> config = load({}, {"PATH=/bin", "TERM=xterm", "te_tcp_threads=9",
+                                          "XTE_TCP_THREADS=9", "TE_NO_EQUALS", "", "=", "TE"});
+  ASSERT_TRUE(config.ok()) << config.status().to_string();
+  EXPECT_EQ(config->tcp_threads, Config().tcp_threads);
+  EXPECT_TRUE(config->origins.empty());
+}
+
+TEST(Options, SettingsOverlayTheEnvironmentOverlaysTheDefaults) {
+  const Result<Config> config =
+      load({{"tcp_threads", "5"}, {"copy_threads", "7"}},
+           {"TE_TCP_THREADS=4", "TE_TCP_CONNECTIONS=3", "TE_BIND_ADDRESS=a=b"});
+  ASSERT_TRUE(config.ok()) << config.status().to_string();
+  EXPECT_EQ(config->tcp_threads, 5u);
+  EXPECT_EQ(config->copy_threads, 7u);
+  EXPECT_EQ(config->tcp_connections, 3u);
+  EXPECT_EQ(config->bind_address, "a=b");
+  EXPECT_EQ(config->slice_bytes, Config().slice_bytes);
+  EXPECT_EQ(config->origins, (Settings{{"tcp_threads", "engine"},
+                                       {"copy_threads", "engine"},
+                                       {"tcp_connections", "environment"},
+                                       {"bind_address", "environment"}}));
+}
+
+TEST(Options, ABadVariableIsAnErrorEvenUnderASetting) {
+  expect_refused({{"tcp_threads", "5"}}, {"TE_TCP_THREADS=many"}, {"TE_TCP_THREADS='many'"});
+}
+
+TEST(Options, ReadsTheEnvironmentOfTheProcess) {
+  ASSERT_EQ(::setenv("TE_MAX_NOTIFICATIONS", "77", 1), 0);
+  const Result<Config> config = Config::load({});
+  ::unsetenv("TE_MAX_NOTIFICATIONS");
+  ASSERT_TRUE(config.ok()) << config.status().to_string();
+  EXPECT_EQ(config->max_notifications, 77u);
+}
+
+TEST(Options, JsonTellsEverySetting) {
+  const Result<Config> config = load({{"tcp_threads", "5"}}, {"TE_SLICE_BYTES=8192"});
+  ASSERT_TRUE(config.ok());
+  const nlohmann::json rows = nlohmann::json::parse(config->to_json());
+  ASSERT_TRUE(rows.is_array());
+  EXPECT_EQ(rows.size(), std::size(kNumbers) + 3);
+  std::map<std::string, nlohmann::json> by_name;
+  for (const nlohmann::json& row : rows) {
+    for (const char* field : {"name", "value", "default", "unit", "origin", "help", "variable"}) {
+      ASSERT_TRUE(row.contains(field) && row[field].is_string()) << row.dump() << field;
+    }
+    EXPECT_NE(row["help"], "") << row.dump();
+    EXPECT_TRUE(by_name.emplace(row["name"], row).second) << row.dump();
+  }
+  for (const Limits& limits : kNumbers) {
+    ASSERT_TRUE(by_name.contains(limits.name)) << limits.name;
+    EXPECT_EQ(by_name[limits.name]["default"], std::to_string(Config().*limits.member));
+  }
+  EXPECT_EQ(by_name["tcp_threads"]["value"], "5");
+  EXPECT_EQ(by_name["tcp_threads"]["origin"], "engine");
+  EXPECT_EQ(by_name["tcp_threads"]["variable"], "TE_TCP_THREADS");
+  EXPECT_EQ(by_name["slice_bytes"]["value"], "8192");
+  EXPECT_EQ(by_name["slice_bytes"]["origin"], "environment");
+  EXPECT_EQ(by_name["slice_bytes"]["unit"], "bytes");
+  EXPECT_EQ(by_name["copy_threads"]["origin"], "default");
+}
+
+TEST(Options, JsonSurvivesTextThatIsNotUtf8) {
+  const Result<Config> config = load({{"bind_address", "\xff\"\\\n"}});
+  ASSERT_TRUE(config.ok());
+  EXPECT_TRUE(nlohmann::json::accept(config->to_json()));
+}
+
+}  // namespace
+}  // namespace te

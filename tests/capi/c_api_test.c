@@ -1,0 +1,388 @@
+/* The C API from C: two engines of one process do everything that the header offers. The main
+ * thread works; one more thread waits for a batch. Status 0 when every check held. */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <threads.h>
+
+#include "checks.h"
+#include "transfer_engine_c.h"
+
+int checks_done = 0;
+int checks_failed = 0;
+
+enum { kSize = 1 << 20, kText = 65536 };
+
+typedef struct {
+  transfer_engine_t initiator;
+  transfer_engine_t target;
+  char name[128];
+  segment_id_t segment;
+  unsigned char* local;
+  unsigned char* remote;
+} pair_t;
+
+static void stamp(unsigned char* at, size_t length, unsigned seed) {
+  size_t i;
+  for (i = 0; i < length; ++i) at[i] = (unsigned char)((i * 2654435761u + seed * 97u) >> 7);
+}
+
+static transfer_request_t request(const pair_t* pair, int opcode, uint64_t at, uint64_t length) {
+  transfer_request_t result;
+  result.opcode = opcode;
+  result.source = pair->local + at;
+  result.target_id = pair->segment;
+  result.target_offset = at;
+  result.length = length;
+  return result;
+}
+
+static int transfer(const pair_t* pair, int opcode, uint64_t at, uint64_t length) {
+  transfer_request_t one = request(pair, opcode, at, length);
+  transfer_status_t status = {STATUS_FAILED, 0};
+  batch_id_t batch = allocateBatchID(pair->initiator, 1);
+  CHECK(batch != INVALID_BATCH);
+  CHECK(submitTransfer(pair->initiator, batch, &one, 1) == 0);
+  CHECK(waitBatch(pair->initiator, batch, -1) == 0);
+  CHECK(getTransferStatus(pair->initiator, batch, 0, &status) == 0);
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+  return status.status;
+}
+
+static void check_transfers(const pair_t* pair) {
+  stamp(pair->local, kSize, 1);
+  CHECK(transfer(pair, OPCODE_WRITE, 1001, 500000) == STATUS_COMPLETED);
+  CHECK(memcmp(pair->local + 1001, pair->remote + 1001, 500000) == 0);
+  CHECK(pair->remote[1000] == 0 && pair->remote[501001] == 0);
+  stamp(pair->remote, kSize, 2);
+  memset(pair->local, 0, kSize);
+  CHECK(transfer(pair, OPCODE_READ, 77, 900001) == STATUS_COMPLETED);
+  CHECK(memcmp(pair->local + 77, pair->remote + 77, 900001) == 0);
+  CHECK(pair->local[76] == 0 && pair->local[77 + 900001] == 0);
+  CHECK(transfer(pair, OPCODE_WRITE, 0, 0) == STATUS_COMPLETED);
+}
+
+static void check_batches(const pair_t* pair) {
+  transfer_request_t requests[3];
+  transfer_status_t status = {STATUS_FAILED, 9};
+  char text[kText];
+  struct pollfd entry;
+  batch_id_t batch = allocateBatchID(pair->initiator, 3);
+  int i;
+  CHECK(batch != INVALID_BATCH);
+  for (i = 0; i < 3; ++i) requests[i] = request(pair, OPCODE_WRITE, (uint64_t)i * 1000, 500);
+
+  CHECK(getBatchStatus(pair->initiator, batch, &status) == 0);
+  CHECK(status.status == STATUS_WAITING && status.transferred_bytes == 0);
+  entry.fd = getBatchEventFd(pair->initiator, batch);
+  entry.events = POLLIN;
+  CHECK(entry.fd >= 0);
+  CHECK(poll(&entry, 1, 0) == 0);
+  CHECK(submitTransferWithTimeout(pair->initiator, batch, requests, 2, 10000) == 0);
+  CHECK(poll(&entry, 1, 10000) == 1);
+  CHECK(waitBatch(pair->initiator, batch, 0) == 0);
+  CHECK(getBatchStatus(pair->initiator, batch, &status) == 0);
+  CHECK(status.status == STATUS_COMPLETED && status.transferred_bytes == 1000);
+  CHECK(getTransferStatus(pair->initiator, batch, 2, &status) == 0);
+  CHECK(status.status == STATUS_WAITING);
+  CHECK(getTransferStatus(pair->initiator, batch, 3, &status) == TE_ERR_OUT_OF_RANGE);
+  CHECK(getTransferError(pair->initiator, batch, 0, text, sizeof text) == 0 && text[0] == '\0');
+  CHECK(getTransferError(pair->initiator, batch, 9, text, sizeof text) == TE_ERR_OUT_OF_RANGE);
+  CHECK(submitTransfer(pair->initiator, batch, requests, 2) == TE_ERR_NO_SPACE);
+  CHECK(cancelBatch(pair->initiator, batch) == 0);
+  CHECK(getBatchEventFd(pair->target, batch) == TE_ERR_NOT_FOUND);
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+  CHECK(freeBatchID(pair->initiator, batch) == TE_ERR_NOT_FOUND);
+  CHECK(waitBatch(pair->initiator, batch, 10) == TE_ERR_NOT_FOUND);
+  CHECK(cancelBatch(pair->initiator, batch) == TE_ERR_NOT_FOUND);
+  CHECK(allocateBatchID(pair->initiator, 0) == INVALID_BATCH);
+  CHECK(transferEngineLastError()[0] != '\0');
+}
+
+/* A target that cannot be reached: the deadline comes first, and the error has a text. */
+static void check_timeout(const pair_t* pair) {
+  transfer_engine_t lost = createTransferEngine("P2PHANDSHAKE", "", "127.0.0.1", 0, 0);
+  static unsigned char memory[4096];
+  char name[128], text[kText];
+  transfer_request_t one;
+  transfer_status_t status = {STATUS_WAITING, 0};
+  batch_id_t batch = allocateBatchID(pair->initiator, 1);
+  CHECK(lost != NULL && batch != INVALID_BATCH);
+  CHECK(registerLocalMemory(lost, memory, sizeof memory, "*", 1) == 0);
+  CHECK(getLocalIpAndPort(lost, name, sizeof name) == 0);
+  one = request(pair, OPCODE_READ, 0, 4096);
+  one.target_id = openSegment(pair->initiator, name);
+  CHECK(one.target_id > 0);
+  destroyTransferEngine(lost);
+  CHECK(submitTransferWithTimeout(pair->initiator, batch, &one, 1, 200) == 0);
+  CHECK(waitBatch(pair->initiator, batch, 1) == TE_ERR_TIMEOUT);
+  CHECK(waitBatch(pair->initiator, batch, 10000) == 0);
+  CHECK(getTransferStatus(pair->initiator, batch, 0, &status) == 0);
+  CHECK(status.status == STATUS_TIMEOUT || status.status == STATUS_FAILED);
+  CHECK(getTransferError(pair->initiator, batch, 0, text, sizeof text) == 0);
+  CHECK(strstr(text, "127.0.0.1:") != NULL);
+  CHECK(getTransferError(pair->initiator, batch, 0, text, 3) == TE_ERR_NO_SPACE);
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+  CHECK(closeSegment(pair->initiator, one.target_id) == 0);
+}
+
+static void check_notifications(const pair_t* pair) {
+  char name[] = "name", text[] = "text \xE2\x82\xAC";
+  notify_msg_t message;
+  notify_msg_t* got;
+  transfer_request_t one = request(pair, OPCODE_WRITE, 0, 100);
+  batch_id_t batch = allocateBatchID(pair->initiator, 1);
+  int size = -1;
+  message.name = name;
+  message.msg = text;
+  got = getNotifsFromEngine(pair->target, &size);
+  CHECK(got == NULL && size == 0);
+  CHECK(genNotifyInEngine(pair->initiator, (uint64_t)pair->segment, message) == 0);
+  CHECK(submitTransferWithNotify(pair->initiator, batch, &one, 1, message) == 0);
+  CHECK(waitBatch(pair->initiator, batch, -1) == 0);
+  got = getNotifsFromEngine(pair->target, &size);
+  CHECK(got != NULL && size == 2);
+  if (got != NULL && size == 2) {
+    CHECK(strcmp(got[0].name, name) == 0 && strcmp(got[0].msg, text) == 0);
+    CHECK(strcmp(got[1].msg, text) == 0);
+    CHECK(freeNotifsMsgBuf(got, size) == 0);
+  }
+  CHECK(freeNotifsMsgBuf(NULL, -1) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(genNotifyInEngine(pair->initiator, UINT64_MAX, message) == TE_ERR_NOT_FOUND);
+  CHECK(genNotifyInEngine(pair->initiator, 12345, message) == TE_ERR_NOT_FOUND);
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+}
+
+static void check_segments(const pair_t* pair) {
+  segment_buffer_t buffers[4];
+  size_t count = 4;
+  segment_id_t again;
+  CHECK(describeSegment(pair->initiator, pair->segment, buffers, &count) == 0);
+  CHECK(count == 1);
+  CHECK(buffers[0].address == (uint64_t)(uintptr_t)pair->remote && buffers[0].offset == 0);
+  CHECK(buffers[0].length == kSize && buffers[0].remote_accessible == 1);
+  CHECK(strcmp(buffers[0].location, "*") == 0 || strncmp(buffers[0].location, "cpu:", 4) == 0);
+  count = 0;
+  CHECK(describeSegment(pair->initiator, pair->segment, NULL, &count) == TE_ERR_NO_SPACE);
+  CHECK(count == 1);
+  CHECK(describeSegment(pair->initiator, -1, buffers, &count) == TE_ERR_NOT_FOUND);
+  count = 4;
+  CHECK(describeSegment(pair->initiator, LOCAL_SEGMENT, buffers, &count) == 0 && count == 1);
+  CHECK(buffers[0].address == (uint64_t)(uintptr_t)pair->local);
+
+  again = openSegment(pair->initiator, pair->name);
+  CHECK(again == pair->segment);
+  CHECK(openSegmentNoCache(pair->initiator, pair->name) == again);
+  CHECK(closeSegment(pair->initiator, again) == 0);
+  CHECK(closeSegment(pair->initiator, again) == 0);
+  CHECK(warmupEfaSegment(pair->initiator, pair->name) == 0);
+  CHECK(syncSegmentCache(pair->initiator) == 0);
+  CHECK(openSegment(pair->initiator, "127.0.0.1:1") < 0);
+  CHECK(strstr(transferEngineLastError(), "127.0.0.1:1") != NULL);
+  CHECK(openSegment(pair->initiator, "") == TE_ERR_INVALID_ARGUMENT);
+  CHECK(closeSegment(pair->initiator, 999999) == TE_ERR_NOT_FOUND);
+  CHECK(removeLocalSegment(pair->initiator, "another") == TE_ERR_INVALID_ARGUMENT);
+  CHECK(transfer(pair, OPCODE_READ, 0, 1000) == STATUS_COMPLETED);
+}
+
+static void check_memory(const pair_t* pair) {
+  static unsigned char memory[8192];
+  buffer_entry_t entries[2];
+  void* addresses[2];
+  entries[0].addr = addresses[0] = memory;
+  entries[1].addr = addresses[1] = memory + 4096;
+  entries[0].length = entries[1].length = 4096;
+  CHECK(registerLocalMemoryBatch(pair->target, entries, 2, "cpu:0") == 0);
+  CHECK(registerLocalMemoryBatch(pair->target, entries, 2, "cpu:0") == TE_ERR_ALREADY_EXISTS);
+  CHECK(registerLocalMemory(pair->target, memory + 10, 5, "*", 0) == TE_ERR_ALREADY_EXISTS);
+  CHECK(unregisterLocalMemoryBatch(pair->target, addresses, 2) == 0);
+  CHECK(unregisterLocalMemoryBatch(pair->target, addresses, 2) == TE_ERR_NOT_FOUND);
+  CHECK(registerLocalMemory(pair->target, memory, 0, "*", 1) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(registerLocalMemory(pair->target, memory, 10, "nowhere", 1) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(strstr(transferEngineLastError(), "nowhere") != NULL);
+  CHECK(registerLocalMemory(pair->target, memory, 10, "*", 0) == 0);
+  CHECK(unregisterLocalMemory(pair->target, memory) == 0);
+  CHECK(unregisterLocalMemory(pair->target, memory) == TE_ERR_NOT_FOUND);
+}
+
+/* Fills exactly, fails when a byte is missing, and then says how many are needed. */
+#define CHECK_TEXT(call_with)                                           \
+  do {                                                                  \
+    char big[kText];                                                    \
+    char needed[32];                                                    \
+    size_t size_needed;                                                 \
+    memset(big, 'x', sizeof big);                                       \
+    CHECK(call_with(big, sizeof big) == 0);                             \
+    size_needed = strlen(big) + 1;                                      \
+    CHECK(call_with(big, size_needed) == 0);                            \
+    memset(big, 'x', sizeof big);                                       \
+    CHECK(call_with(big, size_needed - 1) == TE_ERR_NO_SPACE);          \
+    snprintf(needed, sizeof needed, "%lu", (unsigned long)size_needed); \
+    CHECK(strstr(transferEngineLastError(), needed) != NULL);           \
+    CHECK(call_with(big, 0) == TE_ERR_NO_SPACE);                        \
+    CHECK(big[size_needed - 1] == 'x');                                 \
+  } while (0)
+
+static void check_texts(const pair_t* pair) {
+  nic_load_stat_t loads[8];
+  size_t count = 8;
+  char text[kText];
+  transfer_engine_t e = pair->initiator;
+#define ENDPOINT(buf, size) getLocalIpAndPort(e, buf, size)
+#define LINKS(buf, size) showLinks(e, buf, size, 0)
+#define LINKS_JSON(buf, size) showLinks(e, buf, size, 1)
+#define CONFIG(buf, size) getEffectiveConfig(e, buf, size)
+  CHECK_TEXT(ENDPOINT);
+  CHECK_TEXT(LINKS);
+  CHECK_TEXT(LINKS_JSON);
+  CHECK_TEXT(CONFIG);
+  CHECK(showLinks(e, text, sizeof text, 1) == 0 && text[0] == '[');
+  CHECK(strstr(text, pair->name) != NULL);
+  CHECK(getEffectiveConfig(e, text, sizeof text) == 0);
+  CHECK(strstr(text, "transfer_timeout_ms") != NULL);
+  CHECK(getNicLoadStats(e, loads, &count) == 0);
+  CHECK(count >= 1 && count <= 8 && loads[0].device_name[0] != '\0');
+  count = 0;
+  CHECK(getNicLoadStats(e, NULL, &count) == 0 && count == 0);
+}
+
+static void check_transports(const pair_t* pair) {
+  char matrix[] = "{\"cpu:0\": [[\"eth0\"], []]}", broken[] = "{";
+  void* args[1];
+  transport_t transport = installTransport(pair->initiator, "tcp", NULL);
+  CHECK(transport != NULL);
+  args[0] = matrix;
+  CHECK(installTransport(pair->initiator, "tcp", args) != NULL);
+  args[0] = broken;
+  CHECK(installTransport(pair->initiator, "tcp", args) == NULL);
+  CHECK(strstr(transferEngineLastError(), "JSON") != NULL);
+  CHECK(installTransport(pair->initiator, "warp", NULL) == NULL);
+  CHECK(strstr(transferEngineLastError(), "warp") != NULL);
+  CHECK(uninstallTransport(pair->initiator, "warp") == TE_ERR_NOT_FOUND);
+  CHECK(uninstallTransport(pair->initiator, "tcp") == 0);
+  CHECK(installTransport(pair->initiator, "tcp", NULL) != NULL);
+  CHECK(discoverTopology(pair->initiator) == 0);
+  CHECK(transfer(pair, OPCODE_READ, 0, 1000) == STATUS_COMPLETED);
+}
+
+static int log_lines = 0;
+static int log_user = 0;
+
+static void on_log(int level, const char* message, void* user) {
+  if (level >= 0 && level <= 3 && message[0] != '\0' && user == &log_user) ++log_lines;
+}
+
+static void check_log(void) {
+  transfer_engine_t engine;
+  setTransferEngineLogCallback(on_log, &log_user);
+  CHECK(setTransferEngineLogLevel(3) == 0);
+  CHECK(setTransferEngineLogLevel(4) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(setTransferEngineLogLevel(-1) == TE_ERR_INVALID_ARGUMENT);
+  /* 192.0.2.1 is nobody's address, so the engine warns. */
+  engine = createTransferEngine("P2PHANDSHAKE", "", "192.0.2.1", 0, 0);
+  CHECK(engine != NULL);
+  CHECK(log_lines > 0);
+  destroyTransferEngine(engine);
+  CHECK(setTransferEngineLogLevel(1) == 0);
+  setTransferEngineLogCallback(NULL, NULL);
+}
+
+static void check_names(void) {
+  static const struct {
+    int code;
+    const char* name;
+  } known[] = {{0, "ok"},
+               {TE_ERR_INVALID_ARGUMENT, "invalid_argument"},
+               {TE_ERR_NOT_FOUND, "not_found"},
+               {TE_ERR_ALREADY_EXISTS, "already_exists"},
+               {TE_ERR_OUT_OF_RANGE, "out_of_range"},
+               {TE_ERR_PERMISSION, "permission"},
+               {TE_ERR_UNAVAILABLE, "unavailable"},
+               {TE_ERR_TIMEOUT, "timeout"},
+               {TE_ERR_CANCELLED, "cancelled"},
+               {TE_ERR_STALE, "stale"},
+               {TE_ERR_BUSY, "busy"},
+               {TE_ERR_UNSUPPORTED, "unsupported"},
+               {TE_ERR_PROTOCOL, "protocol"},
+               {TE_ERR_NO_SPACE, "no_space"},
+               {TE_ERR_RESOURCE, "resource"},
+               {TE_ERR_INTERNAL, "internal"}};
+  size_t i;
+  for (i = 0; i < sizeof known / sizeof *known; ++i) {
+    CHECK(strcmp(transferEngineErrorName(known[i].code), known[i].name) == 0);
+  }
+  CHECK(transferEngineErrorName(-1000) != NULL && transferEngineErrorName(7) != NULL);
+  CHECK(transferEngineVersion()[0] >= '0' && transferEngineVersion()[0] <= '9');
+}
+
+static int text_of_another_thread(void* unused) {
+  (void)unused;
+  /* Nothing failed here yet, whatever failed elsewhere. */
+  if (transferEngineLastError()[0] != '\0') return 1;
+  discoverTopology(NULL);
+  return strstr(transferEngineLastError(), "engine is null") != NULL ? 0 : 2;
+}
+
+static void check_last_error(const pair_t* pair) {
+  thrd_t thread;
+  int result = -1;
+  CHECK(closeSegment(pair->initiator, 999999) == TE_ERR_NOT_FOUND);
+  CHECK(strstr(transferEngineLastError(), "999999") != NULL);
+  CHECK(strncmp(transferEngineLastError(), "not_found", 9) == 0);
+  CHECK(thrd_create(&thread, text_of_another_thread, NULL) == thrd_success);
+  CHECK(thrd_join(thread, &result) == thrd_success && result == 0);
+  CHECK(strstr(transferEngineLastError(), "999999") != NULL);
+  CHECK(openSegment(pair->initiator, NULL) < 0);
+  CHECK(strstr(transferEngineLastError(), "999999") == NULL);
+}
+
+static void check_creation(const pair_t* pair) {
+  const char* port = strrchr(pair->name, ':') + 1;
+  CHECK(createTransferEngine("P2PHANDSHAKE", "", "127.0.0.1", (uint64_t)atol(port), 0) == NULL);
+  CHECK(strstr(transferEngineLastError(), port) != NULL);
+  CHECK(createTransferEngine("P2PHANDSHAKE", "", NULL, 65536, 0) == NULL);
+  CHECK(strstr(transferEngineLastError(), "65536") != NULL);
+  CHECK(createTransferEngine("gopher://x:1", "a", NULL, 0, 0) == NULL);
+  CHECK(strstr(transferEngineLastError(), "gopher") != NULL);
+}
+
+int main(void) {
+  pair_t pair;
+  check_null_arguments();
+  pair.initiator = createTransferEngine("P2PHANDSHAKE", "", "127.0.0.1", 0, 0);
+  pair.target = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", NULL, 0, 1);
+  pair.local = calloc(1, kSize);
+  pair.remote = calloc(1, kSize);
+  CHECK(pair.initiator != NULL && pair.target != NULL);
+  if (pair.initiator == NULL || pair.target == NULL) return 1;
+  CHECK(registerLocalMemory(pair.initiator, pair.local, kSize, "*", 1) == 0);
+  CHECK(registerLocalMemory(pair.target, pair.remote, kSize, "*", 1) == 0);
+  CHECK(getLocalIpAndPort(pair.target, pair.name, sizeof pair.name) == 0);
+  CHECK(strncmp(pair.name, "127.0.0.1:", 10) == 0);
+  pair.segment = openSegment(pair.initiator, pair.name);
+  CHECK(pair.segment > 0);
+
+  check_transfers(&pair);
+  check_batches(&pair);
+  check_notifications(&pair);
+  check_segments(&pair);
+  check_memory(&pair);
+  check_texts(&pair);
+  check_timeout(&pair);
+  check_transports(&pair);
+  check_last_error(&pair);
+  check_creation(&pair);
+  check_log();
+  check_names();
+  enableGracefulShutdown(pair.target);
+
+  CHECK(closeSegment(pair.initiator, pair.segment) == 0);
+  CHECK(unregisterLocalMemory(pair.initiator, pair.local) == 0);
+  CHECK(removeLocalSegment(pair.target, pair.name) == 0);
+  destroyTransferEngine(pair.initiator);
+  destroyTransferEngine(pair.target);
+  free(pair.local);
+  free(pair.remote);
+  printf("%d checks, %d failed\n", checks_done, checks_failed);
+  return checks_failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,81 @@
+#include "core/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "transport/fakes.h"
+
+namespace te {
+namespace {
+
+TEST(SliceCount, CoversTheLength) {
+  EXPECT_EQ(slice_count(0, 4096), 1u);
+  EXPECT_EQ(slice_count(1, 4096), 1u);
+  EXPECT_EQ(slice_count(4095, 4096), 1u);
+  EXPECT_EQ(slice_count(4096, 4096), 1u);
+  EXPECT_EQ(slice_count(4097, 4096), 2u);
+  EXPECT_EQ(slice_count(8192, 4096), 2u);
+  EXPECT_EQ(slice_count(8193, 4096), 3u);
+  EXPECT_EQ(slice_count(uint64_t{1} << 48, 1 << 20), uint64_t{1} << 28);
+}
+
+// Three ways to a segment of two buffers; the second buffer is not reachable by "b".
+class ChoosePath : public testing::Test {
+ protected:
+  void SetUp() override {
+    target_.descriptor.transports = {{"a", 1, ""}, {"b", 2, ""}};
+    target_.descriptor.locations = {"*"};
+    target_.descriptor.add({0x1000, 0, 16, 0, true}, {"A", "B0"});
+    target_.descriptor.add({0x2000, 16, 16, 0, true}, {"C", ""});
+    ASSERT_TRUE(target_.descriptor.finish().ok());
+    add_path(1);  // the best
+    add_path(0);
+    add_path(0);
+  }
+  void add_path(int transport) {
+    target_.paths.push_back(std::make_shared<Path>(transport_, "", "", ""));
+    target_.transport_of_path.push_back(transport);
+  }
+  Path* path(size_t index) { return target_.paths[index].get(); }
+  std::string chosen_key(size_t size) {
+    return key_ == nullptr ? "" : std::string(reinterpret_cast<const char*>(key_), size);
+  }
+
+  test::NullTransport transport_;
+  Target target_;
+  const std::byte* key_ = nullptr;
+};
+
+TEST_F(ChoosePath, TheBestThatReachesTheBuffer) {
+  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), path(0));
+  EXPECT_EQ(chosen_key(2), "B0");
+  EXPECT_EQ(choose_path(target_, 1, nullptr, &key_), path(1));
+  EXPECT_EQ(chosen_key(1), "C");
+}
+
+TEST_F(ChoosePath, AnotherThanTheOneToAvoid) {
+  EXPECT_EQ(choose_path(target_, 0, path(0), &key_), path(1));
+  EXPECT_EQ(chosen_key(1), "A");
+  EXPECT_EQ(choose_path(target_, 1, path(1), &key_), path(2));
+  EXPECT_EQ(choose_path(target_, 1, path(0), &key_), path(1));
+}
+
+TEST_F(ChoosePath, TheOneToAvoidWhenThereIsNoOther) {
+  target_.paths.resize(2);
+  target_.transport_of_path.resize(2);
+  EXPECT_EQ(choose_path(target_, 1, path(1), &key_), path(1));
+  EXPECT_EQ(chosen_key(1), "C");
+}
+
+TEST_F(ChoosePath, NoneThatReachesTheBuffer) {
+  target_.paths.resize(1);
+  target_.transport_of_path.resize(1);
+  key_ = reinterpret_cast<const std::byte*>("x");
+  EXPECT_EQ(choose_path(target_, 1, nullptr, &key_), nullptr);
+  EXPECT_EQ(key_, nullptr);
+  target_.paths.clear();
+  target_.transport_of_path.clear();
+  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), nullptr);
+}
+
+}  // namespace
+}  // namespace te

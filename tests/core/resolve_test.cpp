@@ -1,0 +1,123 @@
+// Which buffer a target offset means.
+#include <gtest/gtest.h>
+
+#include "core/descriptor.h"
+
+namespace te {
+namespace {
+
+constexpr uint64_t kHigh = 0x7f0000000000;
+
+// Offsets 0..100 and 100..150, with a hole up to 200, then 200..300, which peers may not touch.
+Descriptor segment() {
+  Descriptor descriptor;
+  descriptor.locations = {"*"};
+  descriptor.add({kHigh + 5000, 0, 100, 0, true}, {});
+  descriptor.add({kHigh + 1000, 100, 50, 0, true}, {});
+  descriptor.add({kHigh + 9000, 200, 100, 0, false}, {});
+  EXPECT_TRUE(descriptor.finish().ok());
+  return descriptor;
+}
+
+void expect_error(const Descriptor& descriptor, uint64_t offset, uint64_t length, Code code,
+                  std::string_view says) {
+  uint64_t address = 0;
+  const Result<size_t> found = descriptor.resolve(offset, length, &address);
+  ASSERT_FALSE(found.ok()) << offset << "+" << length;
+  EXPECT_EQ(found.code(), code) << found.status().to_string();
+  EXPECT_NE(found.status().message().find(says), std::string::npos) << found.status().message();
+  EXPECT_EQ(address, 0u);
+}
+
+void expect_found(const Descriptor& descriptor, uint64_t offset, uint64_t length, size_t buffer,
+                  uint64_t expected) {
+  uint64_t address = 0;
+  const Result<size_t> found = descriptor.resolve(offset, length, &address);
+  ASSERT_TRUE(found.ok()) << found.status().to_string();
+  EXPECT_EQ(*found, buffer) << offset;
+  EXPECT_EQ(address, expected) << offset;
+}
+
+TEST(Resolve, AnOffsetInTheSegment) {
+  const Descriptor descriptor = segment();
+  expect_found(descriptor, 0, 100, 0, kHigh + 5000);
+  expect_found(descriptor, 99, 1, 0, kHigh + 5099);
+  expect_found(descriptor, 100, 50, 1, kHigh + 1000);
+  expect_found(descriptor, 149, 1, 1, kHigh + 1049);
+  expect_found(descriptor, 149, 0, 1, kHigh + 1049);
+}
+
+TEST(Resolve, AnAddressOfTheTarget) {
+  const Descriptor descriptor = segment();
+  expect_found(descriptor, kHigh + 5000, 100, 0, kHigh + 5000);
+  expect_found(descriptor, kHigh + 5099, 1, 0, kHigh + 5099);
+  expect_found(descriptor, kHigh + 1020, 30, 1, kHigh + 1020);
+}
+
+TEST(Resolve, OutsideEveryBuffer) {
+  const Descriptor descriptor = segment();
+  for (const uint64_t offset : {uint64_t{150}, uint64_t{199}, uint64_t{300}, uint64_t{1} << 40,
+                                kHigh + 999, kHigh + 1050, kHigh + 5100, UINT64_MAX}) {
+    expect_error(descriptor, offset, offset == UINT64_MAX ? 0 : 1, Code::kOutOfRange,
+                 "lies in no buffer of the segment, which has 3 buffers and ends at offset 0x12c");
+  }
+  expect_error(descriptor, 150, 0, Code::kOutOfRange, "lies in no buffer");
+}
+
+TEST(Resolve, LeavingItsBuffer) {
+  const Descriptor descriptor = segment();
+  expect_error(descriptor, 100, 51, Code::kOutOfRange,
+               "leave the buffer of 50 bytes at offset 100");
+  expect_error(descriptor, 149, 2, Code::kOutOfRange, "of which 1 bytes are left");
+  expect_error(descriptor, kHigh + 5000, 101, Code::kOutOfRange, "leave the buffer of 100 bytes");
+  expect_error(descriptor, 100, UINT64_MAX - 150, Code::kOutOfRange, "shorten the request");
+  expect_error(descriptor, 0, UINT64_MAX, Code::kOutOfRange, "cross the end");
+}
+
+TEST(Resolve, CrossingIntoTheNext) {
+  expect_error(segment(), 0, 101, Code::kOutOfRange, "cross the end of the buffer of 100 bytes");
+  expect_error(segment(), 99, 2, Code::kOutOfRange, "make two of it");
+}
+
+TEST(Resolve, WrappingAround) {
+  const Descriptor descriptor = segment();
+  expect_error(descriptor, 10, UINT64_MAX, Code::kOutOfRange, "wrap around 2^64");
+  expect_error(descriptor, 10, UINT64_MAX - 9, Code::kOutOfRange, "wrap around 2^64");
+  expect_error(descriptor, UINT64_MAX, 1, Code::kOutOfRange, "wrap around 2^64");
+  expect_error(descriptor, kHigh + 5000, UINT64_MAX - kHigh, Code::kOutOfRange, "wrap around 2^64");
+}
+
+TEST(Resolve, NotForPeers) {
+  expect_error(segment(), 200, 100, Code::kPermission, "without remote access");
+  expect_error(segment(), kHigh + 9000, 1, Code::kPermission, "without remote access");
+  expect_error(segment(), 200, 101, Code::kOutOfRange, "leave the buffer");
+}
+
+TEST(Resolve, ANumberWithTwoReadingsIsRefused) {
+  // Buffers whose addresses are as small as offsets.
+  Descriptor descriptor;
+  descriptor.locations = {"*"};
+  descriptor.add({50, 0, 100, 0, true}, {});
+  ASSERT_TRUE(descriptor.finish().ok());
+  expect_found(descriptor, 0, 50, 0, 50);
+  expect_found(descriptor, 49, 1, 0, 99);
+  expect_error(descriptor, 50, 1, Code::kInvalidArgument, "both an offset in the segment and an");
+  expect_error(descriptor, 99, 1, Code::kInvalidArgument, "give the other of the two");
+  expect_found(descriptor, 100, 50, 0, 100);
+  expect_error(descriptor, 150, 1, Code::kOutOfRange, "lies in no buffer");
+}
+
+TEST(Resolve, TheEdgesOfTheNumbers) {
+  Descriptor descriptor;
+  descriptor.locations = {"*"};
+  descriptor.add({1, UINT64_MAX - 10, 10, 0, true}, {});
+  descriptor.add({UINT64_MAX - 10, 0, 10, 0, true}, {});
+  ASSERT_TRUE(descriptor.finish().ok());
+  expect_error(descriptor, UINT64_MAX - 1, 1, Code::kInvalidArgument, "both");
+  expect_error(descriptor, UINT64_MAX, 0, Code::kOutOfRange, "lies in no buffer");
+  expect_found(descriptor, 0, 10, 0, UINT64_MAX - 10);
+  expect_found(descriptor, 10, 1, 1, 10);
+}
+
+}  // namespace
+}  // namespace te

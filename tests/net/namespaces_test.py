@@ -1,0 +1,228 @@
+"""Verified transfers between two network namespaces, over a link that loses or delays packets.
+
+namespaces_test.py --peer te_test_peer --mover te_test_mover CASE...
+
+A target runs in one namespace and an initiator in the other; every byte is compared. Everything
+made here is unique to this run and removed at its end, also when it is interrupted. Exit status 77:
+skipped, because it takes root, ip, nft and tc.
+"""
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+SKIPPED = 77
+LIMIT_S = 60  # for one mover
+RUN = f"te{os.getpid() % 1_000_000}"  # interface names have at most 15 letters
+NAMESPACES = (f"{RUN}a", f"{RUN}b")
+ADDRESSES = {4: ("10.213.7.1", "10.213.7.2"), 6: ("fd13:7::1", "fd13:7::2")}
+MIB = 1 << 20
+
+LOSS = """
+table inet te_test {
+  chain incoming {
+    type filter hook input priority 0; policy accept;
+    meta l4proto tcp %s drop
+  }
+}
+"""
+
+
+class Skip(Exception):
+    """The machine lacks something that the test needs."""
+
+
+def run(*command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False, **options)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout.strip()}")
+    return done.stdout
+
+
+def inside(namespace, *command):
+    return ("ip", "netns", "exec", namespace, *command)
+
+
+def environment():
+    """Without settings of the engine."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TE_")}
+
+
+@contextlib.contextmanager
+def network(loss_percent=0, rate_mbit=0):
+    """The two namespaces, joined; packets are lost on their way in, at both ends."""
+    try:
+        try:
+            for namespace in NAMESPACES:
+                run("ip", "netns", "add", namespace)
+            run("ip", "link", "add", f"{RUN}a0", "netns", NAMESPACES[0], "type", "veth",
+                "peer", "name", f"{RUN}b0", "netns", NAMESPACES[1])
+        except RuntimeError as failure:
+            raise Skip(str(failure)) from failure
+        for i, namespace in enumerate(NAMESPACES):
+            device = f"{namespace}0"
+            run(*inside(namespace, "ip", "link", "set", "lo", "up"))
+            run(*inside(namespace, "ip", "link", "set", device, "up"))
+            run(*inside(namespace, "ip", "addr", "add", f"{ADDRESSES[4][i]}/24", "dev", device))
+            run(*inside(namespace, "ip", "-6", "addr", "add", f"{ADDRESSES[6][i]}/64", "dev",
+                        device, "nodad"))
+            if rate_mbit:
+                run(*inside(namespace, "tc", "qdisc", "add", "dev", device, "root", "tbf",
+                            "rate", f"{rate_mbit}mbit", "burst", "256kb", "latency", "50ms"))
+            if loss_percent:
+                set_loss(namespace, loss_percent)
+        yield
+    finally:
+        # The devices go with them; processes inside are waited for before.
+        for namespace in NAMESPACES:
+            subprocess.run(("ip", "netns", "del", namespace), stderr=subprocess.DEVNULL,
+                           check=False)
+
+
+def set_loss(namespace, percent):
+    with contextlib.suppress(RuntimeError):
+        run(*inside(namespace, "nft", "delete", "table", "inet", "te_test"))
+    if percent:
+        which = f"numgen random mod 100 < {percent}" if percent < 100 else ""
+        run(*inside(namespace, "nft", "-f", "-"), input=LOSS % which)
+
+
+def sent_again(namespace):
+    """The segments that TCP sent again in the namespace: proof that the loss took place."""
+    rows = [row.split() for row in run(*inside(namespace, "cat", "/proc/net/snmp")).splitlines()
+            if row.startswith("Tcp:")]
+    return int(rows[1][rows[0].index("RetransSegs")])
+
+
+@contextlib.contextmanager
+def process(*command, **options):
+    running = subprocess.Popen(command, text=True, env=environment(), **options)
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            running.kill()
+        running.wait(LIMIT_S)
+        for stream in (running.stdin, running.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def move(programs, family, volume, threads=4):
+    """Runs a target and a mover; returns what the mover says."""
+    size = 32 * MIB
+    host, own = ADDRESSES[family]
+    with process(*inside(NAMESPACES[0], programs.peer, "--name", host, "--host", host,
+                         "--size", str(size)),
+                 stdin=subprocess.PIPE, stdout=subprocess.PIPE) as target:
+        ready = target.stdout.readline().split()
+        if len(ready) != 4 or ready[0] != "ready":
+            raise AssertionError(f"the target did not come up: {ready}")
+        brackets = f"[{host}]:" if family == 6 else f"{host}:"
+        if not ready[1].startswith(brackets):
+            raise AssertionError(f"the target advertises {ready[1]}, not {host}")
+        said = run(*inside(NAMESPACES[1], programs.mover, "--segment", ready[1], "--host", own,
+                           "--size", str(size), "--volume", str(volume),
+                           "--threads", str(threads)),
+                   env=environment(), timeout=LIMIT_S)
+        target.stdin.close()
+        if target.wait(LIMIT_S) != 0:
+            raise AssertionError(f"the target ended with {target.returncode}")
+    print(f"IPv{family}: {said.strip()}", flush=True)
+
+
+def case_clean(programs):
+    """IPv4 and IPv6 without trouble."""
+    with network():
+        for family in (4, 6):
+            move(programs, family, 512 * MIB)
+
+
+def lossy(programs, family):
+    with network(loss_percent=1):
+        move(programs, family, 256 * MIB)
+        for namespace in NAMESPACES:
+            count = sent_again(namespace)
+            print(f"{namespace}: {count} segments sent again")
+            if count == 0:
+                raise AssertionError("nothing was lost, so nothing was tested")
+
+
+def case_lossy(programs):
+    """1 % of the packets lost at both ends, IPv4."""
+    lossy(programs, 4)
+
+
+def case_lossyv6(programs):
+    """1 % of the packets lost at both ends, IPv6."""
+    lossy(programs, 6)
+
+
+def case_ratelimited(programs):
+    """400 Mbit/s, with and without loss."""
+    with network(rate_mbit=400):
+        begin = time.monotonic()
+        move(programs, 4, 128 * MIB)
+        # Each way carries half of it.
+        if 64 * MIB * 8 / (time.monotonic() - begin) > 2 * 400e6:
+            raise AssertionError("faster than the link, so the limit was not in force")
+        for namespace in NAMESPACES:
+            set_loss(namespace, 1)
+        move(programs, 6, 64 * MIB)
+
+
+def case_interrupted(programs):
+    """The link loses everything for a while, again and again, in the middle of transfers."""
+    over = threading.Event()
+
+    def interrupt():
+        while not over.wait(0.5):
+            set_loss(NAMESPACES[0], 100)
+            over.wait(0.4)
+            set_loss(NAMESPACES[0], 0)
+
+    with network(rate_mbit=400):
+        worker = threading.Thread(target=interrupt)
+        worker.start()
+        try:
+            move(programs, 4, 128 * MIB)
+        finally:
+            over.set()
+            worker.join()
+        if sent_again(NAMESPACES[1]) + sent_again(NAMESPACES[0]) == 0:
+            raise AssertionError("nothing was lost, so nothing was tested")
+
+
+CASES = {name[len("case_"):]: function for name, function in globals().items()
+         if name.startswith("case_")}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--peer", required=True)
+    parser.add_argument("--mover", required=True)
+    parser.add_argument("cases", nargs="+")
+    programs = parser.parse_args()
+    missing = [tool for tool in ("ip", "nft", "tc") if shutil.which(tool) is None]
+    if os.geteuid() != 0 or missing:
+        print("SKIPPED: needs " + (" and ".join(missing) if missing else "root"))
+        return SKIPPED
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))  # through the finally blocks
+    try:
+        for case in programs.cases:
+            CASES[case.lower()](programs)
+    except Skip as reason:
+        print(f"SKIPPED: no network namespaces here: {reason}")
+        return SKIPPED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""What scripts/test_summary.py counts; a run that ended early must not look like a good one."""
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/test_summary.py")
+PASSED = '<testcase name="A.passed" status="run"><system-out>done</system-out></testcase>'
+FAILED = '<testcase name="A.failed" status="fail"><failure message=""/></testcase>'
+SKIPPED = ('<testcase name="A.skipped" status="notrun">'
+           '<skipped message="SKIP_REGULAR_EXPRESSION_MATCHED"/>'
+           '<system-out>a_test.cpp:3: Skipped\nno etcd here\n</system-out></testcase>')
+MISSING = ('<testcase name="A.missing" status="notrun">'
+           '<skipped message="Unable to find executable"/></testcase>')
+PARTLY = ('<testcase name="A.partly" status="run"><system-out>test_a ... skipped \'no zsh\'\n'
+          'OK (skipped=1)\n</system-out></testcase>')
+
+
+class Summary(unittest.TestCase):
+    def run_it(self, cases, rust="", rust_status="skipped"):
+        with tempfile.TemporaryDirectory() as folder:
+            xml, log = os.path.join(folder, "tests.xml"), os.path.join(folder, "rust.log")
+            if cases is not None:
+                with open(xml, "w", encoding="utf-8") as file:
+                    file.write(f"<testsuite>{''.join(cases)}</testsuite>")
+            with open(log, "w", encoding="utf-8") as file:
+                file.write(rust)
+            ended = subprocess.run([sys.executable, "-B", SCRIPT, xml, log, rust_status],
+                                   capture_output=True, text=True, check=False)
+        return ended.returncode, ended.stdout.splitlines()
+
+    def test_counts_both_and_shows_reasons(self):
+        status, lines = self.run_it(
+            [PASSED, SKIPPED, PARTLY],
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured\n"
+            "---- x stdout ----\nSKIPPED: port 2379 is taken\n", "0")
+        self.assertEqual((status, lines[-1]), (0, "4 passed, 0 failed, 4 skipped"))
+        for reason in ["A.skipped: no etcd here", "A.partly: no zsh", "port 2379 is taken"]:
+            self.assertIn(reason, "\n".join(lines))
+
+    def test_a_failure_fails(self):
+        self.assertEqual(self.run_it([PASSED, FAILED])[0], 1)
+
+    def test_a_missing_program_is_a_failure(self):
+        status, lines = self.run_it([PASSED, MISSING])
+        self.assertEqual((status, lines[-1]), (1, "1 passed, 1 failed, 1 skipped"))
+
+    def test_nothing_that_ran_is_a_failure(self):
+        self.assertEqual(self.run_it([])[0], 1)
+        self.assertEqual(self.run_it([SKIPPED])[0], 1)
+        self.assertEqual(self.run_it(None)[0], 1)
+
+    def test_cargo_that_ended_early_is_a_failure(self):
+        text = "test result: ok. 3 passed; 0 failed; 0 ignored\nerror: signal 11\n"
+        self.assertEqual(self.run_it([PASSED], text, "101")[0], 1)
+        self.assertEqual(self.run_it([PASSED], "error: could not compile\n", "101")[0], 1)
+        self.assertEqual(self.run_it([PASSED], text, "0")[0], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

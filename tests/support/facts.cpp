@@ -1,0 +1,50 @@
+#include "support/facts.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
+
+namespace te::test {
+namespace {
+
+std::string folder(pid_t pid) { return pid == 0 ? "/proc/self" : "/proc/" + std::to_string(pid); }
+
+size_t entries(const std::string& path) {
+  std::error_code failure;
+  std::filesystem::directory_iterator at(path, failure);
+  if (failure) return SIZE_MAX;
+  return static_cast<size_t>(std::distance(begin(at), end(at)));
+}
+
+}  // namespace
+
+size_t resident_bytes(pid_t pid) {
+  std::ifstream file(folder(pid) + "/statm");
+  size_t total = 0, resident = 0;
+  if (!(file >> total >> resident)) return SIZE_MAX;
+  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+size_t open_descriptors(pid_t pid) { return entries(folder(pid) + "/fd"); }
+
+size_t thread_count(pid_t pid) { return entries(folder(pid) + "/task"); }
+
+int64_t cpu_ms(pid_t pid) {
+  std::ifstream file(folder(pid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  const size_t name_end = line.rfind(')');
+  if (name_end == std::string::npos) return -1;
+  std::istringstream rest(line.substr(name_end + 2));
+  std::string skipped;
+  for (int field = 3; field < 14; ++field) rest >> skipped;
+  int64_t user = 0, system = 0;
+  rest >> user >> system;
+  return (user + system) * 1000 / ::sysconf(_SC_CLK_TCK);
+}
+
+}  // namespace te::test

@@ -1,0 +1,133 @@
+// te_test_peer: an engine in a process of its own, with one registered buffer, for tests that need
+// a real target. It uses the C API alone; settings of its engine come from the environment.
+//
+//   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
+//
+// Prints "ready SEGMENT ENDPOINT ADDRESS" once it serves, then answers each line of its input:
+//   stamp SEED            the buffer gets the pattern of the seed       -> ok
+//   fill BYTE             the buffer is filled with one byte            -> ok
+//   check SEED AT LENGTH  whether that range has the seed's pattern     -> same | differs at N
+//   filled BYTE           whether the buffer has nothing else           -> same | differs at N
+//   unregister, register                                                -> ok | error TEXT
+//   notifications         how many arrived since the last time          -> COUNT
+// It ends when its input does (status 0), or with the thread that started it.
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <sstream>
+#include <string>
+
+#include "support/bytes.h"
+#include "transfer_engine_c.h"
+
+namespace {
+
+using te::test::difference;
+using te::test::kSame;
+using te::test::other_than;
+
+struct Peer {
+  transfer_engine_t engine = nullptr;
+  std::byte* memory = nullptr;
+  size_t size = 0;
+};
+
+int give_up(const std::string& what) {
+  std::fprintf(stderr, "te_test_peer: %s: %s\n", what.c_str(), transferEngineLastError());
+  return 1;
+}
+
+std::string outcome(int code) {
+  return code == 0 ? "ok" : std::string("error ") + transferEngineLastError();
+}
+
+std::string compared(size_t at) {
+  return at == kSame ? "same" : "differs at " + std::to_string(at);
+}
+
+std::string count_notifications(const Peer& peer) {
+  int count = 0;
+  notify_msg_t* messages = getNotifsFromEngine(peer.engine, &count);
+  if (count > 0) freeNotifsMsgBuf(messages, count);
+  return std::to_string(count);
+}
+
+std::string obey(const Peer& peer, const std::string& line) {
+  std::istringstream words(line);
+  std::string command;
+  uint64_t seed = 0, at = 0, length = 0;
+  words >> command >> seed >> at >> length;
+  if (command == "stamp") {
+    te::test::stamp(peer.memory, peer.size, seed);
+    return "ok";
+  }
+  if (command == "fill") {
+    std::memset(peer.memory, static_cast<int>(seed), peer.size);
+    return "ok";
+  }
+  if (command == "check") {
+    if (at > peer.size || length > peer.size - at) return "error range";
+    return compared(difference(peer.memory + at, length, seed));
+  }
+  if (command == "filled") {
+    return compared(other_than(peer.memory, peer.size, static_cast<std::byte>(seed)));
+  }
+  if (command == "unregister") return outcome(unregisterLocalMemory(peer.engine, peer.memory));
+  if (command == "register") {
+    return outcome(registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1));
+  }
+  if (command == "notifications") return count_notifications(peer);
+  return "error unknown command";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  std::map<std::string, std::string> options = {
+      {"--metadata", "P2PHANDSHAKE"}, {"--name", ""}, {"--host", ""}, {"--port", "0"},
+      {"--size", "1048576"},          {"--seed", "0"}};
+  bool graceful = false;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) == "--graceful") {
+      graceful = true;
+    } else if (options.contains(argv[i]) && i + 1 < argc) {
+      options[argv[i]] = argv[i + 1];
+      ++i;
+    } else {
+      std::fprintf(stderr, "te_test_peer: do not understand '%s'\n", argv[i]);
+      return 2;
+    }
+  }
+  Peer peer;
+  peer.size = std::stoull(options["--size"]);
+  void* mapped =
+      ::mmap(nullptr, peer.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return give_up("no memory");
+  peer.memory = static_cast<std::byte*>(mapped);
+  te::test::stamp(peer.memory, peer.size, std::stoull(options["--seed"]));
+  peer.engine = createTransferEngine(options["--metadata"].c_str(), options["--name"].c_str(),
+                                     options["--host"].c_str(), std::stoull(options["--port"]), 0);
+  if (peer.engine == nullptr) return give_up("no engine");
+  if (graceful) enableGracefulShutdown(peer.engine);
+  if (registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1) != 0) {
+    return give_up("no registration");
+  }
+  char endpoint[256];
+  if (getLocalIpAndPort(peer.engine, endpoint, sizeof endpoint) != 0) return give_up("no endpoint");
+  const bool no_server = options["--metadata"] == "P2PHANDSHAKE";
+  std::printf("ready %s %s %p\n", no_server ? endpoint : options["--name"].c_str(), endpoint,
+              mapped);
+  std::fflush(stdout);
+  for (std::string line; std::getline(std::cin, line);) {
+    std::printf("%s\n", obey(peer, line).c_str());
+    std::fflush(stdout);
+  }
+  destroyTransferEngine(peer.engine);
+  return 0;
+}

@@ -1,0 +1,218 @@
+// What a peer may ask, and what it is answered.
+#include "transport/serving_harness.h"
+
+namespace te::tcp::test {
+namespace {
+
+TEST_F(ServingTest, TheHelloIsAnswered) {
+  connect();
+  EXPECT_EQ(take(), "");
+  serving_->admit(kInstance);
+  serving_->admit(kInstance);  // once
+  const std::string bytes = take();
+  const Result<wire::HelloAnswer> answer = wire::HelloAnswer::decode(as_bytes(bytes));
+  ASSERT_TRUE(answer.ok()) << answer.status().to_string();
+  EXPECT_EQ(answer->code, Code::kOk);
+  EXPECT_EQ(answer->instance, kInstance);
+  EXPECT_EQ(answer->window, kWindow);
+}
+
+TEST_F(ServingTest, ARefusalSaysWhyAndEnds) {
+  connect();
+  serving_->refuse(kInstance, Code::kStale);
+  EXPECT_TRUE(ended_);
+  const Result<wire::HelloAnswer> answer = wire::HelloAnswer::decode(as_bytes(take()));
+  ASSERT_TRUE(answer.ok());
+  EXPECT_EQ(answer->code, Code::kStale);
+  EXPECT_EQ(answer->instance, kInstance);
+}
+
+TEST_F(ServingTest, AWriteIsInPlaceWhenItIsAcknowledged) {
+  EXPECT_EQ(exchange(write_frame({entry(10, 5)}, "hello")), ack(1));
+  EXPECT_EQ(memory(9, 7), "\xa5hello\xa5");
+  EXPECT_FALSE(ended_);
+}
+
+TEST_F(ServingTest, WritesOfOneFrameAreAcknowledgedTogether) {
+  EXPECT_EQ(exchange(write_frame({entry(0, 1), entry(kSize - 2, 2), entry(100, 3)}, "abbccc")),
+            ack(3));
+  EXPECT_EQ(memory(0, 1) + memory(kSize - 2, 2) + memory(100, 3), "abbccc");
+  EXPECT_EQ(exchange(write_frame({entry(0, 1)}, "d") + write_frame({entry(0, 1)}, "e")), ack(5));
+  EXPECT_EQ(memory(0, 1), "e");
+}
+
+TEST_F(ServingTest, ReadsAreAnsweredTogether) {
+  for (size_t i = 0; i < 26; ++i) bytes()[i] = static_cast<char>('a' + i);
+  EXPECT_EQ(exchange(read_frame({entry(0, 3), entry(25, 1), entry(10, 4)})),
+            data(0, 3, "abczklmn"));
+  EXPECT_EQ(exchange(read_frame({entry(1, 1)}) + read_frame({entry(2, 1)})), data(3, 2, "bc"));
+}
+
+TEST_F(ServingTest, AReadSeesTheWritesBeforeIt) {
+  EXPECT_EQ(exchange(write_frame({entry(0, 3)}, "new") + read_frame({entry(0, 3)})),
+            ack(1) + data(1, 1, "new"));
+}
+
+TEST_F(ServingTest, TheWholeRange) {
+  const std::string all(kSize, 'w');
+  EXPECT_EQ(exchange(write_frame({entry(0, kSize)}, all)), ack(1));
+  EXPECT_EQ(exchange(read_frame({entry(0, kSize)})), data(1, 1, all));
+}
+
+TEST_F(ServingTest, ARefusedWriteIsToldBeforeItsAck) {
+  Entry wrong = entry(20, 3);
+  wrong.key.secret[15] ^= 1;
+  EXPECT_EQ(
+      exchange(write_frame({entry(0, 3), wrong, entry(kSize - 1, 2), entry(30, 3)}, "aaabbbccddd")),
+      refused(1, Code::kStale) + refused(2, Code::kOutOfRange) + ack(4));
+  EXPECT_EQ(memory(0, 3) + memory(30, 3), "aaaddd");
+  EXPECT_EQ(memory(20, 3), std::string(3, kUntouched));
+  EXPECT_EQ(memory(kSize - 1, 1), std::string(1, kUntouched));
+}
+
+TEST_F(ServingTest, ARefusedReadDoesNotHoldUpOthers) {
+  Entry wrong = entry(0, 3);
+  ++wrong.key.index;
+  bytes()[0] = 'x';
+  bytes()[1] = 'y';
+  EXPECT_EQ(exchange(read_frame({entry(0, 1), wrong, entry(1, 1)})),
+            refused(1, Code::kStale) + data(0, 1, "x") + data(2, 1, "y"));
+}
+
+TEST_F(ServingTest, FramesMayBeSplitAnywhere) {
+  const std::string frames = write_frame({entry(0, 5), entry(50, 6)}, "hellothere!") +
+                             read_frame({entry(0, 5)}) + write_frame({entry(1, 1)}, "a") +
+                             read_frame({entry(0, 2), entry(50, 6)});
+  for (size_t split = 0; split <= frames.size(); ++split) {
+    connect();
+    serving_->admit(kInstance);
+    take();
+    std::string answers = exchange(frames.substr(0, split));
+    answers += exchange(frames.substr(split));
+    ASSERT_FALSE(ended_) << split;
+    // How far one ack reaches depends on the split; what is answered last does not.
+    const std::string last = data(4, 2, "hathere!");
+    ASSERT_GE(answers.size(), last.size());
+    EXPECT_EQ(answers.substr(answers.size() - last.size()), last) << split;
+    EXPECT_NE(answers.find(data(2, 1, "hello").substr(0, AnswerHeader::kSize)), std::string::npos)
+        << split;
+  }
+}
+
+TEST_F(ServingTest, FramesMayComeByteByByte) {
+  const std::string frames = write_frame({entry(0, 5), entry(50, 6)}, "hellothere!") +
+                             read_frame({entry(0, 5), entry(50, 6)});
+  std::string answers;
+  for (const char c : frames) answers += exchange({&c, 1});
+  EXPECT_EQ(answers, ack(2) + data(2, 2, "hellothere!"));
+}
+
+TEST_F(ServingTest, ABufferTakenAwayInTheMiddleOfAWriteIsNotTouchedAnyMore) {
+  const std::string frame = write_frame({entry(0, 4), entry(10, 4)}, "aaaabbbb");
+  EXPECT_EQ(exchange(frame.substr(0, frame.size() - 6)), "");
+  EXPECT_EQ(memory(0, 4), "aa\xa5\xa5");
+  table_.remove(key_);
+  EXPECT_EQ(exchange(frame.substr(frame.size() - 6)),
+            refused(0, Code::kStale) + refused(1, Code::kStale) + ack(2));
+  EXPECT_EQ(memory(0, 20).find_first_not_of("a\xa5"), std::string::npos);
+  EXPECT_EQ(memory(0, 4), "aa\xa5\xa5");
+  EXPECT_FALSE(ended_);
+}
+
+// More than the sockets hold, so that the answer waits for room.
+TEST_F(ServingTest, AnAnswerWaitsForRoomAndGoesOn) {
+  std::vector<char> large(4 << 20, 'L');
+  const auto at = reinterpret_cast<uint64_t>(large.data());
+  const AccessKey key = *table_.add(at, large.size());
+  put(read_frame({{at, 4 << 20, key}, entry(0, 2)}));
+  std::string got;
+  for (int turns = 0; got.size() < large.size() + 2 + 2 * AnswerHeader::kSize; ++turns) {
+    ASSERT_LT(turns, 10'000);
+    pump();
+    got += take();
+  }
+  EXPECT_EQ(got.substr(0, AnswerHeader::kSize), data(0, 1, ""));
+  EXPECT_EQ(got.find_first_not_of('L', AnswerHeader::kSize), AnswerHeader::kSize + large.size());
+  EXPECT_EQ(got.substr(AnswerHeader::kSize + large.size()), data(1, 1, "\xa5\xa5"));
+}
+
+TEST_F(ServingTest, ABufferTakenAwayInTheMiddleOfAReadEndsTheConnection) {
+  std::vector<char> large(4 << 20, 'L');
+  const auto at = reinterpret_cast<uint64_t>(large.data());
+  const AccessKey key = *table_.add(at, large.size());
+  put(read_frame({{at, 4 << 20, key}}));
+  pump();
+  EXPECT_FALSE(ended_);
+  table_.remove(key);  // waits for nobody: nothing is pinned between two turns
+  take();
+  pump();
+  EXPECT_TRUE(ended_);
+}
+
+TEST_F(ServingTest, LongStreamsOfWritesAreAcknowledgedOnTheWay) {
+  const std::string frame = write_frame({entry(0, kSize)}, std::string(kSize, 'w'));
+  std::string answers;
+  for (int i = 0; i < 400; ++i) {  // 1.6 MiB
+    put(frame);
+    if (i % 20 == 19) {
+      pump();
+      answers += take();
+    }
+  }
+  ASSERT_GE(answers.size(), 2 * AnswerHeader::kSize);
+  EXPECT_EQ(answers.substr(answers.size() - AnswerHeader::kSize), ack(400));
+}
+
+TEST_F(ServingTest, AsManyReadsAsTheWindowHolds) {
+  std::string frames;
+  for (uint32_t i = 0; i < kWindow / 128; ++i) {
+    frames += read_frame(std::vector<Entry>(128, entry(0, 1)));
+  }
+  const std::string answers = exchange(frames);
+  EXPECT_FALSE(ended_);
+  const size_t headers = (answers.size() - kWindow) / AnswerHeader::kSize;
+  EXPECT_EQ(answers.size(), kWindow + headers * AnswerHeader::kSize);
+}
+
+TEST_F(ServingTest, StoppingInTheMiddleEndsIt) {
+  serving_->end_if_stalled(INT64_MAX);
+  EXPECT_FALSE(ended_);  // idle is no stall
+  const std::string frame = write_frame({entry(0, 4)}, "aaaa");
+  exchange(frame);
+  serving_->end_if_stalled(INT64_MAX);
+  EXPECT_FALSE(ended_);
+  for (const size_t length : {size_t{1}, RequestHeader::kSize, frame.size() - 1}) {
+    connect();
+    serving_->admit(kInstance);
+    exchange(frame.substr(0, length));
+    serving_->end_if_stalled(0);
+    EXPECT_FALSE(ended_) << length;
+    serving_->end_if_stalled(INT64_MAX);
+    EXPECT_TRUE(ended_) << length;
+  }
+}
+
+TEST_F(ServingTest, APeerThatDoesNotReadItsAnswerIsStalled) {
+  std::vector<char> large(4 << 20, 'L');
+  const auto at = reinterpret_cast<uint64_t>(large.data());
+  const AccessKey key = *table_.add(at, large.size());
+  put(read_frame({{at, 4 << 20, key}}));
+  pump();
+  serving_->end_if_stalled(INT64_MAX);
+  EXPECT_TRUE(ended_);
+}
+
+TEST_F(ServingTest, ThePermitIsHeldAsLongAsTheConnection) {
+  auto permit = std::make_shared<int>(1);
+  int fds[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+  const Fd client(fds[1]);
+  serving_ = std::make_unique<Serving>(*loop_, table_, *this, Fd(fds[0]), wire::Hello{}, permit);
+  serving_->admit(kInstance);
+  EXPECT_EQ(permit.use_count(), 2);
+  serving_.reset();
+  EXPECT_EQ(permit.use_count(), 1);
+}
+
+}  // namespace
+}  // namespace te::tcp::test

@@ -1,0 +1,240 @@
+#include "transport/tcp/stream.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <random>
+#include <string>
+
+#include "base/bytes.h"
+#include "base/fd.h"
+
+namespace te::tcp {
+namespace {
+
+std::string make_text(size_t length, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::string text(length, '\0');
+  for (char& c : text) c = static_cast<char>(random());
+  return text;
+}
+
+// A stream at one end of a pair of sockets, the test at the other.
+class StreamTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    int fds[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    ours_ = Fd(fds[0]);
+    theirs_ = Fd(fds[1]);
+  }
+  void put(std::string_view bytes) {
+    ASSERT_EQ(::send(theirs_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  std::string head(size_t size) {
+    const auto bytes = stream_.buffered().first(size);
+    std::string result(reinterpret_cast<const char*>(bytes.data()), size);
+    stream_.consume(size);
+    return result;
+  }
+  static Stream::Piece piece(std::string& into) {
+    return {reinterpret_cast<std::byte*>(into.data()), into.size()};
+  }
+  Fd ours_, theirs_;
+  Stream stream_;
+};
+
+TEST_F(StreamTest, TellsHowAReceptionEnded) {
+  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.received(), 0u);
+  put("abc");
+  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.received(), 3u);
+  EXPECT_EQ(head(3), "abc");
+  put(make_text(Stream::kBufferSize, 1));
+  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kMore);
+  EXPECT_EQ(stream_.received(), Stream::kBufferSize);
+  stream_.consume(Stream::kBufferSize);
+  put("x");
+  theirs_.reset();
+  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(head(1), "x");
+  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kClosed);
+  EXPECT_EQ(stream_.received(), 0u);
+  errno = 0;
+  EXPECT_EQ(stream_.receive(-1), Stream::Outcome::kFailed);
+  EXPECT_EQ(errno, EBADF);
+}
+
+TEST_F(StreamTest, HeadsStayBufferedUntilConsumed) {
+  put("abcd");
+  stream_.receive(ours_.get());
+  EXPECT_EQ(head(2), "ab");
+  put("efgh");
+  stream_.receive(ours_.get());
+  EXPECT_EQ(stream_.buffered().size(), 6u);
+  EXPECT_EQ(head(6), "cdefgh");
+  EXPECT_TRUE(stream_.buffered().empty());
+  EXPECT_FALSE(stream_.in_payload());
+}
+
+TEST_F(StreamTest, OneCallTakesThePayloadAndTheNextHead) {
+  std::string first(5, '.'), second(3, '.');
+  stream_.start_payload() = {piece(first), {nullptr, 4}, piece(second)};
+  put("11111....222head");
+  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.received(), 16u);
+  EXPECT_FALSE(stream_.in_payload());
+  EXPECT_EQ(stream_.filled_pieces(), 3u);
+  EXPECT_EQ(first, "11111");
+  EXPECT_EQ(second, "222");
+  EXPECT_EQ(head(4), "head");
+}
+
+TEST_F(StreamTest, WhatIsBufferedOfAPayloadIsCopiedOut) {
+  put("h112222n");
+  stream_.receive(ours_.get());
+  EXPECT_EQ(head(1), "h");
+  std::string first(2, '.'), second(4, '.');
+  stream_.start_payload() = {piece(first), piece(second)};
+  stream_.copy_buffered();
+  EXPECT_FALSE(stream_.in_payload());
+  EXPECT_EQ(first + second, "112222");
+  EXPECT_EQ(head(1), "n");
+}
+
+TEST_F(StreamTest, PiecesWithoutBytesAreFullAtOnce) {
+  std::string only(2, '.');
+  stream_.start_payload() = {{nullptr, 0}, piece(only), {nullptr, 0}, {nullptr, 0}};
+  stream_.copy_buffered();
+  EXPECT_EQ(stream_.filled_pieces(), 1u);
+  put("ab");
+  stream_.receive(ours_.get());
+  EXPECT_EQ(stream_.filled_pieces(), 4u);
+  EXPECT_EQ(only, "ab");
+  stream_.start_payload() = {{nullptr, 0}};
+  stream_.copy_buffered();
+  EXPECT_FALSE(stream_.in_payload());
+}
+
+TEST_F(StreamTest, APieceMayBeTakenBackHalfWay) {
+  std::string first(4, '.'), second(4, '.');
+  stream_.start_payload() = {piece(first), piece(second)};
+  put("11");
+  stream_.receive(ours_.get());
+  ASSERT_EQ(stream_.open_pieces().size(), 2u);
+  stream_.open_pieces()[0].to = nullptr;
+  put("xx2222");
+  stream_.receive(ours_.get());
+  EXPECT_FALSE(stream_.in_payload());
+  EXPECT_EQ(first, "11..");
+  EXPECT_EQ(second, "2222");
+}
+
+// More than one call can discard or has vectors for.
+TEST_F(StreamTest, LongPayloadsTakeSeveralCalls) {
+  const std::string text = make_text(100'000, 2);
+  std::vector<std::string> parts(200, std::string(50, '.'));
+  std::vector<Stream::Piece>& pieces = stream_.start_payload();
+  pieces.push_back({nullptr, 90'000});
+  for (std::string& part : parts) pieces.push_back(piece(part));
+  put(text);
+  put("next");
+  int calls = 0;
+  while (stream_.in_payload()) {
+    ASSERT_NE(stream_.receive(ours_.get()), Stream::Outcome::kFailed);
+    ASSERT_LT(++calls, 20);
+  }
+  std::string joined;
+  for (const std::string& part : parts) joined += part;
+  EXPECT_TRUE(joined == text.substr(90'000));
+  while (stream_.buffered().size() < 4) stream_.receive(ours_.get());
+  EXPECT_EQ(head(4), "next");
+}
+
+// Frames of a head (one byte: how long each of two payload pieces is) and their payload.
+class Frames {
+ public:
+  explicit Frames(uint32_t seed) {
+    std::mt19937 random(seed);
+    for (int i = 0; i < 6; ++i) {
+      const size_t size = random() % 9;
+      const std::string payload = make_text(2 * size, seed + static_cast<uint32_t>(i));
+      bytes += static_cast<char>(size);
+      bytes += payload;
+      expected += payload.substr(0, size);  // the second piece goes nowhere
+    }
+  }
+  std::string bytes;
+  std::string expected;
+};
+
+class Reader {
+ public:
+  explicit Reader(int fd) : fd_(fd) {}
+  void pump() {
+    Stream::Outcome outcome;
+    do {
+      outcome = stream_.receive(fd_);
+      ASSERT_TRUE(outcome == Stream::Outcome::kMore || outcome == Stream::Outcome::kDrained);
+      parse();
+    } while (outcome == Stream::Outcome::kMore);
+  }
+  std::string got;
+
+ private:
+  void parse() {
+    for (;;) {
+      if (in_frame_) {
+        stream_.copy_buffered();
+        if (stream_.in_payload()) return;
+        got += part_;
+        in_frame_ = false;
+      }
+      if (stream_.buffered().empty()) return;
+      const auto size = static_cast<size_t>(stream_.buffered()[0]);
+      stream_.consume(1);
+      part_.assign(size, '.');
+      stream_.start_payload() = {{reinterpret_cast<std::byte*>(part_.data()), size},
+                                 {nullptr, size}};
+      in_frame_ = true;
+    }
+  }
+  const int fd_;
+  Stream stream_;
+  std::string part_;
+  bool in_frame_ = false;
+};
+
+TEST_F(StreamTest, FramesMayBeSplitAnywhere) {
+  for (uint32_t seed = 1; seed <= 3; ++seed) {
+    const Frames frames(seed * 100);
+    for (size_t a = 0; a <= frames.bytes.size(); ++a) {
+      for (size_t b = a; b <= frames.bytes.size(); b += 3) {
+        Reader reader(ours_.get());
+        for (const std::string& part :
+             {frames.bytes.substr(0, a), frames.bytes.substr(a, b - a), frames.bytes.substr(b)}) {
+          if (!part.empty()) put(part);
+          reader.pump();
+        }
+        ASSERT_EQ(reader.got, frames.expected) << "split at " << a << " and " << b;
+      }
+    }
+  }
+}
+
+TEST_F(StreamTest, FramesMayComeByteByByte) {
+  const Frames frames(7);
+  Reader reader(ours_.get());
+  for (const char c : frames.bytes) {
+    put({&c, 1});
+    reader.pump();
+  }
+  EXPECT_EQ(reader.got, frames.expected);
+}
+
+}  // namespace
+}  // namespace te::tcp
