@@ -9,6 +9,8 @@ BENCH_PACKAGES=(libbenchmark-dev iperf3)
 FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 RUST_PACKAGES=(libclang-dev)
 WERROR=${WERROR:-OFF}
+# Where build/ has what the tests test: check has a folder of its own, for its compile options.
+PRESET=release
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -41,11 +43,17 @@ install_packages() {
       missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return
+  if ! command -v apt-get >/dev/null; then
+    echo "./dev: this system has no apt-get; install what these Debian packages hold:" \
+      "${missing[*]}; then build with cmake and run ctest" >&2
+    exit 1
+  fi
   say "Installing ${missing[*]}"
   as_root apt-get update -q
   # The tests start servers of their own; the packages' must not run beside them.
-  local policy=/usr/sbin/policy-rc.d
+  local policy=/usr/sbin/policy-rc.d made_policy=no
   if [ ! -e "$policy" ]; then
+    made_policy=yes
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod +x "$policy"
     # shellcheck disable=SC2064
@@ -53,7 +61,7 @@ install_packages() {
   fi
   as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -qy --no-install-recommends "${missing[@]}"
-  if [ "$(cat "$policy" 2>/dev/null)" = "$(printf '#!/bin/sh\nexit 101')" ]; then
+  if [ "$made_policy" = yes ]; then
     as_root rm -f "$policy"
     trap - EXIT
   fi
@@ -83,8 +91,9 @@ build() {
 ctest_run() {
   local preset=$1
   say "Tests ($preset)"
-  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j 2 \
-    --output-junit "$PWD/build/$preset/tests.xml"
+  rm -f "build/$preset/tests.xml"
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j 2 --timeout 180 \
+    --test-output-truncation middle --output-junit "$PWD/build/$preset/tests.xml"
 }
 
 rust_wanted() { sed -n 's/^rust-version = "\(.*\)"$/\1/p' rust/Cargo.toml; }
@@ -99,24 +108,25 @@ have_rust() {
 
 # Runs in rust/ with the native library that was built already.
 rust_env() {
-  (cd rust && env TRANSFER_ENGINE_LIB_DIR="$PWD/../build/release/src" "$@")
+  (cd rust && env TRANSFER_ENGINE_LIB_DIR="$PWD/../build/$PRESET/src" "$@")
 }
 
-# run_tests PRESET: ctest and cargo, and one line that sums them up.
+# ctest and cargo, and one line that sums them up.
 run_tests() {
-  local preset=$1 failed=0
-  ctest_run "$preset" || failed=1
+  local failed=0 rust=0 log=build/$PRESET/rust.log
+  ctest_run "$PRESET" || failed=1
   if have_rust; then
     install_packages rust
     say "Tests (Rust)"
-    rust_env cargo test --quiet --locked --all-features -- --test-threads=2 2>&1 |
-      tee "build/$preset/rust.log" || failed=1
+    # What passed is shown too, since a test that skips itself can only say so there.
+    rust_env cargo test --quiet --locked --all-features --no-fail-fast -- --test-threads=2 \
+      --show-output 2>&1 | tee "$log" || rust=$?
   else
     say "The Rust tests are skipped: they need cargo $(rust_wanted) or later" \
       "(apt-get install cargo, or https://rustup.rs)"
-    echo "skipped" >"build/$preset/rust.log"
+    rust=skipped
   fi
-  python3 scripts/test_summary.py "build/$preset/tests.xml" "build/$preset/rust.log" || failed=1
+  python3 scripts/test_summary.py "build/$PRESET/tests.xml" "$log" "$rust" || failed=1
   return $failed
 }
 
@@ -127,6 +137,7 @@ sources() {
 }
 
 shell_scripts() {
+  echo scripts/dev_lib.sh
   git ls-files -co --exclude-standard | while read -r file; do
     if [ -f "$file" ] && head -n 1 "$file" | tr -d '\0' | grep -Eq '^#!.*(bash|sh)$'; then
       echo "$file"
@@ -134,15 +145,19 @@ shell_scripts() {
   done
 }
 
-# A mutex that is not held where it should be is an error here.
+# Errors here: a mutex that is not held where it should be, and a public header that needs another
+# one before it, in C or in C++.
 clang_checks() {
   local files
-  mapfile -t files < <(git ls-files -co --exclude-standard -- 'src/*.cpp')
-  printf '%s\n' "${files[@]}" | xargs -P 2 -n 4 bash -c '
-    for file in "$@"; do
-      clang++ -std=c++20 -fsyntax-only -Wall -Wextra -Wshadow -Wthread-safety -Werror \
-        -Iinclude -Isrc -DTE_VERSION=\"0\" "$file" || exit 255
-    done' check
+  mapfile -t files < <(git ls-files -co --exclude-standard -- 'src/*.cpp' 'tools/*.cpp')
+  printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 1 clang++ -std=c++20 -fsyntax-only -Wall \
+    -Wextra -Wshadow -Wthread-safety -Werror -Iinclude -Isrc -Itools/te -DTE_VERSION='"0"'
+  for file in include/transfer_engine/*.h include/transfer_engine_c.h; do
+    echo "#include \"$file\"" |
+      clang++ -std=c++20 -fsyntax-only -Wall -Werror -Iinclude -I. -x c++ -
+  done
+  echo '#include "transfer_engine_c.h"' | clang -std=c11 -fsyntax-only -Wall -Wpedantic -Werror \
+    -Iinclude -x c -
 }
 
 # The same number of connections, in the same minute: what the kernel gives.

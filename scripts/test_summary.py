@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Sums up a ctest JUnit file and the output of `cargo test`.
 
-Usage: test_summary.py TESTS.xml RUST.log
-Prints what was skipped and why, and last "N passed, N failed, N skipped". Exit status 1 when anything
-failed, or nothing ran.
+Usage: test_summary.py TESTS.xml RUST.log RUST_STATUS
+RUST_STATUS is cargo's exit status, or "skipped" when it was not run.
+Prints what was skipped and why, and last "N passed, N failed, N skipped". Exit status 1 when
+anything failed, or nothing ran.
 """
 import re
 import sys
@@ -11,33 +12,44 @@ import xml.etree.ElementTree as ElementTree
 
 
 def ctest_counts(path):
-    """Passed, failed and skipped tests; a test that says it was skipped counts as skipped."""
+    """Passed, failed, and the skipped ones with their reasons."""
+    try:
+        cases = list(ElementTree.parse(path).getroot().iter("testcase"))
+    except (OSError, ElementTree.ParseError) as error:
+        print(f"no result of ctest: {error}")
+        return 0, 1, []
     passed, failed, skipped = 0, 0, []
-    for case in ElementTree.parse(path).getroot().iter("testcase"):
-        status = case.get("status")
+    for case in cases:
+        name, status = case.get("name"), case.get("status")
         output = case.findtext("system-out") or ""
-        if status == "fail" or case.find("failure") is not None:
+        # ctest says "not run" of a test that skipped itself, and of one whose program is missing.
+        ran = case.find("skipped") is None or "SKIP" in case.find("skipped").get("message", "")
+        if status == "fail" or case.find("failure") is not None or not ran and status != "disabled":
+            print(f"failed: {name}")
             failed += 1
-        elif status in ("notrun", "disabled") or case.find("skipped") is not None:
-            reason = re.search(r"(?im)^.*skip.*$", output)
-            skipped.append((case.get("name"), skip_reason(output) or (reason and reason[0])))
+        elif status in ("notrun", "disabled"):
+            skipped.append((name, skip_reason(output)))
         else:
             passed += 1
+            # A Python program of several cases is one test to ctest.
+            for part in re.finditer(r"(?m)^OK \(skipped=(\d+)\)", output):
+                reasons = re.findall(r"(?m) \.\.\. skipped ['\"](.+)['\"]$", output)
+                skipped += [(f"a case of {name}", "; ".join(reasons))] * int(part[1])
     return passed, failed, skipped
 
 
 def skip_reason(output):
-    """The text after GTEST_SKIP(), which Google Test prints on the line after the place."""
-    found = re.search(r"Skipped\n(.+)", output)
-    return found and found[1]
+    """The text after GTEST_SKIP(), which Google Test prints below the place, or a script's line."""
+    found = re.search(r"Skipped\n(.+)", output) or re.search(r"(?im)^(?:skipped:? *)(.+)$", output)
+    return found and found[1].strip()
 
 
-def cargo_counts(path):
+def cargo_counts(path, status):
     """The sums of cargo's `test result` lines, and what was skipped."""
+    if status == "skipped":
+        return 0, 0, [("the Rust tests", "no cargo that is new enough")]
     with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read()
-    if text.strip() == "skipped":
-        return 0, 0, [("the Rust tests", "no cargo that is new enough")]
     passed = failed = 0
     skipped = []
     for line in re.finditer(r"test result: .*? (\d+) passed; (\d+) failed; (\d+) ignored", text):
@@ -47,14 +59,18 @@ def cargo_counts(path):
     for line in re.finditer(r"(?m)^SKIPPED:? (.*)$", text):
         skipped.append(("a Rust test", line[1]))
         passed -= 1
-    if passed == 0 and failed == 0:
-        failed = 1  # cargo ended before any test did
+    # It did not compile, or a test ended the whole program: no line says so.
+    if failed == 0 and (status != "0" or passed == 0):
+        print(f"failed: cargo test, with exit status {status}")
+        failed = 1
     return passed, failed, skipped
 
 
 def main():
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     passed, failed, skipped = ctest_counts(sys.argv[1])
-    rust_passed, rust_failed, rust_skipped = cargo_counts(sys.argv[2])
+    rust_passed, rust_failed, rust_skipped = cargo_counts(sys.argv[2], sys.argv[3])
     passed, failed, skipped = passed + rust_passed, failed + rust_failed, skipped + rust_skipped
     for name, reason in skipped:
         print(f"skipped: {name}: {reason or 'no reason given'}")
