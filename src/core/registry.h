@@ -23,11 +23,19 @@ struct Buffer {
   bool remote_accessible = true;
   std::map<std::string, Bytes> keys;  // transport -> what peers must show
 
-  std::atomic<uint32_t> users{0};    // submissions that read or write it locally
-  std::atomic<bool> closing{false};  // being unregistered: no new use
+  // Submissions that read or write it locally, and whether it is being unregistered: no new use.
+  static constexpr uint32_t kClosing = 1u << 31;
+  std::atomic<uint32_t> users{0};
 
+  bool closing() const { return (users.load() & kClosing) != 0; }
+  // One word for both, because the buffer may be gone as soon as the count is down: of it only the
+  // address is used from there on, to wake whoever waits.
   void release() {
-    if (users.fetch_sub(1) == 1 && closing.load()) users.notify_all();
+    if (users.fetch_sub(1) == (kClosing | 1)) users.notify_all();
+  }
+  // After kClosing was set: returns when nobody uses it.
+  void wait_until_unused() const {
+    for (uint32_t now = users.load(); now != kClosing; now = users.load()) users.wait(now);
   }
 };
 

@@ -60,9 +60,9 @@ Status Memory::remove(std::span<void* const> addrs) {
     WriterLock lock(mutex_);
     for (void* addr : addrs) {
       Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
-      const bool twice = buffer != nullptr && buffer->closing.load();
+      const bool twice = buffer != nullptr && buffer->closing();
       if (buffer == nullptr || twice) {
-        for (Buffer* undo : buffers) undo->closing.store(false);
+        for (Buffer* undo : buffers) undo->users.fetch_and(~Buffer::kClosing);
         if (twice) {
           return error(Code::kBusy, "the memory at {} is being unregistered already", addr);
         }
@@ -71,7 +71,7 @@ Status Memory::remove(std::span<void* const> addrs) {
             "no buffer is registered that begins at {}: give the address that was registered",
             addr);
       }
-      buffer->closing.store(true);
+      buffer->users.fetch_or(Buffer::kClosing);
       buffers.push_back(buffer);
     }
     generation_.fetch_add(1);
@@ -79,9 +79,7 @@ Status Memory::remove(std::span<void* const> addrs) {
   // Peers are refused from here on; then whoever is in the middle of something is waited for.
   for (Buffer* buffer : buffers) {
     drop(*buffer);
-    for (uint32_t users = buffer->users.load(); users != 0; users = buffer->users.load()) {
-      buffer->users.wait(users);
-    }
+    buffer->wait_until_unused();
   }
   WriterLock lock(mutex_);
   for (Buffer* buffer : buffers) registry_.remove(buffer);
@@ -93,7 +91,7 @@ Status Memory::introduce(Transport& transport) {
   WriterLock lock(mutex_);
   Status failure;
   registry_.for_each([&](Buffer& buffer) {
-    if (!failure.ok() || buffer.closing.load()) return;
+    if (!failure.ok() || buffer.closing()) return;
     if (!buffer.remote_accessible) return;
     Result<Bytes> key = transport.register_memory(buffer);
     if (key.ok()) {
@@ -127,7 +125,7 @@ std::shared_ptr<const Descriptor> Memory::descriptor() {
     std::map<std::string_view, uint32_t> locations;
     std::vector<std::string_view> keys(result->transports.size());
     registry_.for_each([&](const Buffer& buffer) {
-      if (buffer.closing.load()) return;
+      if (buffer.closing()) return;
       const auto [location, fresh] =
           locations.try_emplace(buffer.location, static_cast<uint32_t>(locations.size()));
       if (fresh) result->locations.push_back(buffer.location);

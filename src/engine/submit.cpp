@@ -37,7 +37,7 @@ Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
       return error(Code::kInvalidArgument,
                    "the source {:#x} is not in registered memory: register it first", source);
     }
-    if (buffer->closing.load()) {
+    if (buffer->closing()) {
       return error(Code::kBusy, "the source {:#x} is in a buffer that is being unregistered",
                    source);
     }

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <random>
+#include <thread>
 
 namespace te {
 namespace {
@@ -87,12 +89,19 @@ TEST(Registry, OffsetsFollowTheOrderOfRegistrationAndAreUsedAgain) {
 
 TEST(Registry, TheLastUseWakesWhoCloses) {
   Buffer buffer;
-  buffer.users = 2;
-  buffer.closing = true;
+  buffer.users = 2 | Buffer::kClosing;
+  EXPECT_TRUE(buffer.closing());
+  std::atomic<bool> unused{false};
+  std::thread closer([&] {
+    buffer.wait_until_unused();
+    unused = true;
+  });
   buffer.release();
-  EXPECT_EQ(buffer.users, 1u);
+  EXPECT_FALSE(unused);
   buffer.release();
-  EXPECT_EQ(buffer.users, 0u);
+  closer.join();
+  EXPECT_TRUE(unused);
+  EXPECT_EQ(buffer.users, Buffer::kClosing);
 }
 
 // The same operations on a std::map, whose answers are taken as right.
