@@ -82,6 +82,7 @@ TEST(Lifetime, AnInitiatorEndsWithBatchesInFlightAndWaiters) {
 }
 
 TEST(Lifetime, AnInitiatorEndsInTheMiddleOfFastTransfers) {
+  constexpr uint64_t kHalf = kPart / 2;
   std::unique_ptr<Engine> target = make_engine();
   Registered remote(*target, kThreads * kPart);
   std::vector<std::byte> local(kThreads * kPart);
@@ -94,9 +95,9 @@ TEST(Lifetime, AnInitiatorEndsInTheMiddleOfFastTransfers) {
     std::atomic<int> submitted{0};
     for (uint64_t t = 0; t < kThreads; ++t) {
       threads.emplace_back([&, t] {
-        submit_new(*engine,
-                   {{Opcode::kWrite, local.data() + t * kPart, *segment, t * kPart, kPart},
-                    {Opcode::kRead, local.data() + t * kPart, *segment, t * kPart, kPart}});
+        submit_new(*engine, {{Opcode::kWrite, local.data() + t * kPart, *segment, t * kPart, kHalf},
+                             {Opcode::kRead, local.data() + t * kPart + kHalf, *segment,
+                              t * kPart + kHalf, kHalf}});
         ++submitted;
       });
     }

@@ -67,7 +67,7 @@ std::string obey(const Peer& peer, const std::string& line) {
     return "ok";
   }
   if (command == "fill") {
-    std::memset(peer.memory, static_cast<int>(seed), peer.size);
+    te::test::fill_with(peer.memory, peer.size, static_cast<std::byte>(seed));
     return "ok";
   }
   if (command == "check") {
