@@ -120,7 +120,7 @@ std::shared_ptr<const Descriptor> Memory::descriptor() {
     result->generation = generation();
     for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
       result->transports.push_back(
-          {std::string(transport->name()), transport->capabilities().key_size, {}});
+          {std::string(transport->name()), transport->capabilities().key_size, transport->info()});
     }
     std::map<std::string_view, uint32_t> locations;
     std::vector<std::string_view> keys(result->transports.size());

@@ -60,7 +60,9 @@ class Transport {
   // Refuses peers at once, and waits until none touches the buffer.
   virtual void unregister_memory(const Buffer& buffer) = 0;
 
-  // The ways to a peer that offers this transport; `info` is what its side put into the descriptor.
+  // What peers need to know to reach this transport, opaque; part of the descriptor. Constant.
+  virtual Bytes info() const { return {}; }
+  // The ways to a peer that offers this transport; `info` is its side's info().
   virtual std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) = 0;
   // Connects what is not connected; returns at once.
   virtual void warm_up(Path& path) = 0;
@@ -71,6 +73,17 @@ class Transport {
   // Hands over the slices, linked by `next`; all are on paths of this transport. Never blocks, and
   // keeps nothing of the caller's but the slices.
   virtual void post(Slice* first) = 0;
+  // Lends the calling thread to the path while its slices are under way: moves bytes, takes
+  // answers, calls done(). Returns when something happened, when it was interrupted, or at
+  // `until_ns`: at once for 0, without sleeping. False when there is nothing that the thread could
+  // do: others do it, and the caller sleeps elsewhere. No caller is needed for slices to come back.
+  virtual bool progress(Path& path, int64_t until_ns) {
+    (void)path;
+    (void)until_ns;
+    return false;
+  }
+  // A thread that sleeps in progress() of this path returns soon.
+  virtual void interrupt(Path& path) { (void)path; }
   // Slices of the path that are cancelled() come back soon.
   virtual void sweep(Path& path) = 0;
   // Every slice of the path comes back, as kUnavailable.
