@@ -174,6 +174,7 @@ Result<std::shared_ptr<ControlClient>> Segments::control_of(Segment& segment) {
   std::shared_ptr<ControlClient> control(connected.take());
   MutexLock lock(segment.mutex_);
   segment.control_ = control;
+  segment.address_ = control->address();
   segment.locator_ = *found;
   segment.locator_.instance = control->peer_instance();
   return control;
@@ -195,11 +196,11 @@ Status Segments::fetch(Segment& segment, const std::shared_ptr<ControlClient>& c
   if (descriptor->instance != control->peer_instance()) {
     return Status(Code::kProtocol, "the peer describes another engine than itself");
   }
-  install(segment, descriptor.take(), control->address());
+  install(segment, descriptor.take());
   return {};
 }
 
-void Segments::install(Segment& segment, Descriptor descriptor, const SocketAddress& address) {
+void Segments::install(Segment& segment, Descriptor descriptor) {
   const std::shared_ptr<const Target> previous = segment.target();
   auto target = std::make_shared<Target>();
   target->segment = segment.name;
@@ -207,7 +208,10 @@ void Segments::install(Segment& segment, Descriptor descriptor, const SocketAddr
   Peer peer;
   peer.instance = target->descriptor.instance;
   peer.self = peer.instance == instance_;
-  peer.address = address;
+  {
+    MutexLock lock(segment.mutex_);
+    peer.address = segment.address_;
+  }
   const bool same_peer = previous && previous->descriptor.instance == peer.instance;
   transports_.make_paths(peer, previous.get(), same_peer, *target);
   MutexLock lock(segment.mutex_);
@@ -235,24 +239,19 @@ void Segments::refresh_self(Segment& segment) {
   const std::shared_ptr<const Target> known = segment.target();
   if (known && known->descriptor.generation == memory_.generation()) return;
   MutexLock fetching(segment.fetching_);
-  install(segment, *memory_.descriptor(), SocketAddress());
+  install(segment, *memory_.descriptor());
 }
 
 void Segments::rebuild_all() {
   for (const std::shared_ptr<Segment>& segment : all()) {
-    const std::shared_ptr<const Target> known = segment->target();
-    if (!known) continue;
     if (segment->self) {
-      refresh_self(*segment);
+      if (segment->target()) refresh_self(*segment);
       continue;
     }
-    SocketAddress address;
-    {
-      MutexLock lock(segment->mutex_);
-      if (segment->control_) address = segment->control_->address();
-    }
     MutexLock fetching(segment->fetching_);
-    install(*segment, known->descriptor, address);
+    if (const std::shared_ptr<const Target> known = segment->target()) {
+      install(*segment, known->descriptor);
+    }
   }
 }
 

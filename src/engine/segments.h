@@ -40,6 +40,7 @@ class Segment {
   mutable Mutex mutex_;
   std::shared_ptr<const Target> target_ TE_GUARDED_BY(mutex_);
   std::shared_ptr<ControlClient> control_ TE_GUARDED_BY(mutex_);
+  SocketAddress address_ TE_GUARDED_BY(mutex_);  // that answered last; outlives `control_`
   Locator locator_ TE_GUARDED_BY(mutex_);
 };
 
@@ -83,7 +84,8 @@ class Segments {
       TE_REQUIRES(segment.fetching_);
   Status fetch(Segment& segment, const std::shared_ptr<ControlClient>& control)
       TE_REQUIRES(segment.fetching_);
-  void install(Segment& segment, Descriptor descriptor, const SocketAddress& address);
+  // For the peer that answered last.
+  void install(Segment& segment, Descriptor descriptor) TE_REQUIRES(segment.fetching_);
   SegmentId id_of(size_t slot) const TE_REQUIRES_SHARED(mutex_);
 
   const uint64_t instance_;
