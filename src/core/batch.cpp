@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <new>
 
 #include "base/log.h"
 #include "base/random.h"
@@ -31,7 +32,9 @@ TaskBlock* BatchTable::take_block(uint32_t size) {
     free.pop_back();
     return block;
   }
-  owned_blocks_.push_back(std::make_unique<TaskBlock>(1u << order));
+  std::unique_ptr<Task[]> tasks(new (std::nothrow) Task[size_t{1} << order]);
+  if (!tasks) return nullptr;
+  owned_blocks_.push_back(std::make_unique<TaskBlock>(1u << order, std::move(tasks)));
   return owned_blocks_.back().get();
 }
 
@@ -60,6 +63,11 @@ Result<BatchId> BatchTable::allocate(uint64_t size) {
   }
   Batch& batch = *slot_at(free_slots_.back());
   TaskBlock* block = take_block(static_cast<uint32_t>(size));
+  if (block == nullptr) {
+    return error(Code::kResource,
+                 "there is no memory for a batch of {} requests ({} MiB): allocate smaller ones",
+                 size, (std::bit_ceil(size) * sizeof(Task)) >> 20);
+  }
   free_slots_.pop_back();
   batch.block.store(block, std::memory_order_relaxed);
   batch.size.store(static_cast<uint32_t>(size), std::memory_order_relaxed);

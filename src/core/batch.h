@@ -101,7 +101,8 @@ bool Slice::cancelled() const {
 }
 
 struct TaskBlock {
-  explicit TaskBlock(uint32_t size) : capacity(size), tasks(new Task[size]) {}
+  TaskBlock(uint32_t size, std::unique_ptr<Task[]> owned)
+      : capacity(size), tasks(std::move(owned)) {}
   const uint32_t capacity;
   const std::unique_ptr<Task[]> tasks;
 };
@@ -132,6 +133,7 @@ class BatchTable {
 
   static constexpr uint64_t kMaxSize = 1u << 26;  // requests in one batch
 
+  // kResource when there is no memory for that many.
   Result<BatchId> allocate(uint64_t size);
   // Null for an id that is not alive.
   Batch* find(BatchId id) const;
@@ -161,6 +163,7 @@ class BatchTable {
   Batch* slot_at(uint32_t slot) const {
     return &(*chunks_[slot / kChunkSize].load(std::memory_order_acquire))[slot % kChunkSize];
   }
+  // Null: no memory.
   TaskBlock* take_block(uint32_t size) TE_REQUIRES(mutex_);
 
   Mutex mutex_;

@@ -1,10 +1,13 @@
 #include "core/batch.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <random>
 #include <set>
 #include <thread>
+
+#include "support/facts.h"
 
 namespace te {
 namespace {
@@ -44,6 +47,29 @@ TEST(BatchTable, SizesAreChecked) {
   int live = 0;
   table.for_each_live([&](Batch&) { ++live; });
   EXPECT_EQ(live, 0);
+}
+
+// The limit would bind the other tests too, so a child has it.
+TEST(BatchTable, ALackOfMemoryIsAnError) {
+  if (test::kSanitized) GTEST_SKIP() << "sanitizers do not run with a limited address space";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto with_little_memory = [] {
+    BatchTable table;
+    const rlimit limit{1u << 30, 1u << 30};
+    if (::setrlimit(RLIMIT_AS, &limit) != 0) ::_exit(2);
+    const Result<BatchId> id = table.allocate(BatchTable::kMaxSize);
+    std::fprintf(stderr, "%s\n", id.status().to_string().c_str());
+    if (id.code() != Code::kResource) ::_exit(1);
+    // What fits is given all the same, and nothing was lost.
+    for (int i = 0; i < 2'000; ++i) {
+      Batch* batch = table.find(must_allocate(table, 1'000));
+      if (batch == nullptr) ::_exit(3);
+      table.release(batch);
+    }
+    ::_exit(0);
+  };
+  EXPECT_EXIT(with_little_memory(), testing::ExitedWithCode(0),
+              "resource: .* 67108864 requests \\([0-9]+ MiB\\): allocate smaller");
 }
 
 TEST(BatchTable, EverySizeGetsRoomEnough) {
