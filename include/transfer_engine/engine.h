@@ -29,23 +29,23 @@ struct EngineOptions {
   std::string metadata = "P2PHANDSHAKE";
   // The segment's name in the directory. With P2PHANDSHAKE it may be "host" or "host:port"; the
   // name others open is then local_endpoint().
-  std::string name;
+  std::string name = {};
   // The address peers should use, or empty: found out.
-  std::string host;
+  std::string host = {};
   // The port to listen on; 0 means any free one. A taken port is an error.
   uint16_t port = 0;
   // Discover the topology and install every transport that this machine can serve.
   bool auto_discover = false;
   // Settings by their name in the configuration table, over the environment and the defaults.
-  std::map<std::string, std::string> config;
+  std::map<std::string, std::string> config = {};
 };
 
 struct SubmitOptions {
   // How long the tasks may take before they end in kTimeout. Unset: transfer_timeout_ms.
-  std::optional<std::chrono::milliseconds> timeout;
+  std::optional<std::chrono::milliseconds> timeout = std::nullopt;
   // Reaches the target's queue once, after every request of this submission completed. All its
   // requests must then go to one segment; the last task stays pending until the target has it.
-  std::optional<Notification> notification;
+  std::optional<Notification> notification = std::nullopt;
 };
 
 class TE_EXPORT Engine {

@@ -51,7 +51,7 @@ struct TransferStatus {
 // Why a task ended as it did: peer, address, reason, what to do. Ok when it completed, or did not
 // end.
 struct TaskError {
-  Status status;
+  Status status = {};
 };
 
 struct BufferEntry {
@@ -60,8 +60,8 @@ struct BufferEntry {
 };
 
 struct Notification {
-  std::string name;
-  std::string message;
+  std::string name = {};
+  std::string message = {};
 };
 
 // One buffer of a segment. `offset` is where it begins in the segment's own numbering, which is
@@ -70,35 +70,35 @@ struct SegmentBuffer {
   uint64_t address = 0;  // in the target's process
   uint64_t offset = 0;
   uint64_t length = 0;
-  std::string location;
+  std::string location = {};
   bool remote_accessible = true;
 };
 
 struct SegmentInfo {
-  std::string name;
-  std::string host;  // where the engine behind it is reached
+  std::string name = {};
+  std::string host = {};  // where the engine behind it is reached
   uint16_t port = 0;
   uint64_t instance = 0;    // changes when the process restarts
   uint64_t generation = 0;  // changes when its buffers do
-  std::vector<SegmentBuffer> buffers;
+  std::vector<SegmentBuffer> buffers = {};
 };
 
 // How one device (a NIC, or a transport without devices) is loaded.
 struct DeviceLoad {
-  std::string device;
+  std::string device = {};
   uint64_t inflight_bytes = 0;
   double bandwidth_bytes_per_s = 0;  // moving average
 };
 
 // One way to one open segment.
 struct PathInfo {
-  std::string segment;
-  std::string transport;
-  std::string local_device;
-  std::string remote_device;
-  std::string remote_address;
-  std::string state;  // "idle", "connecting", "ready", "failed"
-  std::string last_error;
+  std::string segment = {};
+  std::string transport = {};
+  std::string local_device = {};
+  std::string remote_device = {};
+  std::string remote_address = {};
+  std::string state = {};  // "idle", "connecting", "ready", "failed"
+  std::string last_error = {};
   uint64_t inflight_bytes = 0;
   uint64_t completed_bytes = 0;
   uint64_t completed_slices = 0;
@@ -107,15 +107,15 @@ struct PathInfo {
 
 // Whether a transport can serve on this machine.
 struct TransportInfo {
-  std::string name;
+  std::string name = {};
   bool available = false;
   bool installed = false;
-  std::string detail;  // libraries and devices found, or what was looked for and not found
+  std::string detail = {};  // libraries and devices found, or what was looked for and not found
 };
 
 struct ProbeResult {
   uint64_t connect_us = 0;  // resolve and connect
-  std::vector<uint64_t> round_trips_ns;
+  std::vector<uint64_t> round_trips_ns = {};
 };
 
 }  // namespace te

@@ -21,6 +21,11 @@ echo "== C with pkg-config"
   $(pkg-config --cflags --libs transfer_engine)
 "$scratch/minimal_c" | grep -q '4096 bytes, equal'
 
+echo "== C++ with designated initializers and all warnings"
+# shellcheck disable=SC2046
+"$cxx" -std=c++20 -fsyntax-only -Wall -Wextra -Wmissing-field-initializers -Werror \
+  "$source/tests/package/public_structs.cpp" $(pkg-config --cflags transfer_engine)
+
 echo "== C++ with find_package"
 mkdir "$scratch/project"
 cp "$source/examples/cpp/minimal.cpp" "$scratch/project/"
