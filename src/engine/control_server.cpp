@@ -43,7 +43,11 @@ class ControlServer::Newcomer final : public EventLoop::Handler {
       if (n <= 0) return server_.drop(*this);
       got_ += static_cast<size_t>(n);
       const bool ours = got_ < sizeof(uint32_t) || load<uint32_t>(bytes_.data()) == wire::kMagic;
-      if (!ours) return server_.drop(*this);
+      if (!ours) {
+        log_debug("from {}: its first bytes are {:#010x}, not a transfer engine's {:#010x}",
+                  peer_address(fd_.get()).to_string(), load<uint32_t>(bytes_.data()), wire::kMagic);
+        return server_.drop(*this);
+      }
     }
     Result<wire::Hello> hello = wire::Hello::decode(bytes_);
     if (!hello.ok()) {
