@@ -45,12 +45,20 @@ void check_notify(std::string_view bytes) {
   require(body->encode() == bytes);
 }
 
+void check_exchange(std::string_view bytes) {
+  const te::Result<te::wire::ExchangeBody> body = te::wire::ExchangeBody::decode(bytes);
+  if (!body.ok()) return require_refusal(body.code());
+  require(!body->transport.empty() && body->transport.size() <= te::wire::kMaxTransportName);
+  require(body->hello.size() <= te::wire::kMaxExchange);
+  require(body->encode() == bytes);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 4) {
+  switch (static_cast<uint8_t>(data[0] - '0') % 5) {
     case 0:  // '0'
       check_fixed<te::wire::Hello>(bytes);
       break;
@@ -60,8 +68,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 2:  // '2'
       check_fixed<te::wire::ControlHeader>(bytes);
       break;
-    default:  // '3'
+    case 3:  // '3'
       check_notify(bytes);
+      break;
+    default:  // '4'
+      check_exchange(bytes);
   }
   return 0;
 }

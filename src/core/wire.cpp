@@ -175,4 +175,22 @@ Result<NotifyBody> NotifyBody::decode(std::string_view bytes) {
   return body;
 }
 
+Bytes ExchangeBody::encode() const {
+  ByteWriter out;
+  out.text(transport);
+  out.text(hello);
+  return out.take();
+}
+
+Result<ExchangeBody> ExchangeBody::decode(std::string_view bytes) {
+  ByteReader in(as_bytes(bytes));
+  ExchangeBody body;
+  body.transport = in.text(kMaxTransportName);
+  body.hello = in.text(kMaxExchange);
+  if (!in.complete() || body.transport.empty()) {
+    return Status(Code::kProtocol, "a transport's exchange cannot be understood");
+  }
+  return body;
+}
+
 }  // namespace te::wire

@@ -62,7 +62,7 @@ enum class ControlType : uint16_t {
   kDescribe =
       2,  // body: u64 generation known already (0: none); answer: descriptor, or empty if unchanged
   kNotify = 3,    // body: u64 sender, u64 sequence number, text name, text message
-  kExchange = 4,  // body: text transport, hello bytes; answer: the transport's
+  kExchange = 4,  // body: text transport, text hello; answer: that transport's, opaque as well
   kAnswer = 0x8000,
 };
 
@@ -89,6 +89,18 @@ struct NotifyBody {
 
   Bytes encode() const;
   static Result<NotifyBody> decode(std::string_view bytes);
+};
+
+inline constexpr uint32_t kMaxTransportName = 64;
+inline constexpr uint32_t kMaxExchange = 64 << 10;  // bytes of a hello, and of its answer
+
+// What a transport says to the same transport of a peer.
+struct ExchangeBody {
+  std::string transport;
+  Bytes hello;
+
+  Bytes encode() const;
+  static Result<ExchangeBody> decode(std::string_view bytes);
 };
 
 }  // namespace te::wire

@@ -87,7 +87,7 @@ class ControlServer::Caller final : public EventLoop::Handler {
   }
   bool flush();
   bool stalled(int64_t before_ns) const {
-    return (!in_.empty() || !out_head_.empty()) && progress_ns_ < before_ns;
+    return !waiting_ && (!in_.empty() || !out_head_.empty()) && progress_ns_ < before_ns;
   }
   int fd() const { return fd_.get(); }
 
@@ -95,6 +95,8 @@ class ControlServer::Caller final : public EventLoop::Handler {
   bool receive();  // false: of no use any more
   bool handle_all();
   void handle(const wire::ControlHeader& request, std::string_view body);
+  Status start_exchange(uint64_t id, std::string_view body);
+  void answer_request(uint64_t id, const Status& status, std::shared_ptr<const Bytes> body);
   size_t out_size() const { return out_head_.size() + (out_body_ ? out_body_->size() : 0); }
 
   ControlServer& server_;
@@ -105,6 +107,9 @@ class ControlServer::Caller final : public EventLoop::Handler {
   std::string out_head_;
   std::shared_ptr<const Bytes> out_body_;
   size_t out_sent_ = 0;
+  bool waiting_ = false;  // another thread works on the answer
+  // Tells this caller from a later one at the same address.
+  const std::shared_ptr<const bool> alive_{std::make_shared<const bool>(true)};
 };
 
 bool ControlServer::Caller::flush() {
@@ -126,11 +131,12 @@ bool ControlServer::Caller::flush() {
   return true;
 }
 
-// What was not sent yet holds up what was not asked yet: a peer cannot pile up answers.
+// What was not answered yet holds up what was not asked yet: a peer cannot pile up answers, or
+// work.
 bool ControlServer::Caller::receive() {
   for (;;) {
     if (!handle_all()) return false;
-    if (!out_head_.empty()) return true;
+    if (!out_head_.empty() || waiting_) return true;
     const size_t at = in_.size();
     in_.resize(at + kReadStep);
     const ssize_t got = ::recv(fd_.get(), in_.data() + at, kReadStep, 0);
@@ -146,7 +152,7 @@ bool ControlServer::Caller::receive() {
 }
 
 bool ControlServer::Caller::handle_all() {
-  while (out_head_.empty() && in_.size() >= wire::ControlHeader::kSize) {
+  while (!waiting_ && out_head_.empty() && in_.size() >= wire::ControlHeader::kSize) {
     Result<wire::ControlHeader> header =
         wire::ControlHeader::decode(as_bytes(in_).first(wire::ControlHeader::kSize));
     if (!header.ok() || header->length > wire::ControlHeader::kMaxRequest) return false;
@@ -160,9 +166,6 @@ bool ControlServer::Caller::handle_all() {
 }
 
 void ControlServer::Caller::handle(const wire::ControlHeader& request, std::string_view body) {
-  wire::ControlHeader header;
-  header.type = wire::ControlType::kAnswer;
-  header.id = request.id;
   std::shared_ptr<const Bytes> answer_body;
   Status status;
   switch (request.type) {
@@ -185,17 +188,51 @@ void ControlServer::Caller::handle(const wire::ControlHeader& request, std::stri
                                  : notification.status();
       break;
     }
+    case wire::ControlType::kExchange:
+      status = start_exchange(request.id, body);
+      if (status.ok()) return;
+      break;
     default:
       status = error(Code::kUnsupported, "this engine does not know the request {}",
                      static_cast<int>(request.type));
   }
+  answer_request(request.id, status, std::move(answer_body));
+}
+
+void ControlServer::Caller::answer_request(uint64_t id, const Status& status,
+                                           std::shared_ptr<const Bytes> body) {
+  wire::ControlHeader header;
+  header.type = wire::ControlType::kAnswer;
+  header.id = id;
   if (!status.ok()) {
     header.code = status.code();
-    answer_body = std::make_shared<const Bytes>(status.message());
+    body = std::make_shared<const Bytes>(status.message());
   }
-  header.length = answer_body ? answer_body->size() : 0;
+  header.length = body ? body->size() : 0;
   const auto bytes = header.encode();
-  answer({bytes.data(), bytes.size()}, answer_body);
+  answer({bytes.data(), bytes.size()}, std::move(body));
+}
+
+// Ok: the answer comes later, on the loop, unless the connection or the server ended meanwhile.
+Status ControlServer::Caller::start_exchange(uint64_t id, std::string_view body) {
+  Result<wire::ExchangeBody> exchange = wire::ExchangeBody::decode(body);
+  if (!exchange.ok()) return exchange.status();
+  waiting_ = true;
+  const auto answered = [&server = server_, caller = this, alive = std::weak_ptr(alive_),
+                         id](Result<Bytes> result) {
+    server.loop_->run([&server, caller, alive, id, result = std::move(result)] {
+      if (alive.expired() || !server.callers_.contains(caller)) return;
+      caller->waiting_ = false;
+      caller->progress_ns_ = now_ns();
+      std::shared_ptr<const Bytes> bytes;
+      if (result.ok()) bytes = std::make_shared<const Bytes>(*result);
+      caller->answer_request(id, result.status(), std::move(bytes));
+      caller->on_events(0);
+    });
+  };
+  Status status = server_.service_.exchange(exchange.take(), answered);
+  if (!status.ok()) waiting_ = false;
+  return status;
 }
 
 ControlServer::ControlServer(uint64_t instance, const Config& config, ControlService& service)

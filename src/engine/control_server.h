@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -24,6 +25,9 @@ class ControlService {
   virtual std::shared_ptr<const Bytes> describe() = 0;
   virtual uint64_t generation() = 0;
   virtual Status notified(wire::NotifyBody body) = 0;
+  // Returns at once. Ok: `answered` is called once, on another thread; else it is not, and the peer
+  // is refused.
+  virtual Status exchange(wire::ExchangeBody body, std::function<void(Result<Bytes>)> answered) = 0;
   // False, and nothing taken: no transport serves such connections.
   virtual bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
 };

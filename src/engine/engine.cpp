@@ -89,6 +89,8 @@ Status Engine::Impl::start(const EngineOptions& options) {
   const bool no_server = options.metadata == "P2PHANDSHAKE";
   if (!options.name.empty() || !no_server) TE_RETURN_IF_ERROR(check_segment_name(options.name));
   segments_ = std::make_unique<Segments>(instance_, config_, *directory_, memory_, transports_);
+  exchanges_ = std::make_unique<Exchanges>(
+      instance_, *segments_, [this](std::string_view name) { return transports_.find(name); });
   recovery_ = std::make_unique<Recovery>(config_, *segments_, pool_);
   transfers_ =
       std::make_unique<Transfers>(instance_, config_, memory_, *segments_, *recovery_, pool_,
@@ -150,7 +152,9 @@ Engine::Impl::~Impl() {
   if (transfers_) transfers_->begin_stop();
   if (recovery_) recovery_->stop();
   pool_.stop();
+  if (exchanges_) exchanges_->begin_stop();
   transports_.stop();
+  if (exchanges_) exchanges_->stop();
   if (transfers_) transfers_->finish_stop();
 }
 

@@ -10,6 +10,7 @@
 #include "base/task_pool.h"
 #include "directory/directory.h"
 #include "engine/control_server.h"
+#include "engine/exchanges.h"
 #include "engine/memory.h"
 #include "engine/notifications.h"
 #include "engine/recovery.h"
@@ -43,11 +44,18 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status notified(wire::NotifyBody body) override {
     return notifications_.deliver(std::move(body));
   }
+  Status exchange(wire::ExchangeBody body, std::function<void(Result<Bytes>)> answered) override {
+    return exchanges_->accept(std::move(body), std::move(answered));
+  }
   bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
 
   // TransportHost.
   void done(Slice* slice, Code code) override { transfers_->done(slice, code); }
   uint64_t instance() const override { return instance_; }
+  void exchange(const Peer& peer, std::string_view transport, Bytes hello,
+                Answered answered) override {
+    exchanges_->ask(peer, transport, std::move(hello), std::move(answered));
+  }
 
   const Config& config() const { return config_; }
   const std::string& endpoint() const { return endpoint_; }
@@ -88,6 +96,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   std::atomic<bool> published_{false};
   TaskPool pool_;
   std::unique_ptr<Segments> segments_;
+  std::unique_ptr<Exchanges> exchanges_;
   // Recovery and Transfers know each other; transports stop before either goes.
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Transfers> transfers_;

@@ -111,7 +111,12 @@ Result<SegmentId> Segments::open(std::string_view name, bool fresh) {
       segment = slots_[i].segment;
     }
   }
-  if (!segment) segment = std::make_shared<Segment>(std::string(name), false);
+  if (!segment) {
+    segment = std::make_shared<Segment>(std::string(name), false);
+    WriterLock lock(mutex_);
+    std::erase_if(alive_, [](const std::weak_ptr<Segment>& other) { return other.expired(); });
+    alive_.push_back(segment);
+  }
   if (Status status = refresh(*segment); !status.ok()) {
     return status.with_context(fmt::format("cannot open segment '{}'", name));
   }
@@ -255,7 +260,18 @@ void Segments::rebuild_all() {
   }
 }
 
-Result<Bytes> Segments::call(Segment& segment, wire::ControlType type, std::string_view body) {
+std::shared_ptr<Segment> Segments::behind(uint64_t instance) const {
+  std::vector<std::shared_ptr<Segment>> held;  // one may die here: not under the lock
+  ReaderLock lock(mutex_);
+  for (const std::weak_ptr<Segment>& weak : alive_) {
+    held.push_back(weak.lock());
+    if (held.back() && held.back()->locator().instance == instance) return held.back();
+  }
+  return nullptr;
+}
+
+Result<Bytes> Segments::call(Segment& segment, wire::ControlType type, std::string_view body,
+                             uint64_t instance) {
   Status last;
   for (int attempt = 0; attempt < 2; ++attempt) {
     std::shared_ptr<ControlClient> control;
@@ -264,6 +280,10 @@ Result<Bytes> Segments::call(Segment& segment, wire::ControlType type, std::stri
       Result<std::shared_ptr<ControlClient>> found = control_of(segment);
       if (!found.ok()) return found.status();
       control = *found;
+    }
+    if (instance != 0 && control->peer_instance() != instance) {
+      return error(Code::kStale, "{}: another run of the engine is there now",
+                   control->address().to_string());
     }
     Result<Bytes> answer = control->call(type, body);
     if (answer.ok() || control->usable()) return answer;

@@ -67,8 +67,12 @@ class Segments {
   void refresh_self(Segment& segment);
   // Makes the paths of every segment anew, as after a change of the installed transports.
   void rebuild_all();
-  // One call on the segment's control channel, connected if need be.
-  Result<Bytes> call(Segment& segment, wire::ControlType type, std::string_view body);
+  // One call on the segment's control channel, connected if need be. kStale when another run than
+  // `instance` (0: any) answers there.
+  Result<Bytes> call(Segment& segment, wire::ControlType type, std::string_view body,
+                     uint64_t instance = 0);
+  // One that leads to this run of an engine, be it closed already, or not open yet; or null.
+  std::shared_ptr<Segment> behind(uint64_t instance) const;
   // Where a name leads, by the directory.
   Result<Locator> locate(std::string_view name);
 
@@ -96,6 +100,8 @@ class Segments {
   std::string local_name_;
   mutable SharedMutex mutex_;
   std::vector<Slot> slots_ TE_GUARDED_BY(mutex_);  // slot 0: our own
+  // All that anybody holds, but our own.
+  std::vector<std::weak_ptr<Segment>> alive_ TE_GUARDED_BY(mutex_);
   uint32_t first_generation_;
 };
 

@@ -24,7 +24,7 @@
 
 namespace te {
 
-class Transfers final : public TransportHost, public SliceOwner {
+class Transfers final : public SliceOwner {
  public:
   // Brings a notification to a segment; blocks.
   using Notify = std::function<Status(Segment&, const Notification&)>;
@@ -50,8 +50,9 @@ class Transfers final : public TransportHost, public SliceOwner {
   // Waits until every batch is idle and nobody is inside wait() or free(); ends the timer.
   void finish_stop();
 
-  void done(Slice* slice, Code code) override;
-  uint64_t instance() const override { return instance_; }
+  // As TransportHost's.
+  void done(Slice* slice, Code code);
+  uint64_t instance() const { return instance_; }
   bool repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) override;
   void end(Slice* slice, Code code, const Status& why) override;
 

@@ -9,6 +9,7 @@
 //     (the peer restarted, or does not know the key). Every other code ends the task.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -24,13 +25,27 @@
 
 namespace te {
 
+struct Peer;
+
 class TransportHost {
  public:
+  using Answered = std::function<void(Result<Bytes>)>;
+
   virtual ~TransportHost() = default;
   // Any thread of the transport's own. After it, the slice may be gone.
   virtual void done(Slice* slice, Code code) = 0;
   // This run of the process.
   virtual uint64_t instance() const = 0;
+  // Brings `hello` (at most wire::kMaxExchange bytes) to accept() of the peer's transport of that
+  // name, and what that returns to `answered`; returns at once. `answered` is called exactly once,
+  // on a thread of the engine that may block, never from inside this call while the transport runs;
+  // it may come as late as after stop(), but before the destructor. Errors: kStale (another run of
+  // the peer is there now), kNotFound (no open segment leads to the peer), kUnavailable (it cannot
+  // be reached), kCancelled (the engine ends), what the peer's engine says (kBusy: too much at
+  // once; kUnsupported: no such transport), and what its accept() says. When the connection is lost
+  // in the middle, the peer may see the same hello twice.
+  virtual void exchange(const Peer& peer, std::string_view transport, Bytes hello,
+                        Answered answered) = 0;
 };
 
 // The engine behind a segment, as a transport sees it when it makes paths.
@@ -69,6 +84,14 @@ class Transport {
   // Takes over a connection that a peer opened for this transport, hello read but not answered.
   // `permit` counts it among the engine's inbound connections until it is let go.
   virtual void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
+
+  // Answers exchange() of a peer's transport, with at most wire::kMaxExchange bytes. The hello is
+  // whatever the peer sent. May block for milliseconds; several may be under way at once, and one
+  // may come during stop() or after it.
+  virtual Result<Bytes> accept(const Bytes& hello) {
+    (void)hello;
+    return Status(Code::kUnsupported, "this transport takes no exchanges");
+  }
 
   // Hands over the slices, linked by `next`; all are on paths of this transport. Never blocks, and
   // keeps nothing of the caller's but the slices.

@@ -235,5 +235,35 @@ TEST(NotifyBody, TextsHaveALimit) {
   EXPECT_EQ(NotifyBody::decode(body.encode()).code(), Code::kProtocol);
 }
 
+const std::string kExchangeBytes =
+    "\x04\0\0\0rdma"    // transport
+    "\x03\0\0\0x\0y"s;  // hello
+
+TEST(ExchangeBody, BytesAreFixed) {
+  EXPECT_EQ((ExchangeBody{"rdma", "x\0y"s}).encode(), kExchangeBytes);
+  const Result<ExchangeBody> decoded = ExchangeBody::decode(kExchangeBytes);
+  ASSERT_TRUE(decoded.ok());
+  EXPECT_EQ(decoded->transport, "rdma");
+  EXPECT_EQ(decoded->hello, "x\0y"s);
+}
+
+TEST(ExchangeBody, CutShortAnywhereIsRefused) {
+  for (size_t length = 0; length < kExchangeBytes.size(); ++length) {
+    EXPECT_EQ(ExchangeBody::decode(kExchangeBytes.substr(0, length)).code(), Code::kProtocol);
+  }
+  EXPECT_EQ(ExchangeBody::decode(kExchangeBytes + "x").code(), Code::kProtocol);
+}
+
+TEST(ExchangeBody, NameAndHelloHaveLimits) {
+  ExchangeBody body{std::string(kMaxTransportName, 'n'), std::string(kMaxExchange, 'h')};
+  EXPECT_TRUE(ExchangeBody::decode(body.encode()).ok());
+  body.hello += 'h';
+  EXPECT_EQ(ExchangeBody::decode(body.encode()).code(), Code::kProtocol);
+  body = {std::string(kMaxTransportName + 1, 'n'), ""};
+  EXPECT_EQ(ExchangeBody::decode(body.encode()).code(), Code::kProtocol);
+  body = {"", "nobody"};
+  EXPECT_EQ(ExchangeBody::decode(body.encode()).code(), Code::kProtocol);
+}
+
 }  // namespace
 }  // namespace te::wire

@@ -17,7 +17,7 @@
 namespace te::test {
 
 // Does nothing; paths need one to belong to.
-class NullTransport final : public Transport {
+class NullTransport : public Transport {
  public:
   std::string_view name() const override { return "null"; }
   Capabilities capabilities() const override { return {}; }
@@ -42,6 +42,9 @@ class RecordingHost final : public TransportHost {
     changed_.notify_all();
   }
   uint64_t instance() const override { return 0x1234; }
+  void exchange(const Peer&, std::string_view, Bytes, Answered) override {
+    ADD_FAILURE() << "this transport should not need an exchange";
+  }
 
   size_t count() {
     MutexLock lock(mutex_);

@@ -1,0 +1,60 @@
+// What transports tell each other over the control channel before they can connect, in both
+// directions.
+//
+// Threads: any. Two pools of its own: accepting never waits behind asking, or two engines that ask
+// each other could wait for each other.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string_view>
+
+#include "base/task_pool.h"
+#include "engine/segments.h"
+#include "transport/transport.h"
+
+namespace te {
+
+class Exchanges {
+ public:
+  using Answered = TransportHost::Answered;
+  // The installed transport of that name, or null.
+  using FindTransport = std::function<std::shared_ptr<Transport>(std::string_view)>;
+
+  static constexpr size_t kMaxAccepts = 256;  // of peers, waiting and under way
+
+  Exchanges(uint64_t instance, Segments& segments, FindTransport find_transport)
+      : instance_(instance), segments_(segments), find_transport_(std::move(find_transport)) {}
+  ~Exchanges() { stop(); }
+
+  // TransportHost::exchange().
+  void ask(const Peer& peer, std::string_view transport, Bytes hello, Answered answered);
+  // A peer asks: ControlService::exchange().
+  Status accept(wire::ExchangeBody body, Answered answered);
+
+  // No transport is called for a peer after this, and what was not asked yet is cancelled.
+  void begin_stop();
+  // Waits until everything that was asked is answered.
+  void stop() {
+    begin_stop();
+    asking_.stop();
+  }
+
+ private:
+  static constexpr size_t kAskThreads = 4;
+  static constexpr size_t kAcceptThreads = 2;
+
+  Result<Bytes> bring(uint64_t instance, const wire::ExchangeBody& body);
+  Result<Bytes> give(const wire::ExchangeBody& body) const;
+
+  const uint64_t instance_;
+  Segments& segments_;
+  const FindTransport find_transport_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<size_t> accepts_{0};
+  TaskPool asking_{kAskThreads};
+  TaskPool accepting_{kAcceptThreads};
+};
+
+}  // namespace te
