@@ -1,9 +1,9 @@
 #include "child_process.h"
 
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,13 +29,12 @@ int milliseconds_until(Clock::time_point end) {
 }
 
 // Between fork and exec: only calls that are safe there.
-[[noreturn]] void run_child(pid_t parent, int output_fd, char* const* argv) {
+[[noreturn]] void run_child(pid_t parent, int fd, char* const* argv) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(kExecFailed);  // it was killed before the kernel knew
-  const int null_fd = open("/dev/null", O_RDONLY);
-  if (null_fd >= 0) dup2(null_fd, STDIN_FILENO);
-  dup2(output_fd, STDOUT_FILENO);
+  dup2(fd, STDIN_FILENO);
+  dup2(fd, STDOUT_FILENO);
   execv("/proc/self/exe", argv);
   _exit(kExecFailed);
 }
@@ -50,8 +49,8 @@ Result<ChildProcess> ChildProcess::start_self(const std::vector<std::string>& ar
   argv.push_back(nullptr);
 
   std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) {
-    return Status(Code::kResource, fmt::format("no pipe to a child: {}", std::strerror(errno)));
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    return Status(Code::kResource, fmt::format("no socket to a child: {}", std::strerror(errno)));
   }
   const pid_t parent = getpid();
   const pid_t pid = fork();
@@ -67,27 +66,27 @@ Result<ChildProcess> ChildProcess::start_self(const std::vector<std::string>& ar
 
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
-      output_fd_(std::exchange(other.output_fd_, -1)),
+      fd_(std::exchange(other.fd_, -1)),
       pending_(std::move(other.pending_)) {}
 
 ChildProcess::~ChildProcess() {
   if (pid_ < 0) return;
   kill(pid_, SIGTERM);
-  // The end of its output is the end of the process: nobody else holds that pipe.
+  // The end of its output is the end of the process: nobody else holds that socket.
   const Clock::time_point end = Clock::now() + kStopTime;
   std::array<char, 4096> ignored;
   bool ended = false;
   while (!ended) {
-    pollfd entry{output_fd_, POLLIN, 0};
+    pollfd entry{fd_, POLLIN, 0};
     const int ready = poll(&entry, 1, milliseconds_until(end));
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) break;
-    ended = read(output_fd_, ignored.data(), ignored.size()) <= 0;
+    ended = read(fd_, ignored.data(), ignored.size()) <= 0;
   }
   if (!ended) kill(pid_, SIGKILL);
   while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }
-  close(output_fd_);
+  close(fd_);
 }
 
 Result<std::string> ChildProcess::read_line(std::chrono::milliseconds timeout) {
@@ -99,7 +98,7 @@ Result<std::string> ChildProcess::read_line(std::chrono::milliseconds timeout) {
       return line;
     }
     if (stop_signal() != 0) return Status(Code::kCancelled, "a stop signal came");
-    std::array<pollfd, 2> entries = {{{output_fd_, POLLIN, 0}, {stop_signal_fd(), POLLIN, 0}}};
+    std::array<pollfd, 2> entries = {{{fd_, POLLIN, 0}, {stop_signal_fd(), POLLIN, 0}}};
     const int ready = poll(entries.data(), entries.size(), milliseconds_until(end));
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) {
@@ -108,10 +107,21 @@ Result<std::string> ChildProcess::read_line(std::chrono::milliseconds timeout) {
     }
     if (entries[0].revents == 0) continue;
     std::array<char, 4096> bytes;
-    const ssize_t count = read(output_fd_, bytes.data(), bytes.size());
+    const ssize_t count = read(fd_, bytes.data(), bytes.size());
     if (count <= 0) return Status(Code::kUnavailable, "the child process ended");
     pending_.append(bytes.data(), static_cast<size_t>(count));
   }
+}
+
+Status ChildProcess::write_line(const std::string& line) {
+  const std::string text = line + '\n';
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t count = send(fd_, text.data() + done, text.size() - done, MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return Status(Code::kUnavailable, "the child process ended");
+    done += static_cast<size_t>(count);
+  }
+  return {};
 }
 
 }  // namespace te::tool

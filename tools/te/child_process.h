@@ -1,5 +1,6 @@
-// A child process whose standard output is read line by line, and which never outlives this one: it
-// is stopped by the destructor, and by the kernel should this process be killed.
+// A child process that is talked to line by line over its standard input and output, and which
+// never outlives this one: it is stopped by the destructor, and by the kernel should this process
+// be killed.
 //
 // Threads: the one that started it, which must not end before the process does.
 #pragma once
@@ -17,8 +18,7 @@ namespace te::tool {
 class ChildProcess {
  public:
   // Runs this program's own executable with `arguments`, in a process group of its own (so that a
-  // Ctrl-C at the terminal reaches only the parent), with stdin empty and stderr shared. Call it
-  // before any other thread starts.
+  // Ctrl-C at the terminal reaches only the parent), with stderr shared.
   static Result<ChildProcess> start_self(const std::vector<std::string>& arguments);
   // SIGTERM, then SIGKILL when it has not ended after five seconds; leaves no zombie.
   ~ChildProcess();
@@ -28,12 +28,14 @@ class ChildProcess {
   // The next line without its end. kUnavailable when the child ended first, kTimeout, kCancelled
   // when a stop signal came.
   Result<std::string> read_line(std::chrono::milliseconds timeout);
+  // Adds the line's end. kUnavailable when the child ended.
+  Status write_line(const std::string& line);
 
  private:
-  ChildProcess(pid_t pid, int output_fd) : pid_(pid), output_fd_(output_fd) {}
+  ChildProcess(pid_t pid, int fd) : pid_(pid), fd_(fd) {}
 
   pid_t pid_ = -1;
-  int output_fd_ = -1;
+  int fd_ = -1;
   std::string pending_;
 };
 

@@ -1,0 +1,73 @@
+#include "link.h"
+
+#include <fmt/core.h>
+
+#include <cstring>
+
+#include "pattern.h"
+#include "size_text.h"
+
+namespace te::bench {
+
+const char* verb(Opcode opcode) { return opcode == Opcode::kRead ? "read" : "write"; }
+
+std::string block_text(uint64_t bytes) {
+  std::string text = tool::size_text(bytes);
+  if (text.back() < 'A') return text + " B";
+  const char unit = text.back();
+  text.pop_back();
+  return fmt::format("{} {}iB", text, unit);
+}
+
+Status Link::open(Bench& bench, const std::string& transport, Opcode opcode) {
+  opcode_ = opcode;
+  seed_ = bench.next_seed();
+  if (opcode == Opcode::kWrite) {
+    tool::fill_pattern(seed_, 0, bench.buffers.main_bytes());
+  } else if (const auto filled = bench.peer.ask(fmt::format("fill {}", seed_)); !filled.ok()) {
+    return filled.status();
+  }
+  Result<std::unique_ptr<Engine>> engine = make_engine(transport);
+  if (!engine.ok()) return engine.status();
+  engine_ = engine.take();
+  const Result<Words> names = bench.peer.ask(fmt::format("serve {} 1", transport));
+  if (!names.ok()) return names.status();
+  const tool::MappedMemory& memory = bench.buffers.main;
+  TE_RETURN_IF_ERROR(engine_->register_memory(memory.data(), memory.size()));
+  const Result<SegmentId> segment = engine_->open_segment(names->front());
+  if (!segment.ok()) return segment.status();
+  segment_ = *segment;
+  return engine_->warmup_segment(names->front());
+}
+
+void Link::close(Bench& bench) {
+  engine_.reset();
+  (void)bench.peer.ask("end_engines");
+}
+
+std::unique_ptr<Mover> Link::mover(Bench& bench, const Load& load, size_t index, size_t count) {
+  const std::span<std::byte> part = stripe(bench.buffers.main_bytes(), index, count);
+  const auto offset = static_cast<uint64_t>(part.data() - bench.buffers.main.data());
+  return std::make_unique<Mover>(*engine_, segment_, load, part, offset);
+}
+
+Status Link::verify(Bench& bench, const char* buffer, size_t index, size_t count, uint64_t moved,
+                    uint64_t* verified) const {
+  const bool in_main = std::strcmp(buffer, "main") == 0;
+  const std::span<std::byte> all =
+      in_main ? bench.buffers.main_bytes() : bench.buffers.limit_bytes();
+  const std::span<std::byte> part = stripe(all, index, count);
+  const auto offset = static_cast<uint64_t>(part.data() - all.data());
+  const uint64_t length = covered(moved, part.size());
+  Status status;
+  if (opcode_ == Opcode::kRead) {
+    status = expect_pattern(seed_, offset, part.first(length));
+  } else {
+    status =
+        bench.peer.ask(fmt::format("verify {} {} {} {}", buffer, seed_, offset, length)).status();
+  }
+  if (status.ok()) *verified += length;
+  return status.with_context(in_main ? "what the engine moved" : "what the limit moved");
+}
+
+}  // namespace te::bench

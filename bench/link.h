@@ -1,0 +1,44 @@
+// An engine here and one in the peer process, joined over one transport, with the source filled:
+// what most experiments measure on. Threads: the main thread; movers on it may run in others.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "experiment.h"
+
+namespace te::bench {
+
+const char* verb(Opcode opcode);
+// "4 KiB", "1 MiB".
+std::string block_text(uint64_t bytes);
+inline double ms_count(Clock::duration time) {
+  return std::chrono::duration<double, std::milli>(time).count();
+}
+inline double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
+
+class Link {
+ public:
+  // `opcode` says on which side the source is.
+  Status open(Bench& bench, const std::string& transport, Opcode opcode);
+  // The engines here and there are gone afterwards.
+  void close(Bench& bench);
+
+  Engine& engine() { return *engine_; }
+  SegmentId segment() const { return segment_; }
+  uint64_t seed() const { return seed_; }
+
+  // A mover over stripe `index` of `count` of the main buffers.
+  std::unique_ptr<Mover> mover(Bench& bench, const Load& load, size_t index = 0, size_t count = 1);
+  // Compares the first bytes of a stripe where they arrived: in the engine's or the limit's buffer.
+  Status verify(Bench& bench, const char* buffer, size_t index, size_t count, uint64_t moved,
+                uint64_t* verified) const;
+
+ private:
+  Opcode opcode_ = Opcode::kWrite;
+  uint64_t seed_ = 0;
+  std::unique_ptr<Engine> engine_;
+  SegmentId segment_ = kLocalSegment;
+};
+
+}  // namespace te::bench

@@ -1,0 +1,223 @@
+// The peer process: commands in, answers out, see peer.h. Threads: the main thread; those of the
+// engines and of the limit programs move the bytes.
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <functional>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <thread>
+
+#include "buffers.h"
+#include "command.h"
+#include "limits/ping_pong.h"
+#include "limits/sockets.h"
+#include "mover.h"
+#include "pattern.h"
+#include "peer.h"
+#include "process_usage.h"
+#include "size_text.h"
+
+namespace te::bench {
+namespace {
+
+class Server {
+ public:
+  explicit Server(Buffers buffers) : buffers_(std::move(buffers)) {}
+  ~Server() { join(); }
+
+  // "ok ...", or "error CODE text".
+  std::string answer(const std::string& line);
+
+ private:
+  using Answer = Result<std::string>;
+  struct Command {
+    size_t arguments;  // at least
+    Answer (Server::*run)(const Words&);
+  };
+
+  Answer hello(const Words&) { return std::string(); }
+  Answer fill(const Words& words);
+  Answer verify(const Words& words);
+  Answer serve(const Words& words);
+  Answer end_engines(const Words&);
+  Answer open_streams(const Words& words);
+  Answer send_streams(const Words& words);
+  Answer await_streams(const Words& words);
+  Answer close_streams(const Words&);
+  Answer ping_pong(const Words& words);
+  Answer cpu_us(const Words&);
+  Answer memory(const Words&);
+
+  static const std::map<std::string, Command>& commands();
+  void join();
+
+  Buffers buffers_;
+  std::vector<std::unique_ptr<Engine>> engines_;
+  std::unique_ptr<Streams> streams_;
+  // The limit's end that waits for a connection, or answers it.
+  std::thread background_;
+  Status background_status_;
+};
+
+uint64_t number(const std::string& word) { return std::strtoull(word.c_str(), nullptr, 10); }
+
+// SEED: fills the main buffer.
+Result<std::string> Server::fill(const Words& words) {
+  tool::fill_pattern(number(words[0]), 0, buffers_.main_bytes());
+  return std::string();
+}
+
+// main|limit SEED OFFSET LENGTH: whether these bytes came from a source filled with SEED.
+Result<std::string> Server::verify(const Words& words) {
+  const std::span<std::byte> bytes =
+      words[0] == "main" ? buffers_.main_bytes() : buffers_.limit_bytes();
+  const uint64_t offset = number(words[2]), length = number(words[3]);
+  if (offset + length > bytes.size()) return Status(Code::kOutOfRange, "outside the buffer");
+  TE_RETURN_IF_ERROR(expect_pattern(number(words[1]), offset, bytes.subspan(offset, length)));
+  return std::string();
+}
+
+// TRANSPORT COUNT: engines that serve one stripe each of the main buffer; answers their names.
+Result<std::string> Server::serve(const Words& words) {
+  const uint64_t count = number(words[1]);
+  std::vector<std::string> names;
+  engines_.clear();
+  for (uint64_t i = 0; i < count; ++i) {
+    Result<std::unique_ptr<Engine>> engine = make_engine(words[0]);
+    if (!engine.ok()) return engine.status();
+    const std::span<std::byte> part = stripe(buffers_.main_bytes(), i, count);
+    TE_RETURN_IF_ERROR((*engine)->register_memory(part.data(), part.size()));
+    names.push_back((*engine)->local_endpoint());
+    engines_.push_back(engine.take());
+  }
+  return fmt::format("{}", fmt::join(names, " "));
+}
+
+Result<std::string> Server::end_engines(const Words&) {
+  engines_.clear();
+  return std::string();
+}
+
+// COUNT: awaits so many connections in the background; answers the port.
+Result<std::string> Server::open_streams(const Words& words) {
+  join();
+  uint16_t port = 0;
+  Result<Socket> listener = listen_on_loopback(&port);
+  if (!listener.ok()) return listener.status();
+  background_ = std::thread([this, listener = listener.take(), count = number(words[0])] {
+    Result<std::vector<Socket>> sockets = accept_connections(listener, count);
+    background_status_ = sockets.status();
+    if (!sockets.ok()) return;
+    streams_ =
+        std::make_unique<Streams>(sockets.take(), buffers_.main_bytes(), buffers_.limit_bytes());
+  });
+  return std::to_string(port);
+}
+
+// BLOCK_SIZE WINDOW_MS: answers what was sent over each connection since the beginning.
+Result<std::string> Server::send_streams(const Words& words) {
+  join();
+  if (!streams_) return background_status_.with_context("there are no streams");
+  const Result<std::vector<uint64_t>> totals =
+      streams_->send(number(words[0]), std::chrono::milliseconds(number(words[1])));
+  if (!totals.ok()) return totals.status();
+  return fmt::format("{}", fmt::join(*totals, " "));
+}
+
+// TOTAL of the first connection and of the second: until that much has arrived.
+Result<std::string> Server::await_streams(const Words& words) {
+  join();
+  if (!streams_) return background_status_.with_context("there are no streams");
+  std::vector<uint64_t> totals;
+  for (const std::string& word : words) totals.push_back(number(word));
+  TE_RETURN_IF_ERROR(streams_->await(totals));
+  return std::string();
+}
+
+Result<std::string> Server::close_streams(const Words&) {
+  join();
+  streams_.reset();
+  return std::string();
+}
+
+// spin|block THERE BACK: awaits one connection and answers it in the background; answers the port.
+Result<std::string> Server::ping_pong(const Words& words) {
+  join();
+  uint16_t port = 0;
+  Result<Socket> listener = listen_on_loopback(&port);
+  if (!listener.ok()) return listener.status();
+  const PingPong shape{words[0] == "spin", number(words[1]), number(words[2])};
+  background_ = std::thread([this, listener = listener.take(), shape] {
+    const Result<std::vector<Socket>> sockets = accept_connections(listener, 1);
+    background_status_ = sockets.status();
+    if (!sockets.ok()) return;
+    answer_pings(sockets->front(), shape, buffers_.main_bytes(), buffers_.limit_bytes());
+  });
+  return std::to_string(port);
+}
+
+// Of this process, since it began.
+Result<std::string> Server::cpu_us(const Words&) {
+  return std::to_string(static_cast<uint64_t>(cpu_seconds() * 1e6));
+}
+
+// Process id, and where the main and the limit's buffer are.
+Result<std::string> Server::memory(const Words&) {
+  return fmt::format("{} {} {}", getpid(), reinterpret_cast<uintptr_t>(buffers_.main.data()),
+                     reinterpret_cast<uintptr_t>(buffers_.limit.data()));
+}
+
+void Server::join() {
+  if (background_.joinable()) background_.join();
+}
+
+const std::map<std::string, Server::Command>& Server::commands() {
+  static const std::map<std::string, Command> table = {
+      {"hello", {0, &Server::hello}},
+      {"fill", {1, &Server::fill}},
+      {"verify", {4, &Server::verify}},
+      {"serve", {2, &Server::serve}},
+      {"end_engines", {0, &Server::end_engines}},
+      {"open_streams", {1, &Server::open_streams}},
+      {"send_streams", {2, &Server::send_streams}},
+      {"await_streams", {2, &Server::await_streams}},
+      {"close_streams", {0, &Server::close_streams}},
+      {"ping_pong", {3, &Server::ping_pong}},
+      {"cpu_us", {0, &Server::cpu_us}},
+      {"memory", {0, &Server::memory}},
+  };
+  return table;
+}
+
+std::string Server::answer(const std::string& line) {
+  Words words = split_words(line);
+  const auto found = commands().find(words.empty() ? "" : words.front());
+  if (found == commands().end() || words.size() <= found->second.arguments) {
+    return fmt::format("error {} the peer does not understand '{}'",
+                       static_cast<int>(Code::kInvalidArgument), line);
+  }
+  words.erase(words.begin());
+  const Answer result = (this->*found->second.run)(words);
+  if (result.ok()) return "ok " + *result;
+  return fmt::format("error {} {}", static_cast<int>(result.code()), result.status().message());
+}
+
+}  // namespace
+
+int run_peer(uint64_t buffer_bytes) {
+  // The limits of same-host moves, and the engine, reach into this process.
+  prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+  Result<Buffers> buffers = Buffers::allocate(buffer_bytes);
+  if (!buffers.ok()) return tool::fail(buffers.status());
+  Server server(buffers.take());
+  for (std::string line; std::getline(std::cin, line);) {
+    if (const Status written = tool::print(server.answer(line) + "\n"); !written.ok()) return 1;
+  }
+  return 0;
+}
+
+}  // namespace te::bench
