@@ -71,6 +71,13 @@ Status EventLoop::add(int fd, uint32_t events, Handler* handler) {
   return {};
 }
 
+void EventLoop::change(int fd, uint32_t events, Handler* handler) {
+  epoll_event event{};
+  event.events = events | EPOLLET;
+  event.data.ptr = handler;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+}
+
 void EventLoop::remove(int fd, Handler* handler) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
   handler->removed_ = true;
@@ -110,18 +117,30 @@ void EventLoop::run_timers() {
   }
 }
 
-int EventLoop::sleep_ms(int64_t last_active_ns) {
+int EventLoop::sleep_ms() const {
   if (!again_.empty()) return 0;
-  if (spin_ns_ > 0 && now_ns() - last_active_ns < spin_ns_) return 0;
   if (timers_.empty()) return -1;
   const int64_t left = timers_.top().at_ns - now_ns();
   return left <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left / kNsPerMs + 1, 3'600'000));
 }
 
-// Whether anything happened.
-bool EventLoop::turn(int64_t& last_active_ns) {
+// Polls first where that pays, giving way to whoever else wants the core.
+int EventLoop::wait(epoll_event* events, int capacity) {
+  const int64_t begin_ns = now_ns();
+  const int64_t until_ns = begin_ns + spin_.budget_ns();
+  int count = ::epoll_wait(epoll_.get(), events, capacity, 0);
+  while (count == 0 && now_ns() < until_ns && !stopping_.load(std::memory_order_relaxed)) {
+    std::this_thread::yield();
+    count = ::epoll_wait(epoll_.get(), events, capacity, 0);
+  }
+  if (count == 0) count = ::epoll_wait(epoll_.get(), events, capacity, sleep_ms());
+  if (count > 0) spin_.came_after(now_ns() - begin_ns);
+  return count;
+}
+
+void EventLoop::turn() {
   epoll_event events[64];
-  const int count = ::epoll_wait(epoll_.get(), events, 64, sleep_ms(last_active_ns));
+  const int count = again_.empty() ? wait(events, 64) : ::epoll_wait(epoll_.get(), events, 64, 0);
   bool wake = false;
   std::vector<Handler*> repeat;
   repeat.swap(again_);
@@ -145,15 +164,11 @@ bool EventLoop::turn(int64_t& last_active_ns) {
   }
   run_timers();
   retired_.clear();
-  return count > 0 || !repeat.empty();
 }
 
 void EventLoop::loop() {
   ::pthread_setname_np(::pthread_self(), name_.substr(0, 15).c_str());
-  int64_t last_active_ns = now_ns();
-  while (!stopping_.load(std::memory_order_relaxed)) {
-    if (turn(last_active_ns) && spin_ns_ > 0) last_active_ns = now_ns();
-  }
+  while (!stopping_.load(std::memory_order_relaxed)) turn();
 }
 
 }  // namespace te

@@ -15,8 +15,11 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "base/spin.h"
 #include "base/thread_annotations.h"
 #include "transfer_engine/status.h"
+
+struct epoll_event;
 
 namespace te {
 
@@ -47,6 +50,8 @@ class EventLoop {
 
   // Edge-triggered interest in `events`.
   Status add(int fd, uint32_t events, Handler* handler);
+  // Changes the interest; what is ready now is told again. Any thread, while `fd` is added.
+  void change(int fd, uint32_t events, Handler* handler);
   // No events reach the handler after this. It may be destroyed once this turn of the loop is over:
   // see retire().
   void remove(int fd, Handler* handler);
@@ -56,8 +61,8 @@ class EventLoop {
   void again(Handler* handler);
   // Runs `task` once, about `delay_ms` from now.
   void run_after(int64_t delay_ms, std::function<void()> task);
-  // For how long the loop polls without sleeping after something happened.
-  void set_spin_ns(int64_t spin_ns) { spin_ns_ = spin_ns; }
+  // The loop polls for at most this long before it sleeps; before start().
+  void set_spin_ns(int64_t spin_ns) { spin_ = SpinPolicy(spin_ns); }
 
  private:
   struct Timer {
@@ -71,8 +76,9 @@ class EventLoop {
 
   explicit EventLoop(std::string thread_name) : name_(std::move(thread_name)) {}
   void loop();
-  bool turn(int64_t& last_active_ns);
-  int sleep_ms(int64_t last_active_ns);
+  int wait(epoll_event* events, int capacity);
+  void turn();
+  int sleep_ms() const;
   void run_tasks();
   void run_timers();
 
@@ -80,13 +86,13 @@ class EventLoop {
   Fd epoll_;
   Fd wake_;
   std::thread thread_;
-  int64_t spin_ns_ = 0;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> woken_{false};
   Mutex mutex_;
   std::vector<std::function<void()>> tasks_ TE_GUARDED_BY(mutex_);
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   // The loop's own.
+  SpinPolicy spin_{0};
   std::vector<Handler*> again_;
   std::vector<std::unique_ptr<Handler>> retired_;
   std::priority_queue<Timer> timers_;

@@ -52,7 +52,7 @@ const std::vector<Setting>& table() {
       {"tcp_connections", "", "TCP connections per peer", Number{&Config::tcp_connections, 1, 64}},
       {"tcp_threads", "", "threads that serve TCP connections",
        Number{&Config::tcp_threads, 1, 64}},
-      {"tcp_spin_us", "us", "how long a TCP thread polls before it sleeps",
+      {"tcp_spin_us", "us", "how long threads poll for what lately came that soon, before they sleep",
        Number{&Config::tcp_spin_us, 0, 1'000'000}},
       {"copy_threads", "", "threads that copy inside the engine",
        Number{&Config::copy_threads, 1, 64}},

@@ -24,7 +24,7 @@ struct Config {
   uint64_t directory_lease_s = 5;
   uint64_t tcp_connections = 2;
   uint64_t tcp_threads = 2;
-  uint64_t tcp_spin_us = 0;
+  uint64_t tcp_spin_us = 100;
   uint64_t copy_threads = 2;
   uint64_t slice_bytes = 1 << 20;
   uint64_t max_inbound_connections = 4'096;

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/thread_annotations.h"
+#include "base/waker.h"
 #include "core/descriptor.h"
 #include "core/path.h"
 #include "core/registry.h"
@@ -120,6 +121,7 @@ struct Batch {
   CondVar idle;                               // active became 0, or closing
   bool closing TE_GUARDED_BY(mutex) = false;  // being freed: no new submission
   Fd event TE_GUARDED_BY(mutex);
+  Waker* helper TE_GUARDED_BY(mutex) = nullptr;  // of a thread that may sleep inside a transport
   // Reused by the next batch in this slot.
   std::vector<std::unique_ptr<Submission>> submissions TE_GUARDED_BY(mutex);
   size_t submissions_used TE_GUARDED_BY(mutex) = 0;

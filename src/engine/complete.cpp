@@ -137,6 +137,10 @@ void Transfers::finish_submission(Submission& submission) {
   if (batch.active.fetch_sub(1) == 1) {
     set_readable(batch.event, true);
     batch.idle.notify_all();
+    if (batch.helper != nullptr && batch.helper != &Waker::of_this_thread()) {
+      batch.helper->wake();
+      batch.helper = nullptr;
+    }
   }
 }
 

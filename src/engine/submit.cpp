@@ -245,6 +245,16 @@ void Transfers::post(Plan& plan) {
   // The submission may be over, and the batch freed, as soon as the last of these is handed down.
   for (const Plan::Chain& chain : plan.chains) chain.transport->post(chain.first);
   for (Task* task : plan.empty) data_done(*task);
+  if (plan.target) progress_after(plan);
+}
+
+// What a transport copies with the caller's thread is done here, with no other thread woken.
+void Transfers::progress_after(const Plan& plan) {
+  for (const std::shared_ptr<Path>& path : plan.target->paths) {
+    if (!path->transport.capabilities().caller_copies) continue;
+    if (path->inflight_bytes.load(std::memory_order_relaxed) == 0) continue;
+    path->transport.progress(*path, 0, -1);
+  }
 }
 
 bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) {

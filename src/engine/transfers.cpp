@@ -120,16 +120,55 @@ Status Transfers::wait(BatchId id, std::optional<std::chrono::milliseconds> time
       timeout ? deadline_after_ms(now_ns(), std::max<int64_t>(timeout->count(), 0)) : kNever;
   MutexLock lock(batch->mutex);
   if (!table_.is(*batch, id)) return no_batch(id);
-  while (batch->active.load(std::memory_order_relaxed) != 0 && table_.is(*batch, id)) {
-    if (until == kNever) {
-      batch->idle.wait(batch->mutex);
-    } else if (now_ns() >= until) {
-      return Status(Code::kTimeout, "the batch is still in flight");
+  wait_idle(*batch, id, timeout && timeout->count() <= 0 ? 0 : until);
+  if (batch->active.load(std::memory_order_relaxed) == 0 || !table_.is(*batch, id)) return {};
+  return Status(Code::kTimeout, "the batch is still in flight");
+}
+
+void Transfers::wait_idle(Batch& batch, BatchId id, int64_t until_ns) {
+  const auto over = [&] {
+    return batch.active.load(std::memory_order_relaxed) == 0 || !table_.is(batch, id);
+  };
+  if (!over()) help(batch, 0);
+  while (!over() && (until_ns == kNever || now_ns() < until_ns)) {
+    if (help(batch, until_ns) || over()) continue;
+    if (until_ns == kNever) {
+      batch.idle.wait(batch.mutex);
     } else {
-      batch->idle.wait_until(batch->mutex, to_time_point(until));
+      batch.idle.wait_until(batch.mutex, to_time_point(until_ns));
     }
   }
-  return {};
+}
+
+// Lends this thread to a transport that works for the batch, without the lock. False when none has
+// anything to do for it.
+bool Transfers::help(Batch& batch, int64_t until_ns) {
+  std::shared_ptr<const Target> target;  // keeps the path
+  for (size_t i = batch.submissions_used; i > 0 && !target; --i) {
+    Submission& submission = *batch.submissions[i - 1];
+    if (submission.tasks_left.load() == 0) continue;
+    MutexLock lock(submission.mutex);
+    if (!submission.uses.empty()) target = submission.uses.back().target;
+  }
+  const bool may_sleep = until_ns != 0;
+  if (!target || (may_sleep && batch.helper != nullptr)) return false;
+  Waker& waker = Waker::of_this_thread();
+  if (may_sleep && waker.descriptor() < 0) return false;
+  if (may_sleep) batch.helper = &waker;
+  batch.mutex.unlock();
+  bool useful = false;
+  for (const std::shared_ptr<Path>& path : target->paths) {
+    if (path->inflight_bytes.load(std::memory_order_relaxed) == 0) continue;
+    useful = path->transport.progress(*path, until_ns, may_sleep ? waker.descriptor() : -1);
+    if (useful) break;
+  }
+  target.reset();
+  batch.mutex.lock();
+  if (may_sleep) {
+    if (batch.helper == nullptr) waker.clear();  // it was woken
+    batch.helper = nullptr;
+  }
+  return useful;
 }
 
 Result<int> Transfers::event_fd(BatchId id) {
@@ -157,7 +196,7 @@ Status Transfers::free(BatchId id) {
     MutexLock lock(batch->mutex);
     if (!table_.is(*batch, id) || batch->closing) return no_batch(id);
     batch->closing = true;
-    while (batch->active.load(std::memory_order_relaxed) != 0) batch->idle.wait(batch->mutex);
+    wait_idle(*batch, id, kNever);
   }
   table_.release(batch);
   return {};

@@ -70,7 +70,13 @@ class Transfers final : public SliceOwner {
   Status cut(const TransferRequest& request, Task& task, Plan& plan);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
+  static void progress_after(const Plan& plan);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
+
+  // Waiting.
+  bool help(Batch& batch, int64_t until_ns) TE_REQUIRES(batch.mutex);
+  // Until the batch is idle, is not `id` any more, or the time has come.
+  void wait_idle(Batch& batch, BatchId id, int64_t until_ns) TE_REQUIRES(batch.mutex);
 
   // Up.
   void slice_ended(Slice* slice, Code code);

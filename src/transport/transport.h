@@ -58,6 +58,7 @@ struct Peer {
 struct Capabilities {
   bool same_engine_only = false;
   bool data_over_engine_port = false;  // adopt() takes connections of the engine's port
+  bool caller_copies = false;          // progress() right after post() does the work
   uint32_t key_size = 0;               // of register_memory()'s answer
 };
 
@@ -97,16 +98,16 @@ class Transport {
   // keeps nothing of the caller's but the slices.
   virtual void post(Slice* first) = 0;
   // Lends the calling thread to the path while its slices are under way: moves bytes, takes
-  // answers, calls done(). Returns when something happened, when it was interrupted, or at
-  // `until_ns`: at once for 0, without sleeping. False when there is nothing that the thread could
-  // do: others do it, and the caller sleeps elsewhere. No caller is needed for slices to come back.
-  virtual bool progress(Path& path, int64_t until_ns) {
+  // answers, calls done(). Returns when something happened, when the descriptor `wake_fd` (or -1)
+  // became readable, or at `until_ns`; 0: at once, without sleeping. False when there is nothing
+  // that the thread could do: others do it, and the caller sleeps elsewhere. Slices come back
+  // without any such thread too. The caller holds no lock.
+  virtual bool progress(Path& path, int64_t until_ns, int wake_fd) {
     (void)path;
     (void)until_ns;
+    (void)wake_fd;
     return false;
   }
-  // A thread that sleeps in progress() of this path returns soon.
-  virtual void interrupt(Path& path) { (void)path; }
   // Slices of the path that are cancelled() come back soon.
   virtual void sweep(Path& path) = 0;
   // Every slice of the path comes back, as kUnavailable.

@@ -31,12 +31,13 @@ class HostilePeers : public testing::Test {
     victim_ = std::make_unique<Registered>(pair_.target(), 2 << 20);
     std::memset(victim_->data(), 0x44, victim_->size());
     memory_ = resident_bytes();
-    descriptors_ = open_descriptors();
     good_ = std::thread([this] {
       for (; !over_.load(); ++rounds_) {
         if (!pair_.works()) ++wrong_;
       }
     });
+    eventually([this] { return rounds_.load() > 0; });
+    descriptors_ = open_descriptors();
   }
 
   ~HostilePeers() override {

@@ -130,6 +130,67 @@ TEST_F(LaneTest, NoMoreThanTheWindowIsOutstanding) {
   EXPECT_EQ(broken_, 0);
 }
 
+TEST_F(LaneTest, ThePeersWindowIsKept) {
+  connect();
+  wire::HelloAnswer answer;
+  answer.window = 2;
+  const auto bytes = answer.encode();
+  put({bytes.data(), bytes.size()});
+  ASSERT_TRUE(wait_until([this] { return ready_.load(); }));
+  std::string local(1, '.');
+  for (size_t i = 0; i < 3; ++i) submit(Opcode::kRead, local, i);
+  lane_->flush();
+  const size_t two = RequestHeader::kSize + 2 * RequestEntry::kSize;
+  EXPECT_EQ(take(two).size(), two);
+  turn();
+  pollfd entry{peer_.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&entry, 1, 0), 0);
+  put(data(0, 1, "x"));
+  const size_t one = RequestHeader::kSize + RequestEntry::kSize;
+  EXPECT_EQ(take(one).size(), one);
+  put(data(1, 2, "yz"));
+  EXPECT_TRUE(host_.wait_for(3));
+}
+
+TEST_F(LaneTest, APeerThatAllowsNothingIsOfNoUse) {
+  connect();
+  wire::HelloAnswer answer;
+  answer.window = 0;
+  const auto bytes = answer.encode();
+  put({bytes.data(), bytes.size()});
+  EXPECT_TRUE(wait_until([this] { return broken_.load() == 1; }));
+  EXPECT_FALSE(ready_.load());
+}
+
+TEST_F(LaneTest, AVisitorTakesTheAnswersWhileTheLoopDoesNotListen) {
+  make_ready();
+  lane_->listen(false);
+  turn();
+  std::string local(5, '.');
+  submit(Opcode::kRead, local);
+  lane_->flush();
+  put(data(0, 1, "hello"));
+  turn();
+  EXPECT_EQ(host_.code_of(&requests_[0]->slice), Code::kInternal);  // still under way
+  pollfd entry{lane_->descriptor(), POLLIN, 0};
+  ASSERT_EQ(::poll(&entry, 1, 20'000), 1);
+  EXPECT_TRUE(lane_->take_answers());
+  EXPECT_EQ(local, "hello");
+  EXPECT_FALSE(lane_->take_answers());
+}
+
+TEST_F(LaneTest, WhatCameWhileTheLoopDidNotListenIsHeardAfterwards) {
+  make_ready();
+  lane_->listen(false);
+  std::string local(5, '.');
+  submit(Opcode::kRead, local);
+  lane_->flush();
+  put(data(0, 1, "hello"));
+  lane_->listen(true);
+  EXPECT_TRUE(host_.wait_for(1));
+  EXPECT_EQ(local, "hello");
+}
+
 TEST_F(LaneTest, AFullSocketIsWaitedFor) {
   make_ready();
   std::string local(4 << 20, 'L');
@@ -184,6 +245,7 @@ TEST_F(LaneTest, SweepReturnsWhatIsQueued) {
   std::string local(1, '.');
   connect();  // not ready, so nothing leaves
   wire::HelloAnswer answer;
+  answer.window = kWindow;
   const auto bytes = answer.encode();
   put({bytes.data(), bytes.size()});
   ASSERT_TRUE(wait_until([this] { return ready_.load(); }));
@@ -295,6 +357,7 @@ TEST_F(LaneTest, ARefusedHelloIsExplained) {
 TEST_F(LaneTest, TheAnswerToTheHelloMayComeByteByByte) {
   connect();
   wire::HelloAnswer answer;
+  answer.window = kWindow;
   const auto bytes = answer.encode();
   for (const char& c : bytes) {
     EXPECT_FALSE(ready_);

@@ -1,4 +1,8 @@
 // Peers that mean harm: nothing outside of what is registered is touched, nothing hangs.
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+
 #include <random>
 
 #include "transport/serving_harness.h"
@@ -14,6 +18,27 @@ class HostileServing : public ServingTest {
     serving_->admit(kInstance);
     take();
     return exchange(bytes);
+  }
+  // A local pair of sockets tells of room whenever something was read; TCP does not.
+  void connect_over_tcp() {
+    const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    auto* name = reinterpret_cast<sockaddr*>(&address);
+    socklen_t length = sizeof address;
+    ASSERT_EQ(::bind(listener.get(), name, length), 0);
+    const int room = 1 << 20;
+    ::setsockopt(listener.get(), SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    ASSERT_EQ(::listen(listener.get(), 1), 0);
+    ASSERT_EQ(::getsockname(listener.get(), name, &length), 0);
+    client_ = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::connect(client_.get(), name, length), 0);
+    ::fcntl(client_.get(), F_SETFL, O_NONBLOCK);
+    Fd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    ASSERT_TRUE(accepted.valid());
+    serving_ = std::make_unique<Serving>(*loop_, table_, *this, std::move(accepted), wire::Hello{},
+                                         nullptr);
   }
   void expect_ended(std::string_view bytes) {
     EXPECT_EQ(on_new_connection(bytes), "");
@@ -158,6 +183,29 @@ TEST_F(HostileServing, RefusalsThatAreNotReadDoNotPileUp) {
   EXPECT_FALSE(ended_);
   EXPECT_EQ(answers.size(), kRequests * AnswerHeader::kSize);
   EXPECT_EQ(answers.substr(0, AnswerHeader::kSize), refused(0, Code::kStale));
+}
+
+// Nothing new comes after them: what was left unread for the answers' sake is read all the same.
+TEST_F(HostileServing, ManyRefusalsAtOnceAreAllTold) {
+  std::string frames;
+  for (int i = 0; i < 48; ++i) {
+    frames += read_frame(std::vector<Entry>(128, {address(), 4, AccessKey()}));
+  }
+  connect_over_tcp();
+  serving_->admit(kInstance);
+  take();
+  put(frames);
+  loop_->start();
+  std::string answers;
+  const size_t wanted = size_t{48} * 128 * AnswerHeader::kSize;
+  for (int waits = 0; answers.size() < wanted && waits < 1'000; ++waits) {
+    pollfd entry{client_.get(), POLLIN, 0};
+    ::poll(&entry, 1, 10);
+    answers += take();
+  }
+  loop_->stop();
+  EXPECT_EQ(answers.size(), wanted);
+  EXPECT_FALSE(ended_);
 }
 
 TEST_F(HostileServing, ClosingAnywhereEndsIt) {

@@ -22,7 +22,10 @@ Status lost(const Path& path, std::string_view why) {
 }  // namespace
 
 void Lane::connect(const SocketAddress& address, const wire::Hello& hello) {
-  loop_.run([self = shared_from_this(), address, hello] { self->start_connect(address, hello); });
+  loop_.run([self = shared_from_this(), address, hello] {
+    MutexLock lock(self->receiving_);
+    self->start_connect(address, hello);
+  });
 }
 
 void Lane::start_connect(const SocketAddress& address, const wire::Hello& hello) {
@@ -41,7 +44,9 @@ void Lane::start_connect(const SocketAddress& address, const wire::Hello& hello)
   }
   loop_.run_after(static_cast<int64_t>(options_.connect_timeout_ms), [weak = weak_from_this()] {
     const std::shared_ptr<Lane> self = weak.lock();
-    if (self && self->phase_ <= Phase::kHello) {
+    if (!self) return;
+    MutexLock lock(self->receiving_);
+    if (self->phase_ <= Phase::kHello) {
       self->broken(lost(*self->path_, "no answer in time (connect_timeout_ms)"));
     }
   });
@@ -73,8 +78,14 @@ void Lane::continue_hello() {
     if (answer->code != Code::kOk) {
       return broken(wire::refusal(*answer, "tcp to " + path_->remote_address));
     }
+    if (answer->window == 0) {
+      return broken(error(Code::kUnavailable, "tcp to {}: the peer allows no request",
+                          path_->remote_address));
+    }
     stream_.consume(wire::HelloAnswer::kSize);
+    window_.store(std::min(answer->window, kWindow));
     phase_ = Phase::kReady;
+    descriptor_.store(fd_.get());
     blocked_.store(false);
     owner_.lane_ready(*this);
     return;
@@ -97,7 +108,7 @@ bool Lane::enqueue(SliceList& slices, uint64_t bytes) {
 
 bool Lane::has_work() const {
   return frame_open_.load() ||
-         (queued_.load() > 0 && tail_.load() - head_sequence_.load() < kWindow);
+         (queued_.load() > 0 && tail_.load() - head_sequence_.load() < window_.load());
 }
 
 void Lane::flush() {
@@ -110,9 +121,7 @@ void Lane::flush() {
 }
 
 void Lane::flush_later() {
-  loop_.run([self = shared_from_this()] {
-    if (self->phase_ == Phase::kReady) self->flush();
-  });
+  loop_.run([self = shared_from_this()] { self->flush(); });
 }
 
 void Lane::send_all() {
@@ -130,7 +139,8 @@ void Lane::send_all() {
 
 bool Lane::build_frame() {
   const uint64_t tail = tail_.load(std::memory_order_relaxed);
-  const uint64_t room = kWindow - (tail - head_sequence_.load(std::memory_order_acquire));
+  const uint64_t room = window_.load(std::memory_order_relaxed) -
+                        (tail - head_sequence_.load(std::memory_order_acquire));
   const size_t limit = std::min<uint64_t>(room, kMaxRequestsPerFrame);
   uint64_t bytes = 0;
   size_t count = 0;
@@ -191,40 +201,56 @@ bool Lane::send_frame() {
 
 void Lane::on_events(uint32_t events) {
   const std::shared_ptr<Lane> self = shared_from_this();
-  if (phase_ >= Phase::kBroken) return;
-  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
-  if (phase_ <= Phase::kHello) {
-    if (phase_ == Phase::kConnecting && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) == 0) return;
-    continue_hello();
-    if (phase_ != Phase::kReady) return;
+  bool greeted = false;
+  {
+    MutexLock lock(receiving_);
+    if (phase_ >= Phase::kBroken) return;
+    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
+    if (phase_ <= Phase::kHello) {
+      if (phase_ == Phase::kConnecting && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) == 0) return;
+      continue_hello();
+      if (phase_ != Phase::kReady) return;
+      greeted = true;
+    }
   }
   if ((events & EPOLLOUT) != 0) {
     blocked_.store(false);
     flush();
   }
-  receive();
+  // Room alone says nothing of answers, which a visitor may be taking.
+  if (events == EPOLLOUT && !greeted) return;
+  const uint64_t head = head_sequence_.load();
+  {
+    MutexLock lock(receiving_);
+    if (phase_ == Phase::kReady && receive()) loop_.again(this);
+  }
+  // Room in the window: what waited for it can go.
+  if (head_sequence_.load() != head) continue_sending();
 }
 
-void Lane::receive() {
+void Lane::continue_sending() {
+  if (!blocked_.load() && has_work()) flush();
+}
+
+// Whether there may be more.
+bool Lane::receive() {
   size_t taken = 0;
-  uint64_t before = head_sequence_.load(std::memory_order_relaxed);
-  if (!parse()) return;
+  if (!parse()) return false;
   for (;;) {
     const Stream::Outcome outcome = stream_.receive(fd_.get());
     taken += stream_.received();
-    if (outcome == Stream::Outcome::kFailed) return broken(lost(*path_, errno_text(errno)));
+    if (outcome == Stream::Outcome::kFailed) {
+      broken(lost(*path_, errno_text(errno)));
+      return false;
+    }
     if (outcome == Stream::Outcome::kClosed) {
-      return broken(lost(*path_, "the peer closed the connection"));
+      broken(lost(*path_, "the peer closed the connection"));
+      return false;
     }
-    if (stream_.received() > 0 && !parse()) return;
-    if (outcome == Stream::Outcome::kDrained && !(hangup_ && stream_.received() > 0)) break;
-    if (taken >= kTurnBytes) {
-      loop_.again(this);
-      break;
-    }
+    if (stream_.received() > 0 && !parse()) return false;
+    if (outcome == Stream::Outcome::kDrained && !(hangup_ && stream_.received() > 0)) return false;
+    if (taken >= kTurnBytes) return true;
   }
-  // Room in the window: what waited for it can go.
-  if (head_sequence_.load(std::memory_order_relaxed) != before && queued_.load() > 0) flush();
 }
 
 bool Lane::parse() {
@@ -264,7 +290,7 @@ bool Lane::left_completely(uint64_t sequence) {
   while (sending_.exchange(true)) std::this_thread::yield();
   const bool left = sequence <= sent_tail_.load(std::memory_order_acquire);
   sending_.store(false);
-  if (!blocked_.load() && has_work()) flush();
+  continue_sending();
   return left;
 }
 
@@ -345,26 +371,49 @@ void Lane::broken(Status why) {
   owner_.lane_broken(*this, std::move(why));
 }
 
+void Lane::listen(bool on) {
+  MutexLock lock(receiving_);
+  if (phase_ != Phase::kReady) return;
+  const uint32_t events = EPOLLOUT | EPOLLRDHUP | (on ? uint32_t{EPOLLIN} : 0u);
+  loop_.change(fd_.get(), events, this);
+}
+
+bool Lane::take_answers() {
+  if (!receiving_.try_lock()) return false;
+  const uint64_t head = head_sequence_.load();
+  const uint64_t before = answered_count_;
+  if (phase_ == Phase::kReady) receive();
+  const bool news = answered_count_ != before || phase_ != Phase::kReady;
+  receiving_.unlock();
+  if (head_sequence_.load() != head) continue_sending();
+  return news;
+}
+
+void Lane::give_back_queued() {
+  SliceList cancelled;
+  {
+    MutexLock lock(queue_mutex_);
+    SliceList rest;
+    while (!queue_.empty()) {
+      Slice* slice = queue_.pop();
+      if (slice->cancelled()) {
+        queued_.fetch_sub(1);
+        load_.fetch_sub(slice->length, std::memory_order_relaxed);
+        cancelled.push(slice);
+      } else {
+        rest.push(slice);
+      }
+    }
+    queue_ = rest;
+  }
+  while (!cancelled.empty()) host_.done(cancelled.pop(), Code::kCancelled);
+}
+
 void Lane::sweep() {
   loop_.run([self = shared_from_this()] {
+    MutexLock lock(self->receiving_);
     if (self->phase_ != Phase::kReady) return;
-    SliceList cancelled;
-    {
-      MutexLock lock(self->queue_mutex_);
-      SliceList rest;
-      while (!self->queue_.empty()) {
-        Slice* slice = self->queue_.pop();
-        if (slice->cancelled()) {
-          self->queued_.fetch_sub(1);
-          self->load_.fetch_sub(slice->length, std::memory_order_relaxed);
-          cancelled.push(slice);
-        } else {
-          rest.push(slice);
-        }
-      }
-      self->queue_ = rest;
-    }
-    while (!cancelled.empty()) self->host_.done(cancelled.pop(), Code::kCancelled);
+    self->give_back_queued();
     if (!self->sweep_sent()) {
       self->broken(
           lost(*self->path_, "a WRITE under way was given up, so the connection is ended"));
@@ -400,7 +449,10 @@ bool Lane::sweep_sent() {
 }
 
 void Lane::fail(Code code) {
-  loop_.run([self = shared_from_this(), code] { self->close(code); });
+  loop_.run([self = shared_from_this(), code] {
+    MutexLock lock(self->receiving_);
+    self->close(code);
+  });
 }
 
 void Lane::close(Code code) {
@@ -409,6 +461,9 @@ void Lane::close(Code code) {
   if (fd_.valid()) loop_.remove(fd_.get(), this);
   // Senders never block, so the flag is free soon; held from here on, it keeps them out.
   while (sending_.exchange(true)) std::this_thread::yield();
+  // Wakes the visitor who sleeps on it.
+  descriptor_.store(-1);
+  if (fd_.valid()) ::shutdown(fd_.get(), SHUT_RDWR);
   fd_.reset();
   SliceList returned;
   {

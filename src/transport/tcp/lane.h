@@ -1,8 +1,8 @@
 // One TCP connection on the side that sends requests.
 //
 // Threads: enqueue() and flush() from any; the sender is whoever finds nobody sending, so a request
-// usually leaves from the caller's own thread. Everything that receives, and the end of the lane,
-// is the loop's.
+// usually leaves from the caller's own thread. Answers are taken by the loop, or by a thread that
+// visits: see TcpPath::progress(). fail() comes before the last reference goes.
 #pragma once
 
 #include <sys/uio.h>
@@ -50,7 +50,7 @@ struct SliceList {
 
 class Lane;
 
-// What a lane tells its path, on the lane's loop.
+// What a lane tells its path, from whichever thread found out.
 class LaneOwner {
  public:
   virtual ~LaneOwner() = default;
@@ -77,6 +77,13 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   void flush();
   // Flushes on the lane's loop.
   void flush_later();
+  // Whether the loop listens for answers; if not, a visitor takes them. Any thread.
+  void listen(bool on);
+  // A visitor's: takes the answers that are here. True when requests were answered, or the lane is
+  // of no use any more.
+  bool take_answers();
+  // To sleep on; -1 when there is no connection. It is shut down before it is closed.
+  int descriptor() const { return descriptor_.load(std::memory_order_relaxed); }
   // Bytes handed over and not answered.
   uint64_t load() const { return load_.load(std::memory_order_relaxed); }
   // On the loop: gives back what is cancelled and not under way. Any thread.
@@ -89,7 +96,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
 
  private:
   // A request that was sent, until it is answered. Written by the sender before `tail_` moves over
-  // it, then the loop's.
+  // it, then the receiver's.
   struct Sent {
     Slice* slice = nullptr;
     uint32_t length = 0;
@@ -98,26 +105,30 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   };
 
   // The loop's.
-  void start_connect(const SocketAddress& address, const wire::Hello& hello);
-  void continue_hello();
-  void receive();
-  bool parse();  // false: broken
-  bool on_ack(uint64_t sequence);
-  bool on_data(const AnswerHeader& header);
-  bool on_error(const AnswerHeader& header);
-  void finish_payload();
-  void answer(Sent& sent, Code code);
-  void advance_head();
+  void start_connect(const SocketAddress& address, const wire::Hello& hello)
+      TE_REQUIRES(receiving_);
+  void continue_hello() TE_REQUIRES(receiving_);
+  void close(Code code) TE_REQUIRES(receiving_);
+  // Of whoever receives.
+  bool receive() TE_REQUIRES(receiving_);
+  bool parse() TE_REQUIRES(receiving_);  // false: broken
+  bool on_ack(uint64_t sequence) TE_REQUIRES(receiving_);
+  bool on_data(const AnswerHeader& header) TE_REQUIRES(receiving_);
+  bool on_error(const AnswerHeader& header) TE_REQUIRES(receiving_);
+  void finish_payload() TE_REQUIRES(receiving_);
+  void answer(Sent& sent, Code code) TE_REQUIRES(receiving_);
+  void advance_head() TE_REQUIRES(receiving_);
   bool left_completely(uint64_t sequence);
-  void broken(Status why);
-  bool sweep_sent();
-  void close(Code code);
+  void broken(Status why) TE_REQUIRES(receiving_);
+  void give_back_queued() TE_REQUIRES(receiving_);
+  bool sweep_sent() TE_REQUIRES(receiving_);
 
   // The sender's.
   bool build_frame();
   bool send_frame();  // false: the socket is full, or the connection is gone
   void send_all();
   bool has_work() const;
+  void continue_sending();
 
   Sent& sent(uint64_t sequence) { return ring_[sequence % kWindow]; }
 
@@ -128,6 +139,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   const LaneOptions options_;
 
   Fd fd_;
+  std::atomic<int> descriptor_{-1};
   std::atomic<uint64_t> load_{0};
 
   Mutex queue_mutex_;
@@ -144,23 +156,26 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   std::array<iovec, 1 + kMaxRequestsPerFrame> vectors_;
   std::array<std::byte, kMaxFrameHead> head_;
 
+  std::atomic<uint32_t> window_{kWindow};  // what the peer takes, at most kWindow
   std::array<Sent, kWindow> ring_;
   std::atomic<uint64_t> tail_{0};           // next sequence number; moved by the sender
   std::atomic<uint64_t> sent_tail_{0};      // all below left completely; moved by the sender
-  std::atomic<uint64_t> head_sequence_{0};  // oldest not answered; moved by the loop
+  std::atomic<uint64_t> head_sequence_{0};  // oldest not answered; moved by the receiver
 
-  // The loop's.
+  // Who holds it is the receiver, and may end the lane. Taken before any other lock.
+  Mutex receiving_;
   enum class Phase { kConnecting, kHello, kReady, kBroken, kClosed };
-  Phase phase_ = Phase::kConnecting;
-  std::string hello_out_;
-  size_t hello_sent_ = 0;
-  Stream stream_;
-  bool hangup_ = false;
-  uint64_t ack_cursor_ = 0;
-  uint64_t payload_first_ = 0;  // sequence of the first READ whose bytes arrive
-  uint32_t payload_count_ = 0;
-  uint64_t answered_count_ = 0;
-  uint64_t answered_at_sweep_ = UINT64_MAX;
+  Phase phase_ TE_GUARDED_BY(receiving_) = Phase::kConnecting;
+  std::string hello_out_ TE_GUARDED_BY(receiving_);
+  size_t hello_sent_ TE_GUARDED_BY(receiving_) = 0;
+  Stream stream_ TE_GUARDED_BY(receiving_);
+  bool hangup_ TE_GUARDED_BY(receiving_) = false;
+  uint64_t ack_cursor_ TE_GUARDED_BY(receiving_) = 0;
+  // Sequence of the first READ whose bytes arrive.
+  uint64_t payload_first_ TE_GUARDED_BY(receiving_) = 0;
+  uint32_t payload_count_ TE_GUARDED_BY(receiving_) = 0;
+  uint64_t answered_count_ TE_GUARDED_BY(receiving_) = 0;
+  uint64_t answered_at_sweep_ TE_GUARDED_BY(receiving_) = UINT64_MAX;
 };
 
 }  // namespace te::tcp

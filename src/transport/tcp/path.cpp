@@ -1,13 +1,57 @@
 #include "transport/tcp/path.h"
 
-#include <algorithm>
+#include <poll.h>
 
+#include <algorithm>
+#include <array>
+
+#include "base/clock.h"
 #include "base/random.h"
 
 namespace te::tcp {
+namespace {
+
+constexpr int64_t kLeaseMs = 2;              // between visits, before the loops listen again
+constexpr int64_t kCrowdNs = 10 * kNsPerMs;  // without visits, after threads met
+constexpr int kPollsPerYield = 8;
+
+const void* this_thread() {
+  static thread_local char mark;
+  return &mark;
+}
+
+uint64_t total_load(const std::vector<std::shared_ptr<Lane>>& lanes) {
+  uint64_t bytes = 0;
+  for (const std::shared_ptr<Lane>& lane : lanes) bytes += lane->load();
+  return bytes;
+}
+
+bool take_answers(const std::vector<std::shared_ptr<Lane>>& lanes) {
+  bool news = false;
+  for (const std::shared_ptr<Lane>& lane : lanes) {
+    if (lane->load() > 0) news = lane->take_answers() || news;
+  }
+  return news;
+}
+
+void sleep(const std::vector<std::shared_ptr<Lane>>& lanes, int64_t until_ns, int wake_fd) {
+  std::array<pollfd, 65> entries;  // tcp_connections, and one
+  size_t count = 0;
+  entries[count++] = {wake_fd, POLLIN, 0};
+  for (const std::shared_ptr<Lane>& lane : lanes) {
+    if (lane->load() > 0 && count < entries.size()) {
+      entries[count++] = {lane->descriptor(), POLLIN, 0};
+    }
+  }
+  const int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
+  const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
+  ::ppoll(entries.data(), count, &left, nullptr);
+}
+
+}  // namespace
 
 TcpPath::TcpPath(Transport& owner, TransportHost& host, std::vector<EventLoop*> loops,
-                 size_t lane_count, const LaneOptions& options, const Peer& peer)
+                 size_t lane_count, const LaneOptions& options, int64_t spin_ns, const Peer& peer)
     : Path(owner, "", "", peer.address.to_string()),
       host_(host),
       loops_(std::move(loops)),
@@ -15,15 +59,17 @@ TcpPath::TcpPath(Transport& owner, TransportHost& host, std::vector<EventLoop*> 
       options_(options),
       address_(peer.address),
       target_instance_(peer.instance),
-      session_(random_u64()) {}
+      session_(random_u64()),
+      spin_(spin_ns) {}
 
 void TcpPath::connect() {
   ++epoch_;
   lanes_ready_ = 0;
   state.store(PathState::kConnecting);
+  auto lanes = std::make_shared<Lanes>();
   for (size_t i = 0; i < lane_count_; ++i) {
     EventLoop& loop = *loops_[(session_ + i) % loops_.size()];
-    lanes_.push_back(std::make_shared<Lane>(loop, host_, shared_from_this(), *this, options_));
+    lanes->push_back(std::make_shared<Lane>(loop, host_, shared_from_this(), *this, options_));
     wire::Hello hello;
     hello.kind = wire::ChannelKind::kTcpData;
     hello.lane = static_cast<uint16_t>(i);
@@ -31,25 +77,33 @@ void TcpPath::connect() {
     hello.target_instance = target_instance_;
     hello.session = session_;
     hello.epoch = epoch_;
-    lanes_.back()->connect(address_, hello);
+    lanes->back()->connect(address_, hello);
   }
+  lanes_ = std::move(lanes);
+}
+
+std::shared_ptr<const TcpPath::Lanes> TcpPath::ready_lanes() {
+  MutexLock lock(mutex_);
+  return lanes_ && lanes_ready_ == lanes_->size() ? lanes_ : nullptr;
 }
 
 void TcpPath::post(SliceList slices) {
-  std::vector<std::shared_ptr<Lane>> lanes;
+  std::shared_ptr<const Lanes> lanes;
   bool ended = false;
   {
     MutexLock lock(mutex_);
     ended = ended_;
-    if (!ended && lanes_.empty()) connect();
-    if (!ended && lanes_ready_ < lanes_.size()) {
+    if (!ended && !lanes_) connect();
+    if (!ended && lanes_ready_ < lanes_->size()) {
       waiting_.append(slices);
       return;
     }
     lanes = lanes_;
   }
   if (ended) return return_later(slices, Code::kCancelled);
-  distribute(slices, lanes);
+  // Nobody may be about to visit for what another thread posts.
+  if (deaf_.load() && visitor_.load(std::memory_order_relaxed) != this_thread()) leave_to_loops();
+  distribute(slices, *lanes);
 }
 
 void TcpPath::end() {
@@ -62,10 +116,10 @@ void TcpPath::end() {
 
 void TcpPath::warm_up() {
   MutexLock lock(mutex_);
-  if (!ended_ && lanes_.empty()) connect();
+  if (!ended_ && !lanes_) connect();
 }
 
-void TcpPath::distribute(SliceList slices, const std::vector<std::shared_ptr<Lane>>& lanes) {
+void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
   uint64_t total = 0;
   while (!slices.empty()) {
     SliceList run;
@@ -104,6 +158,90 @@ void TcpPath::distribute(SliceList slices, const std::vector<std::shared_ptr<Lan
   }
 }
 
+bool TcpPath::progress(int64_t until_ns, int wake_fd) {
+  if (const int64_t crowded = crowded_until_ns_.load(); crowded != 0) {
+    if (now_ns() < crowded) return false;
+    crowded_until_ns_.store(0);
+  }
+  if (visited_.exchange(true)) {
+    crowded_until_ns_.store(now_ns() + kCrowdNs);
+    return false;
+  }
+  visitor_.store(this_thread(), std::memory_order_relaxed);
+  ++visits_;
+  const bool useful = visit(until_ns, wake_fd);
+  visited_.store(false);
+  // Who came meanwhile was sent away, and sleeps.
+  if (crowded_until_ns_.load() != 0) leave_to_loops();
+  return useful;
+}
+
+bool TcpPath::visit(int64_t until_ns, int wake_fd) {
+  const std::shared_ptr<const Lanes> lanes = ready_lanes();
+  const uint64_t load = lanes ? total_load(*lanes) : 0;
+  if (load == 0 || load > kVisitBytes) {
+    if (load > 0) listen_again();
+    return false;
+  }
+  if (deaf_lanes_ != lanes) stop_listening(lanes);
+  const int64_t begin_ns = now_ns();
+  bool news = take_answers(*lanes);
+  if (until_ns == 0 || news) return true;
+  const int64_t spin_until_ns = std::min(begin_ns + spin_.budget_ns(), until_ns);
+  for (int polls = 1; !news && now_ns() < spin_until_ns; ++polls) {
+    if (polls % kPollsPerYield == 0) std::this_thread::yield();
+    news = take_answers(*lanes);
+  }
+  if (!news) {
+    sleep(*lanes, until_ns, wake_fd);
+    take_answers(*lanes);
+  }
+  spin_.came_after(now_ns() - begin_ns);
+  return true;
+}
+
+void TcpPath::stop_listening(std::shared_ptr<const Lanes> lanes) {
+  for (const std::shared_ptr<Lane>& lane : *lanes) lane->listen(false);
+  deaf_lanes_ = std::move(lanes);
+  deaf_.store(true);
+  if (leased_) return;
+  leased_ = loops_.front()->run([weak = weak_from_this()] {
+    if (const std::shared_ptr<TcpPath> self = weak.lock()) self->check_lease();
+  });
+}
+
+void TcpPath::listen_again() {
+  if (!deaf_lanes_) return;
+  for (const std::shared_ptr<Lane>& lane : *deaf_lanes_) lane->listen(true);
+  deaf_lanes_.reset();
+  deaf_.store(false);
+}
+
+// A visitor that is here now does it when it leaves.
+void TcpPath::leave_to_loops() {
+  crowded_until_ns_.store(now_ns() + kCrowdNs);
+  if (visited_.exchange(true)) return;
+  listen_again();
+  visited_.store(false);
+}
+
+// On a loop: nobody visited for a while, so the loops listen again.
+void TcpPath::check_lease() {
+  if (!visited_.exchange(true)) {
+    const bool over = visits_ == visits_at_check_;
+    visits_at_check_ = visits_;
+    if (over) {
+      listen_again();
+      leased_ = false;
+    }
+    visited_.store(false);
+    if (over) return;
+  }
+  loops_.front()->run_after(kLeaseMs, [weak = weak_from_this()] {
+    if (const std::shared_ptr<TcpPath> self = weak.lock()) self->check_lease();
+  });
+}
+
 void TcpPath::return_later(SliceList slices, Code code) {
   const auto give_back = [this, code](SliceList list) {
     while (!list.empty()) host_.done(list.pop(), code);
@@ -114,20 +252,23 @@ void TcpPath::return_later(SliceList slices, Code code) {
   if (!taken) give_back(slices);
 }
 
+bool TcpPath::is_current(const Lane& lane) const {
+  return lanes_ && std::any_of(lanes_->begin(), lanes_->end(),
+                               [&lane](const auto& member) { return member.get() == &lane; });
+}
+
 void TcpPath::lane_ready(Lane& lane) {
   SliceList slices;
-  std::vector<std::shared_ptr<Lane>> lanes;
+  std::shared_ptr<const Lanes> lanes;
   {
     MutexLock lock(mutex_);
-    const bool current = std::any_of(lanes_.begin(), lanes_.end(),
-                                     [&lane](const auto& member) { return member.get() == &lane; });
-    if (!current || ++lanes_ready_ < lanes_.size()) return;
+    if (!is_current(lane) || ++lanes_ready_ < lanes_->size()) return;
     state.store(PathState::kReady);
     slices = waiting_;
     waiting_ = {};
     lanes = lanes_;
   }
-  if (!slices.empty()) distribute(slices, lanes);
+  if (!slices.empty()) distribute(slices, *lanes);
 }
 
 void TcpPath::lane_broken(Lane& lane, Status why) {
@@ -136,9 +277,7 @@ void TcpPath::lane_broken(Lane& lane, Status why) {
   if (why.code() == Code::kStale || why.code() == Code::kUnsupported) code = why.code();
   {
     MutexLock lock(mutex_);
-    const bool current = std::any_of(lanes_.begin(), lanes_.end(),
-                                     [&lane](const auto& member) { return member.get() == &lane; });
-    if (!current) {
+    if (!is_current(lane)) {
       lane.fail(Code::kUnavailable);
       return;
     }
@@ -147,7 +286,7 @@ void TcpPath::lane_broken(Lane& lane, Status why) {
 }
 
 void TcpPath::reset(Code code, Status why) {
-  std::vector<std::shared_ptr<Lane>> lanes;
+  std::shared_ptr<const Lanes> lanes;
   SliceList slices;
   {
     MutexLock lock(mutex_);
@@ -156,16 +295,16 @@ void TcpPath::reset(Code code, Status why) {
     slices = waiting_;
     waiting_ = {};
   }
-  if (!lanes.empty()) {
+  if (lanes) {
     set_error(std::move(why));
     state.store(PathState::kFailed);
+    for (const std::shared_ptr<Lane>& lane : *lanes) lane->fail(code);
   }
-  for (const std::shared_ptr<Lane>& lane : lanes) lane->fail(code);
   if (!slices.empty()) return_later(slices, code);
 }
 
 void TcpPath::sweep() {
-  std::vector<std::shared_ptr<Lane>> lanes;
+  std::shared_ptr<const Lanes> lanes;
   SliceList cancelled;
   {
     MutexLock lock(mutex_);
@@ -178,7 +317,8 @@ void TcpPath::sweep() {
     lanes = lanes_;
   }
   if (!cancelled.empty()) return_later(cancelled, Code::kCancelled);
-  for (const std::shared_ptr<Lane>& lane : lanes) lane->sweep();
+  if (!lanes) return;
+  for (const std::shared_ptr<Lane>& lane : *lanes) lane->sweep();
 }
 
 }  // namespace te::tcp

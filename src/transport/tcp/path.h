@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/event_loop.h"
+#include "base/spin.h"
 #include "transport/tcp/lane.h"
 
 namespace te::tcp {
@@ -18,12 +19,16 @@ namespace te::tcp {
 class TcpPath final : public Path, public LaneOwner, public std::enable_shared_from_this<TcpPath> {
  public:
   TcpPath(Transport& owner, TransportHost& host, std::vector<EventLoop*> loops, size_t lane_count,
-          const LaneOptions& options, const Peer& peer);
+          const LaneOptions& options, int64_t spin_ns, const Peer& peer);
 
   // The slices, `bytes` in all, are sent now or as soon as the session stands.
   void post(SliceList slices);
   void warm_up();
   void sweep();
+  // See Transport. The thread visits: while it does, and shortly after, the loops do not listen for
+  // answers, so that no other thread is woken for them. Only one visits, and only for little: more
+  // than kVisitBytes under way, or several threads that wait, are the loops' work.
+  bool progress(int64_t until_ns, int wake_fd);
   // Ends the session; every slice comes back as `code`.
   void reset(Code code, Status why);
   // No session will be made any more: what is here, and whatever comes, is returned as kCancelled.
@@ -36,11 +41,22 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   // What a lane takes before the next one is asked: many small requests then share a frame.
   static constexpr uint64_t kRunBytes = 128 << 10;
   static constexpr uint64_t kInlineBytes = 256 << 10;
+  static constexpr uint64_t kVisitBytes = 256 << 10;
+
+  using Lanes = std::vector<std::shared_ptr<Lane>>;
 
   void connect() TE_REQUIRES(mutex_);
+  bool is_current(const Lane& lane) const TE_REQUIRES(mutex_);
+  // Null while the session does not stand.
+  std::shared_ptr<const Lanes> ready_lanes();
+  bool visit(int64_t until_ns, int wake_fd);
+  void listen_again();
+  void stop_listening(std::shared_ptr<const Lanes> lanes);
+  void leave_to_loops();
+  void check_lease();
   // Returns slices by way of a loop: the caller may be inside post().
   void return_later(SliceList slices, Code code);
-  void distribute(SliceList slices, const std::vector<std::shared_ptr<Lane>>& lanes);
+  void distribute(SliceList slices, const Lanes& lanes);
 
   TransportHost& host_;
   const std::vector<EventLoop*> loops_;
@@ -52,10 +68,21 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
 
   Mutex mutex_;
   uint64_t epoch_ TE_GUARDED_BY(mutex_) = 0;
-  std::vector<std::shared_ptr<Lane>> lanes_ TE_GUARDED_BY(mutex_);  // of the session; empty: none
+  std::shared_ptr<const Lanes> lanes_ TE_GUARDED_BY(mutex_);  // of the session; null: none
   size_t lanes_ready_ TE_GUARDED_BY(mutex_) = 0;
   SliceList waiting_ TE_GUARDED_BY(mutex_);
   bool ended_ TE_GUARDED_BY(mutex_) = false;
+
+  // Visits. `visited_` is the lock of what follows it.
+  std::atomic<bool> visited_{false};
+  std::atomic<const void*> visitor_{nullptr};  // the thread that came last
+  std::atomic<int64_t> crowded_until_ns_{0};   // several threads want something: no visits
+  std::atomic<bool> deaf_{false};              // deaf_lanes_ is set
+  std::shared_ptr<const Lanes> deaf_lanes_;    // those whose loops do not listen
+  SpinPolicy spin_;
+  uint64_t visits_ = 0;
+  uint64_t visits_at_check_ = 0;
+  bool leased_ = false;  // check_lease() will come
 };
 
 }  // namespace te::tcp

@@ -84,6 +84,7 @@ bool Serving::output_full() const { return small_.size() > kMaxSmall; }
 
 void Serving::receive() {
   size_t taken = 0;
+  bool more = true;
   while (!output_full()) {
     const Stream::Outcome outcome = receive_pinned();
     taken += stream_.received();
@@ -93,14 +94,13 @@ void Serving::receive() {
       progress_ns_ = now_ns();
       if (!parse()) return;
     }
-    if (outcome == Stream::Outcome::kDrained && !(hangup_ && stream_.received() > 0)) break;
+    more = outcome != Stream::Outcome::kDrained || (hangup_ && stream_.received() > 0);
+    if (!more) break;
     if (unacked_bytes_ >= kAckBytes && !flush()) return;
-    if (taken >= kTurnBytes) {
-      loop_.again(this);
-      break;
-    }
+    if (taken >= kTurnBytes) break;
   }
-  flush();
+  // No event tells of what was left unread for want of room or time.
+  if (flush() && more && !output_full()) loop_.again(this);
 }
 
 void Serving::pin_open_pieces() {

@@ -77,6 +77,9 @@ class TcpTransport final : public Transport {
   void warm_up(Path& path) override { static_cast<TcpPath&>(path).warm_up(); }
   void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
   void post(Slice* first) override;
+  bool progress(Path& path, int64_t until_ns, int wake_fd) override {
+    return static_cast<TcpPath&>(path).progress(until_ns, wake_fd);
+  }
   void sweep(Path& path) override { static_cast<TcpPath&>(path).sweep(); }
   void reset(Path& path) override {
     static_cast<TcpPath&>(path).reset(Code::kUnavailable,
@@ -172,8 +175,9 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
   std::vector<EventLoop*> loops;
   for (const std::unique_ptr<Worker>& worker : workers_) loops.push_back(&worker->loop());
   const LaneOptions options{config_.connect_timeout_ms, config_.stall_timeout_ms};
-  auto path = std::make_shared<TcpPath>(*this, host_, std::move(loops), config_.tcp_connections,
-                                        options, peer);
+  auto path =
+      std::make_shared<TcpPath>(*this, host_, std::move(loops), config_.tcp_connections, options,
+                                static_cast<int64_t>(config_.tcp_spin_us) * 1000, peer);
   bool stopped = false;
   {
     MutexLock lock(mutex_);
