@@ -11,6 +11,8 @@ RUST_PACKAGES=(libclang-dev)
 WERROR=${WERROR:-OFF}
 # Where build/ has what the tests test: check has a folder of its own, for its compile options.
 PRESET=release
+# Whether the tests include the oldest Rust.
+MSRV=no
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -111,9 +113,9 @@ rust_env() {
   (cd rust && env TRANSFER_ENGINE_LIB_DIR="$PWD/../build/$PRESET/src" "$@")
 }
 
-# ctest and cargo, and one line that sums them up.
+# ctest, cargo and the oldest Rust if wanted, and one line that sums them up.
 run_tests() {
-  local failed=0 rust=0 log=build/$PRESET/rust.log
+  local failed=0 rust=0 log=build/$PRESET/rust.log msrv=0 msrv_summary=()
   ctest_run "$PRESET" || failed=1
   if have_rust; then
     install_packages rust
@@ -126,7 +128,13 @@ run_tests() {
       "(apt-get install cargo, or https://rustup.rs)"
     rust=skipped
   fi
-  python3 scripts/test_summary.py "build/$PRESET/tests.xml" "$log" "$rust" || failed=1
+  if [ "$MSRV" = yes ]; then
+    say "The oldest Rust ($(rust_wanted))"
+    rust_env ./check-msrv.sh 2>&1 | tee "build/$PRESET/msrv.log" || msrv=$?
+    msrv_summary=("build/$PRESET/msrv.log" "$msrv")
+  fi
+  python3 scripts/test_summary.py "build/$PRESET/tests.xml" "$log" "$rust" "${msrv_summary[@]}" ||
+    failed=1
   return $failed
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Sums up a ctest JUnit file and the output of `cargo test`.
+"""Sums up a ctest JUnit file and the output of `cargo test` and of rust/check-msrv.sh.
 
-Usage: test_summary.py TESTS.xml RUST.log RUST_STATUS
-RUST_STATUS is cargo's exit status, or "skipped" when it was not run.
+Usage: test_summary.py TESTS.xml RUST.log RUST_STATUS [MSRV.log MSRV_STATUS]
+The statuses are exit statuses; RUST_STATUS is "skipped" when cargo was not run.
 Prints what was skipped and why, and last "N passed, N failed, N skipped". Exit status 1 when
 anything failed, or nothing ran.
 """
@@ -66,12 +66,27 @@ def cargo_counts(path, status):
     return passed, failed, skipped
 
 
+def msrv_counts(path, status):
+    """Of the build with the oldest Rust, which counts as one test."""
+    if status == "0":
+        return 1, 0, []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    if status == "77":
+        return 0, 0, [("the build with the oldest Rust", skip_reason(text))]
+    print(f"failed: rust/check-msrv.sh, with exit status {status}")
+    return 0, 1, []
+
+
 def main():
-    if len(sys.argv) != 4:
+    if len(sys.argv) not in (4, 6):
         sys.exit(__doc__)
-    passed, failed, skipped = ctest_counts(sys.argv[1])
-    rust_passed, rust_failed, rust_skipped = cargo_counts(sys.argv[2], sys.argv[3])
-    passed, failed, skipped = passed + rust_passed, failed + rust_failed, skipped + rust_skipped
+    parts = [ctest_counts(sys.argv[1]), cargo_counts(sys.argv[2], sys.argv[3])]
+    if len(sys.argv) == 6:
+        parts.append(msrv_counts(sys.argv[4], sys.argv[5]))
+    passed = sum(part[0] for part in parts)
+    failed = sum(part[1] for part in parts)
+    skipped = [each for part in parts for each in part[2]]
     for name, reason in skipped:
         print(f"skipped: {name}: {reason or 'no reason given'}")
     print(f"{passed} passed, {failed} failed, {len(skipped)} skipped")

@@ -18,7 +18,7 @@ PARTLY = ('<testcase name="A.partly" status="run"><system-out>test_a ... skipped
 
 
 class Summary(unittest.TestCase):
-    def run_it(self, cases, rust="", rust_status="skipped"):
+    def run_it(self, cases, rust="", rust_status="skipped", msrv=None):
         with tempfile.TemporaryDirectory() as folder:
             xml, log = os.path.join(folder, "tests.xml"), os.path.join(folder, "rust.log")
             if cases is not None:
@@ -26,8 +26,13 @@ class Summary(unittest.TestCase):
                     file.write(f"<testsuite>{''.join(cases)}</testsuite>")
             with open(log, "w", encoding="utf-8") as file:
                 file.write(rust)
-            ended = subprocess.run([sys.executable, "-B", SCRIPT, xml, log, rust_status],
-                                   capture_output=True, text=True, check=False)
+            command = [sys.executable, "-B", SCRIPT, xml, log, rust_status]
+            if msrv is not None:
+                oldest = os.path.join(folder, "msrv.log")
+                with open(oldest, "w", encoding="utf-8") as file:
+                    file.write(msrv[0])
+                command += [oldest, msrv[1]]
+            ended = subprocess.run(command, capture_output=True, text=True, check=False)
         return ended.returncode, ended.stdout.splitlines()
 
     def test_counts_both_and_shows_reasons(self):
@@ -56,6 +61,14 @@ class Summary(unittest.TestCase):
         self.assertEqual(self.run_it([PASSED], text, "101")[0], 1)
         self.assertEqual(self.run_it([PASSED], "error: could not compile\n", "101")[0], 1)
         self.assertEqual(self.run_it([PASSED], text, "0")[0], 0)
+
+    def test_the_oldest_rust_counts_as_one(self):
+        for msrv, last in [(("builds\n", "0"), "2 passed, 0 failed, 1 skipped"),
+                           (("error[E0658]\n", "1"), "1 passed, 1 failed, 1 skipped"),
+                           (("skipped: no rustup\n", "77"), "1 passed, 0 failed, 2 skipped")]:
+            status, lines = self.run_it([PASSED], msrv=msrv)
+            self.assertEqual((status, lines[-1]), (int(msrv[1] == "1"), last))
+        self.assertIn("skipped: the build with the oldest Rust: no rustup", lines)
 
 
 if __name__ == "__main__":
