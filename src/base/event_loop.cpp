@@ -80,13 +80,11 @@ void EventLoop::change(int fd, uint32_t events, Handler* handler) {
 
 void EventLoop::remove(int fd, Handler* handler) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  handler->removed_ = true;
-  if (handler->again_) std::erase(again_, handler);
+  forget(handler);
 }
 
 void EventLoop::retire(std::unique_ptr<Handler> handler) {
-  handler->removed_ = true;
-  if (handler->again_) std::erase(again_, handler.get());
+  forget(handler.get());
   retired_.push_back(std::move(handler));
 }
 
@@ -127,15 +125,35 @@ int EventLoop::sleep_ms() const {
 // Polls first where that pays, giving way to whoever else wants the core.
 int EventLoop::wait(epoll_event* events, int capacity) {
   const int64_t begin_ns = now_ns();
-  const int64_t until_ns = begin_ns + spin_.budget_ns();
+  const bool worth = latest_ != nullptr && latest_->worth_polling();
+  const int64_t until_ns = worth ? begin_ns + spin_.budget_ns() : 0;
   int count = ::epoll_wait(epoll_.get(), events, capacity, 0);
   while (count == 0 && now_ns() < until_ns && !stopping_.load(std::memory_order_relaxed)) {
+    if (poll_latest(until_ns)) {
+      spin_.came_after(now_ns() - begin_ns);
+      return 0;
+    }
     std::this_thread::yield();
     count = ::epoll_wait(epoll_.get(), events, capacity, 0);
   }
   if (count == 0) count = ::epoll_wait(epoll_.get(), events, capacity, sleep_ms());
   if (count > 0) spin_.came_after(now_ns() - begin_ns);
   return count;
+}
+
+// A few looks at the handler that most likely has something.
+bool EventLoop::poll_latest(int64_t until_ns) {
+  for (int polls = 0; polls < kPollsPerYield && latest_ != nullptr; ++polls) {
+    if (latest_->poll()) return true;
+    if (now_ns() >= until_ns) break;
+  }
+  return false;
+}
+
+void EventLoop::forget(Handler* handler) {
+  handler->removed_ = true;
+  if (handler->again_) std::erase(again_, handler);
+  if (latest_ == handler) latest_ = nullptr;
 }
 
 void EventLoop::turn() {
@@ -150,6 +168,7 @@ void EventLoop::turn() {
     if (handler == nullptr) {
       wake = true;
     } else if (!handler->removed_) {
+      latest_ = handler;
       handler->on_events(events[i].events);
     }
   }

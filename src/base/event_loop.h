@@ -30,6 +30,12 @@ class EventLoop {
     virtual ~Handler() = default;
     // `events` as epoll gives them; 0 when called because of again().
     virtual void on_events(uint32_t events) = 0;
+    // Whether something short may come any moment, so that the loop may poll before it sleeps. What
+    // flows in bulk is worth no polling: it comes in pieces large enough to be woken for.
+    virtual bool worth_polling() const { return false; }
+    // While the loop polls: looks for itself, which is quicker than to be told. True when there was
+    // something.
+    virtual bool poll() { return false; }
 
    private:
     friend class EventLoop;
@@ -77,6 +83,8 @@ class EventLoop {
   explicit EventLoop(std::string thread_name) : name_(std::move(thread_name)) {}
   void loop();
   int wait(epoll_event* events, int capacity);
+  bool poll_latest(int64_t until_ns);
+  void forget(Handler* handler);
   void turn();
   int sleep_ms() const;
   void run_tasks();
@@ -93,6 +101,7 @@ class EventLoop {
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   // The loop's own.
   SpinPolicy spin_{0};
+  Handler* latest_ = nullptr;  // whose turn it was last
   std::vector<Handler*> again_;
   std::vector<std::unique_ptr<Handler>> retired_;
   std::priority_queue<Timer> timers_;

@@ -22,8 +22,8 @@ struct Config {
   uint64_t stall_timeout_ms = 10'000;
   uint64_t directory_timeout_ms = 3'000;
   uint64_t directory_lease_s = 5;
-  uint64_t tcp_connections = 2;
-  uint64_t tcp_threads = 2;
+  uint64_t tcp_connections = 0;
+  uint64_t tcp_threads = 0;
   uint64_t tcp_spin_us = 100;
   uint64_t copy_threads = 2;
   uint64_t slice_bytes = 1 << 20;

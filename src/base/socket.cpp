@@ -292,6 +292,16 @@ void set_no_delay(int fd) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+void keep_in_cache(int fd) {
+  const SocketAddress here = local_address(fd);
+  if (here.length == 0 || here.host() != peer_address(fd).host()) return;
+  const int bytes = 512 << 10;
+  // Above the system's limit only with privilege; else up to the limit.
+  if (::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
+    ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  }
+}
+
 Status BlockingStream::wait_for(short events, int64_t deadline_ns) {
   for (;;) {
     const int64_t left = deadline_ns - now_ns();

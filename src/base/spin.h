@@ -6,6 +6,9 @@
 
 namespace te {
 
+// A thread that polls gives way to others that want its core now and then.
+inline constexpr int kPollsPerYield = 16;
+
 // Polls for at most `limit_ns`, and only while what is waited for has lately come within that time:
 // what comes later than that is not worth a core. One thread at a time.
 class SpinPolicy {

@@ -14,12 +14,12 @@ Waker& Waker::of_this_thread() {
   return waker;
 }
 
-void Waker::wake() const {
+void Waker::wake() {
   const uint64_t one = 1;
   (void)!::write(fd_.get(), &one, sizeof one);
 }
 
-void Waker::clear() const {
+void Waker::clear() {
   uint64_t count = 0;
   (void)!::read(fd_.get(), &count, sizeof count);
 }

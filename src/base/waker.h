@@ -1,6 +1,8 @@
 // Wakes one thread out of a sleep on descriptors.
 #pragma once
 
+#include <thread>
+
 #include "base/fd.h"
 
 namespace te {
@@ -11,15 +13,17 @@ class Waker {
   // The calling thread's; it lives until the thread ends.
   static Waker& of_this_thread();
 
+  bool of_another_thread() const { return owner_ != std::this_thread::get_id(); }
   // Polls readable after wake(); -1 where the process has no descriptor left.
   int descriptor() const { return fd_.get(); }
-  void wake() const;
+  void wake();
   // Forgets that it was woken.
-  void clear() const;
+  void clear();
 
  private:
   Waker();
   const Fd fd_;
+  const std::thread::id owner_ = std::this_thread::get_id();
 };
 
 }  // namespace te

@@ -137,10 +137,7 @@ void Transfers::finish_submission(Submission& submission) {
   if (batch.active.fetch_sub(1) == 1) {
     set_readable(batch.event, true);
     batch.idle.notify_all();
-    if (batch.helper != nullptr && batch.helper != &Waker::of_this_thread()) {
-      batch.helper->wake();
-      batch.helper = nullptr;
-    }
+    if (batch.helper != nullptr && batch.helper->of_another_thread()) batch.helper->wake();
   }
 }
 

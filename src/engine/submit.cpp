@@ -253,7 +253,7 @@ void Transfers::progress_after(const Plan& plan) {
   for (const std::shared_ptr<Path>& path : plan.target->paths) {
     if (!path->transport.capabilities().caller_copies) continue;
     if (path->inflight_bytes.load(std::memory_order_relaxed) == 0) continue;
-    path->transport.progress(*path, 0, -1);
+    path->transport.progress(*path, 0, Waker::of_this_thread());
   }
 }
 

@@ -159,15 +159,12 @@ bool Transfers::help(Batch& batch, int64_t until_ns) {
   bool useful = false;
   for (const std::shared_ptr<Path>& path : target->paths) {
     if (path->inflight_bytes.load(std::memory_order_relaxed) == 0) continue;
-    useful = path->transport.progress(*path, until_ns, may_sleep ? waker.descriptor() : -1);
+    useful = path->transport.progress(*path, until_ns, waker);
     if (useful) break;
   }
   target.reset();
   batch.mutex.lock();
-  if (may_sleep) {
-    if (batch.helper == nullptr) waker.clear();  // it was woken
-    batch.helper = nullptr;
-  }
+  if (may_sleep) batch.helper = nullptr;
   return useful;
 }
 

@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "base/fd.h"
 #include "base/socket.h"
+#include "base/waker.h"
 #include "core/batch.h"
 #include "core/locator.h"
 #include "core/wire.h"
@@ -98,14 +99,14 @@ class Transport {
   // keeps nothing of the caller's but the slices.
   virtual void post(Slice* first) = 0;
   // Lends the calling thread to the path while its slices are under way: moves bytes, takes
-  // answers, calls done(). Returns when something happened, when the descriptor `wake_fd` (or -1)
-  // became readable, or at `until_ns`; 0: at once, without sleeping. False when there is nothing
-  // that the thread could do: others do it, and the caller sleeps elsewhere. Slices come back
-  // without any such thread too. The caller holds no lock.
-  virtual bool progress(Path& path, int64_t until_ns, int wake_fd) {
+  // answers, calls done(). Returns when something happened, when `waker` was woken (and clears it),
+  // or at `until_ns`; 0: at once, without sleeping. False when there is nothing that the thread
+  // could do: others do it, and the caller sleeps elsewhere. Slices come back without any such
+  // thread too. The caller holds no lock; `waker` is its own.
+  virtual bool progress(Path& path, int64_t until_ns, Waker& waker) {
     (void)path;
     (void)until_ns;
-    (void)wake_fd;
+    (void)waker;
     return false;
   }
   // Slices of the path that are cancelled() come back soon.

@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <semaphore>
+#include <thread>
+
+#include "base/clock.h"
 
 namespace te {
 namespace {
@@ -278,6 +281,43 @@ TEST(EventLoop, WorksWhileItSpins) {
   pipe.put();
   seen.acquire();
   on_loop(*loop, [] {});
+}
+
+// Finds its bytes by looking, never by being told.
+class Looking : public EventLoop::Handler {
+ public:
+  explicit Looking(int fd) : fd_(fd) {}
+  void on_events(uint32_t) override { poll(); }
+  bool worth_polling() const override { return true; }
+  bool poll() override {
+    char byte = 0;
+    if (::read(fd_, &byte, 1) != 1) return false;
+    ++bytes;
+    return true;
+  }
+  std::atomic<int> bytes{0};
+
+ private:
+  const int fd_;
+};
+
+TEST(EventLoop, AHandlerThatLooksForItselfGetsEverything) {
+  int fds[2];
+  ASSERT_EQ(::pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+  const Fd in(fds[0]);
+  const Fd out(fds[1]);
+  auto loop = make_loop();
+  loop->set_spin_ns(2'000'000);
+  Looking handler(in.get());
+  ASSERT_TRUE(loop->add(in.get(), EPOLLIN, &handler).ok());
+  loop->start();
+  for (int i = 1; i <= 500; ++i) {
+    ASSERT_EQ(::write(out.get(), "x", 1), 1);
+    const int64_t until_ns = now_ns() + 20'000 * kNsPerMs;
+    while (handler.bytes.load() < i && now_ns() < until_ns) std::this_thread::yield();
+    ASSERT_EQ(handler.bytes.load(), i);
+  }
+  loop->stop();
 }
 
 }  // namespace

@@ -360,7 +360,7 @@ TEST_F(BadRequests, Notifications) {
 TEST(BadInput, Settings) {
   for (const auto& [name, value] :
        std::vector<std::pair<std::string, std::string>>{{"tcp_connectoins", "2"},
-                                                        {"tcp_connections", "0"},
+                                                        {"tcp_connections", "65"},
                                                         {"tcp_connections", "many"},
                                                         {"tcp_connections", "99999999999999999999"},
                                                         {"slice_bytes", "-1"},

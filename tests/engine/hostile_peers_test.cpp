@@ -260,19 +260,20 @@ TEST_F(HostilePeers, WhoNeverReadsItsAnswersIsSentAway) {
   constexpr int kReceiveBuffer = 4'096;
   const AccessKey key = victim_key();
   std::vector<RawConnection> deaf;
+  // Small errors by the hundred thousand, as far as they are taken.
+  const std::string frame = request_frame(RequestType::kRead, 128, 0, victim(), 9, AccessKey());
+  std::string frames;
+  frames.reserve(4'000 * frame.size());
+  for (int k = 0; k < 4'000; ++k) frames += frame;
+  const std::string ping =
+      control_request(wire::ControlType::kPing, std::string(1 << 20, 'p'), 1 << 20);
   for (int i = 0; i < 8; ++i) {
     deaf.push_back(data_connection(kReceiveBuffer));
     deaf.back().send(request_frame(RequestType::kRead, 64, 0, victim(), 2 << 20, key));
     deaf.push_back(data_connection(kReceiveBuffer));
-    // Small errors by the hundred thousand, as far as they are taken.
-    const std::string frame = request_frame(RequestType::kRead, 128, 0, victim(), 9, AccessKey());
-    std::string frames;
-    for (int k = 0; k < 4'000; ++k) frames += frame;
     deaf.back().send(frames, 200);
     deaf.emplace_back(endpoint_, kReceiveBuffer);
     deaf.back().send(control_hello());
-    const std::string ping =
-        control_request(wire::ControlType::kPing, std::string(1 << 20, 'p'), 1 << 20);
     for (int k = 0; k < 16 && deaf.back().send(ping, 200); ++k) {
     }
   }

@@ -57,6 +57,7 @@ void Lane::continue_hello() {
     if (const int failure = socket_error(fd_.get()); failure != 0) {
       return broken(lost(*path_, errno_text(failure)));
     }
+    keep_in_cache(fd_.get());
     phase_ = Phase::kHello;
   }
   while (hello_sent_ < hello_out_.size()) {
@@ -213,10 +214,7 @@ void Lane::on_events(uint32_t events) {
       greeted = true;
     }
   }
-  if ((events & EPOLLOUT) != 0) {
-    blocked_.store(false);
-    flush();
-  }
+  if ((events & EPOLLOUT) != 0) room();
   // Room alone says nothing of answers, which a visitor may be taking.
   if (events == EPOLLOUT && !greeted) return;
   const uint64_t head = head_sequence_.load();
@@ -374,8 +372,12 @@ void Lane::broken(Status why) {
 void Lane::listen(bool on) {
   MutexLock lock(receiving_);
   if (phase_ != Phase::kReady) return;
-  const uint32_t events = EPOLLOUT | EPOLLRDHUP | (on ? uint32_t{EPOLLIN} : 0u);
-  loop_.change(fd_.get(), events, this);
+  loop_.change(fd_.get(), EPOLLRDHUP | (on ? EPOLLIN | EPOLLOUT : 0u), this);
+}
+
+void Lane::room() {
+  blocked_.store(false);
+  flush();
 }
 
 bool Lane::take_answers() {

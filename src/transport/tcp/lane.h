@@ -70,6 +70,9 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
        const LaneOptions& options)
       : loop_(loop), host_(host), path_(std::move(path)), owner_(owner), options_(options) {}
 
+  // More than this under way comes in bulk, not at any moment.
+  static constexpr uint64_t kPollBytes = 1 << 20;
+
   // Begins to connect; any thread. lane_ready() or lane_broken() follows.
   void connect(const SocketAddress& address, const wire::Hello& hello);
   // Any thread, once ready. False, and nothing taken, when the lane is closed.
@@ -77,8 +80,12 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   void flush();
   // Flushes on the lane's loop.
   void flush_later();
-  // Whether the loop listens for answers; if not, a visitor takes them. Any thread.
+  // Whether the loop listens for answers and for room; if not, a visitor does. Any thread.
   void listen(bool on);
+  // The socket is full, or not connected yet; what waits to be sent waits for room().
+  bool blocked() const { return blocked_.load(); }
+  // There is room: goes on sending. Any thread.
+  void room();
   // A visitor's: takes the answers that are here. True when requests were answered, or the lane is
   // of no use any more.
   bool take_answers();
@@ -93,6 +100,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   EventLoop& loop() { return loop_; }
 
   void on_events(uint32_t events) override;
+  bool worth_polling() const override { return load() > 0 && load() <= kPollBytes; }
+  bool poll() override { return load() > 0 && take_answers(); }
 
  private:
   // A request that was sent, until it is answered. Written by the sender before `tail_` moves over

@@ -11,9 +11,10 @@
 namespace te::tcp {
 namespace {
 
-constexpr int64_t kLeaseMs = 2;              // between visits, before the loops listen again
+// Time without a visit before the loops listen again: the longer, the longer visits have come.
+constexpr int64_t kFirstLeaseMs = 1;
+constexpr int64_t kLongestLeaseMs = 8;
 constexpr int64_t kCrowdNs = 10 * kNsPerMs;  // without visits, after threads met
-constexpr int kPollsPerYield = 8;
 
 const void* this_thread() {
   static thread_local char mark;
@@ -34,18 +35,8 @@ bool take_answers(const std::vector<std::shared_ptr<Lane>>& lanes) {
   return news;
 }
 
-void sleep(const std::vector<std::shared_ptr<Lane>>& lanes, int64_t until_ns, int wake_fd) {
-  std::array<pollfd, 65> entries;  // tcp_connections, and one
-  size_t count = 0;
-  entries[count++] = {wake_fd, POLLIN, 0};
-  for (const std::shared_ptr<Lane>& lane : lanes) {
-    if (lane->load() > 0 && count < entries.size()) {
-      entries[count++] = {lane->descriptor(), POLLIN, 0};
-    }
-  }
-  const int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
-  const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
-  ::ppoll(entries.data(), count, &left, nullptr);
+bool any_blocked(const std::vector<std::shared_ptr<Lane>>& lanes) {
+  return std::any_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->blocked(); });
 }
 
 }  // namespace
@@ -101,9 +92,9 @@ void TcpPath::post(SliceList slices) {
     lanes = lanes_;
   }
   if (ended) return return_later(slices, Code::kCancelled);
+  distribute(slices, *lanes);
   // Nobody may be about to visit for what another thread posts.
   if (deaf_.load() && visitor_.load(std::memory_order_relaxed) != this_thread()) leave_to_loops();
-  distribute(slices, *lanes);
 }
 
 void TcpPath::end() {
@@ -120,12 +111,13 @@ void TcpPath::warm_up() {
 }
 
 void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
-  uint64_t total = 0;
+  uint64_t outgoing = 0;
   while (!slices.empty()) {
     SliceList run;
     uint64_t bytes = 0;
     while (!slices.empty() && bytes < kRunBytes) {
       bytes += slices.first->length;
+      if (slices.first->opcode == Opcode::kWrite) outgoing += slices.first->length;
       run.push(slices.pop());
     }
     Lane& lane =
@@ -133,7 +125,6 @@ void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
                            [](const std::shared_ptr<Lane>& a, const std::shared_ptr<Lane>& b) {
                              return a->load() < b->load();
                            });
-    total += bytes;
     if (!lane.enqueue(run, bytes)) {
       run.append(slices);
       return_later(run, Code::kUnavailable);
@@ -145,7 +136,7 @@ void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
   bool here = true;
   for (const std::shared_ptr<Lane>& lane : lanes) {
     if (lane->load() == 0) continue;
-    if (here || total <= kInlineBytes) {
+    if (here || outgoing <= kInlineBytes) {
       here = false;
     } else {
       lane->flush_later();
@@ -154,11 +145,11 @@ void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
   for (const std::shared_ptr<Lane>& lane : lanes) {
     if (lane->load() == 0) continue;
     lane->flush();
-    if (total > kInlineBytes) break;
+    if (outgoing > kInlineBytes) break;
   }
 }
 
-bool TcpPath::progress(int64_t until_ns, int wake_fd) {
+bool TcpPath::progress(int64_t until_ns, Waker& waker) {
   if (const int64_t crowded = crowded_until_ns_.load(); crowded != 0) {
     if (now_ns() < crowded) return false;
     crowded_until_ns_.store(0);
@@ -169,17 +160,17 @@ bool TcpPath::progress(int64_t until_ns, int wake_fd) {
   }
   visitor_.store(this_thread(), std::memory_order_relaxed);
   ++visits_;
-  const bool useful = visit(until_ns, wake_fd);
+  const bool useful = visit(until_ns, waker);
   visited_.store(false);
   // Who came meanwhile was sent away, and sleeps.
   if (crowded_until_ns_.load() != 0) leave_to_loops();
   return useful;
 }
 
-bool TcpPath::visit(int64_t until_ns, int wake_fd) {
+bool TcpPath::visit(int64_t until_ns, Waker& waker) {
   const std::shared_ptr<const Lanes> lanes = ready_lanes();
   const uint64_t load = lanes ? total_load(*lanes) : 0;
-  if (load == 0 || load > kVisitBytes) {
+  if (load == 0 || (load > kVisitBytes && lanes->size() > 1)) {
     if (load > 0) listen_again();
     return false;
   }
@@ -187,17 +178,44 @@ bool TcpPath::visit(int64_t until_ns, int wake_fd) {
   const int64_t begin_ns = now_ns();
   bool news = take_answers(*lanes);
   if (until_ns == 0 || news) return true;
-  const int64_t spin_until_ns = std::min(begin_ns + spin_.budget_ns(), until_ns);
-  for (int polls = 1; !news && now_ns() < spin_until_ns; ++polls) {
+  const bool worth = total_load(*lanes) <= Lane::kPollBytes;
+  const int64_t spin_until_ns = worth ? std::min(begin_ns + spin_.budget_ns(), until_ns) : 0;
+  for (int polls = 1; !news && !any_blocked(*lanes) && now_ns() < spin_until_ns; ++polls) {
     if (polls % kPollsPerYield == 0) std::this_thread::yield();
     news = take_answers(*lanes);
   }
   if (!news) {
-    sleep(*lanes, until_ns, wake_fd);
+    sleep(*lanes, until_ns, waker);
     take_answers(*lanes);
   }
   spin_.came_after(now_ns() - begin_ns);
   return true;
+}
+
+void TcpPath::sleep(const Lanes& lanes, int64_t until_ns, Waker& waker) {
+  {
+    MutexLock lock(sleeper_mutex_);
+    sleeper_ = &waker;
+  }
+  std::array<pollfd, 65> entries;  // tcp_connections, and one
+  size_t count = 0;
+  entries[count++] = {waker.descriptor(), POLLIN, 0};
+  for (const std::shared_ptr<Lane>& lane : lanes) {
+    if (count == entries.size()) break;
+    const int events = (lane->load() > 0 ? POLLIN : 0) | (lane->blocked() ? POLLOUT : 0);
+    entries[count++] = {lane->descriptor(), static_cast<short>(events), 0};
+  }
+  const int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
+  const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
+  if (crowded_until_ns_.load() == 0) ::ppoll(entries.data(), count, &left, nullptr);
+  {
+    MutexLock lock(sleeper_mutex_);
+    sleeper_ = nullptr;
+  }
+  if ((entries[0].revents & POLLIN) != 0) waker.clear();
+  for (size_t i = 1; i < count; ++i) {
+    if ((entries[i].revents & POLLOUT) != 0) lanes[i - 1]->room();
+  }
 }
 
 void TcpPath::stop_listening(std::shared_ptr<const Lanes> lanes) {
@@ -205,6 +223,7 @@ void TcpPath::stop_listening(std::shared_ptr<const Lanes> lanes) {
   deaf_lanes_ = std::move(lanes);
   deaf_.store(true);
   if (leased_) return;
+  lease_ms_.store(kFirstLeaseMs);
   leased_ = loops_.front()->run([weak = weak_from_this()] {
     if (const std::shared_ptr<TcpPath> self = weak.lock()) self->check_lease();
   });
@@ -217,10 +236,14 @@ void TcpPath::listen_again() {
   deaf_.store(false);
 }
 
-// A visitor that is here now does it when it leaves.
+// A visitor that is here now does it when it leaves, which is soon.
 void TcpPath::leave_to_loops() {
   crowded_until_ns_.store(now_ns() + kCrowdNs);
-  if (visited_.exchange(true)) return;
+  if (visited_.exchange(true)) {
+    MutexLock lock(sleeper_mutex_);
+    if (sleeper_ != nullptr) sleeper_->wake();
+    return;
+  }
   listen_again();
   visited_.store(false);
 }
@@ -230,6 +253,7 @@ void TcpPath::check_lease() {
   if (!visited_.exchange(true)) {
     const bool over = visits_ == visits_at_check_;
     visits_at_check_ = visits_;
+    lease_ms_.store(std::min(lease_ms_.load() * 2, kLongestLeaseMs));
     if (over) {
       listen_again();
       leased_ = false;
@@ -237,7 +261,7 @@ void TcpPath::check_lease() {
     visited_.store(false);
     if (over) return;
   }
-  loops_.front()->run_after(kLeaseMs, [weak = weak_from_this()] {
+  loops_.front()->run_after(lease_ms_.load(), [weak = weak_from_this()] {
     if (const std::shared_ptr<TcpPath> self = weak.lock()) self->check_lease();
   });
 }

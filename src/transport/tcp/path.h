@@ -12,6 +12,7 @@
 
 #include "base/event_loop.h"
 #include "base/spin.h"
+#include "base/waker.h"
 #include "transport/tcp/lane.h"
 
 namespace te::tcp {
@@ -25,10 +26,10 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   void post(SliceList slices);
   void warm_up();
   void sweep();
-  // See Transport. The thread visits: while it does, and shortly after, the loops do not listen for
-  // answers, so that no other thread is woken for them. Only one visits, and only for little: more
-  // than kVisitBytes under way, or several threads that wait, are the loops' work.
-  bool progress(int64_t until_ns, int wake_fd);
+  // See Transport. The thread visits: while it does, and shortly after, the loops do not listen, so
+  // that no other thread is woken for what it can do itself. Only one visits; when several threads
+  // want something, or more than kVisitBytes are under way on several lanes, it is the loops' work.
+  bool progress(int64_t until_ns, Waker& waker);
   // Ends the session; every slice comes back as `code`.
   void reset(Code code, Status why);
   // No session will be made any more: what is here, and whatever comes, is returned as kCancelled.
@@ -49,7 +50,8 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   bool is_current(const Lane& lane) const TE_REQUIRES(mutex_);
   // Null while the session does not stand.
   std::shared_ptr<const Lanes> ready_lanes();
-  bool visit(int64_t until_ns, int wake_fd);
+  bool visit(int64_t until_ns, Waker& waker);
+  void sleep(const Lanes& lanes, int64_t until_ns, Waker& waker);
   void listen_again();
   void stop_listening(std::shared_ptr<const Lanes> lanes);
   void leave_to_loops();
@@ -83,6 +85,9 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   uint64_t visits_ = 0;
   uint64_t visits_at_check_ = 0;
   bool leased_ = false;  // check_lease() will come
+  std::atomic<int64_t> lease_ms_{0};
+  Mutex sleeper_mutex_;
+  Waker* sleeper_ TE_GUARDED_BY(sleeper_mutex_) = nullptr;  // of the visitor
 };
 
 }  // namespace te::tcp

@@ -19,6 +19,15 @@ constexpr uint64_t kAckBytes = 512 << 10;  // received, before an answer goes ou
 constexpr size_t kMaxSmall = 64 << 10;     // of answers waiting; then nothing more is received
 constexpr size_t kMaxReadsPerAnswer = 64;
 
+// The call for one vector is the cheaper one.
+ssize_t send_vectors(int fd, iovec* vectors, size_t count) {
+  if (count == 1) return ::send(fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL);
+  msghdr message{};
+  message.msg_iov = vectors;
+  message.msg_iovlen = count;
+  return ::sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
 }  // namespace
 
 Serving::Serving(EventLoop& loop, AccessTable& table, ServingOwner& owner, Fd connection,
@@ -80,27 +89,32 @@ void Serving::on_events(uint32_t events) {
   receive();
 }
 
+bool Serving::poll() { return !ended_ && receive(); }
+
 bool Serving::output_full() const { return small_.size() > kMaxSmall; }
 
-void Serving::receive() {
+bool Serving::receive() {
   size_t taken = 0;
   bool more = true;
   while (!output_full()) {
     const Stream::Outcome outcome = receive_pinned();
     taken += stream_.received();
-    if (outcome == Stream::Outcome::kFailed) return end(errno_text(errno));
-    if (outcome == Stream::Outcome::kClosed) return end("");
+    if (outcome == Stream::Outcome::kFailed || outcome == Stream::Outcome::kClosed) {
+      end(outcome == Stream::Outcome::kFailed ? errno_text(errno) : "");
+      return true;
+    }
     if (stream_.received() > 0) {
       progress_ns_ = now_ns();
-      if (!parse()) return;
+      if (!parse()) return true;
     }
     more = outcome != Stream::Outcome::kDrained || (hangup_ && stream_.received() > 0);
     if (!more) break;
-    if (unacked_bytes_ >= kAckBytes && !flush()) return;
+    if (unacked_bytes_ >= kAckBytes && !flush()) return true;
     if (taken >= kTurnBytes) break;
   }
   // No event tells of what was left unread for want of room or time.
-  if (flush() && more && !output_full()) loop_.again(this);
+  if (taken > 0 && flush() && more && !output_full()) loop_.again(this);
+  return taken > 0;
 }
 
 void Serving::pin_open_pieces() {
@@ -300,10 +314,7 @@ bool Serving::send_answer(bool* full) {
       end("a buffer was unregistered while it was read");
       return false;
     }
-    msghdr message{};
-    message.msg_iov = vectors;
-    message.msg_iovlen = count;
-    const ssize_t sent = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    const ssize_t sent = send_vectors(fd_.get(), vectors, count);
     const int failure = errno;
     unpin_pieces();
     if (sent < 0) {

@@ -46,6 +46,8 @@ class Serving final : public EventLoop::Handler {
   EventLoop& loop() { return loop_; }
 
   void on_events(uint32_t events) override;
+  bool worth_polling() const override { return !answer_open_ && !stream_.in_payload(); }
+  bool poll() override;
 
  private:
   struct Request {
@@ -54,8 +56,8 @@ class Serving final : public EventLoop::Handler {
     Code code = Code::kOk;
   };
 
-  void receive();
-  bool parse();  // false: ended
+  bool receive();  // whether bytes came
+  bool parse();    // false: ended
   bool start_frame(const RequestHeader& header);
   void start_write();
   void start_reads();

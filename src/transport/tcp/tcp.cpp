@@ -16,6 +16,11 @@ namespace {
 constexpr int64_t kStallCheckMs = 1000;
 constexpr size_t kMaxSessionMembers = 256;  // connections that claim one session
 
+// A setting, or what suits this machine: each connection keeps a core busy on either side.
+uint64_t by_cores(uint64_t setting) {
+  return setting != 0 ? setting : std::clamp(std::thread::hardware_concurrency() / 2, 1u, 4u);
+}
+
 class TcpTransport;
 
 // A loop with the connections of peers that it serves.
@@ -77,8 +82,8 @@ class TcpTransport final : public Transport {
   void warm_up(Path& path) override { static_cast<TcpPath&>(path).warm_up(); }
   void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
   void post(Slice* first) override;
-  bool progress(Path& path, int64_t until_ns, int wake_fd) override {
-    return static_cast<TcpPath&>(path).progress(until_ns, wake_fd);
+  bool progress(Path& path, int64_t until_ns, Waker& waker) override {
+    return static_cast<TcpPath&>(path).progress(until_ns, waker);
   }
   void sweep(Path& path) override { static_cast<TcpPath&>(path).sweep(); }
   void reset(Path& path) override {
@@ -136,7 +141,7 @@ void Worker::check_stalled() {
 }
 
 Status TcpTransport::start() {
-  for (uint64_t i = 0; i < config_.tcp_threads; ++i) {
+  for (uint64_t i = 0; i < by_cores(config_.tcp_threads); ++i) {
     Result<std::unique_ptr<EventLoop>> loop = EventLoop::create(fmt::format("te-tcp-{}", i));
     if (!loop.ok()) return loop.status();
     (*loop)->set_spin_ns(static_cast<int64_t>(config_.tcp_spin_us) * 1000);
@@ -176,8 +181,8 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
   for (const std::unique_ptr<Worker>& worker : workers_) loops.push_back(&worker->loop());
   const LaneOptions options{config_.connect_timeout_ms, config_.stall_timeout_ms};
   auto path =
-      std::make_shared<TcpPath>(*this, host_, std::move(loops), config_.tcp_connections, options,
-                                static_cast<int64_t>(config_.tcp_spin_us) * 1000, peer);
+      std::make_shared<TcpPath>(*this, host_, std::move(loops), by_cores(config_.tcp_connections),
+                                options, static_cast<int64_t>(config_.tcp_spin_us) * 1000, peer);
   bool stopped = false;
   {
     MutexLock lock(mutex_);
@@ -195,6 +200,7 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
 
 void TcpTransport::adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) {
   set_no_delay(connection.get());
+  keep_in_cache(connection.get());
   Worker& worker = *workers_[(hello.session + hello.lane) % workers_.size()];
   // std::function wants what can be copied.
   auto fd = std::make_shared<Fd>(std::move(connection));
