@@ -64,5 +64,9 @@ using Experiments = std::vector<std::unique_ptr<Experiment>>;
 
 void add_tcp_throughput(Experiments& experiments);
 void add_tcp_latency(Experiments& experiments);
+void add_same_host(Experiments& experiments);
+void add_engine(Experiments& experiments);
+void add_many_peers(Experiments& experiments);
+void add_other_programs(Experiments& experiments);
 
 }  // namespace te::bench

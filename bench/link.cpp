@@ -19,20 +19,29 @@ std::string block_text(uint64_t bytes) {
   return fmt::format("{} {}iB", text, unit);
 }
 
-Status Link::open(Bench& bench, const std::string& transport, Opcode opcode) {
+std::span<std::byte> Link::part_of(std::span<std::byte> bytes) const {
+  return stripe(bytes, part_, parts_);
+}
+
+Status Link::open(Bench& bench, const std::string& transport, Opcode opcode, size_t part,
+                  size_t parts) {
   opcode_ = opcode;
+  part_ = part;
+  parts_ = parts;
   seed_ = bench.next_seed();
+  const std::span<std::byte> memory = part_of(bench.buffers.main_bytes());
+  const auto offset = static_cast<uint64_t>(memory.data() - bench.buffers.main.data());
   if (opcode == Opcode::kWrite) {
-    tool::fill_pattern(seed_, 0, bench.buffers.main_bytes());
-  } else if (const auto filled = bench.peer.ask(fmt::format("fill {}", seed_)); !filled.ok()) {
-    return filled.status();
+    tool::fill_pattern(seed_, offset, memory);
+  } else {
+    TE_RETURN_IF_ERROR(
+        bench.peer.ask(fmt::format("fill {} {} {}", seed_, offset, memory.size())).status());
   }
   Result<std::unique_ptr<Engine>> engine = make_engine(transport);
   if (!engine.ok()) return engine.status();
   engine_ = engine.take();
-  const Result<Words> names = bench.peer.ask(fmt::format("serve {} 1", transport));
+  const Result<Words> names = bench.peer.ask(fmt::format("serve {} {} {}", transport, parts, part));
   if (!names.ok()) return names.status();
-  const tool::MappedMemory& memory = bench.buffers.main;
   TE_RETURN_IF_ERROR(engine_->register_memory(memory.data(), memory.size()));
   const Result<SegmentId> segment = engine_->open_segment(names->front());
   if (!segment.ok()) return segment.status();
@@ -46,9 +55,10 @@ void Link::close(Bench& bench) {
 }
 
 std::unique_ptr<Mover> Link::mover(Bench& bench, const Load& load, size_t index, size_t count) {
-  const std::span<std::byte> part = stripe(bench.buffers.main_bytes(), index, count);
-  const auto offset = static_cast<uint64_t>(part.data() - bench.buffers.main.data());
-  return std::make_unique<Mover>(*engine_, segment_, load, part, offset);
+  const std::span<std::byte> memory = part_of(bench.buffers.main_bytes());
+  const std::span<std::byte> local = stripe(memory, index, count);
+  const auto offset = static_cast<uint64_t>(local.data() - memory.data());
+  return std::make_unique<Mover>(*engine_, segment_, load, local, offset);
 }
 
 Status Link::verify(Bench& bench, const char* buffer, size_t index, size_t count, uint64_t moved,
@@ -56,12 +66,12 @@ Status Link::verify(Bench& bench, const char* buffer, size_t index, size_t count
   const bool in_main = std::strcmp(buffer, "main") == 0;
   const std::span<std::byte> all =
       in_main ? bench.buffers.main_bytes() : bench.buffers.limit_bytes();
-  const std::span<std::byte> part = stripe(all, index, count);
-  const auto offset = static_cast<uint64_t>(part.data() - all.data());
-  const uint64_t length = covered(moved, part.size());
+  const std::span<std::byte> bytes = stripe(part_of(all), index, count);
+  const auto offset = static_cast<uint64_t>(bytes.data() - all.data());
+  const uint64_t length = covered(moved, bytes.size());
   Status status;
   if (opcode_ == Opcode::kRead) {
-    status = expect_pattern(seed_, offset, part.first(length));
+    status = expect_pattern(seed_, offset, bytes.first(length));
   } else {
     status =
         bench.peer.ask(fmt::format("verify {} {} {} {}", buffer, seed_, offset, length)).status();

@@ -19,23 +19,30 @@ inline double seconds(Clock::duration time) { return std::chrono::duration<doubl
 
 class Link {
  public:
-  // `opcode` says on which side the source is.
-  Status open(Bench& bench, const std::string& transport, Opcode opcode);
-  // The engines here and there are gone afterwards.
+  // `opcode` says on which side the source is. Several links may be open at once on different parts
+  // of the main buffers, with engines of their own.
+  Status open(Bench& bench, const std::string& transport, Opcode opcode, size_t part = 0,
+              size_t parts = 1);
+  // The engine here and all of the peer's are gone afterwards.
   void close(Bench& bench);
 
   Engine& engine() { return *engine_; }
   SegmentId segment() const { return segment_; }
   uint64_t seed() const { return seed_; }
 
-  // A mover over stripe `index` of `count` of the main buffers.
+  // A mover over stripe `index` of `count` of the link's part of the main buffers.
   std::unique_ptr<Mover> mover(Bench& bench, const Load& load, size_t index = 0, size_t count = 1);
-  // Compares the first bytes of a stripe where they arrived: in the engine's or the limit's buffer.
+  // Compares the first bytes of such a stripe where they arrived: in the peer's or this process's
+  // main buffer, or limit buffer.
   Status verify(Bench& bench, const char* buffer, size_t index, size_t count, uint64_t moved,
                 uint64_t* verified) const;
 
  private:
+  std::span<std::byte> part_of(std::span<std::byte> bytes) const;
+
   Opcode opcode_ = Opcode::kWrite;
+  size_t part_ = 0;
+  size_t parts_ = 1;
   uint64_t seed_ = 0;
   std::unique_ptr<Engine> engine_;
   SegmentId segment_ = kLocalSegment;

@@ -43,6 +43,7 @@ class Server {
   Answer fill(const Words& words);
   Answer verify(const Words& words);
   Answer serve(const Words& words);
+  Answer connect(const Words& words);
   Answer end_engines(const Words&);
   Answer open_streams(const Words& words);
   Answer send_streams(const Words& words);
@@ -63,30 +64,38 @@ class Server {
   Status background_status_;
 };
 
+Status outside() { return Status(Code::kOutOfRange, "that is outside the buffer"); }
+
 uint64_t number(const std::string& word) { return std::strtoull(word.c_str(), nullptr, 10); }
 
-// SEED: fills the main buffer.
+// SEED OFFSET LENGTH: fills these bytes of the main buffer.
 Result<std::string> Server::fill(const Words& words) {
-  tool::fill_pattern(number(words[0]), 0, buffers_.main_bytes());
+  const uint64_t offset = number(words[1]), length = number(words[2]);
+  if (offset + length > buffers_.main.size()) return outside();
+  tool::fill_pattern(number(words[0]), offset, buffers_.main_bytes().subspan(offset, length));
   return std::string();
 }
 
-// main|limit SEED OFFSET LENGTH: whether these bytes came from a source filled with SEED.
+// main|limit SEED OFFSET LENGTH [POSITION]: whether these bytes came from a source filled with
+// SEED, from the same offset there or from POSITION.
 Result<std::string> Server::verify(const Words& words) {
   const std::span<std::byte> bytes =
       words[0] == "main" ? buffers_.main_bytes() : buffers_.limit_bytes();
   const uint64_t offset = number(words[2]), length = number(words[3]);
-  if (offset + length > bytes.size()) return Status(Code::kOutOfRange, "outside the buffer");
-  TE_RETURN_IF_ERROR(expect_pattern(number(words[1]), offset, bytes.subspan(offset, length)));
+  if (offset + length > bytes.size()) return outside();
+  const uint64_t position = words.size() > 4 ? number(words[4]) : offset;
+  TE_RETURN_IF_ERROR(expect_pattern(number(words[1]), position, bytes.subspan(offset, length)));
   return std::string();
 }
 
-// TRANSPORT COUNT: engines that serve one stripe each of the main buffer; answers their names.
+// TRANSPORT COUNT [INDEX]: adds engines that serve one stripe each of the main buffer, or only the
+// one for stripe INDEX; answers their names.
 Result<std::string> Server::serve(const Words& words) {
   const uint64_t count = number(words[1]);
+  const uint64_t first = words.size() > 2 ? number(words[2]) : 0;
+  const uint64_t end = words.size() > 2 ? first + 1 : count;
   std::vector<std::string> names;
-  engines_.clear();
-  for (uint64_t i = 0; i < count; ++i) {
+  for (uint64_t i = first; i < end; ++i) {
     Result<std::unique_ptr<Engine>> engine = make_engine(words[0]);
     if (!engine.ok()) return engine.status();
     const std::span<std::byte> part = stripe(buffers_.main_bytes(), i, count);
@@ -95,6 +104,24 @@ Result<std::string> Server::serve(const Words& words) {
     engines_.push_back(engine.take());
   }
   return fmt::format("{}", fmt::join(names, " "));
+}
+
+// TRANSPORT NAME...: one more engine, that opens these segments and writes the main buffer to the
+// beginning of each. Answers by how much that made the process grow, in bytes.
+Result<std::string> Server::connect(const Words& words) {
+  Result<std::unique_ptr<Engine>> engine = make_engine(words[0]);
+  if (!engine.ok()) return engine.status();
+  const std::span<std::byte> bytes = buffers_.main_bytes();
+  TE_RETURN_IF_ERROR((*engine)->register_memory(bytes.data(), bytes.size()));
+  const uint64_t before = resident_bytes();
+  for (size_t i = 1; i < words.size(); ++i) {
+    const Result<SegmentId> segment = (*engine)->open_segment(words[i]);
+    if (!segment.ok()) return segment.status();
+    TE_RETURN_IF_ERROR(Mover(**engine, *segment, {Opcode::kWrite, bytes.size()}, bytes, 0).step());
+  }
+  const uint64_t after = resident_bytes();
+  engines_.push_back(engine.take());
+  return std::to_string(after > before ? after - before : 0);
 }
 
 Result<std::string> Server::end_engines(const Words&) {
@@ -178,9 +205,10 @@ void Server::join() {
 const std::map<std::string, Server::Command>& Server::commands() {
   static const std::map<std::string, Command> table = {
       {"hello", {0, &Server::hello}},
-      {"fill", {1, &Server::fill}},
+      {"fill", {3, &Server::fill}},
       {"verify", {4, &Server::verify}},
       {"serve", {2, &Server::serve}},
+      {"connect", {2, &Server::connect}},
       {"end_engines", {0, &Server::end_engines}},
       {"open_streams", {1, &Server::open_streams}},
       {"send_streams", {2, &Server::send_streams}},

@@ -29,6 +29,10 @@ Experiments all_experiments() {
   Experiments result;
   add_tcp_throughput(result);
   add_tcp_latency(result);
+  add_same_host(result);
+  add_engine(result);
+  add_many_peers(result);
+  add_other_programs(result);
   return result;
 }
 

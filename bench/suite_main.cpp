@@ -20,6 +20,7 @@ struct Arguments {
   Settings settings;
   std::string filter;
   std::string json;
+  std::string html;
   std::string role;
   bool list = false;
 };
@@ -36,6 +37,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
                "One short round on little memory: whether it works, not how fast");
   app.add_option("--json", arguments.json, "Write the results as JSON; - is stdout")
       ->type_name("FILE");
+  app.add_option("--html", arguments.html, "Write a page with plots")->type_name("FILE");
   app.add_option("--role", arguments.role)->group("");
   app.add_option("--memory", arguments.settings.memory_bytes)->group("");
   app.footer(
@@ -94,9 +96,9 @@ int run_suite(Arguments& arguments) {
   std::FILE* const table_to = arguments.json == "-" ? stderr : stdout;
   for (const auto& [title, text] : facts(machine)) fmt::print(table_to, "{:8} {}\n", title, text);
   fmt::print(table_to, "\n{}", table_report(rows));
-  if (const Status written = write_file(arguments.json, json_report(rows, machine));
-      !written.ok()) {
-    return tool::fail(written);
+  for (const Status& written : {write_file(arguments.json, json_report(rows, machine)),
+                                write_file(arguments.html, html_report(rows, machine))}) {
+    if (!written.ok()) return tool::fail(written);
   }
   if (tool::stop_signal() != 0) return 128 + tool::stop_signal();
   for (const Row& row : rows) {

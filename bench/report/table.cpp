@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <cmath>
+#include <map>
 
 #include "report/report.h"
 
@@ -67,11 +68,12 @@ std::string table_report(std::span<const Row> rows) {
                {""},
                {"the limit"}});
   std::string notes;
+  std::map<std::string, size_t> skipped;  // how many rows, by the reason
   size_t met = 0, missed = 0;
   for (const Row& row : rows) {
     if (row.met()) ++(*row.met() ? met : missed);
     if (!row.failed.empty()) notes += fmt::format("FAILED {}: {}\n", row.name, row.failed);
-    if (!row.skipped.empty()) notes += fmt::format("skipped {}: {}\n", row.name, row.skipped);
+    if (!row.skipped.empty()) ++skipped[row.skipped];
     if (row.values.empty()) {
       table.add_row({row.name, "-", "", "", "", "", row.unit, bar_cell(row), met_cell(row)});
       continue;
@@ -82,6 +84,9 @@ std::string table_report(std::span<const Row> rows) {
                    row.limits.empty() ? "" : number_text(row.limit().median),
                    ratio ? number_text(ratio->median) : "", ratio ? range_text(*ratio) : "",
                    row.unit, bar_cell(row), met_cell(row), row.limit_name});
+  }
+  for (const auto& [reason, count] : skipped) {
+    notes += fmt::format("skipped, {} {}: {}\n", count, count == 1 ? "row" : "rows", reason);
   }
   std::string result = table.to_string();
   if (!notes.empty()) result += "\n" + notes;

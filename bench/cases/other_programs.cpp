@@ -1,0 +1,148 @@
+// What other programs measure on this machine, where they are installed: for comparison, without a
+// bar. Threads: the main thread.
+#include <fmt/core.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "experiment.h"
+#include "limits/connections.h"
+#include "link.h"
+
+namespace te::bench {
+namespace {
+
+bool installed(const std::string& program) {
+  return std::system(fmt::format("command -v {} >/dev/null 2>&1", program).c_str()) == 0;
+}
+
+// What a shell command prints.
+Result<std::string> output_of(const std::string& command) {
+  std::FILE* const pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return Status(Code::kResource, "cannot start a shell");
+  std::string result;
+  std::array<char, 4096> bytes;
+  for (size_t count = 0; (count = fread(bytes.data(), 1, bytes.size(), pipe)) > 0;) {
+    result.append(bytes.data(), count);
+  }
+  pclose(pipe);
+  return result;
+}
+
+// Starts `server` in the background, runs `client` until it succeeds or a few seconds passed, and
+// waits for both; prints what the client did. PORT stands for a port that is free now.
+Result<std::string> run_pair(std::string server, std::string client) {
+  uint16_t port = 0;
+  if (Result<Socket> listener = listen_on_loopback(&port); !listener.ok()) return listener.status();
+  for (std::string* command : {&server, &client}) {
+    for (size_t at = 0; (at = command->find("PORT")) != std::string::npos;) {
+      command->replace(at, 4, std::to_string(port));
+    }
+  }
+  return output_of(fmt::format(
+      "timeout 20 {} >/dev/null 2>&1 & i=0; "
+      "until o=$(timeout 15 {} 2>/dev/null) || [ $((i += 1)) -gt 20 ]; do sleep 0.1; done; "
+      "wait; printf '%s' \"$o\"",
+      server, client));
+}
+
+Status not_understood(const std::string& program) {
+  return Status(Code::kUnsupported, fmt::format("{} did not run here, or printed something else "
+                                                "than expected",
+                                                program));
+}
+
+class Iperf3 : public Experiment {
+ public:
+  explicit Iperf3(Opcode opcode) : opcode_(opcode) {}
+
+  std::vector<Row> rows() const override {
+    return {{fmt::format("iperf3 {}, 2 connections, 1 MiB", verb(opcode_)), "GB/s"}};
+  }
+
+  Status prepare(Bench&) override {
+    if (installed("iperf3")) return {};
+    return Status(Code::kUnsupported, "iperf3 is not installed");
+  }
+
+  Status round(Bench& bench, std::span<Row> rows) override {
+    const Result<std::string> text = run_pair(
+        "iperf3 -s -1 -B 127.0.0.1 -p PORT",
+        fmt::format("iperf3 -c 127.0.0.1 -p PORT -P 2 -l 1M -t {} -J {}",
+                    bench.settings.quick ? 0.2 : 1.0, opcode_ == Opcode::kRead ? "-R" : ""));
+    if (!text.ok()) return text.status();
+    const auto report = nlohmann::json::parse(*text, nullptr, false);
+    const nlohmann::json::json_pointer rate("/end/sum_received/bits_per_second");
+    if (report.is_discarded() || !report.contains(rate)) return not_understood("iperf3");
+    rows[0].add(report[rate].get<double>() / 8e9);
+    return {};
+  }
+
+  Result<uint64_t> verify(Bench&) override { return 0; }
+
+ private:
+  const Opcode opcode_;
+};
+
+// UCX over TCP: puts of 1 MiB one after the other, and round trips of 4 KiB.
+class Ucx : public Experiment {
+ public:
+  std::vector<Row> rows() const override {
+    return {{"ucx_perftest put 1 MiB over TCP", "GB/s"},
+            {"ucx_perftest one-way latency of 4 KiB over TCP, p50", "us"}};
+  }
+
+  Status prepare(Bench&) override {
+    if (installed("ucx_perftest")) return {};
+    return Status(Code::kUnsupported, "ucx_perftest is not installed");
+  }
+
+  Status round(Bench& bench, std::span<Row> rows) override {
+    const bool quick = bench.settings.quick;
+    Result<double> rate = run("ucp_put_bw", 1 << 20, quick ? 100 : 1000, "overall_bw");
+    if (!rate.ok()) return rate.status();
+    Result<double> latency = run("tag_lat", 4 << 10, quick ? 1000 : 20000, "50.0_percentile_lat");
+    if (!latency.ok()) return latency.status();
+    rows[0].add(*rate * (1 << 20) / 1e9);  // it counts in MiB
+    rows[1].add(*latency);
+    return {};
+  }
+
+  Result<uint64_t> verify(Bench&) override { return 0; }
+
+ private:
+  // The column of the last line of what it prints as CSV.
+  static Result<double> run(const std::string& test, uint64_t bytes, uint64_t count,
+                            const std::string& column) {
+    const Result<std::string> text = run_pair(
+        "env UCX_TLS=tcp ucx_perftest -p PORT",
+        fmt::format("env UCX_TLS=tcp ucx_perftest 127.0.0.1 -p PORT -t {} -s {} -n {} -f -v", test,
+                    bytes, count));
+    if (!text.ok()) return text.status();
+    std::istringstream lines(*text);
+    std::string titles, line, last;
+    while (std::getline(lines, line)) {
+      if (line.find(column) != std::string::npos) titles = line;
+      if (!line.empty()) last = line;
+    }
+    std::istringstream names(titles), values(last);
+    for (std::string name, value;
+         std::getline(names, name, ',') && std::getline(values, value, ',');) {
+      if (name == column) return std::strtod(value.c_str(), nullptr);
+    }
+    return not_understood("ucx_perftest");
+  }
+};
+
+}  // namespace
+
+void add_other_programs(Experiments& experiments) {
+  experiments.push_back(std::make_unique<Iperf3>(Opcode::kWrite));
+  experiments.push_back(std::make_unique<Iperf3>(Opcode::kRead));
+  experiments.push_back(std::make_unique<Ucx>());
+}
+
+}  // namespace te::bench

@@ -1,0 +1,88 @@
+#include "limits/copies.h"
+
+#include <fmt/core.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+namespace te::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+}  // namespace
+
+CopyBlock memcpy_block(std::byte* to, const std::byte* from) {
+  return [=](uint64_t offset, uint64_t length) {
+    std::memcpy(to + offset, from + offset, length);
+    return Status();
+  };
+}
+
+CopyBlock process_vm_block(pid_t pid, Opcode opcode, std::byte* here, uint64_t there) {
+  return [=](uint64_t offset, uint64_t length) {
+    const iovec local{here + offset, length};
+    const iovec remote{reinterpret_cast<void*>(there + offset), length};
+    const ssize_t count = opcode == Opcode::kWrite
+                              ? process_vm_writev(pid, &local, 1, &remote, 1, 0)
+                              : process_vm_readv(pid, &local, 1, &remote, 1, 0);
+    if (count == static_cast<ssize_t>(length)) return Status();
+    const char* const reason = count < 0 ? std::strerror(errno) : "less than asked for was copied";
+    return Status(
+        count < 0 && (errno == EPERM || errno == ENOSYS) ? Code::kUnsupported : Code::kInternal,
+        fmt::format("process_vm calls do not work between processes here: {}", reason));
+  };
+}
+
+Status Copies::step() {
+  const uint64_t block = next_.fetch_add(1, std::memory_order_relaxed) % blocks_;
+  return copy_(block * block_size_, block_size_);
+}
+
+Result<double> Copies::run(size_t threads, std::chrono::milliseconds window) {
+  const uint64_t before = next_;
+  const Clock::time_point begin = Clock::now();
+  const Clock::time_point end = begin + window;
+  std::vector<Status> ends(threads);
+  const auto work = [this, end, &ends](size_t index) {
+    do {
+      ends[index] = step();
+    } while (ends[index].ok() && Clock::now() < end);
+  };
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < threads; ++i) others.emplace_back(work, i);
+  work(0);
+  for (std::thread& other : others) other.join();
+  const std::chrono::duration<double> wall = Clock::now() - begin;
+  for (const Status& status : ends) TE_RETURN_IF_ERROR(status);
+  return static_cast<double>((next_ - before) * block_size_) / wall.count() / 1e9;
+}
+
+Result<double> Copies::best(std::chrono::milliseconds window) {
+  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  double result = 0;
+  for (size_t threads = 1;; threads = std::min(2 * threads, cores)) {
+    const Result<double> rate = run(threads, window);
+    if (!rate.ok()) return rate;
+    result = std::max(result, *rate);
+    if (threads == cores) return result;
+  }
+}
+
+Status Copies::time_blocks(std::chrono::milliseconds window, tool::Histogram& block_ns) {
+  Clock::time_point now = Clock::now();
+  const Clock::time_point end = now + window;
+  while (now < end) {
+    TE_RETURN_IF_ERROR(step());
+    const Clock::time_point after = Clock::now();
+    block_ns.record(static_cast<uint64_t>((after - now).count()));
+    now = after;
+  }
+  return {};
+}
+
+}  // namespace te::bench
