@@ -1,7 +1,8 @@
-// What planning a request costs: finding its buffers here and there, reading a status.
+// What finding the buffers of a request costs, here and there, and what registering them did.
 #include <benchmark/benchmark.h>
 
 #include <random>
+#include <vector>
 
 #include "core/descriptor.h"
 #include "core/registry.h"
@@ -44,13 +45,29 @@ void resolve_remote_offset(benchmark::State& state) {
 }
 BENCHMARK(resolve_remote_offset)->Arg(1)->Arg(1000)->Arg(100'000);
 
-void read_status(benchmark::State& state) {
-  Result<std::unique_ptr<Engine>> engine = Engine::create({});
+// All in one call; taking them back is not counted.
+void register_buffers(benchmark::State& state) {
+  const auto count = static_cast<size_t>(state.range(0));
+  std::vector<std::byte> memory(count * 64);
+  std::vector<BufferEntry> buffers;
+  std::vector<void*> addresses;
+  for (size_t i = 0; i < count; ++i) {
+    buffers.push_back({memory.data() + i * 64, 64});
+    addresses.push_back(buffers.back().addr);
+  }
+  const Result<std::unique_ptr<Engine>> engine = Engine::create({});
   if (!engine.ok()) return state.SkipWithError(engine.status().message().c_str());
-  const BatchId batch = *(*engine)->allocate_batch(16);
-  for (auto _ : state) benchmark::DoNotOptimize((*engine)->status(batch, 3));
+  for (auto _ : state) {
+    const Status registered = (*engine)->register_memory_batch(buffers);
+    state.PauseTiming();
+    if (!registered.ok() || !(*engine)->unregister_memory_batch(addresses).ok()) {
+      return state.SkipWithError("register");
+    }
+    state.ResumeTiming();
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
 }
-BENCHMARK(read_status);
+BENCHMARK(register_buffers)->Arg(1)->Arg(100'000)->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 }  // namespace te

@@ -36,8 +36,11 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_flag("--quick", arguments.settings.quick,
                "One short round on little memory: whether it works, not how fast");
   app.add_option("--json", arguments.json, "Write the results as JSON; - is stdout")
-      ->type_name("FILE");
-  app.add_option("--html", arguments.html, "Write a page with plots")->type_name("FILE");
+      ->type_name("FILE")
+      ->take_last();
+  app.add_option("--html", arguments.html, "Write a page with plots")
+      ->type_name("FILE")
+      ->take_last();
   app.add_option("--role", arguments.role)->group("");
   app.add_option("--memory", arguments.settings.memory_bytes)->group("");
   app.footer(

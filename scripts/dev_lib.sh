@@ -167,17 +167,3 @@ clang_checks() {
   echo '#include "transfer_engine_c.h"' | clang -std=c11 -fsyntax-only -Wall -Wpedantic -Werror \
     -Iinclude -x c -
 }
-
-# The same number of connections, in the same minute: what the kernel gives.
-compare_with_iperf3() {
-  command -v iperf3 >/dev/null || return 0
-  say "For comparison: iperf3 with two connections over loopback"
-  iperf3 -s -1 -p 5299 >/dev/null 2>&1 &
-  local server=$!
-  sleep 0.5
-  iperf3 -c 127.0.0.1 -p 5299 -P 2 -t 3 -l 1M -J | python3 -c '
-import json, sys
-received = json.load(sys.stdin)["end"]["sum_received"]
-print("iperf3: %.2f GB/s" % (received["bits_per_second"] / 8e9))'
-  wait "$server"
-}
