@@ -60,6 +60,7 @@ std::vector<Row> run(Bench& bench, Experiments& experiments) {
     fmt::print(stderr, "[{}/{}] {}\n", ++number, experiments.size(), rows.front().name);
     const Status status = measure_rounds(bench, *experiment, rows);
     experiment->finish(bench);
+    if (!status.ok() && tool::stop_signal() != 0) break;
     for (Row& row : rows) {
       if (status.code() == Code::kUnsupported) {
         row.skipped = status.message();
