@@ -138,8 +138,10 @@ te::Fd connect(World& world, Lane& lane, Session& session) {
   require(peer.valid());
   char hello[te::wire::Hello::kSize];
   require(::recv(peer.get(), hello, sizeof hello, MSG_WAITALL) == sizeof hello);
-  const auto answer = te::wire::HelloAnswer{}.encode();
-  send_all(peer.get(), {answer.data(), answer.size()});
+  te::wire::HelloAnswer answer;
+  answer.window = te::tcp::kWindow;
+  const auto bytes = answer.encode();
+  send_all(peer.get(), {bytes.data(), bytes.size()});
   session.wait_until_ready();
   return peer;
 }

@@ -110,8 +110,9 @@ class TE_EXPORT Engine {
   // completed); the sum of the bytes.
   Result<TransferStatus> batch_status(BatchId batch) const;
   Result<TaskError> task_error(BatchId batch, size_t task) const;
-  // Sleeps until every submitted task is terminal: ok, whatever their ends are. kTimeout if that
-  // takes longer.
+  // Waits until every submitted task is terminal: ok, whatever their ends are. kTimeout if that
+  // takes longer. The thread helps to move the bytes, and sleeps when there is nothing to do for
+  // it; with a timeout of zero it never sleeps: call it in a loop to poll with the least latency.
   Status wait(BatchId batch, std::optional<std::chrono::milliseconds> timeout = std::nullopt);
   // Asks for the end of every task in flight; they become terminal soon after (wait() for it).
   Status cancel(BatchId batch);

@@ -13,7 +13,7 @@ inline constexpr int kPollsPerYield = 16;
 // what comes later than that is not worth a core. One thread at a time.
 class SpinPolicy {
  public:
-  explicit SpinPolicy(int64_t limit_ns) : limit_ns_(limit_ns), expected_ns_(limit_ns) {}
+  explicit SpinPolicy(int64_t limit_ns) : limit_ns_(limit_ns), expected_ns_(limit_ns / 2) {}
 
   // How long to poll now; 0: sleep at once.
   int64_t budget_ns() const { return expected_ns_ < limit_ns_ ? limit_ns_ : 0; }

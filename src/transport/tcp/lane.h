@@ -78,6 +78,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   // Any thread, once ready. False, and nothing taken, when the lane is closed.
   bool enqueue(SliceList& slices, uint64_t bytes);
   void flush();
+  // Flushes if there is something to send and room for it.
+  void continue_sending();
   // Flushes on the lane's loop.
   void flush_later();
   // Whether the loop listens for answers and for room; if not, a visitor does. Any thread.
@@ -137,7 +139,6 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   bool send_frame();  // false: the socket is full, or the connection is gone
   void send_all();
   bool has_work() const;
-  void continue_sending();
 
   Sent& sent(uint64_t sequence) { return ring_[sequence % kWindow]; }
 

@@ -131,21 +131,15 @@ void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
       return;
     }
   }
-  // The caller sends what is small, and the first part of what is not; the loops do the rest at the
-  // same time.
-  bool here = true;
+  // The caller sends what is small. The rest is left to the loops, and to the caller when it waits:
+  // handing over a large submission takes no longer than planning it.
   for (const std::shared_ptr<Lane>& lane : lanes) {
     if (lane->load() == 0) continue;
-    if (here || outgoing <= kInlineBytes) {
-      here = false;
+    if (outgoing <= kInlineBytes) {
+      lane->flush();
     } else {
       lane->flush_later();
     }
-  }
-  for (const std::shared_ptr<Lane>& lane : lanes) {
-    if (lane->load() == 0) continue;
-    lane->flush();
-    if (outgoing > kInlineBytes) break;
   }
 }
 
@@ -176,6 +170,7 @@ bool TcpPath::visit(int64_t until_ns, Waker& waker) {
   }
   if (deaf_lanes_ != lanes) stop_listening(lanes);
   const int64_t begin_ns = now_ns();
+  for (const std::shared_ptr<Lane>& lane : *lanes) lane->continue_sending();
   bool news = take_answers(*lanes);
   if (until_ns == 0 || news) return true;
   const bool worth = total_load(*lanes) <= Lane::kPollBytes;
