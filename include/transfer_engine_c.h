@@ -122,6 +122,11 @@ TE_C_API transfer_engine_t createTransferEngine(const char* metadata_conn_string
 /* Cancels what is in flight, withdraws the segment. Null is allowed. */
 TE_C_API void destroyTransferEngine(transfer_engine_t engine);
 TE_C_API int discoverTopology(transfer_engine_t engine);
+/* What was discovered, as JSON: memory nodes, GPUs, NICs, how far they are apart. */
+TE_C_API int getTopology(transfer_engine_t engine, char* buf_out, size_t buf_len);
+/* Of that, which NICs serve which location, preferred ones and others, nearest first:
+ * {"cpu:0": [["mlx5_0"], ["mlx5_1"]], ...}. What installTransport() takes. */
+TE_C_API int getNicPriorityMatrix(transfer_engine_t engine, char* buf_out, size_t buf_len);
 /* Writes "host:port" as peers should use it. */
 TE_C_API int getLocalIpAndPort(transfer_engine_t engine, char* buf_out, size_t buf_len);
 /* `args`: null, or args[0] a NIC priority matrix as JSON text. Null on failure. */

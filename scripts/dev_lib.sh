@@ -2,12 +2,14 @@
 # shellcheck shell=bash
 
 BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config libfmt-dev libcli11-dev libcpp-httplib-dev
-  libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev)
+  libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev libhwloc-dev)
 TEST_PACKAGES=(libgtest-dev etcd-server redis-server nftables iproute2 python3)
 LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
 BENCH_PACKAGES=(libbenchmark-dev iperf3)
 FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 RUST_PACKAGES=(libclang-dev)
+# The virtual machine with RDMA devices.
+RDMA_PACKAGES=(qemu-system-x86 busybox-static iproute2 libibverbs1 ibverbs-providers)
 WERROR=${WERROR:-OFF}
 # Where build/ has what the tests test: check has a folder of its own, for its compile options.
 PRESET=release
@@ -38,6 +40,7 @@ install_packages() {
       bench) wanted+=("${BENCH_PACKAGES[@]}") ;;
       fuzz) wanted+=("${FUZZ_PACKAGES[@]}") ;;
       rust) wanted+=("${RUST_PACKAGES[@]}") ;;
+      rdma) wanted+=("${RDMA_PACKAGES[@]}") ;;
     esac
   done
   for package in "${wanted[@]}"; do
@@ -94,8 +97,9 @@ ctest_run() {
   local preset=$1
   say "Tests ($preset)"
   rm -f "build/$preset/tests.xml"
+  shift
   ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j 2 --timeout 180 \
-    --test-output-truncation middle --output-junit "$PWD/build/$preset/tests.xml"
+    --test-output-truncation middle --output-junit "$PWD/build/$preset/tests.xml" "$@"
 }
 
 rust_wanted() { sed -n 's/^rust-version = "\(.*\)"$/\1/p' rust/Cargo.toml; }

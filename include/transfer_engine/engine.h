@@ -63,9 +63,17 @@ class TE_EXPORT Engine {
   // The name of the local segment.
   std::string local_name() const;
 
+  // Reads this machine anew: memory nodes, GPUs, NICs and how far they are apart. hwloc's variables
+  // work: HWLOC_XMLFILE shows a recorded machine.
   Status discover_topology();
-  // `protocol` such as "tcp". `nic_priority_matrix`: JSON, or empty. An engine on which nothing was
-  // installed serves tcp; the first explicit install replaces that default.
+  // What was discovered, as JSON; discovers it where that was not done yet.
+  Result<std::string> topology();
+  // Of that, which NICs serve which location, preferred ones and others, nearest first:
+  // {"cpu:0": [["mlx5_0"], ["mlx5_1"]], ...}.
+  Result<std::string> nic_priority_matrix();
+  // `protocol` such as "tcp". `nic_priority_matrix`: JSON as above, or empty: as discovered. An
+  // engine on which nothing was installed serves tcp; the first explicit install replaces that
+  // default.
   Status install_transport(std::string_view protocol, std::string_view nic_priority_matrix = {});
   // Transfers under way over it are moved to other transports, or fail where there is none.
   Status uninstall_transport(std::string_view protocol);

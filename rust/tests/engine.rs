@@ -323,6 +323,8 @@ fn an_engine_tells_of_itself() {
 
     assert!(version().starts_with(|first: char| first.is_ascii_digit()), "{}", version());
     assert!(name(&target).starts_with("127.0.0.1:"), "{}", name(&target));
+    assert!(initiator.topology().unwrap().contains("\"nic_priority_matrix\""));
+    assert!(initiator.nic_priority_matrix().unwrap().contains("\"cpu:0\""));
     let config = initiator.effective_config().unwrap();
     assert!(config.trim_start().starts_with(['{', '[']) && config.contains("timeout"), "{config}");
     assert!(initiator.show_links(false).unwrap().contains(&name(&target)));

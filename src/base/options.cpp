@@ -60,6 +60,10 @@ const std::vector<Setting>& table() {
        Number{&Config::copy_threads, 1, 64}},
       {"slice_bytes", "bytes", "larger requests are cut into slices of this size",
        Number{&Config::slice_bytes, 4'096, 1 << 30}},
+      {"nics", "",
+       "NICs to use: names with commas between, * at the end of one for anything, ^ before the "
+       "first for all but these; empty: all",
+       Text{&Config::nics, {}}},
       {"max_inbound_connections", "", "connections from peers; more are refused",
        Number{&Config::max_inbound_connections, 1, 1'000'000}},
       {"max_pending_connections", "", "new connections that have not introduced themselves yet",

@@ -27,6 +27,7 @@ struct Config {
   uint64_t tcp_spin_us = 100;
   uint64_t copy_threads = 2;
   uint64_t slice_bytes = 1 << 20;
+  std::string nics;
   uint64_t max_inbound_connections = 4'096;
   uint64_t max_pending_connections = 256;
   uint64_t max_notifications = 65'536;

@@ -166,6 +166,20 @@ int discoverTopology(transfer_engine_t engine) {
   return with_engine(engine, [](te::Engine& e) { return e.discover_topology(); });
 }
 
+int getTopology(transfer_engine_t engine, char* buf_out, size_t buf_len) {
+  return with_engine(engine, [&](te::Engine& e) {
+    const te::Result<std::string> text = e.topology();
+    return text.ok() ? fill_text(*text, buf_out, buf_len) : text.status();
+  });
+}
+
+int getNicPriorityMatrix(transfer_engine_t engine, char* buf_out, size_t buf_len) {
+  return with_engine(engine, [&](te::Engine& e) {
+    const te::Result<std::string> text = e.nic_priority_matrix();
+    return text.ok() ? fill_text(*text, buf_out, buf_len) : text.status();
+  });
+}
+
 int getLocalIpAndPort(transfer_engine_t engine, char* buf_out, size_t buf_len) {
   return with_engine(
       engine, [&](te::Engine& e) { return fill_text(e.local_endpoint(), buf_out, buf_len); });

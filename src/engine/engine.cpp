@@ -4,12 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/log.h"
 #include "base/random.h"
 #include "engine/impl.h"
+#include "platform/topology.h"
 
 namespace te {
 namespace {
@@ -116,6 +116,7 @@ Status Engine::Impl::start(const EngineOptions& options) {
   name_ = no_server ? endpoint_ : options.name;
   segments_->set_local_name(name_);
   if (options.auto_discover) {
+    TE_RETURN_IF_ERROR(discover_topology());
     for (const TransportInfo& transport : transports_.describe()) {
       if (transport.available && transport.name != "local") {
         TE_RETURN_IF_ERROR(install(transport.name, false));
@@ -165,6 +166,25 @@ bool Engine::Impl::adopt(Fd& connection, const wire::Hello& hello, std::shared_p
     return true;
   }
   return false;
+}
+
+Status Engine::Impl::discover_topology() {
+  Result<Topology> topology = read_topology();
+  if (!topology.ok()) return topology.status();
+  TE_RETURN_IF_ERROR(keep_nics(config_.nics, *topology).with_context("setting nics"));
+  MutexLock lock(topology_mutex_);
+  topology_ = std::make_shared<const Topology>(topology.take());
+  return {};
+}
+
+Result<std::shared_ptr<const Topology>> Engine::Impl::topology() {
+  for (;;) {
+    {
+      MutexLock lock(topology_mutex_);
+      if (topology_) return topology_;
+    }
+    TE_RETURN_IF_ERROR(discover_topology());
+  }
 }
 
 Status Engine::Impl::install(std::string_view protocol, bool implicit) {
@@ -360,12 +380,20 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
 std::string Engine::local_endpoint() const { return impl_->endpoint(); }
 std::string Engine::local_name() const { return impl_->name(); }
 
-Status Engine::discover_topology() { return {}; }
+Status Engine::discover_topology() { return impl_->discover_topology(); }
+Result<std::string> Engine::topology() {
+  const Result<std::shared_ptr<const Topology>> topology = impl_->topology();
+  if (!topology.ok()) return topology.status();
+  return topology_json(**topology);
+}
+Result<std::string> Engine::nic_priority_matrix() {
+  const Result<std::shared_ptr<const Topology>> topology = impl_->topology();
+  if (!topology.ok()) return topology.status();
+  return make_nic_matrix(**topology).to_json();
+}
 Status Engine::install_transport(std::string_view protocol, std::string_view nic_priority_matrix) {
-  if (!nic_priority_matrix.empty() && !nlohmann::json::accept(nic_priority_matrix)) {
-    return Status(Code::kInvalidArgument,
-                  "the NIC priority matrix is not JSON: give an object such as "
-                  "{\"cpu:0\": [[\"eth0\"], []]}");
+  if (!nic_priority_matrix.empty()) {
+    TE_RETURN_IF_ERROR(NicMatrix::parse(nic_priority_matrix).status());
   }
   return impl_->install(protocol, false);
 }

@@ -8,6 +8,7 @@
 
 #include "base/options.h"
 #include "base/task_pool.h"
+#include "core/topology.h"
 #include "directory/directory.h"
 #include "engine/control_server.h"
 #include "engine/exchanges.h"
@@ -26,6 +27,9 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   static Result<std::unique_ptr<Impl>> create(const EngineOptions& options);
   ~Impl() override;
 
+  Status discover_topology();
+  // As discovered, with the NICs that the configuration allows; discovers it if need be.
+  Result<std::shared_ptr<const Topology>> topology();
   Status install(std::string_view protocol, bool implicit);
   Status uninstall(std::string_view protocol);
   Status remove_local_segment(std::string_view name);
@@ -85,6 +89,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Transports transports_;
   Memory memory_;
   Mutex install_mutex_;
+  Mutex topology_mutex_;
+  std::shared_ptr<const Topology> topology_ TE_GUARDED_BY(topology_mutex_);
   // What a device had moved when its load was asked for last.
   struct Meter {
     uint64_t bytes = 0;

@@ -1,5 +1,9 @@
 #include "platform/memory.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <string>
@@ -19,6 +23,33 @@ uint32_t memory_node_count() {
     }
   }
   return highest + 1;
+}
+
+std::vector<NodeRange> memory_nodes_of(uint64_t address, uint64_t length) {
+  if (length == 0 || address + length < address) return {};
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const uint64_t first = address / page;
+  const uint64_t count = (address + length - 1) / page - first + 1;
+  const uint64_t stride = (count + kPageSamples - 1) / kPageSamples;
+  std::vector<void*> pages;
+  for (uint64_t i = 0; i < count; i += stride) {
+    pages.push_back(reinterpret_cast<void*>((first + i) * page));
+  }
+  // Without target nodes nothing is moved: the kernel says where each page is.
+  std::vector<int> nodes(pages.size(), -1);
+  if (::syscall(SYS_move_pages, 0, pages.size(), pages.data(), nullptr, nodes.data(), 0) != 0) {
+    return {};
+  }
+  std::vector<NodeRange> ranges;
+  for (size_t i = 0; i < pages.size(); ++i) {
+    if (nodes[i] < 0) continue;  // an error code: no such page yet
+    const auto node = static_cast<uint32_t>(nodes[i]);
+    if (!ranges.empty() && ranges.back().node == node) continue;
+    if (ranges.size() == kMaxNodeRanges) return {};
+    const uint64_t begin = ranges.empty() ? address : reinterpret_cast<uint64_t>(pages[i]);
+    ranges.push_back({begin, node});
+  }
+  return ranges;
 }
 
 }  // namespace te

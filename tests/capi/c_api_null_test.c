@@ -29,6 +29,8 @@ static void check_null_engine(void) {
 
   destroyTransferEngine(NULL);
   NULL_ENGINE(discoverTopology(NULL));
+  NULL_ENGINE(getTopology(NULL, text, sizeof text));
+  NULL_ENGINE(getNicPriorityMatrix(NULL, text, sizeof text));
   NULL_ENGINE(getLocalIpAndPort(NULL, text, sizeof text));
   CHECK(installTransport(NULL, "tcp", NULL) == NULL);
   CHECK(strstr(transferEngineLastError(), "engine is null") != NULL);

@@ -232,10 +232,16 @@ static void check_texts(const pair_t* pair) {
 #define LINKS(buf, size) showLinks(e, buf, size, 0)
 #define LINKS_JSON(buf, size) showLinks(e, buf, size, 1)
 #define CONFIG(buf, size) getEffectiveConfig(e, buf, size)
+#define TOPOLOGY(buf, size) getTopology(e, buf, size)
+#define MATRIX(buf, size) getNicPriorityMatrix(e, buf, size)
   CHECK_TEXT(ENDPOINT);
   CHECK_TEXT(LINKS);
   CHECK_TEXT(LINKS_JSON);
   CHECK_TEXT(CONFIG);
+  CHECK_TEXT(TOPOLOGY);
+  CHECK_TEXT(MATRIX);
+  CHECK(getNicPriorityMatrix(e, text, sizeof text) == 0);
+  CHECK(strstr(text, "\"cpu:0\": [") != NULL);
   CHECK(showLinks(e, text, sizeof text, 1) == 0 && text[0] == '[');
   CHECK(strstr(text, pair->name) != NULL);
   CHECK(getEffectiveConfig(e, text, sizeof text) == 0);

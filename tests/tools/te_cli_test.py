@@ -143,6 +143,35 @@ class InfoTest(TeTest):
         self.assertEqual(settings["tcp_connections"]["value"], "7")
         self.assertEqual(settings["tcp_connections"]["origin"], "environment")
 
+    def test_the_topology_of_a_recorded_machine(self):
+        fixtures = os.path.join(os.path.dirname(__file__), "..", "platform", "fixtures")
+        recorded = environment(HWLOC_XMLFILE=os.path.join(fixtures, "four_nodes_2_nics.xml"))
+        result = te("info", "--topology", "--json", env=recorded)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        matrix = json.loads(result.stdout)
+        self.assertEqual(
+            list(matrix), [f"{kind}:{n}" for kind in ("cpu", "cuda") for n in range(4)]
+        )
+        self.assertEqual(matrix["cpu:2"], [["mlx5_1"], ["mlx5_0"]])
+        text = te("info", "--topology", env=recorded).stdout
+        self.assertIn("4 memory nodes, 4 GPUs, 2 RDMA devices", text)
+        self.assertRegex(text, r"(?m)^cpu:2 +machine +package \*$")
+        info = json.loads(te("info", "--json", env=recorded).stdout)
+        self.assertEqual(info["topology"]["nic_priority_matrix"], matrix)
+
+    def test_the_setting_leaves_nics_out(self):
+        fixtures = os.path.join(os.path.dirname(__file__), "..", "platform", "fixtures")
+        xml = os.path.join(fixtures, "four_nodes_2_nics.xml")
+        env = environment(HWLOC_XMLFILE=xml, TE_NICS="^mlx5_0")
+        matrix = json.loads(te("info", "--topology", "--json", env=env).stdout)
+        self.assertEqual(matrix["cpu:0"], [["mlx5_1"], []])
+        env = environment(HWLOC_XMLFILE=xml, TE_NICS="mlx5_5")
+        self.assert_failed(te("info", "--topology", env=env), "mlx5_5", "mlx5_0, mlx5_1")
+
+    def test_a_recording_that_is_not_there_is_an_error(self):
+        env = environment(HWLOC_XMLFILE="/nonexistent.xml")
+        self.assert_failed(te("info", "--topology", env=env), "/nonexistent.xml")
+
     def test_a_wrong_environment_is_an_error_and_the_rest_is_still_shown(self):
         result = te("info", "--json", env=environment(TE_TCP_CONECTIONS="7"))
         self.assert_failed(result, "TE_TCP_CONECTIONS")

@@ -1,4 +1,5 @@
-// `te info`: version, transports, libraries, addresses and configuration, as found on this machine.
+// `te info`: version, transports, libraries, addresses, configuration and topology, as found on
+// this machine.
 //
 // Threads: the main thread enters; the engine that is asked has its own.
 #include <fmt/core.h>
@@ -10,6 +11,7 @@
 #include "command.h"
 #include "host_info.h"
 #include "table.h"
+#include "topology_view.h"
 
 namespace te::tool {
 namespace {
@@ -19,6 +21,7 @@ using Json = nlohmann::ordered_json;
 struct InfoArguments {
   EngineArguments engine;
   bool json = false;
+  bool topology = false;
 };
 
 // Everything as JSON; the text form is made from it, so the two never disagree. Where no engine can
@@ -53,6 +56,11 @@ Json collect(const InfoArguments& arguments) {
                                   {"available", transport.available},
                                   {"installed", transport.installed},
                                   {"detail", transport.detail}});
+  }
+  if (const Result<std::string> topology = (*engine)->topology(); topology.ok()) {
+    info["topology"] = Json::parse(*topology, nullptr, false);
+  } else {
+    info["error"] = topology.status().to_string();
   }
   info["configuration"] = Json::parse((*engine)->effective_config(), nullptr, false);
   if (!info["configuration"].is_array()) {
@@ -121,7 +129,19 @@ std::string as_text(const Json& info) {
   return text;
 }
 
+int run_topology(const InfoArguments& arguments) {
+  const Result<std::unique_ptr<Engine>> engine = make_engine(arguments.engine, "te-info");
+  if (!engine.ok()) return fail(engine.status());
+  const Result<std::string> text =
+      arguments.json ? (*engine)->nic_priority_matrix() : (*engine)->topology();
+  if (!text.ok()) return fail(text.status());
+  const Status printed =
+      print(arguments.json ? *text + "\n" : topology_view(Json::parse(*text, nullptr, false)));
+  return printed.ok() ? kExitOk : fail(printed);
+}
+
 int run_info(const InfoArguments& arguments) {
+  if (arguments.topology) return run_topology(arguments);
   const Json info = collect(arguments);
   const std::string text = arguments.json
                                ? info.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"
@@ -139,11 +159,16 @@ void add_info(CLI::App& app, Action& action) {
       "info", "Show version, transports, libraries, addresses and configuration");
   add_engine_options(*info, arguments->engine);
   info->add_flag("--json", arguments->json, "Print JSON instead of text");
+  info->add_flag("--topology", arguments->topology,
+                 "Show memory nodes, GPUs and RDMA devices, and who is near whom; with --json the "
+                 "NIC priority matrix, as a transport takes it");
   info->footer(
       "Needs no server. Exit code 1 when an engine cannot be made here; the reason is printed.\n"
       "Examples:\n"
       "  te info\n"
       "  te info --json\n"
+      "  te info --topology\n"
+      "  HWLOC_XMLFILE=machine.xml te info --topology --json    of a machine that lstopo recorded\n"
       "  TE_TCP_CONNECTIONS=4 te info          shows the setting and that it is from the "
       "environment");
   info->callback([arguments, &action] { action = [arguments] { return run_info(*arguments); }; });

@@ -26,6 +26,24 @@ impl TransferEngine {
         })
     }
 
+    /// What [`discover_topology`](Self::discover_topology) found, as JSON: memory nodes, GPUs, NICs
+    /// and how far they are apart.
+    pub fn topology(&self) -> Result<String> {
+        filled_text("topology", |text, room| {
+            // SAFETY: a live handle and that much room.
+            unsafe { ffi::getTopology(self.raw(), text, room) }
+        })
+    }
+
+    /// Which NICs serve which location, as the JSON that
+    /// [`install_transport_with_matrix`](Self::install_transport_with_matrix) takes.
+    pub fn nic_priority_matrix(&self) -> Result<String> {
+        filled_text("nic_priority_matrix", |text, room| {
+            // SAFETY: a live handle and that much room.
+            unsafe { ffi::getNicPriorityMatrix(self.raw(), text, room) }
+        })
+    }
+
     /// The effective configuration, as JSON.
     pub fn effective_config(&self) -> Result<String> {
         filled_text("effective_config", |text, room| {
