@@ -147,7 +147,7 @@ te::Fd connect(World& world, Lane& lane, Session& session) {
 }
 
 void submit(Lane& lane, Session& session, uint8_t count, uint8_t writes) {
-  te::tcp::SliceList list;
+  te::SliceList list;
   for (uint8_t i = 0; i < count; ++i) {
     auto request = std::make_unique<Request>();
     request->task.submission = &request->submission;

@@ -45,6 +45,31 @@ struct Slice {
   inline bool cancelled() const;
 };
 
+// A list of slices, linked by `next`.
+struct SliceList {
+  Slice* first = nullptr;
+  Slice* last = nullptr;
+
+  bool empty() const { return first == nullptr; }
+  void push(Slice* slice) {
+    slice->next = nullptr;
+    (first == nullptr ? first : last->next) = slice;
+    last = slice;
+  }
+  Slice* pop() {
+    Slice* slice = first;
+    first = slice->next;
+    if (first == nullptr) last = nullptr;
+    return slice;
+  }
+  void append(SliceList& other) {
+    if (other.empty()) return;
+    (first == nullptr ? first : last->next) = other.first;
+    last = other.last;
+    other = {};
+  }
+};
+
 struct Task {
   std::atomic<TaskState> state{TaskState::kWaiting};
   std::atomic<uint32_t> slices_left{0};

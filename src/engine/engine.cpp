@@ -118,7 +118,9 @@ Status Engine::Impl::start(const EngineOptions& options) {
   if (options.auto_discover) {
     TE_RETURN_IF_ERROR(discover_topology());
     for (const TransportInfo& transport : transports_.describe()) {
-      if (transport.available && transport.name != "local") {
+      // Names with a colon are kinds of a transport, for who wants that very one.
+      if (transport.available && transport.name != "local" &&
+          transport.name.find(':') == std::string::npos) {
         TE_RETURN_IF_ERROR(install(transport.name, false));
       }
     }

@@ -18,10 +18,11 @@ Status Memory::add_one(const BufferEntry& entry, std::string_view location,
   if (!added.ok()) return added.status();
   Buffer& buffer = **added;
   for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    if (!remote_accessible) continue;
+    if (!remote_accessible && !transport->capabilities().registers_local_memory) continue;
     Result<Bytes> key = transport->register_memory(buffer);
     if (!key.ok()) {
-      drop(buffer);
+      drop(buffer, false);
+      drop(buffer, true);
       registry_.remove(&buffer);
       return key.status().with_context(std::string(transport->name()));
     }
@@ -30,8 +31,10 @@ Status Memory::add_one(const BufferEntry& entry, std::string_view location,
   return {};
 }
 
-void Memory::drop(Buffer& buffer) {
+// From the transports that know local memory, or from those that do not.
+void Memory::drop(Buffer& buffer, bool local) {
   for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    if (transport->capabilities().registers_local_memory != local) continue;
     if (buffer.keys.contains(std::string(transport->name()))) transport->unregister_memory(buffer);
   }
 }
@@ -45,7 +48,8 @@ Status Memory::add(std::span<const BufferEntry> buffers, std::string_view locati
     if (status.ok()) continue;
     for (size_t undo = 0; undo < i; ++undo) {
       Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(buffers[undo].addr));
-      drop(*buffer);
+      drop(*buffer, false);
+      drop(*buffer, true);
       registry_.remove(buffer);
     }
     return buffers.size() == 1 ? status : status.with_context(fmt::format("buffer {}", i));
@@ -78,8 +82,9 @@ Status Memory::remove(std::span<void* const> addrs) {
   }
   // Peers are refused from here on; then whoever is in the middle of something is waited for.
   for (Buffer* buffer : buffers) {
-    drop(*buffer);
+    drop(*buffer, false);
     buffer->wait_until_unused();
+    drop(*buffer, true);
   }
   WriterLock lock(mutex_);
   for (Buffer* buffer : buffers) registry_.remove(buffer);
@@ -92,7 +97,7 @@ Status Memory::introduce(Transport& transport) {
   Status failure;
   registry_.for_each([&](Buffer& buffer) {
     if (!failure.ok() || buffer.closing()) return;
-    if (!buffer.remote_accessible) return;
+    if (!buffer.remote_accessible && !transport.capabilities().registers_local_memory) return;
     Result<Bytes> key = transport.register_memory(buffer);
     if (key.ok()) {
       buffer.keys[std::string(transport.name())] = key.take();

@@ -41,7 +41,7 @@ class Memory {
  private:
   Status add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible)
       TE_REQUIRES(mutex_);
-  void drop(Buffer& buffer);
+  void drop(Buffer& buffer, bool local);
 
   const uint64_t instance_;
   const uint32_t cpu_nodes_;

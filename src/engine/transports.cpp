@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "transport/fabric/fabric.h"
 #include "transport/local/local.h"
 #include "transport/tcp/tcp.h"
 
@@ -27,7 +28,11 @@ const Known* known(std::string_view name) {
   return found == std::end(kKnown) ? nullptr : found;
 }
 
-size_t rank(std::string_view name) { return static_cast<size_t>(known(name) - kKnown); }
+// libfabric's, of which there is one for each provider, come right before TCP.
+size_t rank(std::string_view name) {
+  if (is_fabric_transport(name)) return 2 * static_cast<size_t>(known("tcp") - kKnown);
+  return 2 * static_cast<size_t>(known(name) - kKnown) + 1;
+}
 
 }  // namespace
 
@@ -35,11 +40,12 @@ Status Transports::install_local() { return install("local", false).status(); }
 
 Result<bool> Transports::install(std::string_view name, bool implicit) {
   const Known* entry = known(name);
-  if (entry == nullptr) {
+  if (entry == nullptr && !is_fabric_transport(name)) {
     std::string names;
     for (const Known& each : kKnown) {
-      if (each.name != "local") names += (names.empty() ? "" : ", ") + std::string(each.name);
+      if (each.name != "local") names += std::string(each.name) + ", ";
     }
+    names += "efa, fabric:PROVIDER";
     return error(Code::kNotFound, "there is no transport '{}' in this build: it has {}", name,
                  names);
   }
@@ -49,7 +55,8 @@ Result<bool> Transports::install(std::string_view name, bool implicit) {
     present.implicit = present.implicit && implicit;
     return false;
   }
-  Result<std::unique_ptr<Transport>> made = entry->make(host_, config_);
+  Result<std::unique_ptr<Transport>> made =
+      entry != nullptr ? entry->make(host_, config_) : make_fabric_transport(host_, config_, name);
   if (!made.ok()) return made.status();
   entries_.push_back({std::shared_ptr<Transport>(made.take()), implicit});
   std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
@@ -108,6 +115,10 @@ std::vector<TransportInfo> Transports::describe() const {
     result.push_back(
         {std::string(entry.name), true, find(entry.name) != nullptr, std::string(entry.detail)});
   }
+  for (TransportInfo& info : describe_fabric_transports(config_)) {
+    info.installed = find(info.name) != nullptr;
+    result.push_back(std::move(info));
+  }
   return result;
 }
 
@@ -123,8 +134,11 @@ void Transports::make_paths(const Peer& peer, const Target* previous, bool same_
       }
     }
     if (paths.empty()) {
-      paths = transport->make_paths(
-          peer, as_bytes(target.descriptor.transports[static_cast<size_t>(index)].info));
+      const Descriptor::Transport& offered =
+          target.descriptor.transports[static_cast<size_t>(index)];
+      Peer asked = peer;
+      asked.key_size = offered.key_size;
+      paths = transport->make_paths(asked, as_bytes(offered.info));
     }
     for (std::shared_ptr<Path>& path : paths) {
       target.paths.push_back(std::move(path));

@@ -54,13 +54,17 @@ struct Peer {
   uint64_t instance = 0;
   bool self = false;      // it is this engine
   SocketAddress address;  // that answered last
+  uint32_t key_size = 0;  // of the keys that it gives for the transport in question
 };
 
 struct Capabilities {
   bool same_engine_only = false;
   bool data_over_engine_port = false;  // adopt() takes connections of the engine's port
   bool caller_copies = false;          // progress() right after post() does the work
-  uint32_t key_size = 0;               // of register_memory()'s answer
+  // register_memory() is wanted for buffers that peers may not touch, too, since the transport has
+  // to know the local memory; and unregister_memory() once this engine does not use it either.
+  bool registers_local_memory = false;
+  uint32_t key_size = 0;  // of register_memory()'s answer
 };
 
 // Methods may be called from any thread, unless stated.

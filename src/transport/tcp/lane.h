@@ -23,31 +23,6 @@
 
 namespace te::tcp {
 
-// A list of slices, linked by `next`.
-struct SliceList {
-  Slice* first = nullptr;
-  Slice* last = nullptr;
-
-  bool empty() const { return first == nullptr; }
-  void push(Slice* slice) {
-    slice->next = nullptr;
-    (first == nullptr ? first : last->next) = slice;
-    last = slice;
-  }
-  Slice* pop() {
-    Slice* slice = first;
-    first = slice->next;
-    if (first == nullptr) last = nullptr;
-    return slice;
-  }
-  void append(SliceList& other) {
-    if (other.empty()) return;
-    (first == nullptr ? first : last->next) = other.first;
-    last = other.last;
-    other = {};
-  }
-};
-
 class Lane;
 
 // What a lane tells its path, from whichever thread found out.

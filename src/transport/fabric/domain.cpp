@@ -1,0 +1,158 @@
+#include "transport/fabric/domain.h"
+
+#include <rdma/fi_cm.h>
+#include <rdma/fi_errno.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/log.h"
+#include "base/random.h"
+
+namespace te::fabric {
+namespace {
+
+constexpr int kKeyAttempts = 8;
+constexpr size_t kMostOperations = 2048;
+constexpr std::string_view kCuda = "cuda:";
+
+}  // namespace
+
+Status Domain::failed(std::string_view what, long error_number, Code code) const {
+  return error(code, "{} on {}: {}: {} ({})", info_->fabric_attr->prov_name, device_, what,
+               library_.text(error_number), error_number < 0 ? -error_number : error_number);
+}
+
+Result<std::unique_ptr<Domain>> Domain::open(const Library& library, CardInfo card) {
+  std::unique_ptr<Domain> domain(new Domain(library, std::move(card)));
+  fi_info& info = *domain->info_;
+  if (domain->has_mode(FI_MR_LOCAL) && domain->has_mode(FI_MR_ENDPOINT)) {
+    return error(Code::kUnsupported,
+                 "provider {} registers local memory with each endpoint (FI_MR_LOCAL with "
+                 "FI_MR_ENDPOINT), which this transport does not",
+                 info.fabric_attr->prov_name);
+  }
+  if (info.domain_attr->mr_key_size > sizeof(uint64_t)) {
+    return error(Code::kUnsupported, "provider {} has memory keys of {} bytes; at most 8 are known",
+                 info.fabric_attr->prov_name, info.domain_attr->mr_key_size);
+  }
+  domain->serialized_ = info.domain_attr->threading != FI_THREAD_SAFE;
+  fid_fabric* fabric = nullptr;
+  int result = library.open_fabric(info.fabric_attr, &fabric);
+  if (result != 0) return domain->failed("fi_fabric", result);
+  domain->fabric_.reset(fabric);
+  fid_domain* opened = nullptr;
+  result = ::fi_domain(fabric, &info, &opened, nullptr);
+  if (result != 0) return domain->failed("fi_domain", result);
+  domain->domain_.reset(opened);
+  return domain;
+}
+
+int Domain::add_with_key(const fi_mr_attr& attributes, fid_mr** range) {
+  fi_mr_attr wanted = attributes;
+  int result = 0;
+  for (int attempt = 0; attempt < kKeyAttempts; ++attempt) {
+    if (!has_mode(FI_MR_PROV_KEY)) {
+      const size_t bits = 8 * info_->domain_attr->mr_key_size;
+      wanted.requested_key = random_u64() >> (64 - std::clamp<size_t>(bits, 8, 64));
+    }
+    result = ::fi_mr_regattr(domain_.get(), &wanted, 0, range);
+    if (result != -FI_ENOKEY) break;  // the key is taken
+  }
+  return result;
+}
+
+Result<Owned<fid_mr>> Domain::add_range(void* address, size_t length, bool remote_accessible,
+                                        std::string_view location) {
+  const iovec range{address, length};
+  fi_mr_attr attributes{};
+  attributes.mr_iov = &range;
+  attributes.iov_count = 1;
+  attributes.access = FI_READ | FI_WRITE;
+  if (remote_accessible) attributes.access |= FI_REMOTE_READ | FI_REMOTE_WRITE;
+  if (location.starts_with(kCuda)) {
+    if (!device_memory()) {
+      return error(Code::kUnsupported, "{} on {} does not reach device memory ({})",
+                   info_->fabric_attr->prov_name, device_, location);
+    }
+    attributes.iface = FI_HMEM_CUDA;
+    std::from_chars(location.data() + kCuda.size(), location.data() + location.size(),
+                    attributes.device.cuda);
+  }
+  const Turn turn(*this);
+  fid_mr* added = nullptr;
+  int result = add_with_key(attributes, &added);
+  if (result != 0) {
+    return failed(fmt::format("registering {} bytes at {}", length, address), result);
+  }
+  Owned<fid_mr> owned(added);
+  if (has_mode(FI_MR_ENDPOINT)) {
+    result = ::fi_mr_bind(added, &range_endpoint_->fid, 0);
+    if (result == 0) result = ::fi_mr_enable(added);
+    if (result != 0) return failed("binding memory to the endpoint", result);
+  }
+  return owned;
+}
+
+Result<std::unique_ptr<Endpoint>> Endpoint::open(Domain& domain) {
+  std::unique_ptr<Endpoint> endpoint(new Endpoint(domain));
+  TE_RETURN_IF_ERROR(endpoint->start());
+  return endpoint;
+}
+
+Status Endpoint::start() {
+  // libfabric takes what it does not change as mutable.
+  auto& info = const_cast<fi_info&>(domain_.info());
+  fi_cq_attr queue{};
+  queue.size = std::min(info.tx_attr->size, kMostOperations);
+  queue.format = FI_CQ_FORMAT_CONTEXT;
+  queue.wait_obj = FI_WAIT_FD;
+  fid_cq* opened_queue = nullptr;
+  int result = ::fi_cq_open(domain_.get(), &queue, &opened_queue, nullptr);
+  const bool waits = result == 0;
+  if (!waits) {
+    queue.wait_obj = FI_WAIT_NONE;
+    result = ::fi_cq_open(domain_.get(), &queue, &opened_queue, nullptr);
+  }
+  if (result != 0) return domain_.failed("fi_cq_open", result);
+  queue_.reset(opened_queue);
+  depth_ = std::max<size_t>(std::min({queue.size, info.tx_attr->size, kMostOperations}), 1);
+
+  fi_av_attr vector{};
+  const bool unspecified = info.domain_attr->av_type == FI_AV_UNSPEC;
+  vector.type = unspecified ? FI_AV_TABLE : info.domain_attr->av_type;
+  fid_av* opened_vector = nullptr;
+  result = ::fi_av_open(domain_.get(), &vector, &opened_vector, nullptr);
+  if (result != 0) return domain_.failed("fi_av_open", result);
+  addresses_.reset(opened_vector);
+
+  fid_ep* opened = nullptr;
+  result = ::fi_endpoint(domain_.get(), &info, &opened, nullptr);
+  if (result != 0) return domain_.failed("fi_endpoint", result);
+  endpoint_.reset(opened);
+  result = ::fi_ep_bind(opened, &addresses_->fid, 0);
+  if (result == 0) result = ::fi_ep_bind(opened, &queue_->fid, FI_TRANSMIT | FI_RECV);
+  if (result == 0) result = ::fi_enable(opened);
+  if (result != 0) return domain_.failed("fi_enable", result);
+  if (waits && ::fi_control(&queue_->fid, FI_GETWAIT, &wait_descriptor_) != 0) {
+    wait_descriptor_ = -1;
+  }
+  return {};
+}
+
+bool Endpoint::may_sleep() {
+  fid* fids[] = {&queue_->fid};
+  return ::fi_trywait(domain_.fabric(), fids, 1) == 0;
+}
+
+Result<Bytes> Endpoint::name() const {
+  Bytes name(256, '\0');
+  size_t length = name.size();
+  const int result = ::fi_getname(&endpoint_->fid, name.data(), &length);
+  if (result != 0) return domain_.failed("fi_getname", result);
+  name.resize(std::min(length, name.size()));
+  return name;
+}
+
+}  // namespace te::fabric

@@ -1,0 +1,118 @@
+// One card as libfabric opens it: its domain, ranges registered with it, and endpoints on it.
+//
+// Threads: any; what a provider does not lock itself is serialized by Domain::Turn.
+#pragma once
+
+#include <rdma/fabric.h>
+#include <rdma/fi_domain.h>
+#include <rdma/fi_endpoint.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "base/thread_annotations.h"
+#include "transport/fabric/provider.h"
+
+namespace te::fabric {
+
+struct FidCloser {
+  template <typename Fid>
+  void operator()(Fid* fid) const {
+    ::fi_close(&fid->fid);
+  }
+};
+template <typename Fid>
+using Owned = std::unique_ptr<Fid, FidCloser>;
+
+class Domain {
+ public:
+  static Result<std::unique_ptr<Domain>> open(const Library& library, CardInfo card);
+
+  const Library& library() const { return library_; }
+  const std::string& device() const { return device_; }
+  const fi_info& info() const { return *info_; }
+  fid_domain* get() const { return domain_.get(); }
+  fid_fabric* fabric() const { return fabric_.get(); }
+
+  bool virtual_addresses() const { return has_mode(FI_MR_VIRT_ADDR); }
+  bool local_registration() const { return has_mode(FI_MR_LOCAL); }
+  bool device_memory() const { return (info_->caps & FI_HMEM) != 0; }
+  uint64_t max_operation() const { return info_->ep_attr->max_msg_size; }
+
+  // Every call on the domain and its endpoints is made inside one.
+  class Turn {
+   public:
+    explicit Turn(Domain& domain) : mutex_(domain.serialized_ ? &domain.mutex_ : nullptr) {
+      if (mutex_ != nullptr) mutex_->lock();
+    }
+    ~Turn() {
+      if (mutex_ != nullptr) mutex_->unlock();
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    std::mutex* mutex_;
+  };
+
+  // `location` as buffers have it. kUnsupported: not on this card; kResource: too large, or too
+  // much; the rest is an error for the caller.
+  Result<Owned<fid_mr>> add_range(void* address, size_t length, bool remote_accessible,
+                                  std::string_view location);
+  // Where the provider registers with an endpoint: the one that peers reach.
+  void bind_ranges_to(fid_ep* endpoint) { range_endpoint_ = endpoint; }
+
+  // "efa rdmap0s6-rdm: the text (the number)"
+  Status failed(std::string_view what, long error, Code code = Code::kResource) const;
+
+ private:
+  Domain(const Library& library, CardInfo card)
+      : library_(library), device_(std::move(card.device)), info_(std::move(card.info)) {}
+  bool has_mode(int mode) const { return (info_->domain_attr->mr_mode & mode) != 0; }
+  int add_with_key(const fi_mr_attr& attributes, fid_mr** range);
+
+  const Library& library_;
+  const std::string device_;
+  const Info info_;
+  bool serialized_ = false;
+  std::mutex mutex_;
+  Owned<fid_fabric> fabric_;
+  Owned<fid_domain> domain_;
+  fid_ep* range_endpoint_ = nullptr;
+};
+
+// A reliable datagram endpoint with a completion queue and an address vector of its own. Closing it
+// ends every operation: nothing touches memory for it any more.
+class Endpoint {
+ public:
+  // Inside a Turn, as are all calls but name().
+  static Result<std::unique_ptr<Endpoint>> open(Domain& domain);
+
+  fid_ep* get() const { return endpoint_.get(); }
+  fid_cq* queue() const { return queue_.get(); }
+  fid_av* addresses() const { return addresses_.get(); }
+  // Polls readable when the queue has news; -1: the provider has no such thing.
+  int wait_descriptor() const { return wait_descriptor_; }
+  // Whether its wait_descriptor() may be slept on: nothing came since the queue was read.
+  bool may_sleep();
+  // Operations that may be under way.
+  size_t depth() const { return depth_; }
+  // As peers insert it into their address vectors.
+  Result<Bytes> name() const;
+
+ private:
+  explicit Endpoint(Domain& domain) : domain_(domain) {}
+  Status start();
+
+  Domain& domain_;
+  // The endpoint goes first.
+  Owned<fid_cq> queue_;
+  Owned<fid_av> addresses_;
+  Owned<fid_ep> endpoint_;
+  int wait_descriptor_ = -1;
+  size_t depth_ = 0;
+};
+
+}  // namespace te::fabric

@@ -1,0 +1,258 @@
+// Whose turn it is. initiator_work.cpp is what is done in a turn.
+#include "transport/fabric/initiator.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace te::fabric {
+namespace {
+
+constexpr int64_t kLeaseNs = 2 * kNsPerMs;    // after a visit, before the poller comes again
+constexpr int64_t kCrowdNs = 10 * kNsPerMs;   // without visits, after threads met
+constexpr int64_t kRetryNs = 1 * kNsPerMs;    // for what waits for room or a connection
+constexpr int64_t kBlindNs = 50'000;          // between looks where no descriptor tells
+constexpr int64_t kQuietNs = 200 * kNsPerMs;  // at the end, for operations to complete
+constexpr int kPollsPerYield = 8;
+
+}  // namespace
+
+Initiator::Initiator(TransportHost& host, Domain& domain, const Memories& memories, size_t card,
+                     const InitiatorOptions& options, std::function<void()> wake)
+    : host_(host),
+      domain_(domain),
+      memories_(memories),
+      card_(card),
+      options_(options),
+      wake_(std::move(wake)),
+      spin_(options.spin_ns) {}
+
+Status Initiator::open() {
+  MutexLock lock(turn_);
+  landings_ = std::make_unique<std::array<Landing, kLandings>>();
+  if (domain_.local_registration()) {
+    Result<Owned<fid_mr>> range =
+        domain_.add_range(landings_->data(), sizeof *landings_, false, "*");
+    if (!range.ok()) return range.status();
+    landings_range_ = range.take();
+  }
+  const Domain::Turn turn(domain_);
+  return open_endpoint();
+}
+
+void Initiator::call_poller() {
+  wanted_.store(true);
+  wake_();
+}
+
+void Initiator::put_into_mailbox(FabricPath& path) {
+  if (path.mail.queued) return;
+  path.mail.queued = true;
+  mailbox_.push_back(path.shared_from_this());
+}
+
+void Initiator::hand_over(FabricPath& path, bool FabricPath::Mail::*what) {
+  const bool here = what == &FabricPath::Mail::connect;
+  {
+    MutexLock lock(mail_mutex_);
+    if (ended_) return;
+    path.mail.*what = true;
+    if (here) {
+      put_into_mailbox(path);
+    } else {
+      control_mail_.push_back(path.shared_from_this());
+    }
+  }
+  if (!here) return call_poller();
+  mail_.store(true);
+  work_if_free();
+}
+
+void Initiator::post(FabricPath& path, SliceList slices) {
+  bool ended = false;
+  {
+    MutexLock lock(mail_mutex_);
+    ended = ended_;
+    if (!ended) {
+      path.mail.slices.append(slices);
+      put_into_mailbox(path);
+    }
+  }
+  if (ended) {
+    // Nobody is left to return them later.
+    while (!slices.empty()) host_.done(slices.pop(), Code::kCancelled);
+    return;
+  }
+  mail_.store(true);
+  work_if_free();
+}
+
+void Initiator::work_if_free() {
+  bool call = false;
+  while (mail_.load()) {
+    if (!turn_.try_lock()) return;  // who has the turn looks again
+    {
+      const Domain::Turn turn(domain_);
+      mail_.store(false);
+      take_mail();
+      advance_all();
+    }
+    const bool nobody_comes = blocked_.load() && under_way_.load() == 0;
+    const bool nobody_hears = descriptor_.load() < 0 && lease_until_ns_.load() < now_ns();
+    call = call || !finished_.empty() || nobody_comes || nobody_hears;
+    turn_.unlock();
+  }
+  if (call) call_poller();
+}
+
+void Initiator::give_back(const Finished& finished) {
+  for (const auto& [slice, code] : finished) host_.done(slice, code);
+}
+
+Initiator::Attention Initiator::attend() {
+  Attention attention;
+  Finished finished;
+  {
+    MutexLock lock(turn_);
+    const Domain::Turn turn(domain_);
+    const int64_t now = now_ns();
+    wanted_.store(false);
+    mail_.store(false);
+    take_mail();
+    take_control_mail();
+    attention.visited = visited_.load() || now < lease_until_ns_.load();
+    if (!attention.visited) attention.news = reap();
+    if (now - watched_ns_ > kWatchNs) {
+      watched_ns_ = now;
+      if (queue_failed_ || renew_wanted_ || (watching_ && stuck(now))) {
+        renew(Status(Code::kUnavailable,
+                     fmt::format("{}: the endpoint was opened again, since operations did not end",
+                                 domain_.device())));
+      }
+    }
+    advance_all();
+    attention.retry = blocked_.load();
+    attention.watch = watching_ || queue_failed_ || renew_wanted_;
+    attention.poll_often = endpoint_ && descriptor_.load() < 0 && under_way_.load() > 0;
+    if (endpoint_ && !attention.visited && descriptor_.load() >= 0) {
+      attention.descriptor = descriptor_.load();
+      if (!attention.news) attention.news = !endpoint_->may_sleep();
+    }
+    finished.swap(finished_);
+  }
+  give_back(finished);
+  work_if_free();
+  attention.news = attention.news || !finished.empty();
+  return attention;
+}
+
+bool Initiator::work_as_visitor(bool* may_sleep) {
+  Finished finished;
+  {
+    MutexLock lock(turn_);
+    const Domain::Turn turn(domain_);
+    mail_.store(false);
+    take_mail();
+    reap();
+    advance_all();
+    if (may_sleep != nullptr) *may_sleep = endpoint_ && endpoint_->may_sleep();
+    finished.swap(finished_);
+  }
+  give_back(finished);
+  work_if_free();
+  return !finished.empty();
+}
+
+bool Initiator::visit(int64_t until_ns, int wake_fd) {
+  if (const int64_t crowded = crowded_until_ns_.load(); crowded != 0) {
+    if (now_ns() < crowded) return false;
+    crowded_until_ns_.store(0);
+  }
+  if (visited_.exchange(true)) {
+    crowded_until_ns_.store(now_ns() + kCrowdNs);
+    return false;
+  }
+  const bool useful = visit_until(until_ns, wake_fd);
+  const bool crowded = crowded_until_ns_.load() != 0;
+  lease_until_ns_.store(crowded ? 0 : now_ns() + kLeaseNs);
+  visited_.store(false);
+  // Who came meanwhile was sent away, and sleeps.
+  if (crowded || crowded_until_ns_.load() != 0) {
+    lease_until_ns_.store(0);
+    call_poller();
+  }
+  return useful;
+}
+
+bool Initiator::visit_until(int64_t until_ns, int wake_fd) {
+  const int64_t begin_ns = now_ns();
+  if (work_as_visitor(nullptr)) return true;
+  if (under_way_.load() == 0 && !blocked_.load()) return false;
+  if (until_ns == 0) return true;
+  bool news = false;
+  const int64_t spin_until_ns = std::min(begin_ns + spin_.budget_ns(), until_ns);
+  for (int polls = 1; !news && now_ns() < spin_until_ns; ++polls) {
+    if (polls % kPollsPerYield == 0) std::this_thread::yield();
+    news = work_as_visitor(nullptr);
+  }
+  bool may_sleep = false;
+  if (!news) news = work_as_visitor(&may_sleep);
+  const int descriptor = descriptor_.load();
+  if (!news && (may_sleep || descriptor < 0)) {
+    int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
+    if (descriptor < 0) left_ns = std::min(left_ns, kBlindNs);
+    if (blocked_.load()) left_ns = std::min(left_ns, kRetryNs);
+    pollfd entries[] = {{wake_fd, POLLIN, 0}, {descriptor, POLLIN, 0}};
+    const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
+    ::ppoll(entries, 2, &left, nullptr);
+    work_as_visitor(nullptr);
+  }
+  spin_.came_after(now_ns() - begin_ns);
+  return true;
+}
+
+void Initiator::stop() {
+  {
+    MutexLock lock(mail_mutex_);
+    if (ended_) return;
+    ended_ = true;
+  }
+  const int64_t until = now_ns() + kQuietNs;
+  for (bool over = false; !over;) {
+    Finished finished;
+    {
+      MutexLock lock(turn_);
+      const Domain::Turn turn(domain_);
+      take_mail();
+      reap();
+      for (auto& [path, owner] : paths_) return_waiting(*path, Code::kCancelled);
+      over = under_way_.load() == 0 || queue_failed_ || now_ns() >= until;
+      if (over) {
+        endpoint_.reset();
+        descriptor_.store(-1);
+        end_operations(Code::kCancelled);
+        landings_range_.reset();
+        active_.clear();
+        peers_.clear();
+        broken_ = Status(Code::kCancelled, "the transport was taken away");
+      }
+      finished.swap(finished_);
+    }
+    give_back(finished);
+    if (!over) std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  std::map<FabricPath*, std::shared_ptr<FabricPath>> paths;
+  MutexLock lock(turn_);
+  paths.swap(paths_);
+}
+
+Initiator::Counters Initiator::counters() {
+  MutexLock lock(turn_);
+  return counters_;
+}
+
+}  // namespace te::fabric

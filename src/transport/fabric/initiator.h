@@ -1,0 +1,197 @@
+// The endpoint through which one card reaches all peers: posts, completions, and what goes wrong.
+//
+// Whoever has the turn works: a thread that posts, one that waits for a batch (a visitor), or the
+// transport's poller. Nobody waits for it: what is handed over goes to the mailbox, and who has the
+// turn looks there again before leaving. Only visitors and the poller call done(), without the
+// turn.
+//
+// An operation cannot be taken back alone. Where one has to end, because its peer is silent and its
+// slice is wanted back, the endpoint is closed and opened again, which ends them all: those of
+// other peers are returned as kUnavailable and planned anew.
+//
+// Threads: any; what needs the turn says so.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/spin.h"
+#include "base/thread_annotations.h"
+#include "transport/fabric/domain.h"
+#include "transport/fabric/memories.h"
+#include "transport/fabric/path.h"
+#include "transport/transport.h"
+
+namespace te::fabric {
+
+// A slice under way, in one operation or several; or a probe, without a slice.
+struct Job {
+  FabricPath* path = nullptr;
+  Slice* slice = nullptr;
+  uint32_t landing = 0;  // of a probe
+  uint32_t posted = 0;   // bytes
+  uint32_t outstanding = 0;
+  Code code = Code::kOk;  // the first that failed
+};
+
+struct Operation {
+  fi_context2 context{};  // first: what completions point at
+  Job* job = nullptr;
+  uint32_t length = 0;
+};
+
+struct InitiatorOptions {
+  int64_t spin_ns = 0;
+  int64_t connect_timeout_ms = 0;
+};
+
+class Initiator {
+ public:
+  // `wake`: makes the poller come. `memories` knows the local memory as card `card`.
+  Initiator(TransportHost& host, Domain& domain, const Memories& memories, size_t card,
+            const InitiatorOptions& options, std::function<void()> wake);
+
+  Status open();
+
+  // As Transport's.
+  void post(FabricPath& path, SliceList slices);
+  bool visit(int64_t until_ns, int wake_fd);
+  void connect(FabricPath& path) { hand_over(path, &FabricPath::Mail::connect); }
+  void sweep(FabricPath& path) { hand_over(path, &FabricPath::Mail::sweep); }
+  void reset(FabricPath& path) { hand_over(path, &FabricPath::Mail::reset); }
+  // Nothing is posted on the path any more, and nothing is under way but perhaps a probe.
+  void retire(FabricPath& path) { hand_over(path, &FabricPath::Mail::retire); }
+
+  // The poller's.
+  struct Attention {
+    int descriptor = -1;      // to sleep on; -1: none, see below
+    bool news = false;        // something happened, or may have: do not sleep
+    bool poll_often = false;  // operations are under way, and no descriptor tells of them
+    bool visited = false;     // a visitor sees to the completions
+    bool retry = false;       // something waits for room or for a connection
+    bool watch = false;       // something is to be looked at within kWatchNs
+  };
+  // Does what there is to do.
+  Attention attend();
+  // Whether the poller has to come before anything happens on a descriptor.
+  bool wanted() const { return wanted_.load(); }
+  // Ends everything; what is posted afterwards comes back at once.
+  void stop();
+
+  struct Counters {
+    uint64_t posted = 0;
+    uint64_t completed = 0;
+    uint64_t failed = 0;
+    uint64_t ended = 0;  // by closing the endpoint
+  };
+  Counters counters();
+
+  static constexpr int64_t kWatchNs = 20'000'000;
+
+ private:
+  struct Peer {
+    fi_addr_t address = FI_ADDR_NOTAVAIL;
+    uint32_t users = 0;
+  };
+  // What probes read into.
+  static constexpr size_t kLandings = 128;
+  static constexpr uint64_t kMostBytes = 64 << 20;  // under way on one path
+
+  using Finished = std::vector<std::pair<Slice*, Code>>;
+
+  void hand_over(FabricPath& path, bool FabricPath::Mail::*what);
+  void put_into_mailbox(FabricPath& path) TE_REQUIRES(mail_mutex_);
+  // Takes the turn if it is free, and does what the mailbox asks for.
+  void work_if_free();
+  // A visitor's turn. `asleep` (or null) becomes whether the descriptor may be slept on.
+  bool work_as_visitor(bool* may_sleep);
+  bool visit_until(int64_t until_ns, int wake_fd);
+  void give_back(const Finished& finished);
+  void call_poller();
+
+  void take_mail() TE_REQUIRES(turn_);
+  void take_control_mail() TE_REQUIRES(turn_);
+  void activate(FabricPath& path) TE_REQUIRES(turn_);
+  void forget(FabricPath& path) TE_REQUIRES(turn_);
+  void advance_all() TE_REQUIRES(turn_);
+  // Whether something of the path's still waits.
+  bool advance(FabricPath& path) TE_REQUIRES(turn_);
+  void probe(FabricPath& path) TE_REQUIRES(turn_);
+  bool insert_address(FabricPath& path) TE_REQUIRES(turn_);
+  void drop_address(FabricPath& path) TE_REQUIRES(turn_);
+  // False when there is no room now.
+  bool post_rest(Job& job) TE_REQUIRES(turn_);
+  Status cut(const Job& job, Key::Place* place, void** descriptor) const;
+  long post_operation(Job& job, const Key::Place& place, void* descriptor, void* local, bool write)
+      TE_REQUIRES(turn_);
+  Job& take_job(FabricPath& path, Slice* slice) TE_REQUIRES(turn_);
+
+  bool reap() TE_REQUIRES(turn_);
+  void completed(Operation& operation, long error, int64_t now) TE_REQUIRES(turn_);
+  void finish(Job& job, Code code) TE_REQUIRES(turn_);
+  void probe_ended(Job& job, Code code) TE_REQUIRES(turn_);
+  void fail(FabricPath& path, Code code, Status why) TE_REQUIRES(turn_);
+  void return_slices(SliceList& slices, Code code) TE_REQUIRES(turn_);
+  void return_waiting(FabricPath& path, Code code) TE_REQUIRES(turn_);
+
+  void sweep_now(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
+  // Whether an operation has to end that does not.
+  bool stuck(int64_t now) TE_REQUIRES(turn_);
+  void end_operations(Code code) TE_REQUIRES(turn_);
+  void renew(const Status& why) TE_REQUIRES(turn_);
+  Status open_endpoint() TE_REQUIRES(turn_);
+
+  TransportHost& host_;
+  Domain& domain_;
+  const Memories& memories_;
+  const size_t card_;
+  const InitiatorOptions options_;
+  const std::function<void()> wake_;
+
+  Mutex mail_mutex_;
+  std::vector<std::shared_ptr<FabricPath>> mailbox_ TE_GUARDED_BY(mail_mutex_);
+  std::vector<std::shared_ptr<FabricPath>> control_mail_ TE_GUARDED_BY(mail_mutex_);
+  bool ended_ TE_GUARDED_BY(mail_mutex_) = false;
+  std::atomic<bool> mail_{false};
+  std::atomic<bool> wanted_{false};
+
+  Mutex turn_;
+  std::unique_ptr<Endpoint> endpoint_ TE_GUARDED_BY(turn_);
+  Status broken_ TE_GUARDED_BY(turn_);  // why there is no endpoint
+  std::vector<Operation> operations_ TE_GUARDED_BY(turn_);
+  std::vector<Operation*> free_operations_ TE_GUARDED_BY(turn_);
+  std::deque<Job> jobs_ TE_GUARDED_BY(turn_);
+  std::vector<Job*> free_jobs_ TE_GUARDED_BY(turn_);
+  std::map<FabricPath*, std::shared_ptr<FabricPath>> paths_ TE_GUARDED_BY(turn_);
+  std::vector<FabricPath*> active_ TE_GUARDED_BY(turn_);  // with something that waits
+  std::map<Bytes, Peer> peers_ TE_GUARDED_BY(turn_);      // by the name of the endpoint
+  struct alignas(64) Landing {
+    uint64_t instance;
+  };
+  std::unique_ptr<std::array<Landing, kLandings>> landings_ TE_GUARDED_BY(turn_);
+  Owned<fid_mr> landings_range_ TE_GUARDED_BY(turn_);
+  std::vector<uint32_t> free_landings_ TE_GUARDED_BY(turn_);
+  Finished finished_ TE_GUARDED_BY(turn_);
+  bool queue_failed_ TE_GUARDED_BY(turn_) = false;
+  bool renew_wanted_ TE_GUARDED_BY(turn_) = false;
+  bool watching_ TE_GUARDED_BY(turn_) = false;  // something may turn out to be stuck
+  int64_t watched_ns_ TE_GUARDED_BY(turn_) = 0;
+  Counters counters_ TE_GUARDED_BY(turn_);
+  std::atomic<uint64_t> under_way_{0};  // operations
+  std::atomic<bool> blocked_{false};    // something waits for room, or for a connection
+
+  // Visits. While one lasts, and shortly after, the poller leaves the completions alone.
+  std::atomic<bool> visited_{false};
+  std::atomic<int64_t> lease_until_ns_{0};
+  std::atomic<int64_t> crowded_until_ns_{0};  // several threads want something: no visits
+  SpinPolicy spin_;                           // the visitor's
+  std::atomic<int> descriptor_{-1};
+};
+
+}  // namespace te::fabric

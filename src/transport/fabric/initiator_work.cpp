@@ -1,0 +1,505 @@
+// What is done in a turn: posts, completions, connections, and their ends.
+#include <rdma/fi_errno.h>
+#include <rdma/fi_rma.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "transport/fabric/initiator.h"
+
+namespace te::fabric {
+namespace {
+
+constexpr size_t kMostReaped = 256;           // in one turn
+constexpr size_t kRead = 64;                  // at once
+constexpr int64_t kGraceNs = 300 * kNsPerMs;  // of silence, for what is wanted back
+constexpr size_t kNameRoom = 512;             // what a provider may read of an endpoint's name
+
+// What the peer does not know (any more), as opposed to a peer that is not there.
+bool is_key_error(long error) {
+  return error == FI_EACCES || error == FI_EPERM || error == FI_EKEYREJECTED || error == FI_ENOKEY;
+}
+
+}  // namespace
+
+Status Initiator::open_endpoint() {
+  Result<std::unique_ptr<Endpoint>> opened = Endpoint::open(domain_);
+  broken_ = opened.status();
+  queue_failed_ = renew_wanted_ = false;
+  if (!opened.ok()) {
+    descriptor_.store(-1);
+    return broken_;
+  }
+  endpoint_ = opened.take();
+  descriptor_.store(endpoint_->wait_descriptor());
+  operations_.assign(endpoint_->depth(), {});
+  free_operations_.clear();
+  for (Operation& operation : operations_) free_operations_.push_back(&operation);
+  free_landings_.clear();
+  for (uint32_t i = 0; i < kLandings; ++i) free_landings_.push_back(i);
+  return {};
+}
+
+void Initiator::take_mail() {
+  std::vector<std::shared_ptr<FabricPath>> mailbox;
+  {
+    MutexLock lock(mail_mutex_);
+    if (mailbox_.empty()) return;
+    mailbox.swap(mailbox_);
+    for (const std::shared_ptr<FabricPath>& path : mailbox) {
+      path->mail.queued = false;
+      path->link.queue.append(path->mail.slices);
+      path->link.connect = path->link.connect || path->mail.connect;
+      path->mail.connect = false;
+    }
+  }
+  for (std::shared_ptr<FabricPath>& path : mailbox) {
+    FabricPath& plain = *path;
+    paths_.try_emplace(&plain, std::move(path));
+    activate(plain);
+  }
+}
+
+void Initiator::activate(FabricPath& path) {
+  if (path.link.active) return;
+  path.link.active = true;
+  active_.push_back(&path);
+}
+
+void Initiator::take_control_mail() {
+  std::vector<std::shared_ptr<FabricPath>> mail;
+  std::vector<FabricPath::Mail> wants;
+  {
+    MutexLock lock(mail_mutex_);
+    if (control_mail_.empty()) return;
+    mail.swap(control_mail_);
+    for (const std::shared_ptr<FabricPath>& path : mail) {
+      wants.push_back(path->mail);
+      path->mail.sweep = path->mail.reset = path->mail.retire = false;
+    }
+  }
+  const int64_t now = now_ns();
+  for (size_t i = 0; i < mail.size(); ++i) {
+    FabricPath& path = *mail[i];
+    if (wants[i].sweep) sweep_now(path, now);
+    if (wants[i].reset) {
+      fail(path, Code::kUnavailable,
+           Status(Code::kUnavailable, "fabric: the path to " + path.remote_address + " was reset"));
+      if (path.link.outstanding > 0) renew_wanted_ = true;
+    }
+    if (wants[i].retire) {
+      path.link.retired = true;
+      if (!path.link.probe_posted) forget(path);
+    }
+  }
+}
+
+void Initiator::forget(FabricPath& path) {
+  drop_address(path);
+  std::erase(active_, &path);
+  paths_.erase(&path);
+}
+
+void Initiator::advance_all() {
+  blocked_.store(false);
+  for (size_t i = 0; i < active_.size();) {
+    FabricPath& path = *active_[i];
+    if (advance(path)) {
+      ++i;
+      continue;
+    }
+    path.link.active = false;
+    active_[i] = active_.back();
+    active_.pop_back();
+  }
+  // Another one goes first next time.
+  if (active_.size() > 1) std::rotate(active_.begin(), active_.begin() + 1, active_.end());
+}
+
+bool Initiator::advance(FabricPath& path) {
+  Link& link = path.link;
+  if (!endpoint_) {
+    link.connect = false;
+    fail(path, broken_.code() == Code::kCancelled ? Code::kCancelled : Code::kUnavailable, broken_);
+    return false;
+  }
+  if (link.state == Link::State::kReady && link.connect) {
+    link.connect = false;
+    path.state.store(PathState::kReady);
+  }
+  if (link.state != Link::State::kReady) {
+    if (link.state == Link::State::kIdle && link.queue.empty() && !link.connect) return false;
+    probe(path);
+    return link.state == Link::State::kProbing;
+  }
+  // One path leaves room for the others.
+  const size_t share = std::max<size_t>(operations_.size() / 2, 1);
+  for (;;) {
+    if (link.partial == nullptr) {
+      if (link.queue.empty()) return false;
+      Slice* slice = link.queue.pop();
+      if (slice->cancelled()) {
+        finished_.emplace_back(slice, Code::kCancelled);
+        continue;
+      }
+      link.partial = &take_job(path, slice);
+    }
+    if (link.outstanding >= share || link.outstanding_bytes >= kMostBytes) return true;
+    Job& job = *link.partial;
+    if (!post_rest(job)) return true;
+    link.partial = nullptr;
+    if (job.outstanding == 0) finish(job, job.code);
+    if (link.state != Link::State::kReady) return !link.queue.empty();
+  }
+}
+
+Job& Initiator::take_job(FabricPath& path, Slice* slice) {
+  if (free_jobs_.empty()) free_jobs_.push_back(&jobs_.emplace_back());
+  Job& job = *free_jobs_.back();
+  free_jobs_.pop_back();
+  job = {&path, slice, 0, 0, 0, Code::kOk};
+  return job;
+}
+
+Status Initiator::cut(const Job& job, Key::Place* place, void** descriptor) const {
+  const Slice& slice = *job.slice;
+  const FabricPath& path = *job.path;
+  const uint64_t left = std::min<uint64_t>(slice.length - job.posted, domain_.max_operation());
+  if (!Key::place(path.offer(), path.remote_card(), slice.key, slice.remote_address + job.posted,
+                  left, place)) {
+    return error(Code::kUnavailable, "fabric: the buffer is not registered with {} of {}",
+                 path.remote_device, path.remote_address);
+  }
+  if (domain_.local_registration() &&
+      !memories_.find(card_, slice.local + job.posted, &place->length, descriptor)) {
+    return error(Code::kUnavailable, "fabric: the local memory is not registered with {}",
+                 path.local_device);
+  }
+  return {};
+}
+
+long Initiator::post_operation(Job& job, const Key::Place& place, void* descriptor, void* local,
+                               bool write) {
+  if (free_operations_.empty()) return -FI_EAGAIN;
+  Operation& operation = *free_operations_.back();
+  fid_ep* endpoint = endpoint_->get();
+  const fi_addr_t to = job.path->link.address;
+  const long result = write ? ::fi_write(endpoint, local, place.length, descriptor, to,
+                                         place.address, place.key, &operation.context)
+                            : ::fi_read(endpoint, local, place.length, descriptor, to,
+                                        place.address, place.key, &operation.context);
+  if (result == -FI_EAGAIN) blocked_.store(true);
+  if (result != 0) return result;
+  free_operations_.pop_back();
+  operation.job = &job;
+  operation.length = static_cast<uint32_t>(place.length);
+  ++job.outstanding;
+  ++counters_.posted;
+  under_way_.fetch_add(1);
+  return 0;
+}
+
+bool Initiator::post_rest(Job& job) {
+  Slice& slice = *job.slice;
+  FabricPath& path = *job.path;
+  while (job.posted < slice.length && job.code == Code::kOk) {
+    Key::Place place;
+    void* descriptor = nullptr;
+    if (Status status = cut(job, &place, &descriptor); !status.ok()) {
+      path.set_error(status);
+      job.code = status.code();
+      break;
+    }
+    const long result = post_operation(job, place, descriptor, slice.local + job.posted,
+                                       slice.opcode == Opcode::kWrite);
+    if (result == -FI_EAGAIN) return false;
+    if (result != 0) {
+      job.code = Code::kUnavailable;
+      path.set_error(domain_.failed("posting to " + path.remote_address, result, job.code));
+      break;
+    }
+    if (path.link.outstanding++ == 0) path.link.progress_ns = now_ns();
+    path.link.outstanding_bytes += place.length;
+    job.posted += static_cast<uint32_t>(place.length);
+  }
+  return true;
+}
+
+bool Initiator::insert_address(FabricPath& path) {
+  Peer& peer = peers_[path.remote().endpoint];
+  if (peer.users == 0) {
+    Bytes name = path.remote().endpoint;
+    name.resize(kNameRoom);
+    const int count =
+        ::fi_av_insert(endpoint_->addresses(), name.data(), 1, &peer.address, 0, nullptr);
+    if (count != 1) {
+      peers_.erase(path.remote().endpoint);
+      return false;
+    }
+  }
+  ++peer.users;
+  path.link.address = peer.address;
+  path.link.inserted = true;
+  return true;
+}
+
+void Initiator::drop_address(FabricPath& path) {
+  if (!path.link.inserted) return;
+  path.link.inserted = false;
+  const auto found = peers_.find(path.remote().endpoint);
+  if (!endpoint_ || found == peers_.end() || --found->second.users > 0) return;
+  ::fi_av_remove(endpoint_->addresses(), &found->second.address, 1, 0);
+  peers_.erase(found);
+}
+
+// Reads the instance that the endpoint at the other side belongs to: that connects, and tells
+// whether it is the one that is wanted.
+void Initiator::probe(FabricPath& path) {
+  Link& link = path.link;
+  const int64_t now = now_ns();
+  if (link.state == Link::State::kIdle) {
+    link.state = Link::State::kProbing;
+    link.connect = false;
+    link.probing_since_ns = now;
+    path.state.store(PathState::kConnecting);
+    watching_ = true;
+  }
+  if (now - link.probing_since_ns > options_.connect_timeout_ms * kNsPerMs) {
+    return fail(path, Code::kUnavailable,
+                error(Code::kUnavailable, "{} of {} cannot be connected from {} within {} ms",
+                      path.remote_device, path.remote_address, path.local_device,
+                      options_.connect_timeout_ms));
+  }
+  if (link.probe_posted || free_landings_.empty()) return;
+  if (!link.inserted && !insert_address(path)) {
+    return fail(path, Code::kUnavailable,
+                error(Code::kUnavailable, "{}: the address of {} is not accepted",
+                      path.local_device, path.remote_address));
+  }
+  Job& job = take_job(path, nullptr);
+  job.landing = free_landings_.back();
+  Landing& landing = (*landings_)[job.landing];
+  landing.instance = 0;
+  const Key::Place place{path.remote().beacon_address, sizeof landing.instance,
+                         path.remote().beacon_key};
+  void* descriptor = landings_range_ ? ::fi_mr_desc(landings_range_.get()) : nullptr;
+  const long result = post_operation(job, place, descriptor, &landing.instance, false);
+  if (result == 0) {
+    free_landings_.pop_back();
+    link.probe_posted = true;
+    return;
+  }
+  free_jobs_.push_back(&job);
+  if (result == -FI_EAGAIN) return;
+  fail(path, Code::kUnavailable,
+       domain_.failed("connecting to " + path.remote_address, result, Code::kUnavailable));
+}
+
+bool Initiator::reap() {
+  if (!endpoint_) return false;
+  fi_cq_entry entries[kRead];
+  size_t reaped = 0;
+  const int64_t now = under_way_.load() > 0 ? now_ns() : 0;
+  while (reaped < kMostReaped) {
+    const ssize_t count = ::fi_cq_read(endpoint_->queue(), entries, kRead);
+    if (count > 0) {
+      for (ssize_t i = 0; i < count; ++i) {
+        completed(*static_cast<Operation*>(entries[i].op_context), 0, now);
+      }
+      reaped += static_cast<size_t>(count);
+      if (static_cast<size_t>(count) < kRead) break;
+    } else if (count == -FI_EAVAIL) {
+      fi_cq_err_entry failed{};
+      if (::fi_cq_readerr(endpoint_->queue(), &failed, 0) != 1) break;
+      if (failed.op_context == nullptr) continue;
+      completed(*static_cast<Operation*>(failed.op_context), std::max(failed.err, 1), now);
+      ++reaped;
+    } else {
+      if (count != -FI_EAGAIN && !queue_failed_) {
+        log_error("{}", domain_.failed("fi_cq_read", count).message());
+        queue_failed_ = true;
+      }
+      break;
+    }
+  }
+  return reaped > 0;
+}
+
+void Initiator::completed(Operation& operation, long error_number, int64_t now) {
+  Job* job = std::exchange(operation.job, nullptr);
+  if (job == nullptr) return;
+  free_operations_.push_back(&operation);
+  under_way_.fetch_sub(1);
+  ++(error_number == 0 ? counters_.completed : counters_.failed);
+  FabricPath& path = *job->path;
+  --job->outstanding;
+  if (job->slice == nullptr) {
+    const Status why = error_number == 0 ? Status()
+                                         : domain_.failed("connecting to " + path.remote_address,
+                                                          error_number, Code::kUnavailable);
+    if (!why.ok()) path.set_error(why);
+    return probe_ended(*job, error_number == 0 ? Code::kOk : Code::kUnavailable);
+  }
+  Link& link = path.link;
+  --link.outstanding;
+  link.outstanding_bytes -= operation.length;
+  link.progress_ns = now;
+  if (error_number == 0) {
+    link.failed = link.failed && link.state != Link::State::kReady;
+  } else if (job->code == Code::kOk) {
+    job->code = is_key_error(error_number) ? Code::kStale : Code::kUnavailable;
+    const Status why =
+        domain_.failed("the operation with " + path.remote_address, error_number, job->code);
+    if (link.partial == job) link.partial = nullptr;
+    if (job->code == Code::kUnavailable) {
+      fail(path, job->code, why);
+    } else {
+      path.set_error(why);
+    }
+  }
+  const bool whole = job->posted == job->slice->length || job->code != Code::kOk;
+  if (job->outstanding > 0 || !whole) return;
+  if (link.partial == job) link.partial = nullptr;
+  finish(*job, job->code);
+}
+
+void Initiator::finish(Job& job, Code code) {
+  finished_.emplace_back(job.slice, code);
+  free_jobs_.push_back(&job);
+}
+
+void Initiator::probe_ended(Job& job, Code code) {
+  FabricPath& path = *job.path;
+  Link& link = path.link;
+  const bool same = (*landings_)[job.landing].instance == path.instance();
+  free_landings_.push_back(job.landing);
+  free_jobs_.push_back(&job);
+  link.probe_posted = false;
+  if (link.retired) return forget(path);
+  if (link.state != Link::State::kProbing) return;
+  if (code != Code::kOk) return fail(path, code, path.last_error());
+  if (!same) {
+    return fail(path, Code::kStale,
+                error(Code::kStale, "{} of {} belongs to another run of the engine",
+                      path.remote_device, path.remote_address));
+  }
+  link.state = Link::State::kReady;
+  link.failed = false;
+  path.state.store(PathState::kReady);
+  activate(path);
+}
+
+// What waits comes back now, what is under way as it ends; the next post connects again.
+void Initiator::fail(FabricPath& path, Code code, Status why) {
+  path.set_error(std::move(why));
+  path.state.store(PathState::kFailed);
+  path.link.state = Link::State::kIdle;
+  path.link.failed = true;
+  if (path.link.outstanding > 0) watching_ = true;
+  return_waiting(path, code);
+}
+
+void Initiator::return_slices(SliceList& slices, Code code) {
+  while (!slices.empty()) finished_.emplace_back(slices.pop(), code);
+}
+
+void Initiator::return_waiting(FabricPath& path, Code code) {
+  return_slices(path.link.queue, code);
+  Job* partial = std::exchange(path.link.partial, nullptr);
+  if (partial == nullptr) return;
+  if (partial->code == Code::kOk) partial->code = code;
+  if (partial->outstanding == 0) finish(*partial, partial->code);
+}
+
+void Initiator::sweep_now(FabricPath& path, int64_t now) {
+  Link& link = path.link;
+  SliceList rest;
+  while (!link.queue.empty()) {
+    Slice* slice = link.queue.pop();
+    if (slice->cancelled()) {
+      finished_.emplace_back(slice, Code::kCancelled);
+    } else {
+      rest.push(slice);
+    }
+  }
+  link.queue = rest;
+  if (link.partial != nullptr && link.partial->slice->cancelled()) {
+    Job& job = *std::exchange(link.partial, nullptr);
+    job.code = Code::kCancelled;
+    if (job.outstanding == 0) finish(job, job.code);
+  }
+  const bool unwanted =
+      std::any_of(operations_.begin(), operations_.end(), [&path](const Operation& operation) {
+        const Job* job = operation.job;
+        return job != nullptr && job->path == &path && job->slice != nullptr &&
+               job->slice->cancelled();
+      });
+  if (!unwanted) {
+    link.unwanted_since_ns = 0;
+  } else if (link.unwanted_since_ns == 0) {
+    link.unwanted_since_ns = now;
+  }
+  watching_ = watching_ || unwanted;
+}
+
+bool Initiator::stuck(int64_t now) {
+  bool found = false;
+  watching_ = false;
+  for (const auto& [path, owner] : paths_) {
+    Link& link = path->link;
+    if (link.outstanding == 0) link.unwanted_since_ns = 0;
+    if (link.state == Link::State::kProbing) watching_ = true;
+    const bool has_to_end = link.outstanding > 0 && (link.failed || link.unwanted_since_ns != 0);
+    if (!has_to_end) continue;
+    watching_ = true;
+    found = found || now - std::max(link.progress_ns, link.unwanted_since_ns) > kGraceNs;
+  }
+  return found;
+}
+
+// After the endpoint was closed: nothing touches memory for them any more.
+void Initiator::end_operations(Code code) {
+  for (Operation& operation : operations_) {
+    Job* job = std::exchange(operation.job, nullptr);
+    if (job == nullptr) continue;
+    ++counters_.ended;
+    if (--job->outstanding > 0) continue;
+    if (job->slice == nullptr) {
+      free_jobs_.push_back(job);
+      continue;
+    }
+    if (job->path->link.partial == job) job->path->link.partial = nullptr;
+    finish(*job, job->code == Code::kOk ? code : job->code);
+  }
+  under_way_.store(0);
+}
+
+void Initiator::renew(const Status& why) {
+  log_info("{}", why.message());
+  for (const auto& [path, owner] : paths_) {
+    if (path->link.outstanding > 0) path->set_error(why);
+  }
+  endpoint_.reset();
+  end_operations(Code::kUnavailable);
+  peers_.clear();
+  std::vector<FabricPath*> gone;
+  for (const auto& [path, owner] : paths_) {
+    Link& link = path->link;
+    if (link.retired) gone.push_back(path);
+    // What was posted in part cannot go on where it stood.
+    if (Job* partial = std::exchange(link.partial, nullptr); partial != nullptr) {
+      finish(*partial, Code::kUnavailable);
+    }
+    link.state = Link::State::kIdle;
+    link.failed = link.inserted = link.probe_posted = false;
+    link.outstanding = 0;
+    link.outstanding_bytes = 0;
+    link.unwanted_since_ns = 0;
+    if (path->state.load() == PathState::kReady) path->state.store(PathState::kIdle);
+  }
+  for (FabricPath* path : gone) forget(*path);
+  if (Status status = open_endpoint(); !status.ok()) log_error("{}", status.message());
+}
+
+}  // namespace te::fabric

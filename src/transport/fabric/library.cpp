@@ -1,0 +1,87 @@
+#include "transport/fabric/library.h"
+
+#include <dlfcn.h>
+#include <link.h>
+
+#include <map>
+#include <vector>
+
+#include "base/log.h"
+#include "base/thread_annotations.h"
+
+namespace te::fabric {
+namespace {
+
+constexpr const char* kUsual[] = {"/opt/amazon/efa/lib/libfabric.so.1",
+                                  "/opt/amazon/efa/lib64/libfabric.so.1", "libfabric.so.1"};
+constexpr uint32_t kApi = FI_VERSION(1, 18);
+
+// The versions whose structures these headers, and all later ones, begin with: an unversioned
+// look-up would give the library's newest, whose structures may be larger.
+template <typename Function>
+bool look_up(void* handle, const char* name, const char* version, Function* function) {
+  *function = reinterpret_cast<Function>(::dlvsym(handle, name, version));
+  return *function != nullptr;
+}
+
+}  // namespace
+
+void InfoDeleter::operator()(fi_info* info) const { library->freeinfo_(info); }
+
+Info Library::find(const char* node, uint64_t flags, const fi_info& hints, int* error) const {
+  fi_info* found = nullptr;
+  *error = getinfo_(api_, node, nullptr, flags, &hints, &found);
+  return {*error == 0 ? found : nullptr, {this}};
+}
+
+std::string Library::description() const {
+  return fmt::format("libfabric {}.{} ({})", FI_MAJOR(version_), FI_MINOR(version_), path_);
+}
+
+Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
+  void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) {
+    const char* why = ::dlerror();
+    return error(Code::kUnsupported, "{}", why == nullptr ? path + " cannot be opened" : why);
+  }
+  std::unique_ptr<Library> library(new Library());
+  decltype(&::fi_version) version = nullptr;
+  if (!look_up(handle, "fi_getinfo", "FABRIC_1.3", &library->getinfo_) ||
+      !look_up(handle, "fi_freeinfo", "FABRIC_1.3", &library->freeinfo_) ||
+      !look_up(handle, "fi_dupinfo", "FABRIC_1.3", &library->dupinfo_) ||
+      !look_up(handle, "fi_fabric", "FABRIC_1.1", &library->fabric_) ||
+      !look_up(handle, "fi_strerror", "FABRIC_1.0", &library->strerror_) ||
+      !look_up(handle, "fi_version", "FABRIC_1.0", &version)) {
+    const char* why = ::dlerror();
+    ::dlclose(handle);
+    return error(Code::kUnsupported, "{} is no libfabric of version 1.9 or later: {}", path,
+                 why == nullptr ? "a symbol is missing" : why);
+  }
+  link_map* map = nullptr;
+  const bool known = ::dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map != nullptr;
+  library->path_ = known ? map->l_name : path;
+  library->version_ = version();
+  library->api_ = std::min(library->version_, kApi);
+  return library;
+}
+
+Result<const Library*> Library::open(const std::string& path) {
+  static Mutex mutex;
+  static std::map<std::string, std::unique_ptr<Library>> opened;
+  MutexLock lock(mutex);
+  if (const auto found = opened.find(path); found != opened.end()) return found->second.get();
+  std::vector<std::string> wanted{path};
+  if (path.empty()) wanted.assign(std::begin(kUsual), std::end(kUsual));
+  Status last;
+  for (const std::string& each : wanted) {
+    Result<std::unique_ptr<Library>> loaded = load(each);
+    if (loaded.ok()) return (opened[path] = loaded.take()).get();
+    last = loaded.status();
+  }
+  return error(Code::kUnsupported,
+               "libfabric cannot be opened ({}): install it (libfabric1, or AWS's EFA installer), "
+               "or set fabric_library to its path",
+               last.message());
+}
+
+}  // namespace te::fabric

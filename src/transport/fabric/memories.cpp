@@ -1,0 +1,117 @@
+#include "transport/fabric/memories.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace te::fabric {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+
+}  // namespace
+
+Result<Memories::Memory> Memories::add_in_pieces(const Buffer& buffer, uint64_t piece_bytes) {
+  Memory memory;
+  memory.length = buffer.length;
+  memory.piece_bytes = piece_bytes;
+  for (Domain* domain : domains_) {
+    std::vector<Owned<fid_mr>>& ranges = memory.ranges.emplace_back();
+    for (uint64_t at = 0; at < buffer.length; at += piece_bytes) {
+      Result<Owned<fid_mr>> range = domain->add_range(reinterpret_cast<void*>(buffer.address + at),
+                                                      std::min(piece_bytes, buffer.length - at),
+                                                      buffer.remote_accessible, buffer.location);
+      if (range.ok()) {
+        ranges.push_back(range.take());
+      } else if (range.code() == Code::kUnsupported) {
+        ranges.clear();
+        break;
+      } else {
+        Status status = range.status();
+        close(std::move(memory));
+        return status;
+      }
+    }
+  }
+  return memory;
+}
+
+Result<Bytes> Memories::add(const Buffer& buffer) {
+  uint64_t count = 1;
+  if (most_bytes_ != 0) count = (buffer.length + most_bytes_ - 1) / most_bytes_;
+  Status last = error(Code::kResource, "{} bytes take more than {} registrations of {} bytes",
+                      buffer.length, pieces_, most_bytes_);
+  for (; count <= pieces_; count *= 2) {
+    const uint64_t piece = ((buffer.length + count - 1) / count + kPage - 1) / kPage * kPage;
+    Result<Memory> added =
+        add_in_pieces(buffer, most_bytes_ == 0 ? piece : std::min(piece, most_bytes_));
+    if (!added.ok()) {
+      last = added.status();
+      continue;
+    }
+    Memory memory = added.take();
+    Bytes key = key_of(buffer, memory);
+    WriterLock lock(mutex_);
+    memories_[buffer.address] = std::move(memory);
+    return key;
+  }
+  return last;
+}
+
+Bytes Memories::key_of(const Buffer& buffer, const Memory& memory) const {
+  Key key;
+  key.base = buffer.address;
+  key.piece_bytes = memory.piece_bytes;
+  for (size_t card = 0; card < memory.ranges.size(); ++card) {
+    const std::vector<Owned<fid_mr>>& ranges = memory.ranges[card];
+    if (!ranges.empty() && buffer.remote_accessible) key.cards |= uint64_t{1} << card;
+    for (uint32_t piece = 0; piece < pieces_; ++piece) {
+      const bool there = piece < ranges.size() && buffer.remote_accessible;
+      key.keys.push_back(there ? ::fi_mr_key(ranges[piece].get()) : 0);
+    }
+  }
+  return key.cards == 0 ? Bytes() : key.encode();
+}
+
+void Memories::close(Memory memory) {
+  for (size_t card = 0; card < memory.ranges.size(); ++card) {
+    const Domain::Turn turn(*domains_[card]);
+    memory.ranges[card].clear();
+  }
+}
+
+void Memories::remove(uint64_t address) {
+  Memory memory;
+  {
+    WriterLock lock(mutex_);
+    const auto found = memories_.find(address);
+    if (found == memories_.end()) return;
+    memory = std::move(found->second);
+    memories_.erase(found);
+  }
+  close(std::move(memory));
+}
+
+void Memories::clear() {
+  std::map<uint64_t, Memory> all;
+  {
+    WriterLock lock(mutex_);
+    all.swap(memories_);
+  }
+  for (auto& [address, memory] : all) close(std::move(memory));
+}
+
+bool Memories::find(size_t card, const void* address, uint64_t* length, void** descriptor) const {
+  const auto at = reinterpret_cast<uint64_t>(address);
+  ReaderLock lock(mutex_);
+  auto found = memories_.upper_bound(at);
+  if (found == memories_.begin()) return false;
+  const auto& [base, memory] = *--found;
+  if (at - base >= memory.length || memory.ranges[card].empty()) return false;
+  const uint64_t offset = at - base;
+  *length = std::min(*length, memory.piece_bytes - offset % memory.piece_bytes);
+  *descriptor = ::fi_mr_desc(memory.ranges[card][offset / memory.piece_bytes].get());
+  return true;
+}
+
+}  // namespace te::fabric

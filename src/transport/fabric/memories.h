@@ -1,0 +1,51 @@
+// The buffers as registered with every card, in pieces where one registration is too large.
+//
+// Threads: any.
+#pragma once
+
+#include <map>
+#include <span>
+#include <vector>
+
+#include "base/thread_annotations.h"
+#include "core/registry.h"
+#include "transport/fabric/domain.h"
+#include "transport/fabric/message.h"
+
+namespace te::fabric {
+
+class Memories {
+ public:
+  // `domains` in the order of `offer`'s cards. `most_bytes`: of one registration; 0: as much as the
+  // provider takes.
+  Memories(std::vector<Domain*> domains, uint32_t pieces, uint64_t most_bytes)
+      : domains_(std::move(domains)), pieces_(pieces), most_bytes_(most_bytes) {}
+
+  // The encoded Key; empty where no card reaches such memory.
+  Result<Bytes> add(const Buffer& buffer);
+  void remove(uint64_t address);
+  void clear();
+
+  // What to show `card`'s provider for local memory. `*length` is cut at the end of the piece.
+  // False: not registered.
+  bool find(size_t card, const void* address, uint64_t* length, void** descriptor) const;
+
+ private:
+  struct Memory {
+    uint64_t length = 0;
+    uint64_t piece_bytes = 0;
+    std::vector<std::vector<Owned<fid_mr>>> ranges;  // by card; empty: not with this one
+  };
+
+  Result<Memory> add_in_pieces(const Buffer& buffer, uint64_t piece_bytes);
+  Bytes key_of(const Buffer& buffer, const Memory& memory) const;
+  void close(Memory memory);
+
+  const std::vector<Domain*> domains_;
+  const uint32_t pieces_;
+  const uint64_t most_bytes_;
+  mutable SharedMutex mutex_;
+  std::map<uint64_t, Memory> memories_ TE_GUARDED_BY(mutex_);
+};
+
+}  // namespace te::fabric

@@ -1,0 +1,87 @@
+#include "transport/fabric/message.h"
+
+#include <algorithm>
+
+namespace te::fabric {
+namespace {
+
+constexpr uint32_t kVersion = 1;
+constexpr size_t kKeysAt = 24;
+
+}  // namespace
+
+Bytes Offer::encode() const {
+  ByteWriter out;
+  out.number(kVersion);
+  out.text(provider);
+  out.number(protocol);
+  out.number(address_format);
+  out.number(static_cast<uint8_t>(virtual_addresses));
+  out.number(pieces);
+  out.number(static_cast<uint32_t>(cards.size()));
+  for (const Card& card : cards) {
+    out.text(card.device);
+    out.text(card.endpoint);
+    out.number(card.beacon_address);
+    out.number(card.beacon_key);
+  }
+  return out.take();
+}
+
+Result<Offer> Offer::decode(ByteView bytes) {
+  const Status bad(Code::kProtocol, "the peer's libfabric endpoints cannot be understood");
+  ByteReader in(bytes);
+  Offer offer;
+  const auto version = in.number<uint32_t>();
+  offer.provider = in.text(kMaxName);
+  offer.protocol = in.number<uint32_t>();
+  offer.address_format = in.number<uint32_t>();
+  const auto virtual_addresses = in.number<uint8_t>();
+  offer.virtual_addresses = virtual_addresses == 1;
+  offer.pieces = in.number<uint32_t>();
+  const auto count = in.number<uint32_t>();
+  if (!in.ok() || version != kVersion || virtual_addresses > 1 || count == 0 || count > kMaxCards ||
+      offer.pieces == 0 || offer.pieces > kMaxPieces) {
+    return bad;
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    Card card;
+    card.device = in.text(kMaxName);
+    card.endpoint = in.text(kMaxName);
+    card.beacon_address = in.number<uint64_t>();
+    card.beacon_key = in.number<uint64_t>();
+    if (card.endpoint.empty()) return bad;
+    offer.cards.push_back(std::move(card));
+  }
+  if (!in.complete()) return bad;
+  return offer;
+}
+
+Bytes Key::encode() const {
+  ByteWriter out;
+  out.number(base);
+  out.number(piece_bytes);
+  out.number(cards);
+  for (const uint64_t key : keys) out.number(key);
+  return out.take();
+}
+
+bool Key::reaches(const std::byte* key, size_t card) {
+  return (load<uint64_t>(key + 16) >> card & 1) != 0;
+}
+
+bool Key::place(const Offer& offer, size_t card, const std::byte* key, uint64_t address,
+                uint64_t length, Place* place) {
+  const auto base = load<uint64_t>(key);
+  const auto piece_bytes = load<uint64_t>(key + 8);
+  if (address < base || piece_bytes == 0 || !reaches(key, card)) return false;
+  const uint64_t piece = (address - base) / piece_bytes;
+  if (piece >= offer.pieces) return false;
+  const uint64_t offset = (address - base) % piece_bytes;
+  place->length = std::min(length, piece_bytes - offset);
+  place->address = offer.virtual_addresses ? address : offset;
+  place->key = load<uint64_t>(key + kKeysAt + 8 * (card * offer.pieces + piece));
+  return true;
+}
+
+}  // namespace te::fabric

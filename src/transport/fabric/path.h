@@ -1,0 +1,75 @@
+// One way from a card here to a card of a peer. What is done for it is the Initiator's.
+//
+// Threads: as Path; `link` is for the thread that has the initiator's turn.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/batch.h"
+#include "core/path.h"
+#include "transport/fabric/message.h"
+
+namespace te::fabric {
+
+class Initiator;
+struct Job;
+
+// How a path stands with the initiator's endpoint.
+struct Link {
+  enum class State { kIdle, kProbing, kReady };
+
+  State state = State::kIdle;
+  bool active = false;    // among those with something that waits
+  bool connect = false;   // also without slices
+  bool failed = false;    // since the last success
+  bool inserted = false;  // `address` counts
+  uint64_t address = 0;   // in the endpoint's address vector
+  SliceList queue;
+  Job* partial = nullptr;  // posted in part
+  bool probe_posted = false;
+  bool retired = false;
+  uint32_t outstanding = 0;  // operations of slices
+  uint64_t outstanding_bytes = 0;
+  int64_t probing_since_ns = 0;
+  int64_t progress_ns = 0;        // of the last completion, or of the first post after silence
+  int64_t unwanted_since_ns = 0;  // operations under way that are wanted back; 0: none
+};
+
+class FabricPath final : public Path, public std::enable_shared_from_this<FabricPath> {
+ public:
+  FabricPath(Transport& owner, Initiator& initiator, const std::string& device,
+             std::shared_ptr<const Offer> offer, size_t remote_card, uint64_t instance,
+             std::string address)
+      : Path(owner, device, offer->cards[remote_card].device, std::move(address)),
+        initiator_(initiator),
+        offer_(std::move(offer)),
+        card_(remote_card),
+        instance_(instance) {}
+
+  Initiator& initiator() { return initiator_; }
+  const Offer& offer() const { return *offer_; }
+  size_t remote_card() const { return card_; }
+  const Offer::Card& remote() const { return offer_->cards[card_]; }
+  uint64_t instance() const { return instance_; }
+
+  Link link;
+
+  // Handed to the initiator, not yet taken; guarded by its mailbox.
+  struct Mail {
+    bool queued = false;
+    SliceList slices;
+    bool connect = false;
+    bool sweep = false;
+    bool reset = false;
+    bool retire = false;
+  } mail;
+
+ private:
+  Initiator& initiator_;
+  const std::shared_ptr<const Offer> offer_;
+  const size_t card_;
+  const uint64_t instance_;
+};
+
+}  // namespace te::fabric

@@ -1,0 +1,203 @@
+#include "transport/fabric/provider.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <rdma/fi_domain.h>
+#include <rdma/fi_endpoint.h>
+#include <rdma/fi_errno.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "base/log.h"
+
+namespace te::fabric {
+namespace {
+
+constexpr std::string_view kPrefix = "fabric:";
+// What this transport copes with; a provider takes of it what it needs.
+constexpr int kMrModes =
+    FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
+
+struct Wanted {
+  std::string_view provider;  // empty: any
+  int mr_modes = kMrModes;
+  fi_threading threading = FI_THREAD_SAFE;
+  bool device_memory = false;
+};
+
+Info make_hints(const Library& library, const Wanted& wanted) {
+  Info hints = library.new_info();
+  if (!hints) return hints;
+  hints->caps = FI_MSG | FI_RMA;
+  hints->mode = FI_CONTEXT | FI_CONTEXT2;
+  hints->ep_attr->type = FI_EP_RDM;
+  hints->domain_attr->mr_mode = wanted.mr_modes;
+  hints->domain_attr->threading = wanted.threading;
+  hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
+  // A WRITE is completed when it is in place.
+  hints->tx_attr->op_flags = FI_DELIVERY_COMPLETE;
+  if (wanted.device_memory) {
+    hints->caps |= FI_HMEM;
+    hints->domain_attr->mr_mode |= FI_MR_HMEM;
+  }
+  if (!wanted.provider.empty()) {
+    hints->fabric_attr->prov_name = ::strdup(std::string(wanted.provider).c_str());
+  }
+  return hints;
+}
+
+// The best that there is: device memory where the provider has it, and its own locking.
+Info find_best(const Library& library, std::string_view provider, const char* node, int* error) {
+  Info found;
+  for (const bool device_memory : {true, false}) {
+    // Providers over sockets would stage it through the host; only the cards reach it themselves.
+    if (device_memory && provider != "efa" && provider != "cxi") continue;
+    for (const fi_threading threading : {FI_THREAD_SAFE, FI_THREAD_DOMAIN}) {
+      const Info hints = make_hints(library, {provider, kMrModes, threading, device_memory});
+      if (!hints) return found;
+      found = library.find(node, node == nullptr ? 0 : FI_SOURCE, *hints, error);
+      if (found) return found;
+    }
+  }
+  return found;
+}
+
+bool is_loopback(const fi_info& info) {
+  if (info.src_addr == nullptr) return false;
+  if (info.addr_format == FI_SOCKADDR_IN) {
+    const auto* v4 = static_cast<const sockaddr_in*>(info.src_addr);
+    return (ntohl(v4->sin_addr.s_addr) >> 24) == 127;
+  }
+  if (info.addr_format != FI_SOCKADDR_IN6) return false;
+  return IN6_IS_ADDR_LOOPBACK(&static_cast<const sockaddr_in6*>(info.src_addr)->sin6_addr);
+}
+
+bool is_link_local(const fi_info& info) {
+  return info.src_addr != nullptr && info.addr_format == FI_SOCKADDR_IN6 &&
+         IN6_IS_ADDR_LINKLOCAL(&static_cast<const sockaddr_in6*>(info.src_addr)->sin6_addr);
+}
+
+std::string_view text_of(const char* text) { return text == nullptr ? "" : text; }
+
+// One card of each domain; loopback only where there is nothing else.
+std::vector<CardInfo> one_of_each_domain(const Library& library, const fi_info& list) {
+  std::vector<CardInfo> result;
+  for (const bool loopback : {false, true}) {
+    for (const fi_info* each = &list; each != nullptr && (!loopback || result.empty());
+         each = each->next) {
+      const std::string device(text_of(each->domain_attr->name));
+      const bool known = std::any_of(result.begin(), result.end(),
+                                     [&](const CardInfo& card) { return card.device == device; });
+      // A name may stand for several providers: the first is the best.
+      const bool same = text_of(each->fabric_attr->prov_name) == list.fabric_attr->prov_name;
+      if (known || !same || is_loopback(*each) != loopback || is_link_local(*each)) continue;
+      if (Info copy = library.copy(*each)) result.push_back({std::move(copy), device});
+    }
+  }
+  return result;
+}
+
+Status nothing_found(const Library& library, std::string_view provider, int error_number) {
+  int raw_error = 0;
+  Wanted raw{provider, kMrModes | FI_MR_RAW, FI_THREAD_DOMAIN, false};
+  const Info hints = make_hints(library, raw);
+  if (hints && library.find(nullptr, 0, *hints, &raw_error)) {
+    return error(Code::kUnsupported,
+                 "provider {} needs raw memory keys (FI_MR_RAW), which this transport has not",
+                 provider);
+  }
+  const std::string why = library.text(error_number);
+  if (provider == "efa") {
+    return error(Code::kUnsupported,
+                 "{} finds no EFA card ({}): needed are an instance with EFA interfaces, the efa "
+                 "kernel module (lsmod) and /dev/infiniband/uverbs* (in a container: pass them in)",
+                 library.description(), why);
+  }
+  return error(Code::kUnsupported,
+               "{} has no provider {} with reliable datagram endpoints and remote memory access "
+               "here ({}); `te info` lists those it has",
+               library.description(), provider, why);
+}
+
+std::vector<std::string> split(std::string_view text) {
+  std::vector<std::string> result;
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    if (comma > 0) result.emplace_back(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return result;
+}
+
+std::string list_of(const std::vector<CardInfo>& cards) {
+  std::string names;
+  for (const CardInfo& card : cards) names += (names.empty() ? "" : ", ") + card.device;
+  return names;
+}
+
+}  // namespace
+
+std::string_view provider_of(std::string_view transport) {
+  if (transport == "efa") return transport;
+  return transport.starts_with(kPrefix) ? transport.substr(kPrefix.size()) : std::string_view();
+}
+
+Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
+                                         const Config& config) {
+  int error_number = 0;
+  std::vector<CardInfo> cards;
+  if (config.fabric_addresses.empty()) {
+    const Info list = find_best(library, provider, nullptr, &error_number);
+    if (!list) return nothing_found(library, provider, error_number);
+    cards = one_of_each_domain(library, *list);
+  }
+  for (const std::string& address : split(config.fabric_addresses)) {
+    const Info list = find_best(library, provider, address.c_str(), &error_number);
+    if (!list) {
+      return nothing_found(library, provider, error_number)
+          .with_context(fmt::format("fabric_addresses: {}", address));
+    }
+    if (Info copy = library.copy(*list)) cards.push_back({std::move(copy), address});
+  }
+  if (cards.empty()) return nothing_found(library, provider, -FI_ENODATA);
+  return cards;
+}
+
+std::vector<TransportInfo> describe(const Config& config) {
+  TransportInfo efa{"efa", false, false, {}};
+  const Result<const Library*> opened = Library::open(config.fabric_library);
+  if (!opened.ok()) {
+    efa.detail = opened.status().message();
+    return {efa};
+  }
+  const Library& library = **opened;
+  Config all = config;
+  all.fabric_addresses.clear();
+  const Result<std::vector<CardInfo>> cards = find_cards(library, "efa", all);
+  efa.available = cards.ok();
+  efa.detail = cards.ok() ? fmt::format("{}; cards {}", library.description(), list_of(*cards))
+                          : cards.status().message();
+  std::vector<TransportInfo> result{efa};
+  int error_number = 0;
+  const Info hints = make_hints(library, {{}, kMrModes, FI_THREAD_DOMAIN, false});
+  const Info list = hints ? library.find(nullptr, 0, *hints, &error_number) : Info();
+  std::map<std::string, std::vector<std::string>> domains;
+  for (const fi_info* each = list.get(); each != nullptr; each = each->next) {
+    const std::string_view full = text_of(each->fabric_attr->prov_name);
+    std::vector<std::string>& names = domains[std::string(full.substr(0, full.find(';')))];
+    const std::string device(text_of(each->domain_attr->name));
+    if (std::find(names.begin(), names.end(), device) == names.end()) names.push_back(device);
+  }
+  domains.erase("efa");
+  for (const auto& [provider, names] : domains) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    result.push_back({std::string(kPrefix) + provider, true, false,
+                      fmt::format("{}; devices {}", library.description(), text)});
+  }
+  return result;
+}
+
+}  // namespace te::fabric

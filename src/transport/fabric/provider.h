@@ -1,0 +1,33 @@
+// What libfabric's providers offer on this machine: reliable datagram endpoints that peers' memory
+// can be read and written with. A card is one domain of a provider, or one address that was given.
+//
+// Threads: any. Nothing here keeps state.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/options.h"
+#include "transfer_engine/types.h"
+#include "transport/fabric/library.h"
+
+namespace te::fabric {
+
+struct CardInfo {
+  Info info;
+  std::string device;
+};
+
+// "efa" and "fabric:PROVIDER" are names of this transport; empty for any other.
+std::string_view provider_of(std::string_view transport);
+
+// The cards of a provider, or of those of its addresses that the configuration names. kUnsupported
+// says what is missing.
+Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
+                                         const Config& config);
+
+// A row for efa, and one for each other provider that could serve.
+std::vector<TransportInfo> describe(const Config& config);
+
+}  // namespace te::fabric
