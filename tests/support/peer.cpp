@@ -112,6 +112,10 @@ PeerProcess::PeerProcess(const PeerOptions& options) {
                                     "--seed",
                                     std::to_string(options.seed)};
   if (options.graceful) words.emplace_back("--graceful");
+  if (!options.transport.empty()) {
+    words.emplace_back("--transport");
+    words.emplace_back(options.transport);
+  }
   std::vector<std::string> environment = environment_of(options);
   int down[2], up[2];
   if (::pipe2(down, O_CLOEXEC) != 0 || ::pipe2(up, O_CLOEXEC) != 0) {

@@ -25,6 +25,7 @@ struct PeerOptions {
   uint64_t size = 1 << 20;                              // bytes, registered
   uint64_t seed = 0;                                    // of the pattern they have at the start
   bool graceful = false;                                // with enableGracefulShutdown()
+  std::string transport = {};                           // to install; empty: the default
   std::map<std::string, std::string> environment = {};  // TE_... settings of its engine
 };
 

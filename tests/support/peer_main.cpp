@@ -2,6 +2,7 @@
 // a real target. It uses the C API alone; settings of its engine come from the environment.
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
+//                [--transport T]
 //
 // Prints "ready SEGMENT ENDPOINT ADDRESS" once it serves, then answers each line of its input:
 //   stamp SEED            the buffer gets the pattern of the seed       -> ok
@@ -90,8 +91,8 @@ std::string obey(const Peer& peer, const std::string& line) {
 int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   std::map<std::string, std::string> options = {
-      {"--metadata", "P2PHANDSHAKE"}, {"--name", ""}, {"--host", ""}, {"--port", "0"},
-      {"--size", "1048576"},          {"--seed", "0"}};
+      {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},     {"--port", "0"},
+      {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}};
   bool graceful = false;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
@@ -114,6 +115,10 @@ int main(int argc, char** argv) {
   peer.engine = createTransferEngine(options["--metadata"].c_str(), options["--name"].c_str(),
                                      options["--host"].c_str(), std::stoull(options["--port"]), 0);
   if (peer.engine == nullptr) return give_up("no engine");
+  if (!options["--transport"].empty() &&
+      installTransport(peer.engine, options["--transport"].c_str(), nullptr) == nullptr) {
+    return give_up("no transport");
+  }
   if (graceful) enableGracefulShutdown(peer.engine);
   if (registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1) != 0) {
     return give_up("no registration");

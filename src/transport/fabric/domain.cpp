@@ -142,6 +142,7 @@ Status Endpoint::start() {
 }
 
 bool Endpoint::may_sleep() {
+  if (wait_descriptor_ < 0) return false;
   fid* fids[] = {&queue_->fid};
   return ::fi_trywait(domain_.fabric(), fids, 1) == 0;
 }

@@ -1,0 +1,99 @@
+#include "transport/fabric/message.h"
+
+#include <gtest/gtest.h>
+
+namespace te::fabric {
+namespace {
+
+Offer offer_of(size_t cards, uint32_t pieces, bool virtual_addresses) {
+  Offer offer;
+  offer.provider = "tcp;ofi_rxm";
+  offer.protocol = 11;
+  offer.address_format = 2;
+  offer.virtual_addresses = virtual_addresses;
+  offer.pieces = pieces;
+  for (size_t i = 0; i < cards; ++i) {
+    offer.cards.push_back({"card" + std::to_string(i), "name" + std::to_string(i), 100 + i, 7 * i});
+  }
+  return offer;
+}
+
+const std::byte* bytes_of(const Bytes& key) { return as_bytes(key).data(); }
+
+TEST(FabricOffer, SurvivesTheWay) {
+  const Offer sent = offer_of(3, 4, true);
+  const Bytes bytes = sent.encode();
+  const Result<Offer> got = Offer::decode(as_bytes(bytes));
+  ASSERT_TRUE(got.ok());
+  EXPECT_EQ(got->encode(), bytes);
+  EXPECT_EQ(got->provider, "tcp;ofi_rxm");
+  EXPECT_TRUE(got->virtual_addresses);
+  ASSERT_EQ(got->cards.size(), 3u);
+  EXPECT_EQ(got->cards[2].endpoint, "name2");
+  EXPECT_EQ(got->cards[2].beacon_address, 102u);
+  EXPECT_EQ(got->cards[2].beacon_key, 14u);
+}
+
+TEST(FabricOffer, RefusesWhatIsCutOffOrTooMuch) {
+  const Bytes good = offer_of(2, 1, false).encode();
+  for (size_t length = 0; length < good.size(); ++length) {
+    EXPECT_EQ(Offer::decode(as_bytes(good.substr(0, length))).code(), Code::kProtocol) << length;
+  }
+  EXPECT_EQ(Offer::decode(as_bytes(good + "x")).code(), Code::kProtocol);
+  const auto refused = [](const Offer& offer) {
+    return Offer::decode(as_bytes(offer.encode())).code() == Code::kProtocol;
+  };
+  EXPECT_TRUE(refused(offer_of(0, 1, false)));
+  EXPECT_TRUE(refused(offer_of(Offer::kMaxCards + 1, 1, false)));
+  EXPECT_TRUE(refused(offer_of(1, 0, false)));
+  EXPECT_TRUE(refused(offer_of(1, Offer::kMaxPieces + 1, false)));
+  Offer nameless = offer_of(1, 1, false);
+  nameless.cards[0].endpoint.clear();
+  EXPECT_TRUE(refused(nameless));
+  Offer endless = offer_of(1, 1, false);
+  endless.cards[0].endpoint.assign(Offer::kMaxName + 1, 'n');
+  EXPECT_TRUE(refused(endless));
+  EXPECT_FALSE(refused(offer_of(Offer::kMaxCards, Offer::kMaxPieces, true)));
+}
+
+// Two cards, three pieces of 100 bytes from address 1000 on; the second card has no registration.
+Key three_pieces() {
+  Key key;
+  key.base = 1000;
+  key.piece_bytes = 100;
+  key.cards = 1;
+  key.keys = {11, 12, 13, 0, 0, 0};
+  return key;
+}
+
+TEST(FabricKey, CutsAtTheEndOfAPiece) {
+  const Offer by_offset = offer_of(2, 3, false), by_address = offer_of(2, 3, true);
+  const Bytes key = three_pieces().encode();
+  ASSERT_EQ(key.size(), Key::size(by_offset));
+  Key::Place place;
+  ASSERT_TRUE(Key::place(by_offset, 0, bytes_of(key), 1150, 200, &place));
+  EXPECT_EQ(place.address, 50u);
+  EXPECT_EQ(place.length, 50u);
+  EXPECT_EQ(place.key, 12u);
+  ASSERT_TRUE(Key::place(by_address, 0, bytes_of(key), 1200, 30, &place));
+  EXPECT_EQ(place.address, 1200u);
+  EXPECT_EQ(place.length, 30u);
+  EXPECT_EQ(place.key, 13u);
+}
+
+TEST(FabricKey, CoversNothingElse) {
+  const Offer offer = offer_of(2, 3, false);
+  Key key = three_pieces();
+  Key::Place place;
+  const Bytes good = key.encode();
+  EXPECT_FALSE(Key::place(offer, 0, bytes_of(good), 999, 1, &place)) << "before it";
+  EXPECT_FALSE(Key::place(offer, 0, bytes_of(good), 1300, 1, &place)) << "behind it";
+  EXPECT_FALSE(Key::place(offer, 1, bytes_of(good), 1000, 1, &place)) << "not that card";
+  EXPECT_FALSE(Key::place(offer, 0, bytes_of(good), UINT64_MAX, 1, &place));
+  key.piece_bytes = 0;
+  const Bytes none = key.encode();
+  EXPECT_FALSE(Key::place(offer, 0, bytes_of(none), 1000, 1, &place));
+}
+
+}  // namespace
+}  // namespace te::fabric
