@@ -312,9 +312,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Way{"local", nullptr}, Way{"tcp", "tcp"},
         Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},
-        Way{"fabric_tcp_two_cards", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}},
-        // Memory by address, which tcp names by offset.
-        Way{"fabric_shm", "fabric:shm"}),
+        Way{"fabric_tcp_two_cards", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}}),
     [](const auto& way) { return std::string(way.param.title); });
 
 }  // namespace

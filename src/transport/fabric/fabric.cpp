@@ -40,15 +40,22 @@ struct Card {
   Owned<fid_mr> beacon_range;
   std::unique_ptr<Initiator> initiator;
 
-  // Lets the provider work for peers, where it needs that.
-  void serve() {
+  int64_t empty_ns = kNever;  // what a look takes that finds nothing
+
+  // Lets the provider work for peers, where it needs that. It does not tell whether there was
+  // anything to do, but that takes longer.
+  bool serve() {
     const Domain::Turn turn(*domain);
+    const int64_t begin_ns = now_ns();
     fi_cq_entry entries[16];
     while (::fi_cq_read(serving->queue(), entries, 16) == -FI_EAVAIL) {
       fi_cq_err_entry failed{};
       if (::fi_cq_readerr(serving->queue(), &failed, 0) != 1) break;
       log_debug("{}", domain->failed("serving", failed.err).message());
     }
+    const int64_t took_ns = now_ns() - begin_ns;
+    empty_ns = std::min(empty_ns, took_ns);
+    return took_ns > 4 * empty_ns + 1000;
   }
   bool serving_may_sleep() {
     const Domain::Turn turn(*domain);
@@ -82,8 +89,8 @@ class FabricTransport final : public Transport {
   void warm_up(Path& path) override;
   void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
   void post(Slice* first) override;
-  bool progress(Path& path, int64_t until_ns, int wake_fd) override {
-    return of(path).initiator().visit(until_ns, wake_fd);
+  bool progress(Path& path, int64_t until_ns, Waker& waker) override {
+    return of(path).initiator().visit(until_ns, waker);
   }
   void sweep(Path& path) override { of(path).initiator().sweep(of(path)); }
   void reset(Path& path) override { of(path).initiator().reset(of(path)); }
@@ -216,10 +223,13 @@ std::vector<DeviceLoad> FabricTransport::loads() const {
 bool FabricTransport::reaches(const Offer::Card& mine, const Offer::Card& theirs) const {
   if (offer_.address_format == FI_ADDR_STR) return true;
   if (mine.endpoint.size() != theirs.endpoint.size()) return false;
-  if (offer_.address_format != FI_SOCKADDR_IN) return true;
+  const uint32_t format = offer_.address_format;
+  if (format != FI_SOCKADDR_IN && format != FI_SOCKADDR_IN6) return true;
+  // The address family, and where it begins in IPv4.
   if (mine.endpoint.size() < 8 || theirs.endpoint.substr(0, 2) != mine.endpoint.substr(0, 2)) {
     return false;
   }
+  if (format == FI_SOCKADDR_IN6) return true;
   const auto loopback = [](const Bytes& name) { return name[4] == 127; };
   return loopback(mine.endpoint) == loopback(theirs.endpoint);
 }
@@ -309,7 +319,7 @@ void FabricTransport::wake() {
 }
 
 void FabricTransport::look_at(Card& card, int64_t blind_ns, Look& look) {
-  card.serve();
+  const bool served = card.serve();
   const Initiator::Attention attention = card.initiator->attend();
   look.news = look.news || attention.news;
   if (attention.descriptor >= 0) look.entries.push_back({attention.descriptor, POLLIN, 0});
@@ -319,6 +329,7 @@ void FabricTransport::look_at(Card& card, int64_t blind_ns, Look& look) {
     look.news = look.news || !card.serving_may_sleep();
   } else {
     sleep_ns = blind_ns;
+    look.news = look.news || served;
   }
   if (attention.poll_often) sleep_ns = std::min(sleep_ns, kShortestLookNs);
   if (attention.retry) sleep_ns = std::min(sleep_ns, kRetryNs);

@@ -167,7 +167,7 @@ bool Initiator::work_as_visitor(bool* may_sleep) {
   return !finished.empty();
 }
 
-bool Initiator::visit(int64_t until_ns, int wake_fd) {
+bool Initiator::visit(int64_t until_ns, Waker& waker) {
   if (const int64_t crowded = crowded_until_ns_.load(); crowded != 0) {
     if (now_ns() < crowded) return false;
     crowded_until_ns_.store(0);
@@ -176,7 +176,7 @@ bool Initiator::visit(int64_t until_ns, int wake_fd) {
     crowded_until_ns_.store(now_ns() + kCrowdNs);
     return false;
   }
-  const bool useful = visit_until(until_ns, wake_fd);
+  const bool useful = visit_until(until_ns, waker);
   const bool crowded = crowded_until_ns_.load() != 0;
   lease_until_ns_.store(crowded ? 0 : now_ns() + kLeaseNs);
   visited_.store(false);
@@ -188,7 +188,7 @@ bool Initiator::visit(int64_t until_ns, int wake_fd) {
   return useful;
 }
 
-bool Initiator::visit_until(int64_t until_ns, int wake_fd) {
+bool Initiator::visit_until(int64_t until_ns, Waker& waker) {
   const int64_t begin_ns = now_ns();
   if (work_as_visitor(nullptr)) return true;
   if (under_way_.load() == 0 && !blocked_.load()) return false;
@@ -206,9 +206,10 @@ bool Initiator::visit_until(int64_t until_ns, int wake_fd) {
     int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
     if (descriptor < 0) left_ns = std::min(left_ns, kBlindNs);
     if (blocked_.load()) left_ns = std::min(left_ns, kRetryNs);
-    pollfd entries[] = {{wake_fd, POLLIN, 0}, {descriptor, POLLIN, 0}};
+    pollfd entries[] = {{waker.descriptor(), POLLIN, 0}, {descriptor, POLLIN, 0}};
     const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
     ::ppoll(entries, 2, &left, nullptr);
+    if ((entries[0].revents & POLLIN) != 0) waker.clear();
     work_as_visitor(nullptr);
   }
   spin_.came_after(now_ns() - begin_ns);

@@ -23,6 +23,7 @@
 
 #include "base/spin.h"
 #include "base/thread_annotations.h"
+#include "base/waker.h"
 #include "transport/fabric/domain.h"
 #include "transport/fabric/memories.h"
 #include "transport/fabric/path.h"
@@ -61,7 +62,7 @@ class Initiator {
 
   // As Transport's.
   void post(FabricPath& path, SliceList slices);
-  bool visit(int64_t until_ns, int wake_fd);
+  bool visit(int64_t until_ns, Waker& waker);
   void connect(FabricPath& path) { hand_over(path, &FabricPath::Mail::connect); }
   void sweep(FabricPath& path) { hand_over(path, &FabricPath::Mail::sweep); }
   void reset(FabricPath& path) { hand_over(path, &FabricPath::Mail::reset); }
@@ -111,7 +112,7 @@ class Initiator {
   void work_if_free();
   // A visitor's turn. `asleep` (or null) becomes whether the descriptor may be slept on.
   bool work_as_visitor(bool* may_sleep);
-  bool visit_until(int64_t until_ns, int wake_fd);
+  bool visit_until(int64_t until_ns, Waker& waker);
   void give_back(const Finished& finished);
   void call_poller();
 
