@@ -44,6 +44,8 @@ const Limits kNumbers[] = {
     {"tcp_threads", &Config::tcp_threads, 0, 64},
     {"tcp_spin_us", &Config::tcp_spin_us, 0, 1'000'000},
     {"copy_threads", &Config::copy_threads, 1, 64},
+    {"fabric_spin_us", &Config::fabric_spin_us, 0, 1'000'000},
+    {"fabric_max_registration", &Config::fabric_max_registration, 0, uint64_t{1} << 48},
     {"slice_bytes", &Config::slice_bytes, 4'096, 1 << 30},
     {"max_inbound_connections", &Config::max_inbound_connections, 1, 1'000'000},
     {"max_pending_connections", &Config::max_pending_connections, 1, 100'000},
@@ -194,7 +196,7 @@ TEST(Options, JsonTellsEverySetting) {
   ASSERT_TRUE(config.ok());
   const nlohmann::json rows = nlohmann::json::parse(config->to_json());
   ASSERT_TRUE(rows.is_array());
-  EXPECT_EQ(rows.size(), std::size(kNumbers) + 4);
+  EXPECT_EQ(rows.size(), std::size(kNumbers) + 6);  // and those of text
   std::map<std::string, nlohmann::json> by_name;
   for (const nlohmann::json& row : rows) {
     for (const char* field : {"name", "value", "default", "unit", "origin", "help", "variable"}) {

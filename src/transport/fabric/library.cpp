@@ -41,7 +41,7 @@ std::string Library::description() const {
 Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
   void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    const char* why = ::dlerror();
+    const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
     return error(Code::kUnsupported, "{}", why == nullptr ? path + " cannot be opened" : why);
   }
   std::unique_ptr<Library> library(new Library());
@@ -52,7 +52,7 @@ Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
       !look_up(handle, "fi_fabric", "FABRIC_1.1", &library->fabric_) ||
       !look_up(handle, "fi_strerror", "FABRIC_1.0", &library->strerror_) ||
       !look_up(handle, "fi_version", "FABRIC_1.0", &version)) {
-    const char* why = ::dlerror();
+    const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
     ::dlclose(handle);
     return error(Code::kUnsupported, "{} is no libfabric of version 1.9 or later: {}", path,
                  why == nullptr ? "a symbol is missing" : why);
