@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <array>
+#include <csignal>
 #include <map>
 #include <vector>
 
@@ -24,11 +26,32 @@ bool look_up(void* handle, const char* name, const char* version, Function* func
   return *function != nullptr;
 }
 
+// Some providers install signal handlers of their own when they are loaded, and end the process in
+// them. What a signal does is the application's: it is as before when this ends.
+class KeepSignals {
+ public:
+  KeepSignals() {
+    for (size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], nullptr, &before_[i]);
+  }
+  ~KeepSignals() {
+    for (size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  KeepSignals(const KeepSignals&) = delete;
+  KeepSignals& operator=(const KeepSignals&) = delete;
+
+ private:
+  static constexpr std::array kSignals{SIGHUP,  SIGINT,  SIGQUIT, SIGILL,  SIGTRAP,
+                                       SIGABRT, SIGBUS,  SIGFPE,  SIGUSR1, SIGSEGV,
+                                       SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD};
+  std::array<struct sigaction, kSignals.size()> before_{};
+};
+
 }  // namespace
 
 void InfoDeleter::operator()(fi_info* info) const { library->freeinfo_(info); }
 
 Info Library::find(const char* node, uint64_t flags, const fi_info& hints, int* error) const {
+  const KeepSignals keep;  // providers are loaded by the first call
   fi_info* found = nullptr;
   *error = getinfo_(api_, node, nullptr, flags, &hints, &found);
   return {*error == 0 ? found : nullptr, {this}};
@@ -39,6 +62,7 @@ std::string Library::description() const {
 }
 
 Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
+  const KeepSignals keep;
   void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
