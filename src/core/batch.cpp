@@ -75,18 +75,6 @@ Result<BatchId> BatchTable::allocate(uint64_t size) {
   return id_of(batch);
 }
 
-Batch* BatchTable::find(BatchId id) const {
-  const uint32_t slot = id & ((1u << kSlotBits) - 1);
-  if (slot >= slot_count_.load(std::memory_order_acquire)) return nullptr;
-  Batch* batch = slot_at(slot);
-  return is(*batch, id) ? batch : nullptr;
-}
-
-bool BatchTable::is(const Batch& batch, BatchId id) const {
-  const uint64_t generation = batch.generation.load(std::memory_order_acquire);
-  return (generation & 1) != 0 && ((generation << kSlotBits) | batch.slot) == id;
-}
-
 void BatchTable::release(Batch* batch) {
   TaskBlock* block = batch->block.load(std::memory_order_relaxed);
   const uint32_t submitted = batch->submitted.load(std::memory_order_relaxed);

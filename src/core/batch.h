@@ -163,9 +163,9 @@ class BatchTable {
   // kResource when there is no memory for that many.
   Result<BatchId> allocate(uint64_t size);
   // Null for an id that is not alive.
-  Batch* find(BatchId id) const;
+  inline Batch* find(BatchId id) const;
   // Whether `batch` still is what `id` means; to be asked after reading from it.
-  bool is(const Batch& batch, BatchId id) const;
+  inline bool is(const Batch& batch, BatchId id) const;
   // The batch must be idle; its id is dead from here on.
   void release(Batch* batch);
 
@@ -203,5 +203,17 @@ class BatchTable {
   std::atomic<uint32_t> slot_count_{0};
   uint64_t first_generation_;
 };
+
+bool BatchTable::is(const Batch& batch, BatchId id) const {
+  const uint64_t generation = batch.generation.load(std::memory_order_acquire);
+  return (generation & 1) != 0 && ((generation << kSlotBits) | batch.slot) == id;
+}
+
+Batch* BatchTable::find(BatchId id) const {
+  const uint32_t slot = id & ((1u << kSlotBits) - 1);
+  if (slot >= slot_count_.load(std::memory_order_acquire)) return nullptr;
+  Batch* batch = slot_at(slot);
+  return is(*batch, id) ? batch : nullptr;
+}
 
 }  // namespace te
