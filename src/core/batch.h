@@ -158,7 +158,7 @@ class BatchTable {
   BatchTable(const BatchTable&) = delete;
   BatchTable& operator=(const BatchTable&) = delete;
 
-  static constexpr uint64_t kMaxSize = 1u << 26;  // requests in one batch
+  static constexpr uint64_t kMaxSize = 1u << 22;  // requests in one batch
 
   // kResource when there is no memory for that many.
   Result<BatchId> allocate(uint64_t size);

@@ -1,5 +1,6 @@
 // The way down: requests are checked, planned into slices, and posted.
 #include <algorithm>
+#include <new>
 
 #include "base/log.h"
 #include "core/plan.h"
@@ -145,7 +146,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
 }
 
 Status Transfers::plan_all(std::span<const TransferRequest> requests, const SubmitOptions& options,
-                           Plan& plan) {
+                           Plan& plan) try {
   for (size_t i = 0; i < requests.size(); ++i) {
     Task& task = plan.block->tasks[plan.submission->first_task + i];
     Status status = plan_one(requests[i], task, plan);
@@ -157,7 +158,12 @@ Status Transfers::plan_all(std::span<const TransferRequest> requests, const Subm
       return requests.size() == 1 ? status : status.with_context(fmt::format("request {}", i));
     }
   }
+  plan.submission->notification = options.notification;
   return {};
+} catch (const std::bad_alloc&) {
+  plan.submission->extra_slices.clear();
+  return error(Code::kResource, "there is no memory to plan {} requests at once: submit fewer",
+               requests.size());
 }
 
 Submission& Transfers::take_submission(Batch& batch) {
@@ -193,7 +199,6 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
     submission.reset();
     return status;
   }
-  submission.notification = options.notification;
   const int64_t timeout_ms = options.timeout ? std::max<int64_t>(options.timeout->count(), 0)
                                              : static_cast<int64_t>(config_.transfer_timeout_ms);
   submission.deadline_ns = deadline_after_ms(now_ns(), timeout_ms);

@@ -55,7 +55,7 @@ TEST(BatchTable, ALackOfMemoryIsAnError) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto with_little_memory = [] {
     BatchTable table;
-    const rlimit limit{1u << 30, 1u << 30};
+    const rlimit limit{1u << 29, 1u << 29};
     if (::setrlimit(RLIMIT_AS, &limit) != 0) ::_exit(2);
     const Result<BatchId> id = table.allocate(BatchTable::kMaxSize);
     std::fprintf(stderr, "%s\n", id.status().to_string().c_str());
@@ -69,7 +69,7 @@ TEST(BatchTable, ALackOfMemoryIsAnError) {
     ::_exit(0);
   };
   EXPECT_EXIT(with_little_memory(), testing::ExitedWithCode(0),
-              "resource: .* 67108864 requests \\([0-9]+ MiB\\): allocate smaller");
+              "resource: .* 4194304 requests \\([0-9]+ MiB\\): allocate smaller");
 }
 
 TEST(BatchTable, EverySizeGetsRoomEnough) {

@@ -1,6 +1,10 @@
 // Long runs and large numbers: nothing grows, nothing leaks.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
+#include <cstring>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -36,6 +40,43 @@ TEST(Limits, TenThousandBatchesLeaveMemoryAndDescriptorsAsTheyWere) {
   EXPECT_EQ(open_descriptors(), descriptors);
   EXPECT_EQ(thread_count(), threads);
   EXPECT_TRUE(pair.works());
+}
+
+// The limit would bind the other tests too, so a child has it.
+TEST(Limits, ALackOfMemoryForSlicesStartsNothing) {
+  if (kSanitized) GTEST_SKIP() << "sanitizers do not run with a limited address space";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto with_little_memory = [] {
+    constexpr uint64_t kLength = 256 * kMiB;
+    std::unique_ptr<Engine> engine = make_engine({{"slice_bytes", "4096"}});
+    void* memory = ::mmap(nullptr, kLength, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED || !engine->register_memory(memory, kLength).ok()) ::_exit(2);
+    const auto address = reinterpret_cast<uint64_t>(memory);
+    const TransferRequest large{Opcode::kWrite, memory, kLocalSegment, address, kLength};
+    const Result<BatchId> batch = engine->allocate_batch(1'000);
+    uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t most = pages * 4'096 + 256 * kMiB;
+    const rlimit limit{most, most};
+    if (!batch.ok() || pages == 0 || ::setrlimit(RLIMIT_AS, &limit) != 0) ::_exit(3);
+    const Status status = engine->submit(*batch, std::vector<TransferRequest>(1'000, large));
+    std::fprintf(stderr, "%s\n", status.to_string().c_str());
+    if (status.code() != Code::kResource) ::_exit(4);
+    // The batch has all its room, and nobody uses the memory.
+    TransferRequest small = large;
+    small.target_offset += kLength / 2;
+    small.length = 10'000;
+    std::memset(memory, 7, small.length);
+    if (!engine->submit(*batch, std::vector<TransferRequest>(1'000, small)).ok()) ::_exit(5);
+    if (!engine->wait(*batch).ok() || !engine->free_batch(*batch).ok()) ::_exit(6);
+    if (std::memcmp(memory, static_cast<std::byte*>(memory) + kLength / 2, small.length) != 0) {
+      ::_exit(7);
+    }
+    ::_exit(engine->unregister_memory(memory).ok() ? 0 : 8);
+  };
+  EXPECT_EXIT(with_little_memory(), testing::ExitedWithCode(0),
+              "resource: .* plan 1000 requests at once: submit fewer");
 }
 
 TEST(Limits, ManyBatchesAtOnceGiveTheirIdsBack) {
