@@ -93,7 +93,7 @@ Status Engine::Impl::start(const EngineOptions& options) {
       instance_, *segments_, [this](std::string_view name) { return transports_.find(name); });
   recovery_ = std::make_unique<Recovery>(config_, *segments_, pool_);
   transfers_ =
-      std::make_unique<Transfers>(instance_, config_, memory_, *segments_, *recovery_, pool_,
+      std::make_unique<Transfers>(config_, memory_, *segments_, *recovery_, pool_,
                                   [this](Segment& segment, const Notification& notification) {
                                     return send_notification(segment, notification);
                                   });

@@ -23,10 +23,9 @@ Status no_batch(BatchId id) {
                "there is no batch {:#x}: it was freed, or never allocated by this engine", id);
 }
 
-Transfers::Transfers(uint64_t instance, const Config& config, Memory& memory, Segments& segments,
-                     Recovery& recovery, TaskPool& pool, Notify notify)
-    : instance_(instance),
-      config_(config),
+Transfers::Transfers(const Config& config, Memory& memory, Segments& segments, Recovery& recovery,
+                     TaskPool& pool, Notify notify)
+    : config_(config),
       memory_(memory),
       segments_(segments),
       recovery_(recovery),

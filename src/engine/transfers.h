@@ -29,8 +29,8 @@ class Transfers final : public SliceOwner {
   // Brings a notification to a segment; blocks.
   using Notify = std::function<Status(Segment&, const Notification&)>;
 
-  Transfers(uint64_t instance, const Config& config, Memory& memory, Segments& segments,
-            Recovery& recovery, TaskPool& pool, Notify notify);
+  Transfers(const Config& config, Memory& memory, Segments& segments, Recovery& recovery,
+            TaskPool& pool, Notify notify);
   ~Transfers() override;
 
   Result<BatchId> allocate(uint64_t size);
@@ -52,7 +52,6 @@ class Transfers final : public SliceOwner {
 
   // As TransportHost's.
   void done(Slice* slice, Code code);
-  uint64_t instance() const { return instance_; }
   bool repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) override;
   void end(Slice* slice, Code code, const Status& why) override;
 
@@ -95,7 +94,6 @@ class Transfers final : public SliceOwner {
   void run_timer();
   void wake_timer();
 
-  const uint64_t instance_;
   const Config& config_;
   Memory& memory_;
   Segments& segments_;
