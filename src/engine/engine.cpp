@@ -238,13 +238,18 @@ Status Engine::Impl::warm_up(std::string_view name) {
   }
   const std::shared_ptr<const Target> target = segment->target();
   if (!target) return {};
-  for (const std::shared_ptr<Path>& path : target->paths) path->transport.warm_up(*path);
+  for (const std::shared_ptr<Path>& path : target->paths) {
+    if (path->state.load() != PathState::kReady) path->transport.warm_up(*path);
+  }
   const int64_t until = now_ns() + static_cast<int64_t>(config_.connect_timeout_ms) * kNsPerMs;
   for (const std::shared_ptr<Path>& path : target->paths) {
     while (path->state.load() == PathState::kConnecting && now_ns() < until) {
       std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
     }
-    if (path->state.load() == PathState::kReady) continue;
+    if (path->state.load() == PathState::kReady) {
+      path->transport.warm_up(*path);  // tries it out
+      continue;
+    }
     const Status why = path->last_error();
     return error(Code::kUnavailable, "{} to {} cannot be connected{}{}", path->transport.name(),
                  path->remote_address, why.ok() ? " in time" : ": ", why.message());

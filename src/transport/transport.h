@@ -85,7 +85,8 @@ class Transport {
   virtual Bytes info() const { return {}; }
   // The ways to a peer that offers this transport; `info` is its side's info().
   virtual std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) = 0;
-  // Connects what is not connected; returns at once.
+  // Begins to connect what is not connected, and returns at once. A ready path is tried out, in
+  // milliseconds at most, so that both ends are awake for what comes next.
   virtual void warm_up(Path& path) = 0;
   // Takes over a connection that a peer opened for this transport, hello read but not answered.
   // `permit` counts it among the engine's inbound connections until it is let go.

@@ -237,5 +237,47 @@ TEST(Lifetime, ProbingAndWarmingUp) {
   EXPECT_FALSE(pair.initiator().probe("127.0.0.1:1", 1).ok());
 }
 
+TEST(Lifetime, WarmingUpWhileOthersTransfer) {
+  Pair pair;
+  const std::string name = pair.target().local_endpoint();
+  constexpr uint64_t kStripe = 300'000;
+  stamp(pair.remote(), 4 * kStripe, 5);
+  std::atomic<bool> over{false};
+  std::vector<std::thread> warming;
+  for (int i = 0; i < 2; ++i) {
+    warming.emplace_back([&] {
+      while (!over) EXPECT_TRUE(pair.initiator().warmup_segment(name).ok());
+    });
+  }
+  std::vector<std::thread> moving;
+  for (uint64_t t = 0; t < 4; ++t) {
+    moving.emplace_back([&, t] {
+      for (int i = 0; i < 100; ++i) {
+        const uint64_t length = i % 2 == 0 ? kStripe : 1 + static_cast<uint64_t>(i) * 40;
+        std::memset(pair.local() + t * kStripe, 0, length);
+        EXPECT_EQ(transfer(pair.initiator(), {pair.read(t * kStripe, length)}).state,
+                  TaskState::kCompleted);
+        EXPECT_EQ(std::memcmp(pair.local() + t * kStripe, pair.remote() + t * kStripe, length), 0);
+      }
+    });
+  }
+  for (std::thread& thread : moving) thread.join();
+  over = true;
+  for (std::thread& thread : warming) thread.join();
+  EXPECT_TRUE(pair.works());
+}
+
+TEST(Lifetime, WarmingUpATargetThatDoesNotAnswerReturns) {
+  PeerProcess peer({.size = 1 << 20, .seed = 3});
+  ASSERT_TRUE(peer.running());
+  std::unique_ptr<Engine> engine = make_engine();
+  ASSERT_TRUE(engine->open_segment(peer.segment()).ok());
+  ASSERT_TRUE(engine->warmup_segment(peer.segment()).ok());
+  peer.stop();
+  const Stopwatch watch;
+  EXPECT_TRUE(engine->warmup_segment(peer.segment()).ok()) << "the connection stands";
+  EXPECT_LT(watch.ms(), 1'000);
+}
+
 }  // namespace
 }  // namespace te::test

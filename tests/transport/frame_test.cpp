@@ -49,8 +49,9 @@ TEST(Frame, RequestHeadersAreChecked) {
         const RequestHeader header = RequestHeader::decode(as_bytes(bytes).data());
         EXPECT_EQ(header.count, count);
         EXPECT_EQ(header.payload, payload);
-        EXPECT_EQ(header.valid(), count >= 1 && count <= kMaxRequestsPerFrame &&
-                                      (type == 1 || (type == 2 && payload == 0)))
+        const bool asks = type == 1 && count == 0 && payload == 0;
+        EXPECT_EQ(header.valid(), asks || (count >= 1 && count <= kMaxRequestsPerFrame &&
+                                           (type == 1 || (type == 2 && payload == 0))))
             << type << " " << count << " " << payload;
       }
     }

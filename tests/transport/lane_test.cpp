@@ -1,4 +1,5 @@
 // What a lane sends, and what well-behaved answers do.
+#include "support/facts.h"
 #include "transport/lane_harness.h"
 
 namespace te::tcp::test {
@@ -36,6 +37,26 @@ TEST_F(LaneTest, AReadIsSentAndFilled) {
   ASSERT_TRUE(host_.wait_for(1));
   EXPECT_EQ(host_.code_of(&slice), Code::kOk);
   EXPECT_EQ(local, "data");
+}
+
+TEST_F(LaneTest, AnEmptyRequestAsksForAnAnswer) {
+  make_ready();
+  lane_->ask();
+  EXPECT_EQ(take(RequestHeader::kSize), write_frame({}, ""));
+  EXPECT_EQ(lane_->acks(), 0u);
+  put(ack(0));
+  EXPECT_TRUE(te::test::eventually([&] { return lane_->acks() == 1; }));
+  // Behind what waits, without a number of its own.
+  std::string w = "w";
+  const Slice& slice = submit(Opcode::kWrite, w, 1);
+  lane_->ask();
+  const std::string expected = write_frame({{1, 1, kKey}}, "w") + write_frame({}, "");
+  EXPECT_EQ(take(expected.size()), expected);
+  put(ack(1) + ack(1));
+  ASSERT_TRUE(host_.wait_for(1));
+  EXPECT_EQ(host_.code_of(&slice), Code::kOk);
+  EXPECT_TRUE(te::test::eventually([&] { return lane_->acks() == 3; }));
+  EXPECT_EQ(broken_, 0);
 }
 
 TEST_F(LaneTest, RequestsOfOneKindShareAFrame) {

@@ -55,10 +55,11 @@ TEST_F(HostileServing, HeadersThatCannotBeUnderstood) {
     expect_ended(request_bytes(static_cast<uint8_t>(type), 1, 4, {entry(0, 4)}) + "aaaa");
   }
   for (const uint8_t type : {uint8_t{1}, uint8_t{2}}) {
-    expect_ended(request_bytes(type, 0, 0, {}));
+    expect_ended(request_bytes(type, 0, 1, {}) + "a");
     expect_ended(request_bytes(type, kMaxRequestsPerFrame + 1, 0, {}));
     expect_ended(request_bytes(type, UINT16_MAX, 0, {}));
   }
+  expect_ended(request_bytes(2, 0, 0, {}));
   expect_ended(request_bytes(2, 1, 4, {entry(0, 4)}));  // a READ brings no bytes
   expect_ended(std::string(4096, '\0'));
   expect_ended(std::string(4096, '\xff'));

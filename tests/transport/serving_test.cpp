@@ -41,6 +41,14 @@ TEST_F(ServingTest, WritesOfOneFrameAreAcknowledgedTogether) {
   EXPECT_EQ(memory(0, 1), "e");
 }
 
+TEST_F(ServingTest, AnEmptyRequestIsAcknowledged) {
+  EXPECT_EQ(exchange(write_frame({}, "")), ack(0));
+  EXPECT_EQ(exchange(write_frame({entry(0, 1)}, "a") + write_frame({}, "")), ack(1));
+  EXPECT_EQ(exchange(write_frame({}, "")), ack(1));
+  EXPECT_EQ(exchange(read_frame({entry(0, 1)})), data(1, 1, "a"));
+  EXPECT_FALSE(ended_);
+}
+
 TEST_F(ServingTest, ReadsAreAnsweredTogether) {
   for (size_t i = 0; i < 26; ++i) bytes()[i] = static_cast<char>('a' + i);
   EXPECT_EQ(exchange(read_frame({entry(0, 3), entry(25, 1), entry(10, 4)})),

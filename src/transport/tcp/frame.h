@@ -2,7 +2,7 @@
 //
 // The side that connected sends requests; the other answers. Every request has a sequence number,
 // counted from 0 in the order of sending, that nobody sends. Requests are carried out in that
-// order.
+// order. A WRITE frame of no request is answered like any other: it asks whether the peer is there.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,8 @@ struct RequestHeader {
   }
   bool valid() const {
     return (type == RequestType::kWrite || (type == RequestType::kRead && payload == 0)) &&
-           count > 0 && count <= kMaxRequestsPerFrame;
+           (count > 0 || (type == RequestType::kWrite && payload == 0)) &&
+           count <= kMaxRequestsPerFrame;
   }
 };
 

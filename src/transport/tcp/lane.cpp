@@ -108,7 +108,7 @@ bool Lane::enqueue(SliceList& slices, uint64_t bytes) {
 }
 
 bool Lane::has_work() const {
-  return frame_open_.load() ||
+  return frame_open_.load() || asking_.load() ||
          (queued_.load() > 0 && tail_.load() - head_sequence_.load() < window_.load());
 }
 
@@ -119,6 +119,11 @@ void Lane::flush() {
     send_all();
     sending_.store(false);
   } while (!blocked_.load() && has_work());
+}
+
+void Lane::ask() {
+  asking_.store(true);
+  flush();
 }
 
 void Lane::flush_later() {
@@ -162,9 +167,9 @@ bool Lane::build_frame() {
       ++count;
     }
   }
-  if (count == 0) return false;
+  if (count == 0 && !asking_.exchange(false)) return false;
   queued_.fetch_sub(count);
-  const bool write = opcode == Opcode::kWrite;
+  const bool write = opcode == Opcode::kWrite || count == 0;
   RequestHeader{write ? RequestType::kWrite : RequestType::kRead, static_cast<uint16_t>(count),
                 write ? bytes : 0}
       .encode(head_.data());
@@ -294,6 +299,7 @@ bool Lane::left_completely(uint64_t sequence) {
 
 bool Lane::on_ack(uint64_t sequence) {
   if (!left_completely(sequence)) return false;
+  acks_.fetch_add(1, std::memory_order_relaxed);
   for (; ack_cursor_ < sequence; ++ack_cursor_) {
     Sent& request = sent(ack_cursor_);
     if (request.opcode == Opcode::kWrite && !request.answered) answer(request, Code::kOk);

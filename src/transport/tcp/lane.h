@@ -55,6 +55,9 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   void flush();
   // Flushes if there is something to send and room for it.
   void continue_sending();
+  // Sends an empty request, once nothing else waits to be sent; an answer counts in acks().
+  void ask();
+  uint64_t acks() const { return acks_.load(std::memory_order_relaxed); }
   // Flushes on the lane's loop.
   void flush_later();
   // Whether the loop listens for answers and for room; if not, a visitor does. Any thread.
@@ -131,6 +134,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   SliceList queue_ TE_GUARDED_BY(queue_mutex_);
   bool closed_ TE_GUARDED_BY(queue_mutex_) = false;
   std::atomic<uint64_t> queued_{0};
+  std::atomic<bool> asking_{false};
+  std::atomic<uint64_t> acks_{0};
 
   // Who holds `sending_` is the sender.
   std::atomic<bool> sending_{false};

@@ -14,6 +14,8 @@ namespace {
 // Time without a visit before the loops listen again: the longer, the longer visits have come.
 constexpr int64_t kFirstLeaseMs = 1;
 constexpr int64_t kLongestLeaseMs = 8;
+constexpr int kRouseRounds = 8;
+constexpr int64_t kRouseNs = 5 * kNsPerMs;
 constexpr int64_t kCrowdNs = 10 * kNsPerMs;  // without visits, after threads met
 
 const void* this_thread() {
@@ -106,8 +108,32 @@ void TcpPath::end() {
 }
 
 void TcpPath::warm_up() {
+  if (const std::shared_ptr<const Lanes> lanes = ready_lanes()) return rouse(lanes);
   MutexLock lock(mutex_);
   if (!ended_ && !lanes_) connect();
+}
+
+// The peer polls for what comes at short notice, when it has come so a few times.
+void TcpPath::rouse(const std::shared_ptr<const Lanes>& lanes) {
+  if (total_load(*lanes) > 0 || visited_.exchange(true)) return;
+  visitor_.store(this_thread(), std::memory_order_relaxed);
+  ++visits_;
+  if (deaf_lanes_ != lanes) stop_listening(lanes);
+  const int64_t until_ns = now_ns() + kRouseNs;
+  // The lane that the next small request takes comes last.
+  for (auto lane = lanes->rbegin(); lane != lanes->rend(); ++lane) {
+    const bool last = std::next(lane) == lanes->rend();
+    for (int round = 0; round < (last ? kRouseRounds : 1) && now_ns() < until_ns; ++round) {
+      const uint64_t before = (*lane)->acks();
+      (*lane)->ask();
+      while ((*lane)->acks() == before && now_ns() < until_ns) {
+        (*lane)->take_answers();
+        std::this_thread::yield();
+      }
+    }
+  }
+  visited_.store(false);
+  if (crowded_until_ns_.load() != 0) leave_to_loops();
 }
 
 void TcpPath::distribute(SliceList slices, const Lanes& lanes) {

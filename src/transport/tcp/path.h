@@ -50,6 +50,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   bool is_current(const Lane& lane) const TE_REQUIRES(mutex_);
   // Null while the session does not stand.
   std::shared_ptr<const Lanes> ready_lanes();
+  void rouse(const std::shared_ptr<const Lanes>& lanes);
   bool visit(int64_t until_ns, Waker& waker);
   void sleep(const Lanes& lanes, int64_t until_ns, Waker& waker);
   void listen_again();

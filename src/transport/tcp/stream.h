@@ -53,7 +53,7 @@ class Stream {
  private:
   void advance(uint64_t bytes);
 
-  std::array<std::byte, kBufferSize> buffer_;
+  std::array<std::byte, kBufferSize> buffer_{};  // its pages are there from the start
   size_t begin_ = 0;
   size_t end_ = 0;
   size_t received_ = 0;
