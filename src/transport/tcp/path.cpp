@@ -118,7 +118,7 @@ void TcpPath::rouse(const std::shared_ptr<const Lanes>& lanes) {
   if (total_load(*lanes) > 0 || visited_.exchange(true)) return;
   visitor_.store(this_thread(), std::memory_order_relaxed);
   ++visits_;
-  if (deaf_lanes_ != lanes) stop_listening(lanes);
+  if (!is_deaf(lanes)) stop_listening(lanes);
   const int64_t until_ns = now_ns() + kRouseNs;
   // The lane that the next small request takes comes last.
   for (auto lane = lanes->rbegin(); lane != lanes->rend(); ++lane) {
@@ -194,7 +194,7 @@ bool TcpPath::visit(int64_t until_ns, Waker& waker) {
     if (load > 0) listen_again();
     return false;
   }
-  if (deaf_lanes_ != lanes) stop_listening(lanes);
+  if (!is_deaf(lanes)) stop_listening(lanes);
   const int64_t begin_ns = now_ns();
   for (const std::shared_ptr<Lane>& lane : *lanes) lane->continue_sending();
   bool news = take_answers(*lanes);
@@ -239,9 +239,13 @@ void TcpPath::sleep(const Lanes& lanes, int64_t until_ns, Waker& waker) {
   }
 }
 
-void TcpPath::stop_listening(std::shared_ptr<const Lanes> lanes) {
+bool TcpPath::is_deaf(const std::shared_ptr<const Lanes>& lanes) const {
+  return !deaf_lanes_.owner_before(lanes) && !lanes.owner_before(deaf_lanes_);
+}
+
+void TcpPath::stop_listening(const std::shared_ptr<const Lanes>& lanes) {
   for (const std::shared_ptr<Lane>& lane : *lanes) lane->listen(false);
-  deaf_lanes_ = std::move(lanes);
+  deaf_lanes_ = lanes;
   deaf_.store(true);
   if (leased_) return;
   lease_ms_.store(kFirstLeaseMs);
@@ -251,8 +255,10 @@ void TcpPath::stop_listening(std::shared_ptr<const Lanes> lanes) {
 }
 
 void TcpPath::listen_again() {
-  if (!deaf_lanes_) return;
-  for (const std::shared_ptr<Lane>& lane : *deaf_lanes_) lane->listen(true);
+  if (!deaf_.load()) return;
+  if (const std::shared_ptr<const Lanes> lanes = deaf_lanes_.lock()) {
+    for (const std::shared_ptr<Lane>& lane : *lanes) lane->listen(true);
+  }
   deaf_lanes_.reset();
   deaf_.store(false);
 }

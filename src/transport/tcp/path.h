@@ -54,7 +54,8 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   bool visit(int64_t until_ns, Waker& waker);
   void sleep(const Lanes& lanes, int64_t until_ns, Waker& waker);
   void listen_again();
-  void stop_listening(std::shared_ptr<const Lanes> lanes);
+  void stop_listening(const std::shared_ptr<const Lanes>& lanes);
+  bool is_deaf(const std::shared_ptr<const Lanes>& lanes) const;
   void leave_to_loops();
   void check_lease();
   // Returns slices by way of a loop: the caller may be inside post().
@@ -81,7 +82,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   std::atomic<const void*> visitor_{nullptr};  // the thread that came last
   std::atomic<int64_t> crowded_until_ns_{0};   // several threads want something: no visits
   std::atomic<bool> deaf_{false};              // deaf_lanes_ is set
-  std::shared_ptr<const Lanes> deaf_lanes_;    // those whose loops do not listen
+  std::weak_ptr<const Lanes> deaf_lanes_;  // those whose loops do not listen; they hold the path
   SpinPolicy spin_;
   uint64_t visits_ = 0;
   uint64_t visits_at_check_ = 0;
