@@ -27,7 +27,7 @@ std::string address_text(const sockaddr* address) {
 
 LibraryInfo probe_library(const char* name, const char* used_for) {
   LibraryInfo info{name, used_for, false, {}};
-  void* const handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
+  void* const handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
   if (handle == nullptr) {
     const char* const reason = dlerror();
     info.detail = reason == nullptr ? "cannot be opened" : reason;
