@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "rdma/devices.h"
 #include "support/engines.h"
 
 namespace te::test {
@@ -17,6 +18,7 @@ struct Way {
   const char* title;
   const char* transport;  // null: the one inside the engine
   std::map<std::string, std::string> config = {};
+  bool on_rdma_devices = false;  // of the virtual machine
 };
 
 void PrintTo(const Way& way, std::ostream* out) { *out << way.title; }
@@ -25,6 +27,7 @@ class Conformance : public testing::TestWithParam<Way> {
  protected:
   void SetUp() override {
     const Way& way = GetParam();
+    if (way.on_rdma_devices) TE_NEEDS_RDMA_VM();
     initiator_ = make_engine(way.config);
     if (way.transport == nullptr) return;
     other_ = make_engine(way.config);
@@ -42,6 +45,8 @@ class Conformance : public testing::TestWithParam<Way> {
     EXPECT_TRUE(id.ok()) << id.status().to_string();
     return id.ok() ? *id : -1;
   }
+  // Fewer on the virtual machine, whose processor is emulated.
+  static int rounds(int usual) { return GetParam().on_rdma_devices ? usual / 4 : usual; }
   // Where `memory` begins in the target's segment.
   static uint64_t address_of(Registered& memory) {
     return reinterpret_cast<uint64_t>(memory.data());
@@ -98,7 +103,7 @@ TEST_P(Conformance, MovesOverlappingBatchesOfEightThreads) {
     threads.emplace_back([&, t] {
       std::mt19937_64 random(static_cast<uint64_t>(t));
       const uint64_t base = static_cast<uint64_t>(t) * kPart;
-      for (int round = 0; round < 20; ++round) {
+      for (int round = 0; round < rounds(20); ++round) {
         // A permutation of odd-sized pieces of the thread's part, written by one batch and read
         // back by another into zeroed memory.
         fill(local.data() + base, kPart, random());
@@ -273,7 +278,7 @@ TEST_P(Conformance, CancelEndsQuietly) {
   Registered remote(target(), kLength);
   const SegmentId segment = open();
   for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < rounds(10); ++round) {
       const BatchId batch = *initiator().allocate_batch(64);
       std::vector<TransferRequest> requests;
       for (uint64_t i = 0; i < 64; ++i) {
@@ -312,7 +317,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Way{"local", nullptr}, Way{"tcp", "tcp"},
         Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},
-        Way{"fabric_tcp_two_cards", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}}),
+        Way{"fabric_tcp_two_cards", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}},
+        Way{"fabric_verbs", "fabric:verbs", {{"fabric_addresses", "10.77.0.1"}}, true},
+        Way{"fabric_verbs_two_cards", "fabric:verbs", {}, true}),
     [](const auto& way) { return std::string(way.param.title); });
 
 }  // namespace
