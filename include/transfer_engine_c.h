@@ -41,6 +41,10 @@ typedef uint64_t batch_id_t;
 #define OPCODE_READ (0)  /* from the target into `source` */
 #define OPCODE_WRITE (1) /* from `source` to the target */
 
+#define HUGE_PAGES_NO (0)
+#define HUGE_PAGES_PREFER (1)  /* else normal ones */
+#define HUGE_PAGES_REQUIRE (2) /* else a failure */
+
 #define STATUS_WAITING (0) /* not submitted yet */
 #define STATUS_PENDING (1) /* in flight */
 #define STATUS_INVALID (2)
@@ -165,6 +169,14 @@ TE_C_API int registerLocalMemoryBatch(transfer_engine_t engine, buffer_entry_t* 
                                       size_t buffer_len, const char* location);
 TE_C_API int unregisterLocalMemoryBatch(transfer_engine_t engine, void** addr_list,
                                         size_t addr_len);
+
+/* Zeroed memory that is registered, for peers too, until freeMemory() or the engine's end; null on
+ * failure. Peers on this host map it, so that transfers are plain copies. `huge_pages`:
+ * HUGE_PAGES_*. */
+TE_C_API void* allocateMemory(transfer_engine_t engine, size_t length, const char* location,
+                              int huge_pages);
+/* Waits until nothing touches the memory any more, then frees it. */
+TE_C_API int freeMemory(transfer_engine_t engine, void* addr);
 
 /* ---- Batches ---- */
 

@@ -90,6 +90,13 @@ class TE_EXPORT Engine {
                                std::string_view location = "*");
   Status unregister_memory_batch(std::span<void* const> addrs);
 
+  // Zeroed memory that is registered until free(), or the engine's end. Peers on this host map it,
+  // so that transfers to and from it are plain copies: the fastest way between processes, and the
+  // one that a kernel which keeps processes out of each other's memory leaves open.
+  Result<void*> allocate(size_t length, const AllocateOptions& options = {});
+  // Unregisters, waiting as unregister_memory() does, and gives the memory back.
+  Status free(void* addr);
+
   // Resolves, connects and learns the segment's buffers. The same name gives the same id until as
   // many closes. The engine follows a target that restarts under the same name.
   Result<SegmentId> open_segment(std::string_view name);

@@ -59,6 +59,18 @@ struct BufferEntry {
   size_t length = 0;  // bytes
 };
 
+enum class HugePages : int32_t {
+  kNo = 0,
+  kPrefer = 1,   // else normal ones
+  kRequire = 2,  // else an error
+};
+
+struct AllocateOptions {
+  std::string location = "*";  // "cpu:N": on that memory node
+  HugePages huge_pages = HugePages::kNo;
+  bool remote_accessible = true;
+};
+
 struct Notification {
   std::string name = {};
   std::string message = {};

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::Result;
 
 use crate::error::{code, EngineError};
-use crate::transfer_engine::TransferEngine;
+use crate::transfer_engine::{HugePages, TransferEngine};
 
 /// Memory that is registered with an engine for as long as a handle to it lives.
 ///
@@ -27,8 +27,9 @@ pub struct RegisteredBuffer {
 
 struct Region {
     engine: Arc<TransferEngine>,
-    // From Box::into_raw: a Box would claim that nobody else touches the memory.
+    // From Box::into_raw: a Box would claim that nobody else touches the memory. Or the engine's.
     bytes: NonNull<[u8]>,
+    engines_own: bool,
     open_to_peers: bool,
     // Copies into the memory take it exclusively, copies out of it together.
     copies: RwLock<()>,
@@ -43,6 +44,11 @@ impl Drop for Region {
     fn drop(&mut self) {
         // No empty memory is registered: into_inner() gave the bytes back.
         if self.len() == 0 {
+            return;
+        }
+        if self.engines_own {
+            // Where that fails the memory stays until the engine's end.
+            drop(self.engine.free_memory(self.addr()));
             return;
         }
         let result = self.engine.unregister_local_memory(self.addr());
@@ -114,9 +120,32 @@ impl RegisteredBuffer {
         }
         // SAFETY: Box::into_raw never gives null.
         let bytes = unsafe { NonNull::new_unchecked(bytes) };
+        Ok(Self::of(engine, bytes, false, open_to_peers))
+    }
+
+    /// Zeroed memory that the engine allocates. Peers may read and write it; those on this host map
+    /// it, so that transfers to and from it are plain copies.
+    pub fn allocate(
+        engine: &Arc<TransferEngine>,
+        length: usize,
+        location: &str,
+        huge_pages: HugePages,
+    ) -> Result<Self> {
+        let addr = engine.allocate_memory(length, location, huge_pages)?;
+        let bytes = ptr::slice_from_raw_parts_mut(addr.cast::<u8>(), length);
+        let bytes = NonNull::new(bytes).expect("allocate_memory() never gives null");
+        Ok(Self::of(engine, bytes, true, true))
+    }
+
+    fn of(
+        engine: &Arc<TransferEngine>,
+        bytes: NonNull<[u8]>,
+        engines_own: bool,
+        open_to_peers: bool,
+    ) -> Self {
         let engine = Arc::clone(engine);
-        let region = Region { engine, bytes, open_to_peers, copies: RwLock::new(()) };
-        Ok(Self { region: Arc::new(region) })
+        let copies = RwLock::new(());
+        Self { region: Arc::new(Region { engine, bytes, engines_own, open_to_peers, copies }) }
     }
 
     /// Bytes.
@@ -186,8 +215,12 @@ impl RegisteredBuffer {
     ///
     /// # Errors
     /// [`code::BUSY`] while another handle, a slice or a transfer holds the buffer; theirs stays as
-    /// it is.
+    /// it is. [`code::INVALID_ARGUMENT`] for memory that the engine allocated.
     pub fn into_inner(self) -> Result<Box<[u8]>> {
+        if self.region.engines_own {
+            let message = "the engine allocated this memory, and frees it";
+            return Err(EngineError::new(code::INVALID_ARGUMENT, "into_inner", message).into());
+        }
         let mut region = Arc::try_unwrap(self.region).map_err(|_| {
             let message = "another handle, a slice or a transfer in flight holds the buffer";
             EngineError::new(code::BUSY, "into_inner", message)

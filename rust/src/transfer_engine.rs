@@ -11,6 +11,7 @@ mod types;
 
 use std::ffi::{c_void, CString};
 use std::fmt;
+use std::os::raw::c_int;
 use std::ptr::{self, NonNull};
 
 use anyhow::Result;
@@ -20,7 +21,7 @@ use crate::ffi;
 
 pub use inspect::version;
 pub use types::{
-    BufferEntry, NicLoad, Notification, OpcodeEnum, SegmentBuffer, TransferRequest,
+    BufferEntry, HugePages, NicLoad, Notification, OpcodeEnum, SegmentBuffer, TransferRequest,
     TransferStatusEnum, UnknownStatus,
 };
 
@@ -254,6 +255,39 @@ impl TransferEngine {
             unsafe { ffi::unregisterLocalMemoryBatch(self.raw(), addrs.as_mut_ptr(), addrs.len()) };
         check(answer, || format!("unregister_local_memory_batch({})", listed(buffer_list)))
             .map(drop)
+    }
+
+    /// Allocates zeroed memory that is registered, for peers too, until it is freed or the engine
+    /// ends. Peers on this host map it, so that transfers to and from it are plain copies.
+    ///
+    /// # Errors
+    /// There is not enough memory, or there are not enough huge pages where they are required; the
+    /// location is not known.
+    pub fn allocate_memory(
+        &self,
+        length: usize,
+        location: &str,
+        huge_pages: HugePages,
+    ) -> Result<*mut c_void> {
+        let place = c_string("allocate_memory", "location", location)?;
+        // SAFETY: a live handle and a C string.
+        let addr =
+            unsafe { ffi::allocateMemory(self.raw(), length, place.as_ptr(), huge_pages as c_int) };
+        if addr.is_null() {
+            let call = format!("allocate_memory({length}, {location:?}, {huge_pages:?})");
+            return Err(EngineError::last(None, call).into());
+        }
+        Ok(addr)
+    }
+
+    /// Frees what [`allocate_memory`](Self::allocate_memory) returned, once nothing touches it any
+    /// more. No reference into it may be left.
+    // The address is a key: nothing reads through it.
+    #[allow(clippy::not_unsafe_ptr_arg_deref)]
+    pub fn free_memory(&self, addr: *mut c_void) -> Result<()> {
+        // SAFETY: a live handle; any address is allowed.
+        let answer = unsafe { ffi::freeMemory(self.raw(), addr) };
+        check(answer, || format!("free_memory({addr:p})")).map(drop)
     }
 
     /// Opens a segment by name: resolves it, connects, and learns its buffers. Blocks meanwhile.

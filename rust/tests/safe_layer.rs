@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{bytes, engine, engine_error, name, LONG};
 use transfer_engine_rust::transfer_engine::{Notification, TransferStatusEnum, LOCAL_SEGMENT};
 use transfer_engine_rust::{
-    code, Batch, BufferSlice, RegisteredBuffer, Request, Segment, TransferError,
+    code, Batch, BufferSlice, HugePages, RegisteredBuffer, Request, Segment, TransferError,
 };
 
 const LENGTH: usize = 256 << 10;
@@ -40,6 +40,29 @@ fn written_bytes_come_back() {
     assert_eq!(target.take_notifications().unwrap(), [message]);
     assert_eq!(batch.status().unwrap().0, TransferStatusEnum::Completed);
     assert_eq!(batch.task_status(2).unwrap(), (TransferStatusEnum::Completed, LENGTH as u64));
+}
+
+#[test]
+fn memory_that_the_engine_allocated_is_like_any_other() {
+    let (target, initiator) = (engine(), engine());
+    let remote = RegisteredBuffer::allocate(&target, LENGTH, "cpu:0", HugePages::Prefer).unwrap();
+    assert!(remote.to_vec() == vec![0; LENGTH]);
+    let local = RegisteredBuffer::new(&initiator, bytes(1, LENGTH), "*").unwrap();
+    let segment = Segment::open(&initiator, name(&target)).unwrap();
+    let mut batch = Batch::new(&initiator, 1).unwrap();
+    let address = remote.addr() as u64;
+    let whole = local.slice(..).unwrap();
+    batch.submit(vec![Request::write(whole, &segment, address)]).unwrap();
+    assert_eq!(batch.wait(Some(LONG)).unwrap(), LENGTH as u64);
+    assert!(remote.to_vec() == bytes(1, LENGTH));
+
+    assert_eq!(engine_error(remote.clone().into_inner()).code, code::INVALID_ARGUMENT);
+    drop(remote);
+    assert!(target.describe_segment(LOCAL_SEGMENT).unwrap().is_empty());
+    let nothing = RegisteredBuffer::allocate(&target, 0, "*", HugePages::No);
+    assert_eq!(engine_error(nothing).code, code::INVALID_ARGUMENT);
+    let nowhere = RegisteredBuffer::allocate(&target, 4096, "nowhere", HugePages::No);
+    assert_eq!(engine_error(nowhere).code, code::INVALID_ARGUMENT);
 }
 
 #[test]

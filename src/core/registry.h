@@ -21,6 +21,7 @@ struct Buffer {
   uint64_t offset = 0;  // in the segment
   std::string location;
   bool remote_accessible = true;
+  int memory_file = -1;               // what it is the beginning of, where the engine allocated it
   std::map<std::string, Bytes> keys;  // transport -> what peers must show
 
   // Submissions that read or write it locally, and whether it is being unregistered: no new use.

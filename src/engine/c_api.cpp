@@ -301,6 +301,28 @@ int unregisterLocalMemoryBatch(transfer_engine_t engine, void** addr_list, size_
   });
 }
 
+void* allocateMemory(transfer_engine_t engine, size_t length, const char* location,
+                     int huge_pages) {
+  void* memory = nullptr;
+  with_engine(engine, [&](te::Engine& e) -> Status {
+    if (location == nullptr) return null_argument("location");
+    if (huge_pages < HUGE_PAGES_NO || huge_pages > HUGE_PAGES_REQUIRE) {
+      return te::error(Code::kInvalidArgument, "huge_pages {} is not one of 0 to 2", huge_pages);
+    }
+    te::AllocateOptions options;
+    options.location = location;
+    options.huge_pages = static_cast<te::HugePages>(huge_pages);
+    te::Result<void*> allocated = e.allocate(length, options);
+    if (allocated.ok()) memory = *allocated;
+    return allocated.status();
+  });
+  return memory;
+}
+
+int freeMemory(transfer_engine_t engine, void* addr) {
+  return with_engine(engine, [&](te::Engine& e) { return e.free(addr); });
+}
+
 batch_id_t allocateBatchID(transfer_engine_t engine, size_t batch_size) {
   batch_id_t id = INVALID_BATCH;
   with_engine(engine, [&](te::Engine& e) {

@@ -421,6 +421,11 @@ Status Engine::unregister_memory_batch(std::span<void* const> addrs) {
   return addrs.empty() ? Status() : impl_->memory().remove(addrs);
 }
 
+Result<void*> Engine::allocate(size_t length, const AllocateOptions& options) {
+  return impl_->memory().allocate(length, options);
+}
+Status Engine::free(void* addr) { return impl_->memory().free(addr); }
+
 Result<SegmentId> Engine::open_segment(std::string_view name) {
   return impl_->segments().open(name, false);
 }

@@ -1,6 +1,7 @@
 #include "engine/memory.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/log.h"
 #include "platform/memory.h"
@@ -10,13 +11,14 @@ namespace te {
 Memory::Memory(uint64_t instance, Transports& transports)
     : instance_(instance), cpu_nodes_(memory_node_count()), transports_(transports) {}
 
-Status Memory::add_one(const BufferEntry& entry, std::string_view location,
-                       bool remote_accessible) {
+Status Memory::add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible,
+                       int memory_file) {
   const auto address = reinterpret_cast<uint64_t>(entry.addr);
   Result<Buffer*> added =
       registry_.add(address, entry.length, std::string(location), remote_accessible);
   if (!added.ok()) return added.status();
   Buffer& buffer = **added;
+  buffer.memory_file = memory_file;
   for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
     if (!remote_accessible && !transport->capabilities().registers_local_memory) continue;
     Result<Bytes> key = transport->register_memory(buffer);
@@ -44,7 +46,7 @@ Status Memory::add(std::span<const BufferEntry> buffers, std::string_view locati
   TE_RETURN_IF_ERROR(check_location(location, cpu_nodes_));
   WriterLock lock(mutex_);
   for (size_t i = 0; i < buffers.size(); ++i) {
-    Status status = add_one(buffers[i], location, remote_accessible);
+    Status status = add_one(buffers[i], location, remote_accessible, -1);
     if (status.ok()) continue;
     for (size_t undo = 0; undo < i; ++undo) {
       Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(buffers[undo].addr));
@@ -58,7 +60,59 @@ Status Memory::add(std::span<const BufferEntry> buffers, std::string_view locati
   return {};
 }
 
+Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) {
+  TE_RETURN_IF_ERROR(check_location(options.location, cpu_nodes_));
+  if (length == 0) return Status(Code::kInvalidArgument, "the length of the memory is 0");
+  const bool huge = options.huge_pages != HugePages::kNo;
+  Result<MemoryFile> file = MemoryFile::create("transfer-engine-memory", length, huge);
+  if (!file.ok() && options.huge_pages == HugePages::kPrefer) {
+    log_info("{}; normal pages are taken", file.status().message());
+    file = MemoryFile::create("transfer-engine-memory", length);
+  }
+  if (!file.ok()) return file.status();
+  if (options.location != "*") place_on_node(file->data(), file->size(), options.location);
+  void* addr = file->data();
+  WriterLock lock(mutex_);
+  TE_RETURN_IF_ERROR(
+      add_one({addr, length}, options.location, options.remote_accessible, file->fd()));
+  allocated_.emplace(addr, file.take());
+  generation_.fetch_add(1);
+  return addr;
+}
+
+Status Memory::free(void* addr) {
+  {
+    ReaderLock lock(mutex_);
+    if (!allocated_.contains(addr)) {
+      return error(Code::kNotFound,
+                   "no memory at {} was allocated by this engine: give the address "
+                   "that allocate returned",
+                   addr);
+    }
+  }
+  TE_RETURN_IF_ERROR(remove_buffers({&addr, 1}));
+  std::optional<MemoryFile> file;
+  {
+    WriterLock lock(mutex_);
+    file = std::move(allocated_.extract(addr).mapped());
+  }
+  file->discard();
+  return {};
+}
+
 Status Memory::remove(std::span<void* const> addrs) {
+  {
+    ReaderLock lock(mutex_);
+    for (void* addr : addrs) {
+      if (!allocated_.contains(addr)) continue;
+      return error(Code::kInvalidArgument,
+                   "the memory at {} was allocated by the engine: free it instead", addr);
+    }
+  }
+  return remove_buffers(addrs);
+}
+
+Status Memory::remove_buffers(std::span<void* const> addrs) {
   std::vector<Buffer*> buffers;
   {
     WriterLock lock(mutex_);

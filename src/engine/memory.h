@@ -5,11 +5,13 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/memory_file.h"
 #include "base/thread_annotations.h"
 #include "core/registry.h"
 #include "engine/transports.h"
@@ -23,6 +25,9 @@ class Memory {
   Status add(std::span<const BufferEntry> buffers, std::string_view location,
              bool remote_accessible);
   Status remove(std::span<void* const> addrs);
+  // Memory that is registered from its allocation to its end, in a memory file of its own.
+  Result<void*> allocate(size_t length, const AllocateOptions& options);
+  Status free(void* addr);
 
   // Registers what is there with a transport that was installed just now.
   Status introduce(Transport& transport);
@@ -39,8 +44,9 @@ class Memory {
   const Registry& registry() const TE_REQUIRES_SHARED(mutex_) { return registry_; }
 
  private:
-  Status add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible)
-      TE_REQUIRES(mutex_);
+  Status add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible,
+                 int memory_file) TE_REQUIRES(mutex_);
+  Status remove_buffers(std::span<void* const> addrs);
   void drop(Buffer& buffer, bool local);
 
   const uint64_t instance_;
@@ -48,6 +54,7 @@ class Memory {
   Transports& transports_;
   SharedMutex mutex_;
   Registry registry_ TE_GUARDED_BY(mutex_);
+  std::map<void*, MemoryFile> allocated_ TE_GUARDED_BY(mutex_);
   std::atomic<uint64_t> generation_{1};
 
   Mutex cache_mutex_;

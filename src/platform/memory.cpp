@@ -1,12 +1,18 @@
 #include "platform/memory.h"
 
+#include <linux/mempolicy.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <charconv>
 #include <filesystem>
 #include <string>
+
+#include "base/fd.h"
+#include "base/log.h"
 
 namespace te {
 
@@ -50,6 +56,20 @@ std::vector<NodeRange> memory_nodes_of(uint64_t address, uint64_t length) {
     ranges.push_back({begin, node});
   }
   return ranges;
+}
+
+void place_on_node(void* addr, size_t length, std::string_view location) {
+  constexpr size_t kWord = 64, kWords = 16;
+  uint32_t node = 0;
+  const size_t digits = location.find(':') + 1;
+  const char* end = location.data() + location.size();
+  if (std::from_chars(location.data() + digits, end, node).ec != std::errc()) return;
+  if (node >= kWord * kWords) return;
+  std::array<uint64_t, kWords> mask{};
+  mask[node / kWord] = uint64_t{1} << (node % kWord);
+  if (::syscall(SYS_mbind, addr, length, MPOL_PREFERRED, mask.data(), kWord * kWords + 1, 0) != 0) {
+    log_info("memory is not placed at {}: {}", location, errno_text(errno));
+  }
 }
 
 }  // namespace te

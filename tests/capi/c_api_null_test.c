@@ -47,6 +47,9 @@ static void check_null_engine(void) {
   NULL_ENGINE(unregisterLocalMemory(NULL, text));
   NULL_ENGINE(registerLocalMemoryBatch(NULL, &entry, 1, "*"));
   NULL_ENGINE(unregisterLocalMemoryBatch(NULL, &address, 1));
+  CHECK(allocateMemory(NULL, 4096, "*", HUGE_PAGES_NO) == NULL);
+  CHECK(strstr(transferEngineLastError(), "engine is null") != NULL);
+  NULL_ENGINE(freeMemory(NULL, text));
   CHECK(allocateBatchID(NULL, 1) == INVALID_BATCH);
   CHECK(strstr(transferEngineLastError(), "engine is null") != NULL);
   NULL_ENGINE(submitTransfer(NULL, 1, &request, 1));

@@ -205,6 +205,45 @@ static void check_memory(const pair_t* pair) {
   CHECK(unregisterLocalMemory(pair->target, memory) == TE_ERR_NOT_FOUND);
 }
 
+/* The target's memory is the engine's own. */
+static void check_allocated_memory(const pair_t* pair) {
+  static unsigned char local[100000];
+  size_t i, wrong = 0;
+  unsigned char* memory;
+  struct transfer_request request;
+  struct transfer_status status;
+  batch_id_t batch;
+  CHECK(allocateMemory(pair->target, 0, "*", HUGE_PAGES_NO) == NULL);
+  CHECK(allocateMemory(pair->target, 4096, NULL, HUGE_PAGES_NO) == NULL);
+  CHECK(allocateMemory(pair->target, 4096, "nowhere", HUGE_PAGES_NO) == NULL);
+  CHECK(strstr(transferEngineLastError(), "nowhere") != NULL);
+  CHECK(allocateMemory(pair->target, 4096, "*", 3) == NULL);
+  CHECK(strstr(transferEngineLastError(), "huge_pages") != NULL);
+  memory = allocateMemory(pair->target, sizeof local, "cpu:0", HUGE_PAGES_PREFER);
+  CHECK(memory != NULL);
+  if (memory == NULL) return;
+  CHECK(registerLocalMemory(pair->initiator, local, sizeof local, "*", 0) == 0);
+  stamp(local, sizeof local, 77);
+  request.opcode = OPCODE_WRITE;
+  request.source = local;
+  request.target_id = pair->segment;
+  request.target_offset = (uint64_t)(uintptr_t)memory;
+  request.length = sizeof local;
+  batch = allocateBatchID(pair->initiator, 1);
+  CHECK(submitTransfer(pair->initiator, batch, &request, 1) == 0);
+  CHECK(waitBatch(pair->initiator, batch, -1) == 0);
+  CHECK(getTransferStatus(pair->initiator, batch, 0, &status) == 0);
+  CHECK(status.status == STATUS_COMPLETED);
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+  for (i = 0; i < sizeof local; ++i) wrong += memory[i] != local[i];
+  CHECK(wrong == 0);
+  CHECK(unregisterLocalMemory(pair->initiator, local) == 0);
+  CHECK(unregisterLocalMemory(pair->target, memory) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(freeMemory(pair->target, memory) == 0);
+  CHECK(freeMemory(pair->target, memory) == TE_ERR_NOT_FOUND);
+  CHECK(freeMemory(pair->target, NULL) == TE_ERR_NOT_FOUND);
+}
+
 /* Fills exactly, fails when a byte is missing, and then says how many are needed. */
 #define CHECK_TEXT(call_with)                                           \
   do {                                                                  \
@@ -375,6 +414,7 @@ int main(void) {
   check_notifications(&pair);
   check_segments(&pair);
   check_memory(&pair);
+  check_allocated_memory(&pair);
   check_texts(&pair);
   check_timeout(&pair);
   check_transports(&pair);

@@ -6,6 +6,19 @@ use std::os::raw::c_int;
 
 use crate::ffi;
 
+/// Whether [`allocate_memory`](super::TransferEngine::allocate_memory) takes huge pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(i32)]
+pub enum HugePages {
+    /// Normal pages.
+    #[default]
+    No = 0,
+    /// Huge ones where there are enough, else normal ones.
+    Prefer = 1,
+    /// Huge ones, or an error.
+    Require = 2,
+}
+
 /// The direction of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i32)]

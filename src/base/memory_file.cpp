@@ -1,0 +1,100 @@
+#include "base/memory_file.h"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+
+#include "base/log.h"
+
+namespace te {
+namespace {
+
+// Newer than some C libraries' headers.
+constexpr unsigned kNoExec = 0x0008U;     // MFD_NOEXEC_SEAL, Linux 6.3
+constexpr int kSealFutureWrite = 0x0010;  // F_SEAL_FUTURE_WRITE, Linux 5.1
+
+Fd make_file(const std::string& name, unsigned flags) {
+  // Some systems insist on it, older ones do not know it.
+  Fd fd(::memfd_create(name.c_str(), flags | kNoExec));
+  if (!fd.valid() && errno == EINVAL) fd = Fd(::memfd_create(name.c_str(), flags));
+  return fd;
+}
+
+}  // namespace
+
+Result<Mapping> Mapping::map(int fd, size_t length, bool writable) {
+  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* data = ::mmap(nullptr, length, protection, MAP_SHARED, fd, 0);
+  if (data == MAP_FAILED) {
+    return error(Code::kResource, "cannot map {} bytes: {}", length, errno_text(errno));
+  }
+  Mapping mapping;
+  mapping.data_ = static_cast<std::byte*>(data);
+  mapping.size_ = length;
+  return mapping;
+}
+
+void Mapping::reset() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+  data_ = nullptr;
+  size_ = 0;
+}
+
+Result<MemoryFile> MemoryFile::create(const std::string& name, size_t length, bool huge_pages) {
+  MemoryFile file;
+  file.fd_ = make_file(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge_pages ? MFD_HUGETLB : 0U));
+  if (!file.fd_.valid()) {
+    return error(Code::kResource, "cannot make a memory file{}: {}",
+                 huge_pages ? " of huge pages" : "", errno_text(errno));
+  }
+  struct stat facts {};
+  ::fstat(file.fd_.get(), &facts);  // the block of a memory file is its page
+  const auto page = static_cast<size_t>(facts.st_blksize);
+  if (length > static_cast<size_t>(INT64_MAX) - page) {
+    return error(Code::kInvalidArgument, "{} bytes are more than memory has", length);
+  }
+  const size_t size = (length + page - 1) / page * page;
+  if (::ftruncate(file.fd_.get(), static_cast<off_t>(size)) != 0) {
+    return error(Code::kResource, "cannot make a memory file of {} bytes: {}", size,
+                 errno_text(errno));
+  }
+  Result<Mapping> mapping = Mapping::map(file.fd_.get(), size, true);
+  if (!mapping.ok()) {
+    if (!huge_pages) return mapping.status();
+    return mapping.status().with_context(
+        fmt::format("{} huge pages of {} bytes (see HugePages_Free in /proc/meminfo and "
+                    "/proc/sys/vm/nr_hugepages)",
+                    size / page, page));
+  }
+  file.mapping_ = mapping.take();
+  if (::fcntl(file.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+    return error(Code::kUnsupported, "cannot seal a memory file: {}", errno_text(errno));
+  }
+  return file;
+}
+
+Status MemoryFile::close_for_writers() {
+  if (::fcntl(fd_.get(), F_ADD_SEALS, kSealFutureWrite | F_SEAL_SEAL) == 0) return {};
+  return error(Code::kUnsupported, "cannot close a memory file for writers: {}; it takes Linux 5.1",
+               errno_text(errno));
+}
+
+void MemoryFile::discard() {
+  if (!fd_.valid()) return;
+  ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+              static_cast<off_t>(mapping_.size()));
+}
+
+bool is_fixed_memory_file(int fd, size_t length) {
+  const int seals = ::fcntl(fd, F_GET_SEALS);
+  struct stat facts {};
+  return seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && ::fstat(fd, &facts) == 0 &&
+         static_cast<uint64_t>(facts.st_size) >= length;
+}
+
+}  // namespace te

@@ -1,0 +1,69 @@
+// Memory that several processes can map: a file without a name (memfd), and what maps it.
+//
+// Values; distinct objects may be used from any thread.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "base/fd.h"
+#include "transfer_engine/status.h"
+
+namespace te {
+
+// A mapped range, unmapped with the object.
+class Mapping {
+ public:
+  // The first `length` bytes of a file.
+  static Result<Mapping> map(int fd, size_t length, bool writable);
+  Mapping() = default;
+  Mapping(Mapping&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Mapping& operator=(Mapping&& other) noexcept {
+    if (this != &other) {
+      reset();
+      data_ = std::exchange(other.data_, nullptr);
+      size_ = std::exchange(other.size_, 0);
+    }
+    return *this;
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping() { reset(); }
+
+  std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+  void reset();
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Zeroed, writable, and of a size that nobody can change any more, so that no access behind a
+// check of it can fail.
+class MemoryFile {
+ public:
+  // Huge pages come from the kernel's pool (/proc/sys/vm/nr_hugepages); kResource where that has
+  // not enough of them.
+  static Result<MemoryFile> create(const std::string& name, size_t length, bool huge_pages = false);
+
+  int fd() const { return fd_.get(); }
+  std::byte* data() const { return mapping_.data(); }
+  size_t size() const { return mapping_.size(); }  // at least what was asked for
+  // From now on others can map it for reading only.
+  Status close_for_writers();
+  // Gives the memory back to the kernel although others may still have it mapped: they read zeros.
+  void discard();
+
+ private:
+  Fd fd_;
+  Mapping mapping_;
+};
+
+// Whether `fd` is a memory file of at least `length` bytes that nobody can shorten, which one has
+// to know of a foreign one before touching what it maps.
+bool is_fixed_memory_file(int fd, size_t length);
+
+}  // namespace te
