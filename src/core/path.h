@@ -31,6 +31,15 @@ class Path {
   const std::string remote_device;
   const std::string remote_address;  // for people
 
+  // Whether a buffer with this key can be touched this way; where not, another way is taken if
+  // there is one.
+  virtual bool reaches(const std::byte* key) const {
+    (void)key;
+    return true;
+  }
+  // It will carry nothing any more: a new one has to be made.
+  virtual bool over() const { return false; }
+
   std::atomic<PathState> state{PathState::kIdle};
   std::atomic<uint64_t> inflight_bytes{0};
   std::atomic<uint64_t> completed_bytes{0};

@@ -8,11 +8,14 @@ Path* choose_path(const Target& target, size_t buffer, const Path* avoid, const 
   for (size_t i = 0; i < target.paths.size(); ++i) {
     const std::byte* candidate =
         target.descriptor.key(buffer, static_cast<size_t>(target.transport_of_path[i]));
-    if (candidate == nullptr) continue;
     Path* path = target.paths[i].get();
-    if (path == avoid) {
-      last_resort = path;
-      last_resort_key = candidate;
+    if (candidate == nullptr) continue;
+    const bool reaches = path->reaches(candidate);
+    if (path == avoid || !reaches) {
+      if (reaches || last_resort == nullptr) {
+        last_resort = path;
+        last_resort_key = candidate;
+      }
       continue;
     }
     *key = candidate;

@@ -188,7 +188,8 @@ Result<std::shared_ptr<ControlClient>> Segments::control_of(Segment& segment) {
 Status Segments::fetch(Segment& segment, const std::shared_ptr<ControlClient>& control) {
   const std::shared_ptr<const Target> known = segment.target();
   ByteWriter body;
-  const bool same = known && known->descriptor.instance == control->peer_instance();
+  bool same = known && known->descriptor.instance == control->peer_instance();
+  for (size_t i = 0; same && i < known->paths.size(); ++i) same = !known->paths[i]->over();
   body.number(same ? known->descriptor.generation : uint64_t{0});
   Result<Bytes> bytes = control->call(wire::ControlType::kDescribe, body.take());
   if (!bytes.ok()) return bytes.status();

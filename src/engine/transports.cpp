@@ -127,15 +127,14 @@ void Transports::make_paths(const Peer& peer, const Target* previous, bool same_
   for (const std::shared_ptr<Transport>& transport : installed()) {
     const int index = target.descriptor.transport_index(transport->name());
     if (index < 0 || (transport->capabilities().same_engine_only && !peer.self)) continue;
+    const Descriptor::Transport& offered = target.descriptor.transports[static_cast<size_t>(index)];
     std::vector<std::shared_ptr<Path>> paths;
     if (previous != nullptr && same_peer) {
       for (const std::shared_ptr<Path>& path : previous->paths) {
-        if (&path->transport == transport.get()) paths.push_back(path);
+        if (&path->transport == transport.get() && !path->over()) paths.push_back(path);
       }
     }
     if (paths.empty()) {
-      const Descriptor::Transport& offered =
-          target.descriptor.transports[static_cast<size_t>(index)];
       Peer asked = peer;
       asked.key_size = offered.key_size;
       paths = transport->make_paths(asked, as_bytes(offered.info));

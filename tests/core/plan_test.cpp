@@ -66,6 +66,28 @@ TEST_F(ChoosePath, TheOneToAvoidWhenThereIsNoOther) {
   EXPECT_EQ(chosen_key(1), "C");
 }
 
+// One that cannot touch some memory.
+class Barred final : public Path {
+ public:
+  explicit Barred(Transport& owner) : Path(owner, "", "", "") {}
+  bool reaches(const std::byte* key) const override { return *key != std::byte{'A'}; }
+};
+
+TEST_F(ChoosePath, OneThatDoesNotReachTheMemoryAsALastResort) {
+  auto barred = std::make_shared<Barred>(transport_);
+  target_.paths[1] = barred;
+  EXPECT_EQ(choose_path(target_, 0, path(0), &key_), path(2));
+  EXPECT_EQ(choose_path(target_, 1, nullptr, &key_), path(1)) << "the other memory it reaches";
+  target_.paths.resize(2);
+  target_.transport_of_path.resize(2);
+  EXPECT_EQ(choose_path(target_, 0, path(0), &key_), path(0)) << "rather than one that cannot";
+  EXPECT_EQ(chosen_key(2), "B0");
+  target_.paths.erase(target_.paths.begin());
+  target_.transport_of_path.erase(target_.transport_of_path.begin());
+  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), path(0));
+  EXPECT_EQ(chosen_key(1), "A");
+}
+
 TEST_F(ChoosePath, NoneThatReachesTheBuffer) {
   target_.paths.resize(1);
   target_.transport_of_path.resize(1);
