@@ -177,6 +177,7 @@ void TcpTransport::unregister_memory(const Buffer& buffer) {
 }
 
 std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, ByteView) {
+  if (peer.key_size != AccessKey::kSize) return {};
   std::vector<EventLoop*> loops;
   for (const std::unique_ptr<Worker>& worker : workers_) loops.push_back(&worker->loop());
   const LaneOptions options{config_.connect_timeout_ms, config_.stall_timeout_ms};
