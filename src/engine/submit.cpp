@@ -23,6 +23,8 @@ struct Transfers::Plan {
     Transport* transport;
     Slice* first;
     Slice* last;
+    Path* path;                            // of the first slice
+    std::shared_ptr<const Target> target;  // holds the path
   };
   std::vector<Chain> chains;
   std::vector<Task*> empty;  // of length zero: over as soon as the rest is posted
@@ -82,7 +84,7 @@ void Transfers::append(Slice* slice, Plan& plan) {
     chain.last = slice;
     return;
   }
-  plan.chains.push_back({transport, slice, slice});
+  plan.chains.push_back({transport, slice, slice, slice->path, plan.target});
 }
 
 Status Transfers::cut(const TransferRequest& request, Task& task, Plan& plan) {
@@ -99,7 +101,9 @@ Status Transfers::cut(const TransferRequest& request, Task& task, Plan& plan) {
                  "no installed transport reaches segment '{}': install one that it offers too",
                  plan.target->segment);
   }
-  const uint64_t count = slice_count(request.length, config_.slice_bytes);
+  const uint64_t slice_bytes =
+      std::min(config_.slice_bytes, path->transport.capabilities().slice_bytes);
+  const uint64_t count = slice_count(request.length, slice_bytes);
   Slice* extra = nullptr;
   if (count > 1) {
     plan.submission->extra_slices.push_back(std::make_unique<Slice[]>(count - 1));
@@ -108,13 +112,13 @@ Status Transfers::cut(const TransferRequest& request, Task& task, Plan& plan) {
   task.slices_left.store(static_cast<uint32_t>(count), std::memory_order_relaxed);
   for (uint64_t i = 0; i < count; ++i) {
     Slice& slice = i == 0 ? task.first : extra[i - 1];
-    const uint64_t begin = i * config_.slice_bytes;
+    const uint64_t begin = i * slice_bytes;
     slice.task = &task;
     slice.path = path;
     slice.local = task.source + begin;
     slice.remote_address = address + begin;
     slice.key = key;
-    slice.length = static_cast<uint32_t>(std::min(config_.slice_bytes, request.length - begin));
+    slice.length = static_cast<uint32_t>(std::min(slice_bytes, request.length - begin));
     slice.opcode = request.opcode;
     slice.attempts = 0;
     append(&slice, plan);
@@ -248,18 +252,17 @@ void Transfers::post(Plan& plan) {
     }
   }
   // The submission may be over, and the batch freed, as soon as the last of these is handed down.
-  for (const Plan::Chain& chain : plan.chains) chain.transport->post(chain.first);
+  for (const Plan::Chain& chain : plan.chains) {
+    chain.transport->post(chain.first);
+    progress_after(*chain.path);
+  }
   for (Task* task : plan.empty) data_done(*task);
-  if (plan.target) progress_after(plan);
 }
 
 // What a transport copies with the caller's thread is done here, with no other thread woken.
-void Transfers::progress_after(const Plan& plan) {
-  for (const std::shared_ptr<Path>& path : plan.target->paths) {
-    if (!path->transport.capabilities().caller_copies) continue;
-    if (path->inflight_bytes.load(std::memory_order_relaxed) == 0) continue;
-    path->transport.progress(*path, 0, Waker::of_this_thread());
-  }
+void Transfers::progress_after(Path& path) {
+  if (!path.transport.capabilities().caller_copies) return;
+  path.transport.progress(path, 0, Waker::of_this_thread());
 }
 
 bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) {
@@ -291,6 +294,7 @@ bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, St
   }
   path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
   path->transport.post(slice);
+  progress_after(*path);
   return true;
 }
 

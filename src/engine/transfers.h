@@ -69,7 +69,7 @@ class Transfers final : public SliceOwner {
   Status cut(const TransferRequest& request, Task& task, Plan& plan);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
-  static void progress_after(const Plan& plan);
+  static void progress_after(Path& path);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
 
   // Waiting.

@@ -60,7 +60,9 @@ struct Peer {
 struct Capabilities {
   bool same_engine_only = false;
   bool data_over_engine_port = false;  // adopt() takes connections of the engine's port
-  bool caller_copies = false;          // progress() right after post() does the work
+  // Whoever calls post() calls progress() of one of its paths right after it, which does the work.
+  bool caller_copies = false;
+  uint64_t slice_bytes = UINT64_MAX;  // no larger slices, so that several threads end together
   // register_memory() is wanted for buffers that peers may not touch, too, since the transport has
   // to know the local memory; and unregister_memory() once this engine does not use it either.
   bool registers_local_memory = false;

@@ -1,29 +1,30 @@
-// A few threads that copy what post() queues, each piece by whoever is free.
+// Copies where the source and the target are one engine's.
 #include "transport/local/local.h"
 
-#include <pthread.h>
-
 #include <cstring>
-#include <thread>
 
-#include "base/thread_annotations.h"
 #include "core/access_table.h"
+#include "transport/copy_pool.h"
 
 namespace te {
 namespace {
 
 class LocalTransport final : public Transport {
  public:
-  LocalTransport(TransportHost& host, uint64_t threads) : host_(host) {
-    for (uint64_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
-  }
-  ~LocalTransport() override { stop(); }
+  LocalTransport(TransportHost& host, uint64_t threads)
+      : host_(host),
+        pool_(host, threads, [this](Slice* run, bool streaming) { copy(run, streaming); }) {}
 
   std::string_view name() const override { return "local"; }
   Capabilities capabilities() const override {
-    return {.same_engine_only = true, .data_over_engine_port = false, .key_size = AccessKey::kSize};
+    Capabilities capabilities;
+    capabilities.same_engine_only = true;
+    capabilities.caller_copies = true;
+    capabilities.slice_bytes = CopyPool::kSliceBytes;
+    capabilities.key_size = AccessKey::kSize;
+    return capabilities;
   }
-  std::vector<DeviceLoad> loads() const override { return {{"local", queued_bytes_.load(), 0}}; }
+  std::vector<DeviceLoad> loads() const override { return {{"local", pool_.load_bytes(), 0}}; }
 
   Result<Bytes> register_memory(const Buffer& buffer) override {
     Result<AccessKey> key = table_.add(buffer.address, buffer.length);
@@ -46,139 +47,46 @@ class LocalTransport final : public Transport {
   void warm_up(Path&) override {}
   void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
 
-  void post(Slice* first) override;
-  void sweep(Path&) override;
-  void reset(Path& path) override;
-  void stop() override;
+  void post(Slice* first) override { pool_.post(first); }
+  bool progress(Path& path, int64_t until_ns, Waker&) override {
+    return until_ns == 0 ? pool_.help() : pool_.help_and_linger(path);
+  }
+  void sweep(Path&) override { pool_.sweep(); }
+  void reset(Path& path) override { pool_.reset(path); }
+  void stop() override { pool_.stop(); }
 
  private:
-  void work();
-  void copy(Slice* slice);
-  void give_back(Slice* first, Code code);
-  // Takes out of the queue what `wanted` holds for, and returns it as `code`.
-  template <typename Wanted>
-  void take_back(Code code, Wanted&& wanted);
+  void copy(Slice* run, bool streaming);
 
   TransportHost& host_;
   AccessTable table_;
-  std::vector<std::thread> threads_;
-  std::atomic<uint64_t> queued_bytes_{0};
-  Mutex mutex_;
-  CondVar changed_;
-  Slice* first_ TE_GUARDED_BY(mutex_) = nullptr;
-  Slice* last_ TE_GUARDED_BY(mutex_) = nullptr;
-  bool stopping_ TE_GUARDED_BY(mutex_) = false;
+  CopyPool pool_;
 };
 
-void LocalTransport::post(Slice* first) {
-  uint64_t bytes = 0;
-  Slice* last = first;
-  for (Slice* slice = first; slice != nullptr; slice = slice->next) {
-    bytes += slice->length;
-    last = slice;
-  }
-  queued_bytes_.fetch_add(bytes);
-  MutexLock lock(mutex_);
-  if (stopping_) {
-    mutex_.unlock();
-    give_back(first, Code::kCancelled);
-    mutex_.lock();
-    return;
-  }
-  (first_ == nullptr ? first_ : last_->next) = first;
-  last_ = last;
-  if (first == last) {
-    changed_.notify_one();
-  } else {
-    changed_.notify_all();
-  }
+// Whether two ranges share a byte: then only memmove is right.
+bool overlap(const std::byte* a, const std::byte* b, size_t length) {
+  return a < b ? static_cast<size_t>(b - a) < length : static_cast<size_t>(a - b) < length;
 }
 
-void LocalTransport::copy(Slice* slice) {
-  const AccessKey key = AccessKey::decode(slice->key);
-  Code code = table_.acquire(key, slice->remote_address, slice->length);
-  if (code == Code::kOk) {
-    auto* remote = reinterpret_cast<std::byte*>(slice->remote_address);
-    // The two may overlap: it is the caller's own memory.
-    if (slice->opcode == Opcode::kWrite) {
-      std::memmove(remote, slice->local, slice->length);
-    } else {
-      std::memmove(slice->local, remote, slice->length);
-    }
-    table_.release(key);
-  }
-  queued_bytes_.fetch_sub(slice->length);
-  host_.done(slice, code);
-}
-
-void LocalTransport::work() {
-  ::pthread_setname_np(::pthread_self(), "te-copy");
-  MutexLock lock(mutex_);
-  for (;;) {
-    while (first_ == nullptr) {
-      if (stopping_) return;
-      changed_.wait(mutex_);
-    }
-    Slice* slice = first_;
-    first_ = slice->next;
-    mutex_.unlock();
-    copy(slice);
-    mutex_.lock();
-  }
-}
-
-template <typename Wanted>
-void LocalTransport::take_back(Code code, Wanted&& wanted) {
-  Slice* taken = nullptr;
-  {
-    MutexLock lock(mutex_);
-    Slice* rest = first_;
-    first_ = last_ = nullptr;
-    while (rest != nullptr) {
-      Slice* slice = rest;
-      rest = rest->next;
-      slice->next = nullptr;
-      if (wanted(*slice)) {
-        slice->next = taken;
-        taken = slice;
+void LocalTransport::copy(Slice* run, bool streaming) {
+  while (run != nullptr) {
+    Slice* slice = run;
+    run = slice->next;
+    const AccessKey key = AccessKey::decode(slice->key);
+    const Code code = table_.acquire(key, slice->remote_address, slice->length);
+    if (code == Code::kOk) {
+      auto* to = reinterpret_cast<std::byte*>(slice->remote_address);
+      auto* from = slice->local;
+      if (slice->opcode == Opcode::kRead) std::swap(to, from);
+      if (overlap(to, from, slice->length)) {
+        std::memmove(to, from, slice->length);
       } else {
-        (first_ == nullptr ? first_ : last_->next) = slice;
-        last_ = slice;
+        copy_bytes(to, from, slice->length, streaming);
       }
+      table_.release(key);
     }
-  }
-  give_back(taken, code);
-}
-
-void LocalTransport::give_back(Slice* first, Code code) {
-  while (first != nullptr) {
-    Slice* slice = first;
-    first = slice->next;
-    queued_bytes_.fetch_sub(slice->length);
     host_.done(slice, code);
   }
-}
-
-void LocalTransport::sweep(Path&) {
-  take_back(Code::kCancelled, [](const Slice& slice) { return slice.cancelled(); });
-}
-
-void LocalTransport::reset(Path& path) {
-  take_back(Code::kUnavailable, [&path](const Slice& slice) { return slice.path == &path; });
-}
-
-void LocalTransport::stop() {
-  {
-    MutexLock lock(mutex_);
-    if (stopping_) return;
-    stopping_ = true;
-  }
-  take_back(Code::kCancelled, [](const Slice&) { return true; });
-  {
-    MutexLock lock(mutex_);
-    changed_.notify_all();
-  }
-  for (std::thread& thread : threads_) thread.join();
 }
 
 }  // namespace

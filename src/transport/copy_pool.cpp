@@ -1,0 +1,255 @@
+#include "transport/copy_pool.h"
+
+#include "base/clock.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <cstring>
+
+#if __has_include(<emmintrin.h>)
+#include <emmintrin.h>
+#endif
+
+namespace te {
+namespace {
+
+// A thread copies this much in some 20 microseconds: less is not worth waking another for.
+constexpr uint64_t kWorthWaking = 128 << 10;
+// Small slices are copied together up to this, and to less when others are to end at the same time.
+constexpr uint64_t kRunBytes = 256 << 10;
+constexpr uint64_t kLeastRunBytes = 64 << 10;
+// For how long a thread looks for more to do, or for the end of what others do, before it sleeps.
+constexpr int64_t kLingerNs = 50'000;
+// What is queued, or asked for at once, beyond this does not stay in a cache anyway.
+constexpr uint64_t kStreamBytes = 16 << 20;
+
+bool same_kind(const Slice& a, const Slice& b) { return a.path == b.path && a.opcode == b.opcode; }
+
+}  // namespace
+
+void copy_bytes(std::byte* to, const std::byte* from, size_t length, bool streaming) {
+#if __has_include(<emmintrin.h>)
+  constexpr size_t kLine = 64, kAhead = 512;
+  if (streaming && length >= 4 * kLine) {
+    const size_t head = (kLine - reinterpret_cast<uintptr_t>(to) % kLine) % kLine;
+    std::memcpy(to, from, head);
+    size_t at = head;
+    for (; at + kLine <= length; at += kLine) {
+      const auto* source = reinterpret_cast<const __m128i*>(from + at);
+      auto* target = reinterpret_cast<__m128i*>(to + at);
+      _mm_prefetch(reinterpret_cast<const char*>(from + at + kAhead), _MM_HINT_NTA);
+      const __m128i a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1),
+                    c = _mm_loadu_si128(source + 2), d = _mm_loadu_si128(source + 3);
+      _mm_stream_si128(target, a);
+      _mm_stream_si128(target + 1, b);
+      _mm_stream_si128(target + 2, c);
+      _mm_stream_si128(target + 3, d);
+    }
+    _mm_sfence();
+    std::memcpy(to + at, from + at, length - at);
+    return;
+  }
+#endif
+  std::memcpy(to, from, length);
+}
+
+CopyPool::CopyPool(TransportHost& host, uint64_t threads, Copy copy)
+    : host_(host), copy_(std::move(copy)) {
+  MutexLock lock(mutex_);  // the threads look at how many they are
+  for (uint64_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+}
+
+void CopyPool::post(Slice* first) {
+  uint64_t bytes = 0;
+  Slice* last = first;
+  for (Slice* slice = first; slice != nullptr; slice = slice->next) {
+    bytes += slice->length;
+    last = slice;
+  }
+  load_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  queue_.append(first, last);
+  queued_bytes_ += bytes;
+}
+
+CopyPool::Run CopyPool::take() {
+  Run run;
+  run.first = queue_.first;
+  run.streaming = queued_bytes_ >= kStreamBytes || run.first->task->length >= kStreamBytes;
+  run.bytes = run.first->length;
+  const uint64_t most =
+      std::clamp(queued_bytes_ / (2 * threads_.size()), kLeastRunBytes, kRunBytes);
+  Slice* last = run.first;
+  for (size_t count = 1; count < kMaxRun && last->next != nullptr; ++count) {
+    const Slice& next = *last->next;
+    if (!same_kind(*run.first, next) || run.bytes + next.length > most) break;
+    run.bytes += next.length;
+    last = last->next;
+  }
+  queue_.first = last->next;
+  last->next = nullptr;
+  queued_bytes_ -= run.bytes;
+  ++active_;
+  run.wake = queued_bytes_ > kWorthWaking && may_wake();
+  if (run.wake) ++woken_;
+  return run;
+}
+
+bool CopyPool::help() {
+  Run run;
+  {
+    MutexLock lock(mutex_);
+    if (queue_.first == nullptr) return false;
+    if (!stopping_) run = take();
+  }
+  if (run.first == nullptr) {
+    take_back(Code::kCancelled, [](const Slice&) { return true; });
+    return true;
+  }
+  if (run.wake) changed_.notify_one();
+  copy_(run.first, run.streaming);
+  load_bytes_.fetch_sub(run.bytes, std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  --active_;
+  if (stopping_) {
+    if (active_ == 0) quiet_.notify_all();
+  } else if (queue_.first != nullptr && working_ + woken_ == 0 && may_wake()) {
+    ++woken_;
+    changed_.notify_one();
+  }
+  return true;
+}
+
+bool CopyPool::help_and_linger(const Path& path) {
+  if (help()) return true;
+  const uint64_t inflight = path.inflight_bytes.load(std::memory_order_relaxed);
+  const int64_t until = now_ns() + kLingerNs;
+  while (queued_bytes_.load(std::memory_order_relaxed) == 0) {
+    if (path.inflight_bytes.load(std::memory_order_acquire) != inflight) return true;
+    if (inflight == 0 || now_ns() >= until) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+// Before a thread of the pool sleeps.
+void CopyPool::linger() {
+  const int64_t until = now_ns() + kLingerNs;
+  while (queued_bytes_.load(std::memory_order_relaxed) <= kWorthWaking && now_ns() < until) {
+    std::this_thread::yield();
+  }
+}
+
+void CopyPool::work() {
+  ::pthread_setname_np(::pthread_self(), "te-copy");
+  MutexLock lock(mutex_);
+  for (;;) {
+    while (!stopping_ && (queue_.first == nullptr || active_ >= threads_.size())) {
+      ++sleeping_;
+      changed_.wait(mutex_);
+      --sleeping_;
+      if (woken_ > 0) --woken_;
+    }
+    if (stopping_) return;
+    const Run run = take();
+    ++working_;
+    mutex_.unlock();
+    if (run.wake) changed_.notify_one();
+    copy_(run.first, run.streaming);
+    load_bytes_.fetch_sub(run.bytes, std::memory_order_relaxed);
+    mutex_.lock();
+    --working_;
+    --active_;
+    if (stopping_ && active_ == 0) quiet_.notify_all();
+    if (stopping_ || queue_.first != nullptr) continue;
+    mutex_.unlock();
+    linger();
+    mutex_.lock();
+  }
+}
+
+void CopyPool::park(Slice* run) {
+  uint64_t bytes = 0;
+  Slice* last = run;
+  for (Slice* slice = run; slice != nullptr; slice = slice->next) {
+    bytes += slice->length;
+    last = slice;
+  }
+  load_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  parked_.append(run, last);
+}
+
+void CopyPool::resume(const Path& path) {
+  MutexLock lock(mutex_);
+  List rest;
+  for (Slice* slice = parked_.first; slice != nullptr;) {
+    Slice* next = slice->next;
+    slice->next = nullptr;
+    if (slice->path == &path) {
+      queue_.append(slice, slice);
+      queued_bytes_ += slice->length;
+    } else {
+      rest.append(slice, slice);
+    }
+    slice = next;
+  }
+  parked_ = rest;
+  if (queue_.first != nullptr && may_wake()) {
+    ++woken_;
+    changed_.notify_one();
+  }
+}
+
+template <typename Wanted>
+void CopyPool::take_back(Code code, Wanted&& wanted) {
+  List taken;
+  {
+    MutexLock lock(mutex_);
+    for (List* list : {&queue_, &parked_}) {
+      List rest;
+      for (Slice* slice = list->first; slice != nullptr;) {
+        Slice* next = slice->next;
+        slice->next = nullptr;
+        const bool take = wanted(*slice);
+        (take ? taken : rest).append(slice, slice);
+        if (take && list == &queue_) queued_bytes_ -= slice->length;
+        slice = next;
+      }
+      *list = rest;
+    }
+  }
+  for (Slice* slice = taken.first; slice != nullptr;) {
+    Slice* next = slice->next;
+    load_bytes_.fetch_sub(slice->length, std::memory_order_relaxed);
+    host_.done(slice, code);
+    slice = next;
+  }
+}
+
+void CopyPool::sweep() {
+  take_back(Code::kCancelled, [](const Slice& slice) { return slice.cancelled(); });
+}
+
+void CopyPool::reset(const Path& path) {
+  take_back(Code::kUnavailable, [&path](const Slice& slice) { return slice.path == &path; });
+}
+
+void CopyPool::stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+  {
+    MutexLock lock(mutex_);
+    while (active_ > 0) quiet_.wait(mutex_);
+  }
+  take_back(Code::kCancelled, [](const Slice&) { return true; });  // what was parked meanwhile
+}
+
+}  // namespace te

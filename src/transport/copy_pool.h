@@ -1,0 +1,98 @@
+// Slices that this machine's cores copy: a queue, a few threads, and whoever lends theirs.
+//
+// Who posts helps: a small copy is carried out by the thread that asked for it, without a
+// hand-over. The pool's own threads are woken where more is queued than that thread does in some
+// microseconds, and where a helper leaves something behind.
+//
+// Threads: any.
+#pragma once
+
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "base/thread_annotations.h"
+#include "core/batch.h"
+#include "transport/transport.h"
+
+namespace te {
+
+// Copies like memcpy. `streaming`: past the caches, as is best for more than they hold.
+void copy_bytes(std::byte* to, const std::byte* from, size_t length, bool streaming);
+
+class CopyPool {
+ public:
+  // The slices of one run: at most this many, of one path and direction.
+  static constexpr size_t kMaxRun = 64;
+  // Of large requests, so that two threads that share one end within some microseconds.
+  static constexpr uint64_t kSliceBytes = 256 << 10;
+  // Copies the slices, linked by `next`, and hands each to done(). By several threads at once.
+  using Copy = std::function<void(Slice* run, bool streaming)>;
+
+  // At most `threads` copy at once, but for threads that are lent.
+  CopyPool(TransportHost& host, uint64_t threads, Copy copy);
+  ~CopyPool() { stop(); }
+
+  // Whoever posts calls help() next.
+  void post(Slice* first);
+  // Copies one run, of any path; false when nothing is queued.
+  bool help();
+  // The same; but when nothing is queued while others copy for this path, it waits some
+  // microseconds for the end of that, which is sooner than a sleeping thread is woken.
+  bool help_and_linger(const Path& path);
+
+  // Keeps a run aside until resume() of its path.
+  void park(Slice* run);
+  void resume(const Path& path);
+
+  // What sweep(), reset() and stop() of a transport do.
+  void sweep();
+  void reset(const Path& path);
+  void stop();
+
+  uint64_t load_bytes() const { return load_bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  struct List {
+    Slice* first = nullptr;
+    Slice* last = nullptr;
+    void append(Slice* from, Slice* to) {
+      (first == nullptr ? first : last->next) = from;
+      last = to;
+    }
+  };
+  struct Run {
+    Slice* first = nullptr;
+    uint64_t bytes = 0;
+    bool streaming = false;
+    bool wake = false;  // one of the threads, once the lock is free
+  };
+
+  void work();
+  void linger();
+  Run take() TE_REQUIRES(mutex_);
+  bool may_wake() const TE_REQUIRES(mutex_) {
+    return sleeping_ > woken_ && active_ + woken_ < threads_.size();
+  }
+  // Takes out of the lists what `wanted` holds for, and returns it as `code`.
+  template <typename Wanted>
+  void take_back(Code code, Wanted&& wanted);
+
+  TransportHost& host_;
+  const Copy copy_;
+  std::atomic<uint64_t> load_bytes_{0};
+  Mutex mutex_;
+  CondVar changed_;  // for the pool's threads
+  CondVar quiet_;    // for stop()
+  List queue_ TE_GUARDED_BY(mutex_);
+  List parked_ TE_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> queued_bytes_{0};      // changed under the mutex
+  size_t active_ TE_GUARDED_BY(mutex_) = 0;    // threads that copy, lent ones too
+  size_t working_ TE_GUARDED_BY(mutex_) = 0;   // the pool's own among them
+  size_t sleeping_ TE_GUARDED_BY(mutex_) = 0;  // the pool's own
+  size_t woken_ TE_GUARDED_BY(mutex_) = 0;     // of these, on their way
+  bool stopping_ TE_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace te

@@ -1,0 +1,207 @@
+#include "transport/copy_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <deque>
+#include <thread>
+
+#include "support/bytes.h"
+#include "support/facts.h"
+#include "transport/fakes.h"
+
+namespace te::test {
+namespace {
+
+class CopyPoolTest : public testing::Test {
+ protected:
+  CopyPoolTest()
+      : a_(transport_, "", "", ""), b_(transport_, "", "", ""), plug_(transport_, "", "", "") {
+    task_.submission = &submission_;
+  }
+  ~CopyPoolTest() override { let_go(); }
+
+  // A chain of slices; their order is their number.
+  Slice* chain(std::vector<Path*> paths, uint32_t length, Opcode opcode = Opcode::kWrite) {
+    Slice* first = nullptr;
+    Slice* last = nullptr;
+    for (Path* path : paths) {
+      Slice& slice = slices_.emplace_back();
+      slice.task = &task_;
+      slice.path = path;
+      slice.length = length;
+      slice.opcode = opcode;
+      (first == nullptr ? first : last->next) = &slice;
+      last = &slice;
+    }
+    return first;
+  }
+  // A pool with one thread of its own.
+  void make_pool() {
+    pool_ = std::make_unique<CopyPool>(host_, 1, [this](Slice* run, bool streaming) {
+      if (run->path == &plug_) return wait_in_plug(run);
+      if (park_) return pool_->park(run);
+      {
+        size_t count = 0;
+        for (const Slice* slice = run; slice != nullptr; slice = slice->next) ++count;
+        MutexLock lock(mutex_);
+        runs_.push_back(count);
+        streaming_ = streaming;
+      }
+      while (run != nullptr) {
+        Slice* slice = run;
+        run = slice->next;
+        host_.done(slice, Code::kOk);
+      }
+    });
+  }
+  // The same, but that thread is kept busy until let_go(), so that only who helps copies.
+  void make_pool_of_helpers() {
+    make_pool();
+    plug_slice_.task = &task_;
+    plug_slice_.path = &plug_;
+    pool_->park(&plug_slice_);
+    pool_->resume(plug_);
+    while (!plugged_) std::this_thread::yield();
+  }
+  void wait_in_plug(Slice* slice) {
+    plugged_ = true;
+    released_.wait(false);
+    pool_->park(slice);
+  }
+  void let_go() {
+    released_ = true;
+    released_.notify_all();
+  }
+  std::vector<size_t> runs() {
+    MutexLock lock(mutex_);
+    return runs_;
+  }
+
+  NullTransport transport_;
+  Path a_, b_, plug_;
+  Submission submission_;
+  Task task_;
+  Slice plug_slice_;
+  std::deque<Slice> slices_;
+  RecordingHost host_;
+  Mutex mutex_;
+  std::vector<size_t> runs_ TE_GUARDED_BY(mutex_);
+  bool streaming_ = false;
+  std::atomic<bool> park_{false}, plugged_{false}, released_{false};
+  std::unique_ptr<CopyPool> pool_;
+};
+
+TEST_F(CopyPoolTest, SmallSlicesOfOneKindAreOneRun) {
+  make_pool_of_helpers();
+  pool_->post(chain({&a_, &a_, &a_, &b_, &b_, &a_}, 1000));
+  pool_->post(chain({&a_}, 1000, Opcode::kRead));
+  EXPECT_EQ(pool_->load_bytes(), 7000u);
+  while (pool_->help()) continue;
+  EXPECT_EQ(runs(), (std::vector<size_t>{3, 2, 1, 1}));
+  EXPECT_EQ(host_.count(), 7u);
+  EXPECT_EQ(pool_->load_bytes(), 0u);
+  EXPECT_FALSE(pool_->help());
+}
+
+TEST_F(CopyPoolTest, ARunHasALimitOfSlicesAndOfBytes) {
+  make_pool_of_helpers();
+  pool_->post(chain(std::vector<Path*>(100, &a_), 16));
+  while (pool_->help()) continue;
+  EXPECT_EQ(runs(), (std::vector<size_t>{CopyPool::kMaxRun, 100 - CopyPool::kMaxRun}));
+}
+
+TEST_F(CopyPoolTest, NobodyNeedsToHelpWithWhatAHelperLeaves) {
+  make_pool();
+  pool_->post(chain(std::vector<Path*>(300, &a_), 100'000));
+  pool_->help();  // unless the thread is faster
+  EXPECT_TRUE(host_.wait_for(300));
+}
+
+TEST_F(CopyPoolTest, SmallChangeThatAHelperLeavesIsCopiedToo) {
+  make_pool();
+  pool_->post(chain({&a_, &b_, &a_, &b_}, 10));
+  pool_->help();
+  EXPECT_TRUE(host_.wait_for(4));
+}
+
+TEST_F(CopyPoolTest, MoreThanTheCachesHoldIsStreamed) {
+  make_pool_of_helpers();
+  pool_->post(chain({&a_}, 1000));
+  EXPECT_TRUE(pool_->help());
+  EXPECT_FALSE(streaming_);
+  task_.length = 1 << 30;
+  pool_->post(chain({&a_}, 1000));
+  EXPECT_TRUE(pool_->help());
+  EXPECT_TRUE(streaming_);
+}
+
+TEST_F(CopyPoolTest, ParkedSlicesWaitForTheirPath) {
+  make_pool_of_helpers();
+  park_ = true;
+  pool_->post(chain({&a_, &a_}, 10));
+  pool_->post(chain({&b_}, 10));
+  while (pool_->help()) continue;
+  EXPECT_EQ(host_.count(), 0u);
+  EXPECT_EQ(pool_->load_bytes(), 30u);
+  park_ = false;
+  let_go();
+  pool_->resume(a_);
+  EXPECT_TRUE(host_.wait_for(2)) << "by the pool's own thread";
+  EXPECT_EQ(host_.code_of(&slices_[2]), Code::kInternal);
+  pool_->reset(b_);
+  EXPECT_EQ(host_.code_of(&slices_[2]), Code::kUnavailable);
+  EXPECT_TRUE(eventually([this] { return pool_->load_bytes() == 0; }));
+}
+
+TEST_F(CopyPoolTest, SweepReturnsWhatWasCancelledAlone) {
+  make_pool_of_helpers();
+  pool_->post(chain({&a_, &a_}, 10));
+  pool_->sweep();
+  EXPECT_EQ(host_.count(), 0u);
+  submission_.cancel = Code::kCancelled;
+  pool_->sweep();
+  EXPECT_EQ(host_.count(), 2u);
+  EXPECT_EQ(host_.code_of(&slices_[0]), Code::kCancelled);
+}
+
+TEST_F(CopyPoolTest, StopReturnsAllAndSoDoesHelpAfterIt) {
+  make_pool_of_helpers();
+  park_ = true;
+  pool_->post(chain({&a_}, 10));
+  EXPECT_TRUE(pool_->help());
+  pool_->post(chain({&a_}, 10));
+  let_go();
+  pool_->stop();
+  EXPECT_EQ(host_.count(), 3u) << "with the plug";
+  pool_->post(chain({&a_}, 10));
+  EXPECT_EQ(host_.count(), 3u) << "never from inside post";
+  EXPECT_TRUE(pool_->help());
+  EXPECT_EQ(host_.count(), 4u);
+  EXPECT_EQ(host_.code_of(&slices_[2]), Code::kCancelled);
+}
+
+TEST(CopyBytes, IsExactAtEveryAlignmentAndLength) {
+  constexpr size_t kRoom = 5000;
+  std::vector<std::byte> from(kRoom), to(kRoom);
+  for (const bool streaming : {false, true}) {
+    for (const size_t length :
+         std::initializer_list<size_t>{0, 1, 63, 64, 255, 256, 257, 319, 4096, 4097}) {
+      for (size_t shift = 0; shift < 67; shift += 3) {
+        stamp(from.data(), kRoom, length + shift);
+        std::fill(to.begin(), to.end(), std::byte{0xEE});
+        copy_bytes(to.data() + shift, from.data() + 2 * shift, length, streaming);
+        ASSERT_TRUE(std::equal(to.begin() + static_cast<ptrdiff_t>(shift),
+                               to.begin() + static_cast<ptrdiff_t>(shift + length),
+                               from.begin() + static_cast<ptrdiff_t>(2 * shift)));
+        ASSERT_EQ(to[shift + length], std::byte{0xEE});
+        if (shift > 0) {
+          ASSERT_EQ(to[shift - 1], std::byte{0xEE});
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace te::test
