@@ -13,12 +13,12 @@
 namespace te::test {
 namespace {
 
-// Both ways together. TEST_TRANSFER_GB=20 is the soak.
+// Both ways together. TEST_TRANSFER_GB asks for another one.
 uint64_t volume() {
   if (const char* wanted = std::getenv("TEST_TRANSFER_GB")) {
     return std::strtoull(wanted, nullptr, 10) * 1'000'000'000;
   }
-  return kSanitized ? 200'000'000 : 2'000'000'000;
+  return kSanitized ? 200'000'000 : 20'000'000'000;
 }
 
 TEST(TwoProcesses, MoveEverySizeAtOddAddressesBothWays) {
