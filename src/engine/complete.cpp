@@ -32,6 +32,14 @@ void Transfers::done(Slice* slice, Code code) {
     note_cancelled(*slice);
     return slice_ended(slice, Code::kCancelled);
   }
+  if (code == Code::kInvalidArgument) {
+    note_error(*slice->task,
+               error(code,
+                     "{}: the local memory at {:#x} cannot be touched: was it "
+                     "unmapped while registered?",
+                     slice->path->transport.name(), reinterpret_cast<uint64_t>(slice->local)));
+    return slice_ended(slice, code);
+  }
   note_error(*slice->task,
              error(code, "{}: the target at {} refused the request: {}",
                    slice->path->transport.name(), slice->path->remote_address, code_name(code)));

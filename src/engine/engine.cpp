@@ -108,6 +108,9 @@ Status Engine::Impl::start(const EngineOptions& options) {
   }
   TE_RETURN_IF_ERROR(transports_.install_local());
   TE_RETURN_IF_ERROR(transports_.install("tcp", true).status());
+  if (Status status = transports_.install("shm", true).status(); !status.ok()) {
+    log_info("processes of this host are reached by TCP: {}", status.message());
+  }
   Result<std::unique_ptr<ControlServer>> server =
       ControlServer::start(config_.bind_address, port, instance_, config_, *this);
   if (!server.ok()) return server.status();

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "transport/fabric/fabric.h"
 #include "transport/local/local.h"
+#include "transport/shm/shm.h"
 #include "transport/tcp/tcp.h"
 
 namespace te {
@@ -13,13 +14,25 @@ namespace {
 struct Known {
   std::string_view name;
   Result<std::unique_ptr<Transport>> (*make)(TransportHost&, const Config&);
-  std::string_view detail;
+  // Whether this machine can serve it, and what was found or is missing.
+  bool (*look)(std::string* detail);
 };
+
+bool look_local(std::string* detail) {
+  *detail = "copies inside the engine; always installed";
+  return true;
+}
+
+bool look_tcp(std::string* detail) {
+  *detail = "the kernel's TCP, IPv4 and IPv6";
+  return true;
+}
 
 // In the order in which paths are preferred.
 constexpr Known kKnown[] = {
-    {"local", make_local_transport, "copies inside the engine; always installed"},
-    {"tcp", make_tcp_transport, "the kernel's TCP, IPv4 and IPv6"},
+    {"local", make_local_transport, look_local},
+    {"shm", make_shm_transport, shm_available},
+    {"tcp", make_tcp_transport, look_tcp},
 };
 
 const Known* known(std::string_view name) {
@@ -112,8 +125,11 @@ std::vector<std::shared_ptr<Transport>> Transports::installed() const {
 std::vector<TransportInfo> Transports::describe() const {
   std::vector<TransportInfo> result;
   for (const Known& entry : kKnown) {
-    result.push_back(
-        {std::string(entry.name), true, find(entry.name) != nullptr, std::string(entry.detail)});
+    TransportInfo info;
+    info.name = entry.name;
+    info.available = entry.look(&info.detail);
+    info.installed = find(entry.name) != nullptr;
+    result.push_back(std::move(info));
   }
   for (TransportInfo& info : describe_fabric_transports(config_)) {
     info.installed = find(info.name) != nullptr;

@@ -28,9 +28,9 @@ class Conformance : public testing::TestWithParam<Way> {
   void SetUp() override {
     const Way& way = GetParam();
     if (way.on_rdma_devices) TE_NEEDS_RDMA_VM();
-    initiator_ = make_engine(way.config);
+    initiator_ = make_engine(way.config, "");
     if (way.transport == nullptr) return;
-    other_ = make_engine(way.config);
+    other_ = make_engine(way.config, "");
     for (Engine* engine : {initiator_.get(), other_.get()}) {
       const Status installed = engine->install_transport(way.transport);
       if (installed.code() == Code::kUnsupported) GTEST_SKIP() << installed.message();
@@ -315,7 +315,7 @@ TEST_P(Conformance, CancelEndsQuietly) {
 INSTANTIATE_TEST_SUITE_P(
     Transports, Conformance,
     testing::Values(
-        Way{"local", nullptr}, Way{"tcp", "tcp"},
+        Way{"local", nullptr}, Way{"shm", "shm"}, Way{"tcp", "tcp"},
         Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},
         Way{"fabric_tcp_two_cards", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}},
         Way{"fabric_verbs", "fabric:verbs", {{"fabric_addresses", "10.77.0.1"}}, true},

@@ -20,13 +20,14 @@ constexpr uint64_t kPart = 2 << 20;
 constexpr int kThreads = 8;
 constexpr uint64_t kSize = kThreads * kPart;
 
-// An initiator with a target in another process that it loads from eight threads.
-class Crash : public testing::Test {
+// An initiator with a target in another process that it loads from eight threads, over the given
+// transport alone.
+class Load : public testing::Test {
  protected:
   // Every outstanding task ends within this after the target is gone.
   static constexpr int64_t kEndLimitMs = kSanitized ? 15'000 : 5'000;
 
-  void begin(const PeerOptions& options) {
+  void begin(const PeerOptions& options, const std::string& transport = "tcp") {
     options_ = options;
     options_.size = kSize;
     peer_ = std::make_unique<PeerProcess>(options_);
@@ -38,6 +39,7 @@ class Crash : public testing::Test {
     Result<std::unique_ptr<Engine>> engine = Engine::create(mine);
     ASSERT_TRUE(engine.ok()) << engine.status().to_string();
     engine_ = engine.take();
+    ASSERT_TRUE(engine_->install_transport(transport).ok());
     local_ = std::make_unique<Registered>(*engine_, kSize);
     const Result<SegmentId> id = engine_->open_segment(peer_->segment());
     ASSERT_TRUE(id.ok()) << id.status().to_string();
@@ -117,8 +119,10 @@ class Crash : public testing::Test {
   std::atomic<int> completed_{0};
 };
 
-TEST_F(Crash, AKilledTargetEndsEveryTaskAndNothingSpins) {
-  begin({});
+class Crash : public Load, public testing::WithParamInterface<const char*> {};
+
+TEST_P(Crash, AKilledTargetEndsEveryTaskAndNothingSpins) {
+  begin({}, GetParam());
   ASSERT_TRUE(works(1));
   start_load();
   const Stopwatch watch;
@@ -143,8 +147,8 @@ TEST_F(Crash, AKilledTargetEndsEveryTaskAndNothingSpins) {
   EXPECT_TRUE(engine_->free_batch(batch).ok());
 }
 
-TEST_F(Crash, AKilledTargetThatReturnsAtOnceIsFollowed) {
-  begin({});
+TEST_P(Crash, AKilledTargetThatReturnsAtOnceIsFollowed) {
+  begin({}, GetParam());
   // The same address again: without a server the name is the port.
   options_.port = peer_->port();
   for (uint64_t round = 0; round < 3; ++round) {
@@ -163,7 +167,7 @@ TEST_F(Crash, AKilledTargetThatReturnsAtOnceIsFollowed) {
   EXPECT_TRUE(works(30));
 }
 
-TEST_F(Crash, ATargetThatMovesToAnotherPortIsFoundByItsName) {
+TEST_P(Crash, ATargetThatMovesToAnotherPortIsFoundByItsName) {
   EtcdServer etcd;
   if (!etcd.available()) GTEST_SKIP() << etcd.program() << " is not installed";
   ASSERT_TRUE(etcd.start().ok());
@@ -171,7 +175,7 @@ TEST_F(Crash, ATargetThatMovesToAnotherPortIsFoundByItsName) {
   options.metadata = etcd.url();
   options.name = "moving-target";
   options.environment = {{"TE_DIRECTORY_LEASE_S", "2"}};
-  begin(options);
+  begin(options, GetParam());
   ASSERT_TRUE(works(1));
   const std::string first = peer_->endpoint();
   start_load();
@@ -183,7 +187,7 @@ TEST_F(Crash, ATargetThatMovesToAnotherPortIsFoundByItsName) {
   EXPECT_TRUE(works(2));
 }
 
-TEST_F(Crash, AStoppedTargetTimesTasksOutAndLeavesLocalMemoryQuiet) {
+TEST_F(Load, AStoppedTargetTimesTasksOutAndLeavesLocalMemoryQuiet) {
   begin({});
   ASSERT_TRUE(works(1));
   peer_->stop();
@@ -214,8 +218,8 @@ TEST_F(Crash, AStoppedTargetTimesTasksOutAndLeavesLocalMemoryQuiet) {
   }
 }
 
-TEST_F(Crash, StoppingAndGoingOnManyTimesKeepsTheBytesRight) {
-  begin({});
+TEST_P(Crash, StoppingAndGoingOnManyTimesKeepsTheBytesRight) {
+  begin({}, GetParam());
   ASSERT_TRUE(works(1));
   for (uint64_t round = 0; round < 8; ++round) {
     peer_->stop();
@@ -229,14 +233,15 @@ TEST_F(Crash, StoppingAndGoingOnManyTimesKeepsTheBytesRight) {
   }
 }
 
-TEST_F(Crash, AnInitiatorKilledUnderLoadLeavesTheTargetServing) {
+TEST_P(Crash, AnInitiatorKilledUnderLoadLeavesTheTargetServing) {
   // The other way round: this process is the target, peers come and die in the middle of frames.
-  Pair pair;
+  Pair pair({}, GetParam());
   Registered own(pair.target(), 8 << 20);
   ASSERT_TRUE(pair.works());
   const size_t descriptors = open_descriptors(), threads = thread_count();
   for (int round = 0; round < 6; ++round) {
-    const pid_t child = start_mover(pair.target().local_endpoint(), Pair::kSize, own.size());
+    const pid_t child = start_mover(
+        {.segment = pair.target().local_endpoint(), .at = Pair::kSize, .size = own.size()});
     ASSERT_GT(child, 0);
     std::this_thread::sleep_for(milliseconds(200));
     EXPECT_TRUE(pair.works());
@@ -250,6 +255,9 @@ TEST_F(Crash, AnInitiatorKilledUnderLoadLeavesTheTargetServing) {
   EXPECT_EQ(thread_count(), threads);
   EXPECT_TRUE(pair.works());
 }
+
+INSTANTIATE_TEST_SUITE_P(Over, Crash, testing::Values("tcp", "shm"),
+                         [](const auto& transport) { return std::string(transport.param); });
 
 }  // namespace
 }  // namespace te::test

@@ -22,7 +22,7 @@ const Settings kTwoCards = {{"fabric_addresses", "127.0.0.1,127.0.0.2"}};
 // Null where libfabric has no such provider.
 std::unique_ptr<Engine> make_fabric_engine(const Settings& settings, std::string* why,
                                            const char* transport = "fabric:tcp") {
-  std::unique_ptr<Engine> engine = make_engine(settings);
+  std::unique_ptr<Engine> engine = make_engine(settings, "");
   const Status installed = engine->install_transport(transport);
   if (installed.ok()) return engine;
   *why = installed.message();

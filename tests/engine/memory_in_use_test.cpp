@@ -98,12 +98,19 @@ struct Ends {
   std::string error;
 };
 
-class RemoteMemory : public testing::TestWithParam<Opcode> {
+struct Access {
+  const char* transport;
+  Opcode opcode;
+};
+
+class RemoteMemory : public testing::TestWithParam<Access> {
  protected:
   static constexpr uint64_t kPart = 4 << 20;
   static constexpr int kThreads = 4;
 
-  RemoteMemory() : peer_({.size = kThreads * kPart, .seed = 9}), engine_(make_engine()) {
+  RemoteMemory()
+      : peer_({.size = kThreads * kPart, .seed = 9}),
+        engine_(make_engine({}, GetParam().transport)) {
     local_ = std::make_unique<Registered>(*engine_, kThreads * kPart);
     const Result<SegmentId> id = engine_->open_segment(peer_.segment());
     EXPECT_TRUE(id.ok()) << id.status().to_string();
@@ -114,7 +121,7 @@ class RemoteMemory : public testing::TestWithParam<Opcode> {
   void load(int index, Ends& ends) {
     const uint64_t at = static_cast<uint64_t>(index) * kPart;
     std::byte* mine = local_->data() + at;
-    const TransferRequest request{GetParam(), mine, segment_, peer_.address() + at, kPart};
+    const TransferRequest request{GetParam().opcode, mine, segment_, peer_.address() + at, kPart};
     for (;;) {
       const BatchId batch = *engine_->allocate_batch(1);
       const Status submitted = engine_->submit(batch, {&request, 1});
@@ -133,7 +140,8 @@ class RemoteMemory : public testing::TestWithParam<Opcode> {
     if (state == TaskState::kCompleted) {
       ++ends.completed;
       // The target scribbles over its memory as soon as it is unregistered.
-      const bool whole = GetParam() == Opcode::kWrite || other_than(mine, kPart, kOld) == kSame;
+      const bool whole =
+          GetParam().opcode == Opcode::kWrite || other_than(mine, kPart, kOld) == kSame;
       if (!whole) ++ends.torn;
       return;
     }
@@ -187,9 +195,14 @@ TEST_P(RemoteMemory, IsLetGoWhenNoPeerTouchesItAnyMore) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Both, RemoteMemory, testing::Values(Opcode::kRead, Opcode::kWrite),
+INSTANTIATE_TEST_SUITE_P(Over, RemoteMemory,
+                         testing::Values(Access{"tcp", Opcode::kRead},
+                                         Access{"tcp", Opcode::kWrite},
+                                         Access{"shm", Opcode::kRead},
+                                         Access{"shm", Opcode::kWrite}),
                          [](const auto& test) {
-                           return test.param == Opcode::kRead ? "Reads" : "Writes";
+                           return std::string(test.param.transport) +
+                                  (test.param.opcode == Opcode::kRead ? "Reads" : "Writes");
                          });
 
 TEST(MemoryInUse, UnregisteringOfOneBufferDisturbsNoOther) {

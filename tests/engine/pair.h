@@ -35,9 +35,10 @@ class Pair {
  public:
   static constexpr uint64_t kSize = 4 << 20;
 
-  explicit Pair(const std::map<std::string, std::string>& config = {})
-      : initiator_(make_engine(config)),
-        target_(make_engine(config)),
+  explicit Pair(const std::map<std::string, std::string>& config = {},
+                const std::string& transport = "tcp")
+      : initiator_(make_engine(config, transport)),
+        target_(make_engine(config, transport)),
         local_(std::make_unique<Registered>(*initiator_, kSize)),
         remote_(std::make_unique<Registered>(*target_, kSize)) {
     Result<SegmentId> id = initiator_->open_segment(target_->local_endpoint());

@@ -21,12 +21,14 @@ uint64_t volume() {
   return kSanitized ? 200'000'000 : 20'000'000'000;
 }
 
-TEST(TwoProcesses, MoveEverySizeAtOddAddressesBothWays) {
+class TwoProcesses : public testing::TestWithParam<const char*> {};
+
+TEST_P(TwoProcesses, MoveEverySizeAtOddAddressesBothWays) {
   constexpr uint64_t kLargest = 64 << 20;
   constexpr uint64_t kSize = kLargest + 128;
   PeerProcess peer({.size = kSize});
   ASSERT_TRUE(peer.running());
-  std::unique_ptr<Engine> engine = make_engine();
+  std::unique_ptr<Engine> engine = make_engine({}, GetParam());
   Registered local(*engine, kSize);
   const Result<SegmentId> segment = engine->open_segment(peer.segment());
   ASSERT_TRUE(segment.ok()) << segment.status().to_string();
@@ -58,11 +60,11 @@ TEST(TwoProcesses, MoveEverySizeAtOddAddressesBothWays) {
   }
 }
 
-TEST(TwoProcesses, MoveGigabytesInOverlappingBatchesOfEightThreads) {
+TEST_P(TwoProcesses, MoveGigabytesInOverlappingBatchesOfEightThreads) {
   constexpr uint64_t kSize = 128 << 20;
   PeerProcess peer({.size = kSize});
   ASSERT_TRUE(peer.running());
-  std::unique_ptr<Engine> engine = make_engine();
+  std::unique_ptr<Engine> engine = make_engine({}, GetParam());
   const Result<SegmentId> segment = engine->open_segment(peer.segment());
   ASSERT_TRUE(segment.ok()) << segment.status().to_string();
   MoveOptions options;
@@ -77,7 +79,10 @@ TEST(TwoProcesses, MoveGigabytesInOverlappingBatchesOfEightThreads) {
   EXPECT_GE(result.bytes, options.volume);
 }
 
-TEST(TwoProcesses, NotifyAcrossTheProcessBoundary) {
+INSTANTIATE_TEST_SUITE_P(Over, TwoProcesses, testing::Values("tcp", "shm"),
+                         [](const auto& transport) { return std::string(transport.param); });
+
+TEST(TwoEnds, NotifyAcrossTheProcessBoundary) {
   PeerProcess peer({.size = 1 << 20});
   ASSERT_TRUE(peer.running());
   std::unique_ptr<Engine> engine = make_engine();
@@ -96,7 +101,7 @@ TEST(TwoProcesses, NotifyAcrossTheProcessBoundary) {
   EXPECT_EQ(peer.ask("notifications"), "0");
 }
 
-TEST(TwoProcesses, TheTestsTargetEndsWithItsInput) {
+TEST(TwoEnds, TheTestsTargetEndsWithItsInput) {
   PeerProcess peer({});
   ASSERT_TRUE(peer.running());
   peer.close_input();

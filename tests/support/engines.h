@@ -15,13 +15,20 @@
 namespace te::test {
 
 // An engine without a directory on a free port of 127.0.0.1; fails the test when it cannot be made.
-inline std::unique_ptr<Engine> make_engine(std::map<std::string, std::string> config = {}) {
+// `transport` alone reaches its peers; empty: what an engine has where nothing was installed.
+inline std::unique_ptr<Engine> make_engine(std::map<std::string, std::string> config = {},
+                                           const std::string& transport = "tcp") {
   EngineOptions options;
   options.host = "127.0.0.1";
   options.config = std::move(config);
   Result<std::unique_ptr<Engine>> engine = Engine::create(options);
   EXPECT_TRUE(engine.ok()) << engine.status().to_string();
-  return engine.ok() ? engine.take() : nullptr;
+  if (!engine.ok()) return nullptr;
+  if (!transport.empty()) {
+    const Status installed = (*engine)->install_transport(transport);
+    EXPECT_TRUE(installed.ok()) << installed.to_string();
+  }
+  return engine.take();
 }
 
 // Bytes that differ from place to place and from seed to seed.

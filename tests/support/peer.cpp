@@ -50,50 +50,71 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
   ::_exit(127);
 }
 
-}  // namespace
-
-pid_t start_mover(const std::string& segment, uint64_t at, uint64_t size) {
-  std::vector<std::string> words = {TE_TEST_MOVER_PROGRAM,
-                                    "--segment",
-                                    segment,
-                                    "--at",
-                                    std::to_string(at),
-                                    "--size",
-                                    std::to_string(size),
-                                    "--volume",
-                                    std::to_string(UINT64_MAX)};
-  std::vector<std::string> environment = environment_of({});
+// In a mover's process, `out` is both its outputs; -1: this process's.
+pid_t fork_mover(std::vector<std::string> words, const PeerOptions& settings, int out) {
+  std::vector<std::string> environment = environment_of(settings);
   const std::vector<char*> argv = pointers(words), env = pointers(environment);
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
-  if (child == 0) become(argv.data(), env.data(), STDIN_FILENO, STDERR_FILENO, parent);
-  return child;
+  if (child != 0) return child;
+  if (out >= 0) ::dup2(out, STDERR_FILENO);
+  become(argv.data(), env.data(), STDIN_FILENO, STDERR_FILENO, parent);
 }
 
-std::string mover_error(const std::map<std::string, std::string>& environment) {
-  PeerOptions options;
-  options.environment = environment;
-  std::vector<std::string> words = {TE_TEST_MOVER_PROGRAM};
-  std::vector<std::string> settings = environment_of(options);
-  const std::vector<char*> argv = pointers(words), env = pointers(settings);
+std::vector<std::string> mover_words(const MoverOptions& options) {
+  std::vector<std::string> words = {TE_TEST_MOVER_PROGRAM,
+                                    "--segment",
+                                    options.segment,
+                                    "--at",
+                                    std::to_string(options.at),
+                                    "--size",
+                                    std::to_string(options.size),
+                                    "--volume",
+                                    std::to_string(options.volume)};
+  words.insert(words.end(), options.more.begin(), options.more.end());
+  return words;
+}
+
+MoverEnd run_to_end(std::vector<std::string> words, const PeerOptions& settings) {
+  MoverEnd end;
   int up[2];
-  if (::pipe2(up, O_CLOEXEC) != 0) return {};
+  if (::pipe2(up, O_CLOEXEC) != 0) return end;
   const Fd from(up[0]);
   Fd out(up[1]);
-  const pid_t parent = ::getpid();
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::dup2(out.get(), STDERR_FILENO);
-    become(argv.data(), env.data(), STDIN_FILENO, STDERR_FILENO, parent);
-  }
+  const pid_t child = fork_mover(std::move(words), settings, out.get());
   out.reset();
-  std::string said;
   char bytes[4096];
   for (ssize_t got; (got = ::read(from.get(), bytes, sizeof bytes)) > 0;) {
-    said.append(bytes, static_cast<size_t>(got));
+    end.said.append(bytes, static_cast<size_t>(got));
   }
-  ::waitpid(child, nullptr, 0);
-  return said;
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  end.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return end;
+}
+
+}  // namespace
+
+pid_t start_mover(const MoverOptions& options) { return fork_mover(mover_words(options), {}, -1); }
+
+MoverEnd run_mover(const MoverOptions& options) { return run_to_end(mover_words(options), {}); }
+
+std::string mover_error(const std::map<std::string, std::string>& environment) {
+  PeerOptions settings;
+  settings.environment = environment;
+  return run_to_end({TE_TEST_MOVER_PROGRAM}, settings).said;
+}
+
+uint64_t MoverEnd::number(const std::string& transport, int column) const {
+  std::istringstream lines(said);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string word, name;
+    uint64_t numbers[2] = {};
+    words >> word >> name >> numbers[0] >> numbers[1];
+    if (word == "path" && name == transport) return numbers[column];
+  }
+  return 0;
 }
 
 PeerProcess::PeerProcess(const PeerOptions& options) {
@@ -116,6 +137,7 @@ PeerProcess::PeerProcess(const PeerOptions& options) {
     words.emplace_back("--transport");
     words.emplace_back(options.transport);
   }
+  if (options.allocate) words.emplace_back("--allocate");
   std::vector<std::string> environment = environment_of(options);
   int down[2], up[2];
   if (::pipe2(down, O_CLOEXEC) != 0 || ::pipe2(up, O_CLOEXEC) != 0) {

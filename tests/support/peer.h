@@ -25,6 +25,7 @@ struct PeerOptions {
   uint64_t size = 1 << 20;                              // bytes, registered
   uint64_t seed = 0;                                    // of the pattern they have at the start
   bool graceful = false;                                // with enableGracefulShutdown()
+  bool allocate = false;                                // the engine allocates its memory
   std::string transport = {};                           // to install; empty: the default
   std::map<std::string, std::string> environment = {};  // TE_... settings of its engine
 };
@@ -70,9 +71,33 @@ class PeerProcess {
   std::mutex asking_;
 };
 
-// Starts a te_test_mover that loads `size` bytes from `at` on of a segment without end; its pid.
-// Whoever starts it kills it and waits for it.
-pid_t start_mover(const std::string& segment, uint64_t at, uint64_t size);
+struct MoverOptions {
+  std::string segment;
+  uint64_t at = 0;
+  uint64_t size = 0;
+  uint64_t volume = UINT64_MAX;
+  // As mover_main.cpp's: {"--forbid", "first"}, say.
+  std::vector<std::string> more = {};
+};
+
+// Starts a te_test_mover; its pid. Whoever starts it kills it and waits for it.
+pid_t start_mover(const MoverOptions& options);
+
+// Runs one to its end.
+struct MoverEnd {
+  // This system does not let it do what was asked for.
+  static constexpr int kNotPossible = 77;
+  int status = -1;
+  std::string said;  // on stdout and stderr
+
+  // What its path of this transport did.
+  uint64_t bytes(const std::string& transport) const { return number(transport, 0); }
+  uint64_t failed_slices(const std::string& transport) const { return number(transport, 1); }
+
+ private:
+  uint64_t number(const std::string& transport, int column) const;
+};
+MoverEnd run_mover(const MoverOptions& options);
 
 // What a te_test_mover with these settings in its environment says on stderr before it ends.
 std::string mover_error(const std::map<std::string, std::string>& environment);

@@ -2,7 +2,7 @@
 // a real target. It uses the C API alone; settings of its engine come from the environment.
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
-//                [--transport T]
+//                [--allocate] [--transport T]
 //
 // Prints "ready SEGMENT ENDPOINT ADDRESS" once it serves, then answers each line of its input:
 //   stamp SEED            the buffer gets the pattern of the seed       -> ok
@@ -10,6 +10,7 @@
 //   check SEED AT LENGTH  whether that range has the seed's pattern     -> same | differs at N
 //   filled BYTE           whether the buffer has nothing else           -> same | differs at N
 //   unregister, register                                                -> ok | error TEXT
+//   free                  with --allocate: gives the buffer back        -> ok | error TEXT
 //   notifications         how many arrived since the last time          -> COUNT
 // It ends when its input does (status 0), or with the thread that started it.
 #include <sys/mman.h>
@@ -79,6 +80,7 @@ std::string obey(const Peer& peer, const std::string& line) {
     return compared(other_than(peer.memory, peer.size, static_cast<std::byte>(seed)));
   }
   if (command == "unregister") return outcome(unregisterLocalMemory(peer.engine, peer.memory));
+  if (command == "free") return outcome(freeMemory(peer.engine, peer.memory));
   if (command == "register") {
     return outcome(registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1));
   }
@@ -93,10 +95,12 @@ int main(int argc, char** argv) {
   std::map<std::string, std::string> options = {
       {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},     {"--port", "0"},
       {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}};
-  bool graceful = false;
+  bool graceful = false, allocate = false;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
       graceful = true;
+    } else if (std::string(argv[i]) == "--allocate") {
+      allocate = true;
     } else if (options.contains(argv[i]) && i + 1 < argc) {
       options[argv[i]] = argv[i + 1];
       ++i;
@@ -107,11 +111,6 @@ int main(int argc, char** argv) {
   }
   Peer peer;
   peer.size = std::stoull(options["--size"]);
-  void* mapped =
-      ::mmap(nullptr, peer.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) return give_up("no memory");
-  peer.memory = static_cast<std::byte*>(mapped);
-  te::test::stamp(peer.memory, peer.size, std::stoull(options["--seed"]));
   peer.engine = createTransferEngine(options["--metadata"].c_str(), options["--name"].c_str(),
                                      options["--host"].c_str(), std::stoull(options["--port"]), 0);
   if (peer.engine == nullptr) return give_up("no engine");
@@ -119,15 +118,21 @@ int main(int argc, char** argv) {
       installTransport(peer.engine, options["--transport"].c_str(), nullptr) == nullptr) {
     return give_up("no transport");
   }
+  void* memory = allocate ? allocateMemory(peer.engine, peer.size, "*", HUGE_PAGES_NO)
+                          : ::mmap(nullptr, peer.size, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == nullptr || memory == MAP_FAILED) return give_up("no memory");
+  peer.memory = static_cast<std::byte*>(memory);
+  te::test::stamp(peer.memory, peer.size, std::stoull(options["--seed"]));
   if (graceful) enableGracefulShutdown(peer.engine);
-  if (registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1) != 0) {
+  if (!allocate && registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1) != 0) {
     return give_up("no registration");
   }
   char endpoint[256];
   if (getLocalIpAndPort(peer.engine, endpoint, sizeof endpoint) != 0) return give_up("no endpoint");
   const bool no_server = options["--metadata"] == "P2PHANDSHAKE";
   std::printf("ready %s %s %p\n", no_server ? endpoint : options["--name"].c_str(), endpoint,
-              mapped);
+              memory);
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
     std::printf("%s\n", obey(peer, line).c_str());

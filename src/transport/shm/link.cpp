@@ -1,0 +1,223 @@
+#include "transport/shm/link.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace te::shm {
+namespace {
+
+// For how long a process that was there is taken to be: no pid comes round again within that.
+constexpr int64_t kCheckNs = kNsPerMs;
+
+}  // namespace
+
+Result<std::shared_ptr<Link>> Link::connect(EventLoop& loop, uint64_t instance, const Offer& offer,
+                                            int64_t limit_ms) {
+  auto link = std::make_shared<Link>(loop);
+  Result<Fd> socket = connect_local(instance);
+  if (!socket.ok()) return socket.status();
+  link->socket_ = socket.take();
+  Result<PeerProcess> process = peer_process(link->socket_.get(), false);
+  if (!process.ok()) return process.status();
+  link->process_ = process.take();
+  TE_RETURN_IF_ERROR(link->introduce(offer, limit_ms));
+  return link;
+}
+
+Status Link::introduce(const Offer& offer, int64_t limit_ms) {
+  Result<MemoryFile> hazards = MemoryFile::create("transfer-engine-hazards", sizeof(HazardPage));
+  if (!hazards.ok()) return hazards.status();
+  hazards_ = hazards.take();
+  Message hello;
+  hello.kind = Kind::kHello;
+  hello.token = offer.token;
+  TE_RETURN_IF_ERROR(send_message(socket_.get(), hello, hazards_.fd()));
+  Result<Received> welcome = receive_within(limit_ms);
+  if (!welcome.ok()) return welcome.status();
+  if (welcome->message.kind != Kind::kWelcome ||
+      !is_fixed_memory_file(welcome->descriptor.get(), kTableBytes)) {
+    return Status(Code::kProtocol, "the target does not share its table of ranges");
+  }
+  Result<Mapping> table = Mapping::map(welcome->descriptor.get(), kTableBytes, false);
+  if (!table.ok()) return table.status();
+  ranges_ = std::make_unique<RangeView>(table.take());
+
+  decltype(Offer::cookie) cookie{};
+  iovec local{cookie.data(), cookie.size()};
+  iovec remote{reinterpret_cast<void*>(welcome->message.value), cookie.size()};
+  const ssize_t got = ::process_vm_readv(process_.pid, &local, 1, &remote, 1, 0);
+  if (got < 0 && (errno == EPERM || errno == ENOSYS || errno == EACCES)) {
+    log_info(
+        "shm: the kernel does not let this process touch the memory of process {} ({}): only "
+        "what the engine allocated is shared",
+        process_.pid, errno_text(errno));
+    return {};
+  }
+  if (got != static_cast<ssize_t>(cookie.size()) || cookie != offer.cookie) {
+    return error(Code::kProtocol, "process {} is not the target", process_.pid);
+  }
+  attach_allowed_.store(true);
+  return {};
+}
+
+Result<Received> Link::receive_within(int64_t limit_ms) {
+  const int64_t until = deadline_after_ms(now_ns(), limit_ms);
+  for (;;) {
+    Result<std::optional<Received>> received = receive_message(socket_.get());
+    if (!received.ok()) return received.status();
+    if (received->has_value()) return std::move(**received);
+    const int64_t left = (until - now_ns()) / kNsPerMs;
+    if (left <= 0) return Status(Code::kUnavailable, "the target does not answer in time");
+    pollfd entry{socket_.get(), POLLIN, 0};
+    ::poll(&entry, 1, static_cast<int>(std::min<int64_t>(left, 60'000)));
+  }
+}
+
+Status Link::watch(Owner owner) {
+  {
+    MutexLock lock(owner_mutex_);
+    owner_ = std::move(owner);
+  }
+  // The loop keeps it until it has let go of it.
+  const bool running = loop_.run([self = shared_from_this()] {
+    Status status = self->loop_.add(self->socket_.get(), EPOLLIN | EPOLLRDHUP, self.get());
+    if (status.ok()) status = self->loop_.add(self->process_.pidfd.get(), EPOLLIN, self.get());
+    if (!status.ok()) self->fail(status);
+    self->on_events(0);  // what came before that
+  });
+  return running ? Status() : Status(Code::kUnavailable, "the transport ends");
+}
+
+void Link::close() {
+  {
+    MutexLock lock(owner_mutex_);
+    owner_ = {};
+  }
+  loop_.run([self = shared_from_this()] {
+    self->loop_.remove(self->socket_.get(), self.get());
+    self->loop_.remove(self->process_.pidfd.get(), self.get());
+    // Events of this turn may still name it.
+    self->loop_.run([self] {});
+  });
+}
+
+bool Link::alive() {
+  if (!alive_.load(std::memory_order_relaxed)) return false;
+  const int64_t now = now_ns();
+  if (now - checked_ns_.load(std::memory_order_relaxed) < kCheckNs) return true;
+  // The socket too: a process that becomes another program keeps its pid, but closes that.
+  pollfd entries[] = {{process_.pidfd.get(), POLLIN, 0}, {socket_.get(), POLLRDHUP, 0}};
+  if (::poll(entries, 2, 0) != 0) return false;
+  checked_ns_.store(now, std::memory_order_relaxed);
+  return true;
+}
+
+void Link::fail(const Status& why) {
+  alive_.store(false);
+  MutexLock lock(owner_mutex_);
+  {
+    MutexLock files(mutex_);
+    for (const RangeKey& key : asked_) files_[key.index].code = Code::kUnavailable;
+    asked_.clear();
+  }
+  if (!owner_.failed) return;
+  const auto failed = std::move(owner_.failed);
+  owner_ = {};
+  failed(why);
+}
+
+void Link::on_events(uint32_t) {
+  while (alive_.load()) {
+    Result<std::optional<Received>> received = receive_message(socket_.get());
+    Status status = received.status();
+    if (status.ok() && !received->has_value()) {
+      if (!process_.exited()) return;
+      status = error(Code::kUnavailable, "process {} ended", process_.pid);
+    }
+    if (status.ok()) status = take_answer(**received);
+    if (!status.ok()) return fail(status);
+  }
+}
+
+Status Link::take_answer(Received& answer) {
+  const Message& message = answer.message;
+  File file;
+  file.code = message.code;
+  if (message.code == Code::kOk) {
+    Result<Mapping> mapping = Status(Code::kProtocol, "the range's file is not sealed");
+    if (message.value > 0 && is_fixed_memory_file(answer.descriptor.get(), message.value)) {
+      mapping = Mapping::map(answer.descriptor.get(), message.value, true);
+    }
+    file.code = mapping.code();
+    if (mapping.ok()) {
+      file.memory = std::make_shared<const Mapping>(mapping.take());
+    } else {
+      log_info("shm: memory of process {} cannot be mapped: {}", process_.pid,
+               mapping.status().message());
+    }
+  }
+  std::vector<std::shared_ptr<const Mapping>> dropped;  // unmapped behind the lock
+  {
+    MutexLock lock(mutex_);
+    if (message.kind != Kind::kMapped || asked_.empty() || asked_.front().index != message.index ||
+        asked_.front().generation != message.generation) {
+      return Status(Code::kProtocol, "the target answers what was not asked");
+    }
+    file.generation = message.generation;
+    dropped.push_back(std::exchange(files_[message.index], file).memory);
+    asked_.pop_front();
+    ask_next();
+    std::erase_if(files_, [&](const auto& entry) {
+      const RangeKey key{entry.first, entry.second.generation, true};
+      if (entry.second.code == Code::kBusy || ranges_->find(key) != nullptr) return false;
+      dropped.push_back(entry.second.memory);
+      return true;
+    });
+  }
+  MutexLock lock(owner_mutex_);
+  if (owner_.mapped) owner_.mapped();
+  return {};
+}
+
+// One at a time, so that the socket always has room.
+void Link::ask_next() {
+  if (asked_.empty()) return;
+  Message request;
+  request.kind = Kind::kMap;
+  request.index = asked_.front().index;
+  request.generation = asked_.front().generation;
+  // If it fails, so does the connection.
+  (void)send_message(socket_.get(), request);
+}
+
+Link::Mapped Link::find_mapping(const RangeKey& key, const std::function<void()>& wait) {
+  std::shared_ptr<const Mapping> outdated;  // unmapped behind the lock
+  MutexLock lock(mutex_);
+  File& file = files_[key.index];
+  if (file.generation == key.generation && file.code != Code::kBusy) {
+    return {file.memory, file.code};
+  }
+  if (!alive_.load()) return {nullptr, Code::kUnavailable};
+  if (file.generation != key.generation) {
+    outdated = std::exchange(file, File{key.generation, nullptr, Code::kBusy}).memory;
+    asked_.push_back(key);
+    if (asked_.size() == 1) ask_next();
+  }
+  wait();
+  return {nullptr, Code::kBusy};
+}
+
+bool Link::may_map(const RangeKey& key) const {
+  MutexLock lock(mutex_);
+  const auto found = files_.find(key.index);
+  return found == files_.end() || found->second.generation != key.generation ||
+         found->second.code == Code::kOk || found->second.code == Code::kBusy;
+}
+
+}  // namespace te::shm

@@ -1,0 +1,87 @@
+// The initiator's side of one local socket: proves who the target is, notices its end, and maps the
+// memory files of its ranges as they are needed.
+//
+// Threads: connect() blocks its caller; events come on the event loop; the rest from any.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+
+#include "base/event_loop.h"
+#include "transport/shm/local_socket.h"
+#include "transport/shm/range_table.h"
+
+namespace te::shm {
+
+class Link final : public EventLoop::Handler, public std::enable_shared_from_this<Link> {
+ public:
+  // kNotFound: the target is not on this host. Other errors: it is, but its memory cannot be
+  // shared.
+  static Result<std::shared_ptr<Link>> connect(EventLoop& loop, uint64_t instance,
+                                               const Offer& offer, int64_t limit_ms);
+  explicit Link(EventLoop& loop) : loop_(loop) {}
+
+  // Events begin: `failed` is called once, when the target is gone; `mapped` after each answer
+  // about a memory file. Both on the loop, and not after close().
+  struct Owner {
+    std::function<void(const Status& why)> failed;
+    std::function<void()> mapped;
+  };
+  Status watch(Owner owner);
+  // Waits for a call of the owner's that is under way.
+  void close();
+
+  pid_t pid() const { return process_.pid; }
+  const RangeView& ranges() const { return *ranges_; }
+  HazardPage& hazards() { return *reinterpret_cast<HazardPage*>(hazards_.data()); }
+
+  // Whether the process behind pid() is the target, as of a moment ago.
+  bool alive();
+  // Whether the kernel lets us touch the target's memory.
+  bool attach_allowed() const { return attach_allowed_.load(std::memory_order_relaxed); }
+  void forbid_attach() { attach_allowed_.store(false, std::memory_order_relaxed); }
+
+  // Null with kBusy: asked for, and the owner's `mapped` will be called; `wait` was called before
+  // that can happen. Null with another code: this range's file is not to be had.
+  struct Mapped {
+    std::shared_ptr<const Mapping> memory;
+    Code code = Code::kOk;
+  };
+  Mapped find_mapping(const RangeKey& key, const std::function<void()>& wait);
+  // False once it turned out that the range's file is not to be had.
+  bool may_map(const RangeKey& key) const;
+
+ private:
+  struct File {
+    uint64_t generation = 0;
+    std::shared_ptr<const Mapping> memory;
+    Code code = Code::kBusy;
+  };
+
+  Status introduce(const Offer& offer, int64_t limit_ms);
+  Result<Received> receive_within(int64_t limit_ms);
+  void on_events(uint32_t events) override;
+  Status take_answer(Received& answer);
+  void ask_next() TE_REQUIRES(mutex_);
+  void fail(const Status& why);
+
+  EventLoop& loop_;
+  Fd socket_;
+  PeerProcess process_;
+  MemoryFile hazards_;
+  std::unique_ptr<RangeView> ranges_;
+  std::atomic<bool> attach_allowed_{false};
+  std::atomic<bool> alive_{true};
+  std::atomic<int64_t> checked_ns_{0};
+
+  Mutex owner_mutex_;  // taken before mutex_
+  Owner owner_ TE_GUARDED_BY(owner_mutex_);
+  mutable Mutex mutex_;
+  std::unordered_map<uint32_t, File> files_ TE_GUARDED_BY(mutex_);
+  // The answer to the first is awaited.
+  std::deque<RangeKey> asked_ TE_GUARDED_BY(mutex_);
+};
+
+}  // namespace te::shm

@@ -1,0 +1,189 @@
+#include "transport/shm/path.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/log.h"
+
+namespace te::shm {
+
+ShmPath::ShmPath(Transport& owner, std::string address, TransportHost& host, CopyPool& pool,
+                 std::shared_ptr<Link> link)
+    : Path(owner, "", fmt::format("process {}", link->pid()), std::move(address)),
+      host_(host),
+      pool_(pool),
+      link_(std::move(link)) {
+  state.store(PathState::kReady);
+  if (!link_->attach_allowed()) forbid_attach();
+}
+
+Status ShmPath::watch() {
+  // Not called after close(), which the destructor calls.
+  return link_->watch({.failed =
+                           [this](const Status& why) {
+                             set_error(why);
+                             state.store(PathState::kFailed);
+                             pool_.resume(*this);
+                           },
+                       .mapped = [this] { pool_.resume(*this); }});
+}
+
+bool ShmPath::reaches(const std::byte* key) const {
+  if (over()) return false;
+  if (link_->attach_allowed()) return true;
+  const RangeKey range = RangeKey::decode(key);
+  return range.mapped && link_->may_map(range);
+}
+
+void ShmPath::copy(Slice* run, bool streaming) {
+  // The last slice that comes back may take the path along.
+  const std::shared_ptr<ShmPath> self = shared_from_this();
+  HazardHold hold(link_->hazards(), used_slots_);
+  while (run != nullptr) {
+    std::array<Part, CopyPool::kMaxRun> parts;
+    size_t count = 0;
+    for (; run != nullptr && count < parts.size(); run = run->next) {
+      const RangeKey key = RangeKey::decode(run->key);
+      if (!hold.name(key.index)) break;
+      parts[count++] = {run, Code::kOk, key, nullptr};
+    }
+    const Parts all(parts.data(), count);
+    HazardHold::publish();
+    const bool alive = link_->alive();
+    if (!alive) lost();
+    std::array<Part, CopyPool::kMaxRun> across;
+    size_t across_count = 0, ended = 0;
+    for (Part& part : all) {
+      if (!alive) part.code = Code::kUnavailable;
+      if (part.code == Code::kOk) check(part);
+      if (part.code == Code::kOk && part.key.mapped && !copy_mapped(part, streaming)) continue;
+      if (part.code == Code::kOk && !part.key.mapped) {
+        across[across_count++] = part;
+      } else {
+        parts[ended++] = part;
+      }
+    }
+    copy_across({across.data(), across_count});
+    hold.clear();
+    for (const Part& part : Parts(parts.data(), ended)) host_.done(part.slice, part.code);
+    for (const Part& part : Parts(across.data(), across_count)) host_.done(part.slice, part.code);
+  }
+}
+
+void ShmPath::check(Part& part) const {
+  const Slice& slice = *part.slice;
+  if (slice.cancelled()) {
+    part.code = Code::kCancelled;
+    return;
+  }
+  part.range = link_->ranges().find(part.key);
+  if (part.range == nullptr) {
+    part.code = Code::kStale;
+  } else if (slice.remote_address < part.range->address || slice.length > part.range->length ||
+             slice.remote_address - part.range->address > part.range->length - slice.length) {
+    part.code = Code::kOutOfRange;
+  }
+}
+
+// A range whose file cannot be mapped is copied across memory, if that is allowed.
+bool ShmPath::copy_mapped(Part& part, bool streaming) {
+  Slice* slice = part.slice;
+  const Link::Mapped mapped = link_->find_mapping(part.key, [this, slice] {
+    slice->next = nullptr;
+    pool_.park(slice);
+  });
+  if (mapped.code == Code::kBusy) return false;
+  if (mapped.code == Code::kStale) {
+    part.code = Code::kStale;
+    return true;
+  }
+  if (mapped.memory == nullptr) {
+    part.key.mapped = false;
+    if (!link_->attach_allowed()) part.code = Code::kUnavailable;
+    return true;
+  }
+  const uint64_t offset = slice->remote_address - part.range->address;
+  if (offset + slice->length > mapped.memory->size()) {
+    part.code = Code::kOutOfRange;
+    return true;
+  }
+  std::byte* remote = mapped.memory->data() + offset;
+  if (slice->opcode == Opcode::kWrite) {
+    copy_bytes(remote, slice->local, slice->length, streaming);
+  } else {
+    copy_bytes(slice->local, remote, slice->length, streaming);
+  }
+  return true;
+}
+
+// Copies slices of one direction in one system call; `*done` of them are whole.
+Code ShmPath::across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const {
+  std::array<iovec, CopyPool::kMaxRun> local, remote;
+  for (size_t i = 0; i < count; ++i) {
+    local[i] = {slices[i]->local, slices[i]->length};
+    remote[i] = {reinterpret_cast<void*>(slices[i]->remote_address), slices[i]->length};
+  }
+  const auto call = opcode == Opcode::kWrite ? ::process_vm_writev : ::process_vm_readv;
+  const ssize_t got = call(link_->pid(), local.data(), count, remote.data(), count, 0);
+  const int why = got < 0 ? errno : EFAULT;
+  *done = 0;
+  for (uint64_t rest = got < 0 ? 0 : static_cast<uint64_t>(got); *done < count; ++*done) {
+    if (rest < slices[*done]->length) break;
+    rest -= slices[*done]->length;
+  }
+  if (*done == count) return Code::kOk;
+  if (why == EFAULT) return count == 1 ? fault(*slices[0]) : Code::kInvalidArgument;
+  if (why == ENOMEM) return Code::kResource;
+  return why == ESRCH ? Code::kUnavailable : Code::kPermission;
+}
+
+// The slices that one call could not do are tried alone, so that each gets its own answer.
+void ShmPath::copy_across(Parts parts) {
+  std::array<Slice*, CopyPool::kMaxRun> slices;
+  for (size_t i = 0; i < parts.size(); ++i) slices[i] = parts[i].slice;
+  size_t at = 0, count = parts.size();
+  while (at < parts.size()) {
+    size_t done = 0;
+    const Code code = across(slices[at]->opcode, &slices[at], count, &done);
+    at += done;
+    if (code == Code::kPermission || code == Code::kUnavailable) {
+      if (code == Code::kPermission) forbid_attach();
+      if (code == Code::kUnavailable) lost();
+      for (; at < parts.size(); ++at) parts[at].code = Code::kUnavailable;
+    } else if (code != Code::kOk && count == 1) {
+      parts[at++].code = code;
+      count = parts.size() - at;
+    } else if (code != Code::kOk) {
+      count = 1;
+    } else {
+      count = parts.size() - at;
+    }
+  }
+}
+
+// Whose memory is not there, after a call for one slice failed.
+Code ShmPath::fault(const Slice& slice) const {
+  std::array<std::byte, 1> byte{};
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uint64_t>(slice.local);
+  for (uint64_t at = begin; at < begin + slice.length; at = (at / page + 1) * page) {
+    iovec here{byte.data(), 1}, there{reinterpret_cast<void*>(at), 1};
+    if (::process_vm_readv(::getpid(), &here, 1, &there, 1, 0) != 1) return Code::kInvalidArgument;
+  }
+  return Code::kOutOfRange;
+}
+
+void ShmPath::forbid_attach() {
+  set_error(
+      error(Code::kPermission, "the kernel forbids touching the memory of {}", remote_device));
+  if (link_->attach_allowed()) log_info("shm: {}", last_error().message());
+  link_->forbid_attach();
+}
+
+void ShmPath::lost() { set_error(error(Code::kUnavailable, "{} is gone", remote_device)); }
+
+}  // namespace te::shm

@@ -1,0 +1,52 @@
+// The way to the memory of one process of this host: copies, through a mapping or across memory.
+//
+// Threads: any; several may copy at once.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "core/path.h"
+#include "transport/copy_pool.h"
+#include "transport/shm/link.h"
+
+namespace te::shm {
+
+class ShmPath final : public Path, public std::enable_shared_from_this<ShmPath> {
+ public:
+  ShmPath(Transport& owner, std::string address, TransportHost& host, CopyPool& pool,
+          std::shared_ptr<Link> link);
+  ~ShmPath() override { link_->close(); }
+
+  // The link tells from here on how it fares.
+  Status watch();
+  bool reaches(const std::byte* key) const override;
+  bool over() const override { return state.load() == PathState::kFailed; }
+  // Of CopyPool: slices of this path and of one direction.
+  void copy(Slice* run, bool streaming);
+
+ private:
+  struct Part {
+    Slice* slice;
+    Code code;
+    RangeKey key;
+    const SharedRange* range;
+  };
+  using Parts = std::span<Part>;
+
+  void check(Part& part) const;
+  // False when the run waits for the mapping.
+  bool copy_mapped(Part& part, bool streaming);
+  void copy_across(Parts parts);
+  Code across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const;
+  Code fault(const Slice& slice) const;
+  void forbid_attach();
+  void lost();
+
+  TransportHost& host_;
+  CopyPool& pool_;
+  const std::shared_ptr<Link> link_;
+  std::atomic<uint64_t> used_slots_{0};
+};
+
+}  // namespace te::shm

@@ -1,0 +1,61 @@
+// The target's side: the local socket, the initiators that connected, and the wait until none of
+// them touches a range.
+//
+// Threads: listen(), close() and the waits from any; connections live on the event loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/options.h"
+#include "transport/shm/local_socket.h"
+#include "transport/shm/range_table.h"
+
+namespace te::shm {
+
+class Serving final : private EventLoop::Handler {
+ public:
+  Serving(EventLoop& loop, RangeTable& table, const Offer& offer, const Config& config);
+  ~Serving() override;
+
+  // Before the loop starts.
+  Status listen(uint64_t instance);
+  // After the loop stopped.
+  void close();
+
+  // Returns when no initiator touches the range, or any range. None begins to meanwhile: the range
+  // is out of the table.
+  void wait_until_unused(uint32_t index);
+  void wait_until_unused();
+
+ private:
+  class Connection;
+  // A process that may touch memory.
+  struct Initiator {
+    PeerProcess process;
+    Mapping hazards;
+
+    const HazardPage& page() const { return *reinterpret_cast<const HazardPage*>(hazards.data()); }
+  };
+
+  void on_events(uint32_t events) override;
+  void drop(Connection* connection);
+  template <typename Touches>
+  void wait_while(Touches&& touches);
+
+  EventLoop& loop_;
+  RangeTable& table_;
+  const Offer offer_;
+  const Config& config_;
+  Fd listener_;
+  // The loop's own.
+  std::map<uint64_t, std::unique_ptr<Connection>> connections_;
+  uint64_t next_connection_ = 0;
+
+  Mutex mutex_;
+  std::vector<std::shared_ptr<Initiator>> initiators_ TE_GUARDED_BY(mutex_);
+};
+
+}  // namespace te::shm

@@ -1,0 +1,171 @@
+#include "transport/shm/shm.h"
+
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "transport/shm/path.h"
+#include "transport/shm/serving.h"
+
+namespace te {
+namespace shm {
+namespace {
+
+class ShmTransport final : public Transport {
+ public:
+  ShmTransport(TransportHost& host, const Config& config)
+      : host_(host),
+        config_(config),
+        pool_(host, config.copy_threads, [](Slice* run, bool streaming) {
+          static_cast<ShmPath*>(run->path)->copy(run, streaming);
+        }) {}
+  ~ShmTransport() override { stop(); }
+  Status start();
+
+  std::string_view name() const override { return "shm"; }
+  Capabilities capabilities() const override {
+    Capabilities capabilities;
+    capabilities.caller_copies = true;
+    capabilities.slice_bytes = CopyPool::kSliceBytes;
+    capabilities.key_size = RangeKey::kSize;
+    return capabilities;
+  }
+  std::vector<DeviceLoad> loads() const override { return {{"shm", pool_.load_bytes(), 0}}; }
+
+  Result<Bytes> register_memory(const Buffer& buffer) override {
+    const Result<RangeKey> key = table_->add(buffer);
+    // Beyond what the table holds buffers are reached another way.
+    return key.ok() ? key->encode() : Bytes();
+  }
+  void unregister_memory(const Buffer& buffer) override {
+    const auto found = buffer.keys.find("shm");
+    if (found == buffer.keys.end() || found->second.size() != RangeKey::kSize) return;
+    const RangeKey key = RangeKey::decode(as_bytes(found->second).data());
+    if (!table_->remove(key)) return;
+    serving_->wait_until_unused(key.index);
+    table_->release(key);
+  }
+
+  Bytes info() const override { return offer_.encode(); }
+  std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
+  void warm_up(Path&) override {}
+  void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
+
+  void post(Slice* first) override { pool_.post(first); }
+  bool progress(Path& path, int64_t until_ns, Waker&) override {
+    return until_ns == 0 ? pool_.help() : pool_.help_and_linger(path);
+  }
+  void sweep(Path&) override { pool_.sweep(); }
+  void reset(Path& path) override { pool_.reset(path); }
+  void stop() override;
+
+ private:
+  TransportHost& host_;
+  const Config& config_;
+  Offer offer_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<RangeTable> table_;
+  std::unique_ptr<Serving> serving_;
+  CopyPool pool_;
+};
+
+Status ShmTransport::start() {
+  offer_.token = random_bytes16();
+  for (size_t i = 0; i < offer_.cookie.size(); i += 16) {
+    const std::array<uint8_t, 16> part = random_bytes16();
+    std::copy(part.begin(), part.end(), offer_.cookie.begin() + static_cast<ptrdiff_t>(i));
+  }
+  Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-shm");
+  if (!loop.ok()) return loop.status();
+  loop_ = loop.take();
+  Result<std::unique_ptr<RangeTable>> table = RangeTable::create();
+  if (!table.ok()) return table.status();
+  table_ = table.take();
+  serving_ = std::make_unique<Serving>(*loop_, *table_, offer_, config_);
+  TE_RETURN_IF_ERROR(serving_->listen(host_.instance()));
+  loop_->start();
+  return {};
+}
+
+std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, ByteView info) {
+  if (peer.self || peer.key_size != RangeKey::kSize) return {};
+  Result<Offer> offer = Offer::decode(info);
+  Status status = offer.status();
+  if (status.ok()) {
+    Result<std::shared_ptr<Link>> link = Link::connect(
+        *loop_, peer.instance, *offer, static_cast<int64_t>(config_.connect_timeout_ms));
+    status = link.status();
+    if (status.code() == Code::kNotFound) return {};
+    if (status.ok()) {
+      auto path =
+          std::make_shared<ShmPath>(*this, peer.address.to_string(), host_, pool_, link.take());
+      status = path->watch();
+      if (status.ok()) return {path};
+    }
+  }
+  log_info("shm: not used to {}: {}", peer.address.to_string(), status.message());
+  return {};
+}
+
+void ShmTransport::stop() {
+  if (serving_ == nullptr) return;
+  pool_.stop();
+  // Peers lose this way at once, and nothing of this process is touched after that.
+  table_->close();
+  serving_->wait_until_unused();
+  loop_->stop();
+  serving_->close();
+}
+
+}  // namespace
+}  // namespace shm
+
+Result<std::unique_ptr<Transport>> make_shm_transport(TransportHost& host, const Config& config) {
+  std::string how;
+  if (!shm_available(&how)) return Status(Code::kUnsupported, how);
+  auto transport = std::make_unique<shm::ShmTransport>(host, config);
+  TE_RETURN_IF_ERROR(transport->start());
+  return std::unique_ptr<Transport>(std::move(transport));
+}
+
+bool shm_available(std::string* how) {
+  const Fd own(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  if (!own.valid()) {
+    *how = fmt::format(
+        "absent: pidfd_open says {}; it takes Linux 5.3, and a seccomp filter that "
+        "allows it",
+        errno_text(errno));
+    return false;
+  }
+  if (Result<MemoryFile> file = MemoryFile::create("transfer-engine-probe", 1); !file.ok()) {
+    *how = fmt::format("absent: {}", file.status().message());
+    return false;
+  }
+  constexpr std::string_view kRest =
+      "; only memory that the engine allocated is shared, other memory goes another way";
+  char from = 'x', to = 0;
+  iovec source{&from, 1}, target{&to, 1};
+  if (::process_vm_readv(::getpid(), &target, 1, &source, 1, 0) != 1) {
+    *how = fmt::format("process_vm_readv says {}: a seccomp filter forbids it{}", errno_text(errno),
+                       kRest);
+    return true;
+  }
+  std::string yama;
+  std::getline(std::ifstream("/proc/sys/kernel/yama/ptrace_scope") >> std::ws, yama);
+  if (!yama.empty() && yama != "0") {
+    *how = fmt::format(
+        "kernel.yama.ptrace_scope is {}: processes may touch each other's memory "
+        "only as root{}",
+        yama, kRest);
+    return true;
+  }
+  *how = "processes of this host, of the same user: mapped memory, and process_vm_readv and writev";
+  return true;
+}
+
+}  // namespace te

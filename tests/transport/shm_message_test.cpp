@@ -1,0 +1,73 @@
+#include "transport/shm/message.h"
+
+#include <gtest/gtest.h>
+
+namespace te::shm {
+namespace {
+
+std::string hex(std::string_view bytes) {
+  std::string text;
+  for (const char byte : bytes) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    text += kDigits[static_cast<unsigned char>(byte) >> 4];
+    text += kDigits[static_cast<unsigned char>(byte) & 15];
+  }
+  return text;
+}
+
+TEST(ShmMessage, HasTheseBytes) {
+  Message message;
+  message.kind = Kind::kMapped;
+  message.code = Code::kStale;
+  message.index = 0x01020304;
+  message.generation = 0x1112131415161718;
+  message.value = 0x2122232425262728;
+  for (size_t i = 0; i < message.token.size(); ++i) message.token[i] = static_cast<uint8_t>(i);
+  const auto bytes = message.encode();
+  EXPECT_EQ(hex({bytes.data(), bytes.size()}),
+            "5453484d01000400f7ffffff04030201181716151413121128272625242322210001020304050607"
+            "08090a0b0c0d0e0f");
+  const Result<Message> decoded = Message::decode(as_bytes({bytes.data(), bytes.size()}));
+  ASSERT_TRUE(decoded.ok());
+  EXPECT_EQ(decoded->kind, message.kind);
+  EXPECT_EQ(decoded->code, message.code);
+  EXPECT_EQ(decoded->index, message.index);
+  EXPECT_EQ(decoded->generation, message.generation);
+  EXPECT_EQ(decoded->value, message.value);
+  EXPECT_EQ(decoded->token, message.token);
+}
+
+TEST(ShmMessage, KeysAndOffersHaveTheseBytes) {
+  EXPECT_EQ(hex(RangeKey{0x01020304, 0x1112131415161718, true}.encode()),
+            "04030201181716151413121101");
+  Offer offer;
+  offer.token.fill(0xAA);
+  offer.cookie.fill(0xBB);
+  const Bytes bytes = offer.encode();
+  EXPECT_EQ(hex(bytes),
+            "0100" + std::string(2 * 8, 'a') + std::string(2 * 8, 'a') + std::string(4 * 16, 'b'));
+  EXPECT_EQ(bytes.size(), Offer::kSize);
+}
+
+TEST(ShmMessage, RefusesWhatIsNotOne) {
+  const auto right = Message().encode();
+  const std::string bytes(right.data(), right.size());
+  const auto code = [](std::string changed) { return Message::decode(as_bytes(changed)).code(); };
+  EXPECT_EQ(code(bytes), Code::kOk);
+  EXPECT_EQ(code(bytes.substr(1)), Code::kProtocol);
+  EXPECT_EQ(code(bytes + "x"), Code::kProtocol);
+  EXPECT_EQ(code(""), Code::kProtocol);
+  const auto with = [&bytes](size_t at, char byte) {
+    std::string changed = bytes;
+    changed[at] = byte;
+    return changed;
+  };
+  EXPECT_EQ(code(with(0, 'x')), Code::kProtocol) << "the magic number";
+  EXPECT_EQ(code(with(4, 2)), Code::kUnsupported) << "the version";
+  EXPECT_EQ(code(with(6, 0)), Code::kProtocol) << "the kind";
+  EXPECT_EQ(code(with(6, 5)), Code::kProtocol) << "the kind";
+  EXPECT_EQ(code(with(8, 1)), Code::kProtocol) << "the code";
+}
+
+}  // namespace
+}  // namespace te::shm
