@@ -6,7 +6,7 @@ use std::convert::TryFrom;
 use std::net::TcpListener;
 use std::ptr;
 
-use common::{addr, bytes, engine, engine_error, name, LONG};
+use common::{addr, bytes, engine, engine_error, engine_over, name, LONG};
 use transfer_engine_rust::code;
 use transfer_engine_rust::transfer_engine::{
     version, BufferEntry, Notification, OpcodeEnum, TransferEngine, TransferRequest,
@@ -314,10 +314,45 @@ fn messages_arrive_alone_and_after_a_batch() {
 }
 
 #[test]
+fn a_warm_up_may_be_repeated_and_disturbs_nothing() {
+    for transport in ["tcp", "fabric:tcp"] {
+        let (target, initiator) = match (engine_over(transport), engine_over(transport)) {
+            (Ok(target), Ok(initiator)) => (target, initiator),
+            (Err(reason), _) | (_, Err(reason)) => {
+                eprintln!("SKIPPED over {transport}: {reason}");
+                continue;
+            }
+        };
+        let (mut local, mut remote) = (bytes(7, LENGTH), vec![0; LENGTH]);
+        initiator.register_local_memory(addr(&mut local), LENGTH, "cpu:0").unwrap();
+        target.register_local_memory(addr(&mut remote), LENGTH, "cpu:0").unwrap();
+        let segment = initiator.open_segment(name(&target)).unwrap();
+        for unknown in ["nobody", ""] {
+            let error = engine_error(initiator.warmup_efa_segment(unknown));
+            assert_eq!(error.code, code::NOT_FOUND, "{error}");
+            assert!(error.message.contains("open it first"), "{error}");
+        }
+        for _ in 0..3 {
+            initiator.warmup_efa_segment(&name(&target)).unwrap();
+        }
+        let batch = initiator.allocate_batch_id(1).unwrap();
+        let write = request(OpcodeEnum::Write, &mut local, segment, 0);
+        initiator.submit_transfer(batch, &[write]).unwrap();
+        initiator.warmup_efa_segment(&name(&target)).unwrap();
+        initiator.wait_batch(batch, Some(LONG)).unwrap();
+        let status = initiator.get_transfer_status(batch, 0).unwrap();
+        assert_eq!(status, (TransferStatusEnum::Completed as i32, LENGTH as u64));
+        initiator.free_batch_id(batch).unwrap();
+        assert!(remote == local);
+        initiator.unregister_local_memory(addr(&mut local)).unwrap();
+        target.unregister_local_memory(addr(&mut remote)).unwrap();
+    }
+}
+
+#[test]
 fn an_engine_tells_of_itself() {
     let (target, initiator) = (engine(), engine());
     let segment = initiator.open_segment(name(&target)).unwrap();
-    initiator.warmup_efa_segment(&name(&target)).unwrap();
     initiator.sync_segment_cache().unwrap();
     initiator.discover_topology().unwrap();
 

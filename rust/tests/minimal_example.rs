@@ -72,19 +72,54 @@ impl Drop for Etcd {
     }
 }
 
-/// The example as cargo builds it next to the tests.
-fn example() -> PathBuf {
+/// Where cargo builds: target/PROFILE/deps/test is this program.
+fn profile() -> PathBuf {
     let test = env::current_exe().expect("known");
-    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
+    test.parent().and_then(Path::parent).expect("target/PROFILE/deps/test").to_path_buf()
+}
+
+fn build(arguments: &[&str], manifest: &Path) {
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--example", "minimal"]);
-    build.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    build.arg("--target-dir").arg(profile.parent().expect("target/PROFILE"));
-    if profile.ends_with("release") {
+    build.args(["build", "--quiet"]).args(arguments).arg("--manifest-path").arg(manifest);
+    build.arg("--target-dir").arg(profile().parent().expect("target/PROFILE"));
+    if profile().ends_with("release") {
         build.arg("--release");
     }
     assert!(build.status().expect("cargo runs").success());
-    profile.join("examples").join("minimal")
+}
+
+/// The example as cargo builds it next to the tests.
+fn example() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    build(&["--example", "minimal"], &manifest);
+    profile().join("examples").join("minimal")
+}
+
+/// The example with the name of another transport and no other change, in a package of its own as a
+/// user would have it.
+fn example_over(transport: &str) -> PathBuf {
+    let here = env!("CARGO_MANIFEST_DIR");
+    let package = env::temp_dir().join(format!("te-minimal-package-{}", std::process::id()));
+    fs::create_dir_all(package.join("src")).expect("makes a folder");
+    let source = include_str!("../examples/minimal.rs");
+    let changed = source.replace("\"tcp\"", &format!("{transport:?}"));
+    assert_ne!(source, changed);
+    fs::write(package.join("src/main.rs"), changed).expect("writes");
+    let name = "te_minimal_over_another";
+    let manifest = format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+         [dependencies]\nanyhow = \"1\"\ntransfer_engine_rust = {{ path = {here:?} }}\n\
+         [workspace]\n"
+    );
+    fs::write(package.join("Cargo.toml"), manifest).expect("writes");
+    let finds_library = "fn main() {\n    \
+         let dir = std::env::var(\"DEP_TRANSFER_ENGINE_LIB_DIR\").unwrap();\n    \
+         println!(\"cargo:rustc-link-arg=-Wl,-rpath,{dir}\");\n}\n";
+    fs::write(package.join("build.rs"), finds_library).expect("writes");
+    fs::copy(Path::new(here).join("Cargo.lock"), package.join("Cargo.lock")).expect("copies");
+    build(&["--offline"], &package.join("Cargo.toml"));
+    fs::remove_dir_all(&package).expect("removes");
+    profile().join(name)
 }
 
 fn why_not() -> Option<String> {
@@ -118,8 +153,20 @@ fn it_writes_to_the_target() {
     let target = etcd.target();
     target.install_transport("tcp").expect("TCP is everywhere");
     let buffer = RegisteredBuffer::new(&target, vec![0xff; 8192], "cpu:0").expect("registers");
+    run(&example(), &buffer);
 
-    let output = Command::new(example()).output().expect("runs");
+    let other = "fabric:tcp";
+    if let Err(reason) = target.install_transport(other) {
+        eprintln!("SKIPPED over {other}: {reason}");
+        return;
+    }
+    buffer.copy_from(0, &[0xff; 8192]).expect("fits");
+    run(&example_over(other), &buffer);
+}
+
+/// It writes 4096 zeros to the beginning of the target.
+fn run(example: &Path, target: &RegisteredBuffer) {
+    let output = Command::new(example).output().expect("runs");
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {out}{err}", output.status);
@@ -127,7 +174,7 @@ fn it_writes_to_the_target() {
     let starts = ["status=1, bytes=", "status=4, bytes=4096\n"];
     assert!(starts.iter().any(|start| out.starts_with(start)), "{out}");
     assert_eq!(out.lines().count(), 1, "{out}");
-    let bytes = buffer.to_vec();
+    let bytes = target.to_vec();
     assert!(bytes[..4096].iter().all(|&byte| byte == 0), "its zeros are in place");
     assert!(bytes[4096..].iter().all(|&byte| byte == 0xff), "and nothing else is touched");
 }

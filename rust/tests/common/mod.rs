@@ -7,16 +7,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use transfer_engine_rust::transfer_engine::TransferEngine;
-use transfer_engine_rust::EngineError;
+use transfer_engine_rust::{code, EngineError};
 
 /// Longer than anything here takes; a wait that reaches it fails.
 pub const LONG: Duration = Duration::from_secs(30);
 
 /// An engine on a free port of the loopback, with TCP.
 pub fn engine() -> Arc<TransferEngine> {
+    engine_over("tcp").expect("TCP is everywhere")
+}
+
+/// The same with another transport, or the reason why this machine does not have it.
+pub fn engine_over(transport: &str) -> Result<Arc<TransferEngine>, String> {
     let engine = TransferEngine::new("P2PHANDSHAKE", "127.0.0.1", 0).expect("starts");
-    engine.install_transport("tcp").expect("TCP is everywhere");
-    Arc::new(engine)
+    match engine.install_transport(transport) {
+        Ok(_) => Ok(Arc::new(engine)),
+        Err(error) => match error.downcast_ref::<EngineError>() {
+            Some(missing) if missing.code == code::UNSUPPORTED => Err(error.to_string()),
+            _ => panic!("{transport}: {error:?}"),
+        },
+    }
 }
 
 /// The name to open an engine's segment by.
