@@ -16,9 +16,14 @@ namespace {
 
 // A thread copies this much in some 20 microseconds: less is not worth waking another for.
 constexpr uint64_t kWorthWaking = 128 << 10;
-// Small slices are copied together up to this, and to less when others are to end at the same time.
-constexpr uint64_t kRunBytes = 256 << 10;
+// What one thread takes at a time is a part of what is queued, so that all end at the same time,
+// and within this.
+constexpr uint64_t kMostRunBytes = 1 << 20;
 constexpr uint64_t kLeastRunBytes = 64 << 10;
+// Less is not dealt out in parts: the last level of a page table spans 2 MiB.
+constexpr uint64_t kWorthDealing = 4 << 20;
+// For how many runs of others a helper is thought to come back.
+constexpr size_t kExpectedRuns = 4;
 // For how long a thread looks for more to do, or for the end of what others do, before it sleeps.
 constexpr int64_t kLingerNs = 50'000;
 // What is queued, or asked for at once, beyond this does not stay in a cache anyway.
@@ -55,52 +60,104 @@ void copy_bytes(std::byte* to, const std::byte* from, size_t length, bool stream
 }
 
 CopyPool::CopyPool(TransportHost& host, uint64_t threads, Copy copy)
-    : host_(host), copy_(std::move(copy)) {
+    : host_(host), copy_(std::move(copy)), parts_(threads) {
   MutexLock lock(mutex_);  // the threads look at how many they are
   for (uint64_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
 }
 
 void CopyPool::post(Slice* first) {
   uint64_t bytes = 0;
-  Slice* last = first;
+  SliceList chain{first, first};
+  size_t count = 0;
   for (Slice* slice = first; slice != nullptr; slice = slice->next) {
     bytes += slice->length;
-    last = slice;
+    chain.last = slice;
+    ++count;
   }
   load_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   MutexLock lock(mutex_);
-  queue_.append(first, last);
+  queued_ += count;
+  add(chain, bytes);
+}
+
+void CopyPool::add(SliceList chain, uint64_t bytes) {
   queued_bytes_ += bytes;
+  if (bytes >= kStreamBytes) stream_bytes_ = queued_bytes_;
+  if (bytes < kWorthDealing) return parts_.front().queue.append(chain);
+  const uint64_t share = bytes / parts_.size();
+  for (Part& part : parts_) {
+    SliceList own{chain.first, chain.first};
+    const bool last = &part == &parts_.back();
+    for (uint64_t taken = chain.first->length; !last && own.last->next != nullptr;) {
+      if (taken >= share) break;
+      own.last = own.last->next;
+      taken += own.last->length;
+    }
+    if (last) own.last = chain.last;
+    chain.first = own.last->next;
+    own.last->next = nullptr;
+    part.queue.append(own);
+    if (chain.first == nullptr) return;
+  }
+}
+
+// Where the fewest threads are at work.
+CopyPool::Part& CopyPool::next_part() {
+  Part* best = nullptr;
+  for (Part& part : parts_) {
+    if (part.queue.empty()) continue;
+    if (best == nullptr || part.takers < best->takers) best = &part;
+  }
+  return *best;
 }
 
 CopyPool::Run CopyPool::take() {
   Run run;
-  run.first = queue_.first;
-  run.streaming = queued_bytes_ >= kStreamBytes || run.first->task->length >= kStreamBytes;
+  run.part = &next_part();
+  SliceList& queue = run.part->queue;
+  run.first = queue.first;
+  run.streaming = stream_bytes_ > 0;
   run.bytes = run.first->length;
   const uint64_t most =
-      std::clamp(queued_bytes_ / (2 * threads_.size()), kLeastRunBytes, kRunBytes);
+      std::clamp(queued_bytes_ / (2 * parts_.size()), kLeastRunBytes, kMostRunBytes);
   Slice* last = run.first;
-  for (size_t count = 1; count < kMaxRun && last->next != nullptr; ++count) {
+  size_t count = 1;
+  for (; count < kMaxRun && last->next != nullptr; ++count) {
     const Slice& next = *last->next;
     if (!same_kind(*run.first, next) || run.bytes + next.length > most) break;
     run.bytes += next.length;
     last = last->next;
   }
-  queue_.first = last->next;
+  queue.first = last->next;
+  if (queue.first == nullptr) queue.last = nullptr;
   last->next = nullptr;
+  queued_ -= count;
   queued_bytes_ -= run.bytes;
+  stream_bytes_ -= std::min(stream_bytes_, run.bytes);
   ++active_;
+  ++run.part->takers;
   run.wake = queued_bytes_ > kWorthWaking && may_wake();
+  if (run.wake && expected_ > 0) {
+    --expected_;
+    run.wake = false;
+  }
   if (run.wake) ++woken_;
   return run;
+}
+
+void CopyPool::ended(const Run& run) {
+  load_bytes_.fetch_sub(run.bytes, std::memory_order_relaxed);
+  --run.part->takers;
+  --active_;
+  if (stopping_ && active_ == 0) quiet_.notify_all();
 }
 
 bool CopyPool::help() {
   Run run;
   {
     MutexLock lock(mutex_);
-    if (queue_.first == nullptr) return false;
+    if (queued_ == 0) return false;
+    expected_ = 0;
     if (!stopping_) run = take();
   }
   if (run.first == nullptr) {
@@ -109,12 +166,11 @@ bool CopyPool::help() {
   }
   if (run.wake) changed_.notify_one();
   copy_(run.first, run.streaming);
-  load_bytes_.fetch_sub(run.bytes, std::memory_order_relaxed);
   MutexLock lock(mutex_);
-  --active_;
-  if (stopping_) {
-    if (active_ == 0) quiet_.notify_all();
-  } else if (queue_.first != nullptr && working_ + woken_ == 0 && may_wake()) {
+  ended(run);
+  if (stopping_ || queued_ == 0) return true;
+  expected_ = kExpectedRuns;
+  if (working_ + woken_ == 0 && may_wake()) {
     ++woken_;
     changed_.notify_one();
   }
@@ -145,7 +201,7 @@ void CopyPool::work() {
   ::pthread_setname_np(::pthread_self(), "te-copy");
   MutexLock lock(mutex_);
   for (;;) {
-    while (!stopping_ && (queue_.first == nullptr || active_ >= threads_.size())) {
+    while (!stopping_ && (queued_ == 0 || active_ >= threads_.size())) {
       ++sleeping_;
       changed_.wait(mutex_);
       --sleeping_;
@@ -157,12 +213,10 @@ void CopyPool::work() {
     mutex_.unlock();
     if (run.wake) changed_.notify_one();
     copy_(run.first, run.streaming);
-    load_bytes_.fetch_sub(run.bytes, std::memory_order_relaxed);
     mutex_.lock();
     --working_;
-    --active_;
-    if (stopping_ && active_ == 0) quiet_.notify_all();
-    if (stopping_ || queue_.first != nullptr) continue;
+    ended(run);
+    if (stopping_ || queued_ > 0) continue;
     mutex_.unlock();
     linger();
     mutex_.lock();
@@ -170,33 +224,30 @@ void CopyPool::work() {
 }
 
 void CopyPool::park(Slice* run) {
-  uint64_t bytes = 0;
-  Slice* last = run;
-  for (Slice* slice = run; slice != nullptr; slice = slice->next) {
-    bytes += slice->length;
-    last = slice;
+  SliceList list;
+  for (Slice* slice = run; slice != nullptr;) {
+    load_bytes_.fetch_add(slice->length, std::memory_order_relaxed);
+    list.push(std::exchange(slice, slice->next));
   }
-  load_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   MutexLock lock(mutex_);
-  parked_.append(run, last);
+  parked_.append(list);
 }
 
 void CopyPool::resume(const Path& path) {
   MutexLock lock(mutex_);
-  List rest;
-  for (Slice* slice = parked_.first; slice != nullptr;) {
-    Slice* next = slice->next;
-    slice->next = nullptr;
+  SliceList rest;
+  while (!parked_.empty()) {
+    Slice* slice = parked_.pop();
     if (slice->path == &path) {
-      queue_.append(slice, slice);
+      parts_.front().queue.push(slice);
+      ++queued_;
       queued_bytes_ += slice->length;
     } else {
-      rest.append(slice, slice);
+      rest.push(slice);
     }
-    slice = next;
   }
   parked_ = rest;
-  if (queue_.first != nullptr && may_wake()) {
+  if (queued_ > 0 && may_wake()) {
     ++woken_;
     changed_.notify_one();
   }
@@ -204,21 +255,23 @@ void CopyPool::resume(const Path& path) {
 
 template <typename Wanted>
 void CopyPool::take_back(Code code, Wanted&& wanted) {
-  List taken;
+  SliceList taken;
+  const auto sift = [&](SliceList& list) {
+    SliceList rest;
+    while (!list.empty()) {
+      Slice* slice = list.pop();
+      (wanted(*slice) ? taken : rest).push(slice);
+    }
+    list = rest;
+  };
   {
     MutexLock lock(mutex_);
-    for (List* list : {&queue_, &parked_}) {
-      List rest;
-      for (Slice* slice = list->first; slice != nullptr;) {
-        Slice* next = slice->next;
-        slice->next = nullptr;
-        const bool take = wanted(*slice);
-        (take ? taken : rest).append(slice, slice);
-        if (take && list == &queue_) queued_bytes_ -= slice->length;
-        slice = next;
-      }
-      *list = rest;
+    for (Part& part : parts_) sift(part.queue);
+    for (const Slice* slice = taken.first; slice != nullptr; slice = slice->next) {
+      --queued_;
+      queued_bytes_ -= slice->length;
     }
+    sift(parked_);
   }
   for (Slice* slice = taken.first; slice != nullptr;) {
     Slice* next = slice->next;

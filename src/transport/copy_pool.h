@@ -2,7 +2,9 @@
 //
 // Who posts helps: a small copy is carried out by the thread that asked for it, without a
 // hand-over. The pool's own threads are woken where more is queued than that thread does in some
-// microseconds, and where a helper leaves something behind.
+// microseconds, and where a helper leaves something behind. Much at once is dealt out in as many
+// parts as there are threads, and each thread stays in one: two that copy neighbouring pages across
+// memory wait for each other at the kernel's page tables.
 //
 // Threads: any.
 #pragma once
@@ -53,16 +55,13 @@ class CopyPool {
   uint64_t load_bytes() const { return load_bytes_.load(std::memory_order_relaxed); }
 
  private:
-  struct List {
-    Slice* first = nullptr;
-    Slice* last = nullptr;
-    void append(Slice* from, Slice* to) {
-      (first == nullptr ? first : last->next) = from;
-      last = to;
-    }
+  struct Part {
+    SliceList queue;
+    size_t takers = 0;  // threads that copy what they took here
   };
   struct Run {
     Slice* first = nullptr;
+    Part* part = nullptr;
     uint64_t bytes = 0;
     bool streaming = false;
     bool wake = false;  // one of the threads, once the lock is free
@@ -70,7 +69,10 @@ class CopyPool {
 
   void work();
   void linger();
+  void add(SliceList chain, uint64_t bytes) TE_REQUIRES(mutex_);
   Run take() TE_REQUIRES(mutex_);
+  Part& next_part() TE_REQUIRES(mutex_);
+  void ended(const Run& run) TE_REQUIRES(mutex_);
   bool may_wake() const TE_REQUIRES(mutex_) {
     return sleeping_ > woken_ && active_ + woken_ < threads_.size();
   }
@@ -84,13 +86,17 @@ class CopyPool {
   Mutex mutex_;
   CondVar changed_;  // for the pool's threads
   CondVar quiet_;    // for stop()
-  List queue_ TE_GUARDED_BY(mutex_);
-  List parked_ TE_GUARDED_BY(mutex_);
-  std::atomic<uint64_t> queued_bytes_{0};      // changed under the mutex
-  size_t active_ TE_GUARDED_BY(mutex_) = 0;    // threads that copy, lent ones too
-  size_t working_ TE_GUARDED_BY(mutex_) = 0;   // the pool's own among them
-  size_t sleeping_ TE_GUARDED_BY(mutex_) = 0;  // the pool's own
-  size_t woken_ TE_GUARDED_BY(mutex_) = 0;     // of these, on their way
+  std::vector<Part> parts_ TE_GUARDED_BY(mutex_);
+  SliceList parked_ TE_GUARDED_BY(mutex_);
+  size_t queued_ TE_GUARDED_BY(mutex_) = 0;          // slices
+  std::atomic<uint64_t> queued_bytes_{0};            // changed under the mutex
+  uint64_t stream_bytes_ TE_GUARDED_BY(mutex_) = 0;  // of these, the least to be streamed
+  size_t active_ TE_GUARDED_BY(mutex_) = 0;          // threads that copy, lent ones too
+  size_t working_ TE_GUARDED_BY(mutex_) = 0;         // the pool's own among them
+  size_t sleeping_ TE_GUARDED_BY(mutex_) = 0;        // the pool's own
+  size_t woken_ TE_GUARDED_BY(mutex_) = 0;           // of these, on their way
+  // For so many more runs, a helper that left something behind is thought to come back.
+  size_t expected_ TE_GUARDED_BY(mutex_) = 0;
   bool stopping_ TE_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

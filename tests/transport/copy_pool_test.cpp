@@ -5,6 +5,7 @@
 #include <atomic>
 #include <deque>
 #include <thread>
+#include <utility>
 
 #include "support/bytes.h"
 #include "support/facts.h"
@@ -130,10 +131,44 @@ TEST_F(CopyPoolTest, MoreThanTheCachesHoldIsStreamed) {
   pool_->post(chain({&a_}, 1000));
   EXPECT_TRUE(pool_->help());
   EXPECT_FALSE(streaming_);
-  task_.length = 1 << 30;
+  pool_->post(chain(std::vector<Path*>(64, &a_), 1 << 20));
+  for (int i = 0; i < 64; ++i) {
+    EXPECT_TRUE(pool_->help());
+    EXPECT_TRUE(streaming_) << i;
+  }
   pool_->post(chain({&a_}, 1000));
   EXPECT_TRUE(pool_->help());
-  EXPECT_TRUE(streaming_);
+  EXPECT_FALSE(streaming_);
+}
+
+TEST_F(CopyPoolTest, ThreadsStayApartInWhatIsLarge) {
+  std::atomic<int> plugs{0};
+  std::vector<Slice*> began;
+  pool_ = std::make_unique<CopyPool>(host_, 2, [&](Slice* run, bool) {
+    if (run->path == &plug_) {
+      ++plugs;
+      released_.wait(false);
+    } else {
+      began.push_back(run);
+      if (began.size() == 1) {
+        EXPECT_TRUE(pool_->help()) << "as another thread would";
+      }
+    }
+    while (run != nullptr) host_.done(std::exchange(run, run->next), Code::kOk);
+  });
+  // Two threads are busy, one in each part.
+  pool_->post(chain({&plug_, &plug_}, 2 << 20));
+  std::vector<std::thread> helpers;
+  for (int i = 0; i < 2; ++i) helpers.emplace_back([this] { pool_->help(); });
+  while (plugs.load() < 2) std::this_thread::yield();
+  pool_->post(chain(std::vector<Path*>(64, &a_), 1 << 20));
+  EXPECT_TRUE(pool_->help());
+  EXPECT_EQ(began, (std::vector<Slice*>{&slices_[2], &slices_[2 + 32]}));
+  pool_->reset(a_);
+  let_go();
+  for (std::thread& helper : helpers) helper.join();
+  EXPECT_TRUE(host_.wait_for(66));
+  pool_->stop();
 }
 
 TEST_F(CopyPoolTest, ParkedSlicesWaitForTheirPath) {

@@ -10,6 +10,24 @@
 #include "base/log.h"
 
 namespace te::shm {
+namespace {
+
+// Ranges, end to end ones as one: the kernel takes each by itself.
+struct Vector {
+  std::array<iovec, CopyPool::kMaxRun> parts;
+  size_t count = 0;
+
+  void add(std::byte* begin, size_t length) {
+    iovec* last = count == 0 ? nullptr : &parts[count - 1];
+    if (last != nullptr && static_cast<std::byte*>(last->iov_base) + last->iov_len == begin) {
+      last->iov_len += length;
+    } else {
+      parts[count++] = {begin, length};
+    }
+  }
+};
+
+}  // namespace
 
 ShmPath::ShmPath(Transport& owner, std::string address, TransportHost& host, CopyPool& pool,
                  std::shared_ptr<Link> link)
@@ -122,13 +140,14 @@ bool ShmPath::copy_mapped(Part& part, bool streaming) {
 
 // Copies slices of one direction in one system call; `*done` of them are whole.
 Code ShmPath::across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const {
-  std::array<iovec, CopyPool::kMaxRun> local, remote;
+  Vector local, remote;
   for (size_t i = 0; i < count; ++i) {
-    local[i] = {slices[i]->local, slices[i]->length};
-    remote[i] = {reinterpret_cast<void*>(slices[i]->remote_address), slices[i]->length};
+    local.add(slices[i]->local, slices[i]->length);
+    remote.add(reinterpret_cast<std::byte*>(slices[i]->remote_address), slices[i]->length);
   }
   const auto call = opcode == Opcode::kWrite ? ::process_vm_writev : ::process_vm_readv;
-  const ssize_t got = call(link_->pid(), local.data(), count, remote.data(), count, 0);
+  const ssize_t got =
+      call(link_->pid(), local.parts.data(), local.count, remote.parts.data(), remote.count, 0);
   const int why = got < 0 ? errno : EFAULT;
   *done = 0;
   for (uint64_t rest = got < 0 ? 0 : static_cast<uint64_t>(got); *done < count; ++*done) {
