@@ -19,6 +19,7 @@ struct Way {
   const char* transport;  // null: the one inside the engine
   std::map<std::string, std::string> config = {};
   bool on_rdma_devices = false;  // of the virtual machine
+  bool allocated = false;        // the engines allocate the memory
 };
 
 void PrintTo(const Way& way, std::ostream* out) { *out << way.title; }
@@ -47,6 +48,10 @@ class Conformance : public testing::TestWithParam<Way> {
   }
   // Fewer on the virtual machine, whose processor is emulated.
   static int rounds(int usual) { return GetParam().on_rdma_devices ? usual / 4 : usual; }
+  Registered memory(Engine& engine, size_t length) {
+    if (GetParam().allocated) return Registered(engine, length, Registered::Allocated());
+    return Registered(engine, length);
+  }
   // Where `memory` begins in the target's segment.
   static uint64_t address_of(Registered& memory) {
     return reinterpret_cast<uint64_t>(memory.data());
@@ -59,8 +64,8 @@ class Conformance : public testing::TestWithParam<Way> {
 TEST_P(Conformance, MovesEverySizeBothWaysAtOddAddresses) {
   constexpr uint64_t kLargest = 64 << 20;
   constexpr uint64_t kMargin = 64;
-  Registered local(initiator(), kLargest + 2 * kMargin);
-  Registered remote(target(), kLargest + 2 * kMargin);
+  Registered local = memory(initiator(), kLargest + 2 * kMargin);
+  Registered remote = memory(target(), kLargest + 2 * kMargin);
   const SegmentId segment = open();
   uint64_t seed = 1;
   for (const uint64_t length :
@@ -94,8 +99,8 @@ TEST_P(Conformance, MovesEverySizeBothWaysAtOddAddresses) {
 TEST_P(Conformance, MovesOverlappingBatchesOfEightThreads) {
   constexpr int kThreads = 8;
   constexpr uint64_t kPart = 4 << 20;
-  Registered local(initiator(), kThreads * kPart);
-  Registered remote(target(), kThreads * kPart);
+  Registered local = memory(initiator(), kThreads * kPart);
+  Registered remote = memory(target(), kThreads * kPart);
   const SegmentId segment = open();
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
@@ -132,8 +137,8 @@ TEST_P(Conformance, MovesOverlappingBatchesOfEightThreads) {
 TEST_P(Conformance, MixesReadsAndWritesInOneBatch) {
   constexpr uint64_t kPiece = 10'000;
   constexpr uint64_t kCount = 1000;
-  Registered local(initiator(), 2 * kPiece * kCount);
-  Registered remote(target(), 2 * kPiece * kCount);
+  Registered local = memory(initiator(), 2 * kPiece * kCount);
+  Registered remote = memory(target(), 2 * kPiece * kCount);
   const SegmentId segment = open();
   fill(local.data(), kPiece * kCount, 5);
   fill(remote.data() + kPiece * kCount, kPiece * kCount, 6);
@@ -154,8 +159,8 @@ TEST_P(Conformance, MixesReadsAndWritesInOneBatch) {
 TEST_P(Conformance, TakesAHundredThousandRequestsInOneBatch) {
   constexpr uint64_t kCount = 100'000;
   constexpr uint64_t kPiece = 64;
-  Registered local(initiator(), kCount * kPiece);
-  Registered remote(target(), kCount * kPiece);
+  Registered local = memory(initiator(), kCount * kPiece);
+  Registered remote = memory(target(), kCount * kPiece);
   const SegmentId segment = open();
   fill(local.data(), local.size(), 9);
   std::vector<TransferRequest> requests;
@@ -174,8 +179,8 @@ TEST_P(Conformance, TakesAHundredThousandRequestsInOneBatch) {
 }
 
 TEST_P(Conformance, CountsEachTaskOnceAndTellsThroughTheDescriptor) {
-  Registered local(initiator(), 1 << 20);
-  Registered remote(target(), 1 << 20);
+  Registered local = memory(initiator(), 1 << 20);
+  Registered remote = memory(target(), 1 << 20);
   const SegmentId segment = open();
   for (int round = 0; round < 200; ++round) {
     const BatchId batch = *initiator().allocate_batch(4);
@@ -200,8 +205,8 @@ TEST_P(Conformance, CountsEachTaskOnceAndTellsThroughTheDescriptor) {
 }
 
 TEST_P(Conformance, FinishesByPollingAlone) {
-  Registered local(initiator(), 4096);
-  Registered remote(target(), 4096);
+  Registered local = memory(initiator(), 4096);
+  Registered remote = memory(target(), 4096);
   const SegmentId segment = open();
   fill(local.data(), 4096, 3);
   const BatchId batch = *initiator().allocate_batch(1);
@@ -226,8 +231,8 @@ TEST_P(Conformance, ZeroLengthCompletesAtOnce) {
 
 TEST_P(Conformance, FreesABatchInFlightOnceItIsQuiet) {
   constexpr uint64_t kLength = 32 << 20;
-  Registered local(initiator(), kLength);
-  Registered remote(target(), kLength);
+  Registered local = memory(initiator(), kLength);
+  Registered remote = memory(target(), kLength);
   const SegmentId segment = open();
   fill(local.data(), kLength, 4);
   const BatchId batch = *initiator().allocate_batch(1);
@@ -239,8 +244,8 @@ TEST_P(Conformance, FreesABatchInFlightOnceItIsQuiet) {
 
 TEST_P(Conformance, NotifiesOnceAfterTheBytes) {
   constexpr uint64_t kLength = 3 << 20;
-  Registered local(initiator(), kLength);
-  Registered remote(target(), kLength);
+  Registered local = memory(initiator(), kLength);
+  Registered remote = memory(target(), kLength);
   const SegmentId segment = open();
   for (uint64_t round = 0; round < 50; ++round) {
     fill(local.data(), kLength, round);
@@ -274,8 +279,8 @@ TEST_P(Conformance, NotifiesOnceAfterTheBytes) {
 
 TEST_P(Conformance, CancelEndsQuietly) {
   constexpr uint64_t kLength = 64 << 20;
-  Registered local(initiator(), kLength);
-  Registered remote(target(), kLength);
+  Registered local = memory(initiator(), kLength);
+  Registered remote = memory(target(), kLength);
   const SegmentId segment = open();
   for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
     for (int round = 0; round < rounds(10); ++round) {
@@ -315,8 +320,8 @@ TEST_P(Conformance, CancelEndsQuietly) {
 INSTANTIATE_TEST_SUITE_P(
     Transports, Conformance,
     testing::Values(
-        Way{"local", nullptr}, Way{"shm", "shm"}, Way{"tcp", "tcp"},
-        Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},
+        Way{"local", nullptr}, Way{"shm", "shm"}, Way{"shm_allocated", "shm", {}, false, true},
+        Way{"tcp", "tcp"}, Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},
         Way{"fabric_tcp_two_cards", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}},
         Way{"fabric_verbs", "fabric:verbs", {{"fabric_addresses", "10.77.0.1"}}, true},
         Way{"fabric_verbs_two_cards", "fabric:verbs", {}, true}),

@@ -52,23 +52,32 @@ inline uint64_t first_difference(const std::byte* at, uint64_t length, uint64_t 
 // Memory registered with an engine for as long as it lives.
 class Registered {
  public:
+  struct Allocated {};  // by the engine
+
   Registered(Engine& engine, size_t length, bool remote_accessible = true)
-      : engine_(engine), bytes_(length) {
-    const Status status = engine.register_memory(bytes_.data(), length, "cpu:0", remote_accessible);
+      : engine_(engine), bytes_(length), data_(bytes_.data()), size_(length) {
+    const Status status = engine.register_memory(data_, length, "cpu:0", remote_accessible);
     EXPECT_TRUE(status.ok()) << status.to_string();
   }
+  Registered(Engine& engine, size_t length, Allocated) : engine_(engine), size_(length) {
+    const Result<void*> memory = engine.allocate(length);
+    EXPECT_TRUE(memory.ok()) << memory.status().to_string();
+    if (memory.ok()) data_ = static_cast<std::byte*>(*memory);
+  }
   ~Registered() {
-    const Status status = engine_.unregister_memory(bytes_.data());
+    const Status status = bytes_.empty() ? engine_.free(data_) : engine_.unregister_memory(data_);
     EXPECT_TRUE(status.ok()) << status.to_string();
   }
   Registered(const Registered&) = delete;
   Registered& operator=(const Registered&) = delete;
-  std::byte* data() { return bytes_.data(); }
-  size_t size() const { return bytes_.size(); }
+  std::byte* data() { return data_; }
+  size_t size() const { return size_; }
 
  private:
   Engine& engine_;
   std::vector<std::byte> bytes_;
+  std::byte* data_ = nullptr;
+  const size_t size_;
 };
 
 // Submits all of them in one batch, waits, frees; the batch's state at the end.
