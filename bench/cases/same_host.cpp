@@ -1,5 +1,6 @@
 // Moves that need no network: between two processes of this machine, against the kernel's copy
-// calls, and inside one engine, against memcpy. Threads: the main thread.
+// calls; to memory that an engine allocated, and inside one engine, against memcpy. Threads: the
+// main thread.
 #include <fmt/core.h>
 
 #include "experiment.h"
@@ -161,6 +162,62 @@ class InOneEngine : public Copying {
   std::unique_ptr<Engine> engine_;
 };
 
+// Between two engines, over memory that the target's engine allocated, against memcpy between
+// memory of the same kinds. The main buffer's first half is the source of WRITEs, the second the
+// target of READs.
+class IntoAllocated : public Copying {
+ public:
+  explicit IntoAllocated(const Load& load)
+      : Copying(load, fmt::format("same-host {} (allocated)", verb(load.opcode)), "memcpy",
+                Bar::none()) {}
+
+  Status prepare(Bench& bench) override {
+    Result<std::unique_ptr<Engine>> here = make_engine("shm"), there = make_engine("shm");
+    if (!here.ok()) return here.status();
+    if (!there.ok()) return there.status();
+    engine_ = here.take();
+    target_ = there.take();
+    seed_ = bench.next_seed();
+    const bool writing = load_.opcode == Opcode::kWrite;
+    const std::span<std::byte> local = stripe(bench.buffers.main_bytes(), writing ? 0 : 1, 2);
+    const Result<void*> memory = target_->allocate(local.size());
+    if (!memory.ok()) return memory.status();
+    remote_ = {static_cast<std::byte*>(*memory), local.size()};
+    tool::fill_pattern(seed_, 0, writing ? local : remote_);
+    TE_RETURN_IF_ERROR(engine_->register_memory(local.data(), local.size()));
+    const Result<SegmentId> segment = engine_->open_segment(target_->local_endpoint());
+    if (!segment.ok()) return segment.status();
+    mover_ = std::make_unique<Mover>(*engine_, *segment, load_, local, 0);
+    limit_ = std::make_unique<Copies>(
+        memcpy_block(bench.buffers.limit.data(), writing ? local.data() : remote_.data()),
+        load_.block_size, local.size());
+    return warm_up(bench);
+  }
+
+  Result<uint64_t> verify(Bench& bench) override {
+    const std::span<std::byte> arrived =
+        load_.opcode == Opcode::kWrite ? remote_ : stripe(bench.buffers.main_bytes(), 1, 2);
+    const uint64_t moved = covered(mover_->moved_bytes(), arrived.size());
+    const uint64_t copied = covered(limit_->copied_bytes(), arrived.size());
+    TE_RETURN_IF_ERROR(expect_pattern(seed_, 0, arrived.first(moved)).with_context("the engine"));
+    TE_RETURN_IF_ERROR(expect_pattern(seed_, 0, bench.buffers.limit_bytes().first(copied))
+                           .with_context("the limit"));
+    return moved + copied;
+  }
+
+  void finish(Bench&) override {
+    mover_.reset();
+    engine_.reset();
+    target_.reset();
+  }
+
+ private:
+  uint64_t seed_ = 0;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Engine> target_;
+  std::span<std::byte> remote_;
+};
+
 }  // namespace
 
 void add_same_host(Experiments& experiments) {
@@ -171,6 +228,11 @@ void add_same_host(Experiments& experiments) {
     for (const auto& [block_size, batch_size] : shapes) {
       experiments.push_back(
           std::make_unique<BetweenProcesses>(Load{opcode, block_size, batch_size}));
+    }
+  }
+  for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
+    for (const auto& [block_size, batch_size] : shapes) {
+      experiments.push_back(std::make_unique<IntoAllocated>(Load{opcode, block_size, batch_size}));
     }
   }
   for (const auto& [block_size, batch_size] : shapes) {
