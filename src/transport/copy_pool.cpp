@@ -201,7 +201,7 @@ void CopyPool::work() {
   ::pthread_setname_np(::pthread_self(), "te-copy");
   MutexLock lock(mutex_);
   for (;;) {
-    while (!stopping_ && (queued_ == 0 || active_ >= threads_.size())) {
+    while (!stopping_ && (queued_ == 0 || crowded())) {
       ++sleeping_;
       changed_.wait(mutex_);
       --sleeping_;
@@ -217,9 +217,11 @@ void CopyPool::work() {
     --working_;
     ended(run);
     if (stopping_ || queued_ > 0) continue;
+    ++lingering_;
     mutex_.unlock();
     linger();
     mutex_.lock();
+    --lingering_;
   }
 }
 

@@ -74,7 +74,13 @@ class CopyPool {
   Part& next_part() TE_REQUIRES(mutex_);
   void ended(const Run& run) TE_REQUIRES(mutex_);
   bool may_wake() const TE_REQUIRES(mutex_) {
-    return sleeping_ > woken_ && active_ + woken_ < threads_.size();
+    return sleeping_ > woken_ && active_ + woken_ + lingering_ < threads_.size();
+  }
+  // Whether one more of the pool's threads would only get in the way of those that copy, and of a
+  // helper that is about to come back.
+  bool crowded() const TE_REQUIRES(mutex_) {
+    const size_t coming = working_ > 0 && expected_ > 0 ? 1 : 0;
+    return active_ + coming >= threads_.size();
   }
   // Takes out of the lists what `wanted` holds for, and returns it as `code`.
   template <typename Wanted>
@@ -94,6 +100,7 @@ class CopyPool {
   size_t active_ TE_GUARDED_BY(mutex_) = 0;          // threads that copy, lent ones too
   size_t working_ TE_GUARDED_BY(mutex_) = 0;         // the pool's own among them
   size_t sleeping_ TE_GUARDED_BY(mutex_) = 0;        // the pool's own
+  size_t lingering_ TE_GUARDED_BY(mutex_) = 0;       // look for more before they sleep
   size_t woken_ TE_GUARDED_BY(mutex_) = 0;           // of these, on their way
   // For so many more runs, a helper that left something behind is thought to come back.
   size_t expected_ TE_GUARDED_BY(mutex_) = 0;
