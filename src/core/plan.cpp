@@ -8,8 +8,8 @@ Path* choose_path(const Target& target, size_t buffer, const Path* avoid, const 
   for (size_t i = 0; i < target.paths.size(); ++i) {
     const std::byte* candidate =
         target.descriptor.key(buffer, static_cast<size_t>(target.transport_of_path[i]));
-    Path* path = target.paths[i].get();
     if (candidate == nullptr) continue;
+    Path* path = target.paths[i].get();
     const bool reaches = path->reaches(candidate);
     if (path == avoid || !reaches) {
       if (reaches || last_resort == nullptr) {

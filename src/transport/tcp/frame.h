@@ -41,9 +41,9 @@ struct RequestHeader {
             load<uint64_t>(from + 8)};
   }
   bool valid() const {
-    return (type == RequestType::kWrite || (type == RequestType::kRead && payload == 0)) &&
-           (count > 0 || (type == RequestType::kWrite && payload == 0)) &&
-           count <= kMaxRequestsPerFrame;
+    if (count > kMaxRequestsPerFrame) return false;
+    if (type == RequestType::kRead) return count > 0 && payload == 0;
+    return type == RequestType::kWrite && (count > 0 || payload == 0);
   }
 };
 

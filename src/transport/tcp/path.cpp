@@ -116,8 +116,7 @@ void TcpPath::warm_up() {
 // The peer polls for what comes at short notice, when it has come so a few times.
 void TcpPath::rouse(const std::shared_ptr<const Lanes>& lanes) {
   if (total_load(*lanes) > 0 || visited_.exchange(true)) return;
-  visitor_.store(this_thread(), std::memory_order_relaxed);
-  ++visits_;
+  begin_visit();
   if (!is_deaf(lanes)) stop_listening(lanes);
   const int64_t until_ns = now_ns() + kRouseNs;
   // The lane that the next small request takes comes last.
@@ -132,8 +131,7 @@ void TcpPath::rouse(const std::shared_ptr<const Lanes>& lanes) {
       }
     }
   }
-  visited_.store(false);
-  if (crowded_until_ns_.load() != 0) leave_to_loops();
+  end_visit();
 }
 
 void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
@@ -178,13 +176,21 @@ bool TcpPath::progress(int64_t until_ns, Waker& waker) {
     crowded_until_ns_.store(now_ns() + kCrowdNs);
     return false;
   }
+  begin_visit();
+  const bool useful = visit(until_ns, waker);
+  end_visit();
+  return useful;
+}
+
+void TcpPath::begin_visit() {
   visitor_.store(this_thread(), std::memory_order_relaxed);
   ++visits_;
-  const bool useful = visit(until_ns, waker);
+}
+
+void TcpPath::end_visit() {
   visited_.store(false);
   // Who came meanwhile was sent away, and sleeps.
   if (crowded_until_ns_.load() != 0) leave_to_loops();
-  return useful;
 }
 
 bool TcpPath::visit(int64_t until_ns, Waker& waker) {

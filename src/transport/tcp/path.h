@@ -51,6 +51,9 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   // Null while the session does not stand.
   std::shared_ptr<const Lanes> ready_lanes();
   void rouse(const std::shared_ptr<const Lanes>& lanes);
+  // Of who took visited_.
+  void begin_visit();
+  void end_visit();
   bool visit(int64_t until_ns, Waker& waker);
   void sleep(const Lanes& lanes, int64_t until_ns, Waker& waker);
   void listen_again();
