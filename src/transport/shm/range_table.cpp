@@ -11,22 +11,26 @@
 
 namespace te::shm {
 
-bool HazardPage::names(uint32_t index) const {
-  for (const HazardSlot& slot : slots) {
+namespace {
+
+template <typename Wanted>
+bool holds(const HazardPage& page, Wanted&& wanted) {
+  for (const HazardSlot& slot : page.slots) {
     for (const std::atomic<uint32_t>& range : slot.ranges) {
-      if (range.load(std::memory_order_acquire) == index + 1) return true;
+      if (wanted(range.load(std::memory_order_acquire))) return true;
     }
   }
   return false;
 }
 
+}  // namespace
+
+bool HazardPage::names(uint32_t index) const {
+  return holds(*this, [index](uint32_t range) { return range == index + 1; });
+}
+
 bool HazardPage::any() const {
-  for (const HazardSlot& slot : slots) {
-    for (const std::atomic<uint32_t>& range : slot.ranges) {
-      if (range.load(std::memory_order_acquire) != 0) return true;
-    }
-  }
-  return false;
+  return holds(*this, [](uint32_t range) { return range != 0; });
 }
 
 Result<std::unique_ptr<RangeTable>> RangeTable::create() {
