@@ -64,6 +64,16 @@ class Copying : public Experiment {
     return mover_->run(bench.window_end());
   }
 
+  // Whether the pattern of `seed` is where the mover's copies arrive, and in the limit buffer.
+  Result<uint64_t> verify_copies(Bench& bench, uint64_t seed, std::span<std::byte> arrived) {
+    const uint64_t moved = covered(mover_->moved_bytes(), arrived.size());
+    const uint64_t copied = covered(limit_->copied_bytes(), arrived.size());
+    TE_RETURN_IF_ERROR(expect_pattern(seed, 0, arrived.first(moved)).with_context("the engine"));
+    TE_RETURN_IF_ERROR(expect_pattern(seed, 0, bench.buffers.limit_bytes().first(copied))
+                           .with_context("the limit"));
+    return moved + copied;
+  }
+
   const Load load_;
   const std::string chart_;
   const std::string limit_name_;
@@ -143,13 +153,7 @@ class InOneEngine : public Copying {
   }
 
   Result<uint64_t> verify(Bench& bench) override {
-    const std::span<std::byte> arrived = stripe(bench.buffers.main_bytes(), 1, 2);
-    const uint64_t moved = covered(mover_->moved_bytes(), arrived.size());
-    const uint64_t copied = covered(limit_->copied_bytes(), arrived.size());
-    TE_RETURN_IF_ERROR(expect_pattern(seed_, 0, arrived.first(moved)).with_context("the engine"));
-    TE_RETURN_IF_ERROR(expect_pattern(seed_, 0, bench.buffers.limit_bytes().first(copied))
-                           .with_context("the limit"));
-    return moved + copied;
+    return verify_copies(bench, seed_, stripe(bench.buffers.main_bytes(), 1, 2));
   }
 
   void finish(Bench&) override {
@@ -197,12 +201,7 @@ class IntoAllocated : public Copying {
   Result<uint64_t> verify(Bench& bench) override {
     const std::span<std::byte> arrived =
         load_.opcode == Opcode::kWrite ? remote_ : stripe(bench.buffers.main_bytes(), 1, 2);
-    const uint64_t moved = covered(mover_->moved_bytes(), arrived.size());
-    const uint64_t copied = covered(limit_->copied_bytes(), arrived.size());
-    TE_RETURN_IF_ERROR(expect_pattern(seed_, 0, arrived.first(moved)).with_context("the engine"));
-    TE_RETURN_IF_ERROR(expect_pattern(seed_, 0, bench.buffers.limit_bytes().first(copied))
-                           .with_context("the limit"));
-    return moved + copied;
+    return verify_copies(bench, seed_, arrived);
   }
 
   void finish(Bench&) override {
