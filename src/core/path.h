@@ -41,6 +41,8 @@ class Path {
   virtual bool over() const { return false; }
 
   std::atomic<PathState> state{PathState::kIdle};
+  // It failed, and whoever owns it is seeing to it: anything else is better meanwhile.
+  std::atomic<bool> resting{false};
   std::atomic<uint64_t> inflight_bytes{0};
   std::atomic<uint64_t> completed_bytes{0};
   std::atomic<uint64_t> completed_slices{0};

@@ -1,28 +1,34 @@
 #include "core/plan.h"
 
 namespace te {
+namespace {
+
+// 0 is as good as it gets.
+int drawback(const Path& path, const std::byte* key, const Path* avoid) {
+  if (!path.reaches(key)) return 3;
+  if (path.resting.load(std::memory_order_relaxed)) return 2;
+  return &path == avoid ? 1 : 0;
+}
+
+}  // namespace
 
 Path* choose_path(const Target& target, size_t buffer, const Path* avoid, const std::byte** key) {
-  Path* last_resort = nullptr;
-  const std::byte* last_resort_key = nullptr;
+  Path* best = nullptr;
+  int least = 0;
+  *key = nullptr;
   for (size_t i = 0; i < target.paths.size(); ++i) {
     const std::byte* candidate =
         target.descriptor.key(buffer, static_cast<size_t>(target.transport_of_path[i]));
     if (candidate == nullptr) continue;
     Path* path = target.paths[i].get();
-    const bool reaches = path->reaches(candidate);
-    if (path == avoid || !reaches) {
-      if (reaches || last_resort == nullptr) {
-        last_resort = path;
-        last_resort_key = candidate;
-      }
-      continue;
-    }
+    const int found = drawback(*path, candidate, avoid);
+    if (best != nullptr && found >= least) continue;
+    best = path;
+    least = found;
     *key = candidate;
-    return path;
+    if (least == 0) break;
   }
-  *key = last_resort_key;
-  return last_resort;
+  return best;
 }
 
 }  // namespace te

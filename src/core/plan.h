@@ -13,8 +13,8 @@ inline uint64_t slice_count(uint64_t length, uint64_t slice_bytes) {
 }
 
 // The best path of `target` that reaches the buffer, or null; `*key` is what to show there.
-// `avoid` is taken only when there is no other, and one that does not reach the buffer as a last
-// resort: why it does not is then the error's reason.
+// `avoid` is taken only when there is no other, one that rests only after that, and one that does
+// not reach the buffer as a last resort: why it does not is then the error's reason.
 Path* choose_path(const Target& target, size_t buffer, const Path* avoid, const std::byte** key);
 
 }  // namespace te

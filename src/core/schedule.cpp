@@ -86,16 +86,18 @@ bool Schedule::has_room(const Link& link, uint64_t bytes, int64_t now_ns) const 
   return static_cast<double>(link.own.queued_bytes() + bytes) <= window;
 }
 
-size_t Schedule::choose(uint64_t bytes, uint64_t backlog, int64_t now_ns) const {
+size_t Schedule::choose(uint64_t bytes, uint64_t backlog, int64_t now_ns,
+                        std::span<const double> penalties) const {
   size_t best = kNone;
   double best_ns = 0, soonest_ns = 0, rates = 0;
   auto waiting = static_cast<double>(bytes + backlog);
   for (size_t i = 0; i < links_.size(); ++i) {
     const Link& link = links_[i];
-    if (!link.usable) continue;
+    const double penalty = penalties.empty() ? 1 : penalties[i];
+    if (!link.usable || penalty == 0) continue;
     const double finish =
         std::max(link.own.finish_ns(bytes, now_ns), link.device.finish_ns(bytes, now_ns)) *
-        link.handicap;
+        link.handicap * penalty;
     if (soonest_ns == 0 || finish < soonest_ns) soonest_ns = finish;
     rates += link.own.bytes_per_s(now_ns);
     waiting += static_cast<double>(link.own.queued_bytes());

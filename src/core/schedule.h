@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <span>
 
 namespace te {
 
@@ -60,7 +61,9 @@ class Schedule {
 
   // The path for a slice of `bytes`, behind which `backlog` more wait. kNone when none is usable,
   // or when waiting for a faster one to have room finishes it sooner: ask again after the next end.
-  size_t choose(uint64_t bytes, uint64_t backlog, int64_t now_ns) const;
+  // `penalties`, by path, where there are any, multiply the handicaps for this slice; 0: not there.
+  size_t choose(uint64_t bytes, uint64_t backlog, int64_t now_ns,
+                std::span<const double> penalties = {}) const;
   void posted(size_t path, uint64_t bytes, int64_t now_ns);
   void completed(size_t path, uint64_t bytes, int64_t posted_ns, int64_t now_ns);
   void returned(size_t path, uint64_t bytes, int64_t now_ns);

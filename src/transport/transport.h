@@ -3,7 +3,8 @@
 //   - post() hands slices down; each comes back through done() exactly once, never from inside
 //   post().
 //   - A slice comes back only when nothing touches its local memory any more.
-//   - A transport never sends a slice another way: it returns it, and the engine plans again.
+//   - A transport may choose among its own paths to the same peer, and then sets the slice's path.
+//   Any other way is not its to take: it returns the slice, and the engine plans again.
 //   - Codes that make the engine try again: kUnavailable (the path broke; set_error() first),
 //   kStale
 //     (the peer restarted, or does not know the key). Every other code ends the task.

@@ -88,6 +88,19 @@ TEST_F(ChoosePath, OneThatDoesNotReachTheMemoryAsALastResort) {
   EXPECT_EQ(chosen_key(1), "A");
 }
 
+TEST_F(ChoosePath, OneThatRestsOnlyWhenAllOthersDo) {
+  path(0)->resting = true;
+  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), path(1));
+  EXPECT_EQ(choose_path(target_, 0, path(1), &key_), path(2));
+  path(2)->resting = true;
+  EXPECT_EQ(choose_path(target_, 0, path(1), &key_), path(1)) << "rather the one to avoid";
+  path(1)->resting = true;
+  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), path(0));
+  EXPECT_EQ(chosen_key(2), "B0");
+  path(0)->resting = false;
+  EXPECT_EQ(choose_path(target_, 0, path(2), &key_), path(0));
+}
+
 TEST_F(ChoosePath, NoneThatReachesTheBuffer) {
   target_.paths.resize(1);
   target_.transport_of_path.resize(1);
