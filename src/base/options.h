@@ -28,7 +28,7 @@ struct Config {
   uint64_t copy_threads = 2;
   std::string fabric_library;
   std::string fabric_addresses;
-  uint64_t fabric_spin_us = 100;
+  uint64_t fabric_spin_us = 1000;
   uint64_t fabric_max_registration = 0;
   uint64_t slice_bytes = 1 << 20;
   std::string nics;

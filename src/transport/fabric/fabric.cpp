@@ -26,7 +26,6 @@ constexpr int64_t kRetryNs = 1 * kNsPerMs;
 // Between looks at queues that cannot be slept on.
 constexpr int64_t kShortestLookNs = 50'000;
 constexpr int64_t kLongestLookNs = 1 * kNsPerMs;
-constexpr int kPollsPerYield = 8;
 
 // One local card: what peers reach, and what reaches them.
 struct Card {
@@ -111,7 +110,7 @@ class FabricTransport final : public Transport {
     int64_t sleep_ns = kNever;
     bool news = false;
   };
-  void look_at(Card& card, int64_t blind_ns, Look& look);
+  void look_at(Card& card, bool spins, int64_t blind_ns, Look& look);
   bool sleep(Look& look, int64_t sleep_ns);
   void wake();
 
@@ -318,10 +317,15 @@ void FabricTransport::wake() {
   (void)!::write(wake_.get(), &one, sizeof one);
 }
 
-void FabricTransport::look_at(Card& card, int64_t blind_ns, Look& look) {
+// `spins`: it is looked at again at once, so that nobody asks what could be slept on.
+void FabricTransport::look_at(Card& card, bool spins, int64_t blind_ns, Look& look) {
   const bool served = card.serve();
-  const Initiator::Attention attention = card.initiator->attend();
+  const Initiator::Attention attention = card.initiator->attend(!spins);
   look.news = look.news || attention.news;
+  if (spins) {
+    look.news = look.news || served;
+    return;
+  }
   if (attention.descriptor >= 0) look.entries.push_back({attention.descriptor, POLLIN, 0});
   int64_t sleep_ns = kNever;
   if (const int descriptor = card.serving->wait_descriptor(); descriptor >= 0) {
@@ -364,14 +368,12 @@ void FabricTransport::run() {
   int64_t idle_since = now_ns();
   int64_t blind_ns = kShortestLookNs;
   for (int rounds = 1; !stopping_.load(); ++rounds) {
+    const bool spins = now_ns() - idle_since < spin.budget_ns();
     Look look;
-    for (Card& card : cards_) look_at(card, blind_ns, look);
+    for (Card& card : cards_) look_at(card, spins, blind_ns, look);
     bool news = look.news;
-    if (!news) {
-      const bool spins = now_ns() - idle_since < spin.budget_ns();
-      if (spins && rounds % kPollsPerYield == 0) std::this_thread::yield();
-      news = sleep(look, spins ? 0 : look.sleep_ns);
-    }
+    if (!news && !spins) news = sleep(look, look.sleep_ns);
+    if (!news && rounds % kPollsPerYield == 0) std::this_thread::yield();
     blind_ns = news ? kShortestLookNs : std::min(2 * blind_ns, kLongestLookNs);
     if (!news) continue;
     const int64_t now = now_ns();

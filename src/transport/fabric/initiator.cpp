@@ -17,7 +17,6 @@ constexpr int64_t kCrowdNs = 10 * kNsPerMs;   // without visits, after threads m
 constexpr int64_t kRetryNs = 1 * kNsPerMs;    // for what waits for room or a connection
 constexpr int64_t kBlindNs = 50'000;          // between looks where no descriptor tells
 constexpr int64_t kQuietNs = 200 * kNsPerMs;  // at the end, for operations to complete
-constexpr int kPollsPerYield = 8;
 
 }  // namespace
 
@@ -113,7 +112,7 @@ void Initiator::give_back(const Finished& finished) {
   for (const auto& [slice, code] : finished) host_.done(slice, code);
 }
 
-Initiator::Attention Initiator::attend() {
+Initiator::Attention Initiator::attend(bool sleeps) {
   Attention attention;
   Finished finished;
   {
@@ -138,7 +137,7 @@ Initiator::Attention Initiator::attend() {
     attention.retry = blocked_.load();
     attention.watch = watching_ || queue_failed_ || renew_wanted_;
     attention.poll_often = endpoint_ && descriptor_.load() < 0 && under_way_.load() > 0;
-    if (endpoint_ && !attention.visited && descriptor_.load() >= 0) {
+    if (sleeps && endpoint_ && !attention.visited && descriptor_.load() >= 0) {
       attention.descriptor = descriptor_.load();
       if (!attention.news) attention.news = !endpoint_->may_sleep();
     }

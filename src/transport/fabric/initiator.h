@@ -78,8 +78,8 @@ class Initiator {
     bool retry = false;       // something waits for room or for a connection
     bool watch = false;       // something is to be looked at within kWatchNs
   };
-  // Does what there is to do.
-  Attention attend();
+  // Does what there is to do. `sleeps`: the poller wants to sleep; otherwise no descriptor is told.
+  Attention attend(bool sleeps);
   // Whether the poller has to come before anything happens on a descriptor.
   bool wanted() const { return wanted_.load(); }
   // Ends everything; what is posted afterwards comes back at once.
