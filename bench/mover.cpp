@@ -7,6 +7,7 @@ namespace te::bench {
 Result<std::unique_ptr<Engine>> make_engine(const std::string& transport) {
   EngineOptions options;
   options.host = "127.0.0.1";
+  options.config["fabric_addresses"] = options.host;
   Result<std::unique_ptr<Engine>> engine = Engine::create(options);
   if (!engine.ok()) return engine;
   const Status installed = (*engine)->install_transport(transport);

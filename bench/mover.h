@@ -29,8 +29,8 @@ struct Load {
   uint64_t batch_bytes() const { return block_size * batch_size; }
 };
 
-// An engine on 127.0.0.1 that has `transport` alone; kUnsupported if this build or machine has
-// none.
+// An engine on 127.0.0.1, libfabric's too, that has `transport` alone; kUnsupported if this build
+// or machine has none.
 Result<std::unique_ptr<Engine>> make_engine(const std::string& transport);
 
 class Mover {

@@ -1,9 +1,10 @@
-// `te_fabric_limit [PROVIDER [ADDRESS]]`: the engine over libfabric against a plain loop of
-// fi_write() or fi_read() on the same provider, in turns, each with a target process of its own.
+// `te_fabric_limit [PROVIDER [ADDRESS]]`: a plain loop of fi_write() or fi_read(), with a target in
+// a process of its own: what the engine over libfabric is held against.
 //
-// Both sides do the same: sixteen blocks under way, wait for all, and again, through the memory in
-// rotation. The loop polls at both ends. Prints the median of each and their ratio. Threads: the
-// main thread of each process; the engine has its own.
+// Sixteen blocks under way, wait for all, and again, through the memory in rotation; it polls at
+// both ends. Prints "ready", then answers each line "write|read BLOCK_BYTES MILLISECONDS" with
+// bytes per second. Exit status 1, and why on stderr, when it cannot. Threads: the main thread of
+// each process.
 #include <fmt/core.h>
 #include <poll.h>
 #include <rdma/fi_cm.h>
@@ -19,22 +20,22 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
+#include <iostream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
-
-#include "transfer_engine/engine.h"
 
 namespace te::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
 
-constexpr size_t kMemory = 64 << 20;
+constexpr size_t kMemory = 256 << 20;  // as the suite moves through
 constexpr size_t kDepth = 16;
-constexpr int kRounds = 5;
-constexpr std::chrono::milliseconds kWindow{300};
 
 [[noreturn]] void give_up(const std::string& what) {
   fmt::print(stderr, "te_fabric_limit: {}\n", what);
@@ -156,18 +157,18 @@ class Limit {
     close(child_.to);
     waitpid(child_.pid, nullptr, 0);
   }
-  double run(bool write, size_t block) {
+  double run(bool write, size_t block, milliseconds window) {
     say(child_.to, "g", 1);
-    const double rate = loop(write, block);
+    const double rate = loop(write, block, window);
     say(child_.to, "s", 1);
     return rate;
   }
 
  private:
-  double loop(bool write, size_t block) {
+  double loop(bool write, size_t block, milliseconds window) {
     uint64_t moved = 0, next = 0;
     const Clock::time_point begin = Clock::now();
-    while (Clock::now() - begin < kWindow) {
+    while (Clock::now() - begin < window) {
       for (size_t i = 0; i < kDepth; ++i, next = (next + block) % kMemory) post(write, next, block);
       for (size_t left = kDepth; left > 0;) left -= reap();
       moved += kDepth * block;
@@ -201,95 +202,20 @@ class Limit {
   fi_addr_t to_ = FI_ADDR_UNSPEC;
 };
 
-std::unique_ptr<Engine> make_engine(const std::string& transport, const std::string& address) {
-  EngineOptions options;
-  options.host = "127.0.0.1";
-  options.config["fabric_addresses"] = address;
-  Result<std::unique_ptr<Engine>> engine = Engine::create(options);
-  if (!engine.ok()) give_up(engine.status().to_string());
-  const Status installed = (*engine)->install_transport(transport);
-  if (!installed.ok()) give_up(installed.to_string());
-  return engine.take();
-}
-
-void serve_engine(const std::string& transport, const std::string& address, int in, int out) {
-  std::vector<std::byte> memory(kMemory, std::byte{1});
-  const std::unique_ptr<Engine> engine = make_engine(transport, address);
-  if (!engine->register_memory(memory.data(), kMemory).ok()) give_up("registration");
-  std::array<char, 128> name{};
-  engine->local_endpoint().copy(name.data(), name.size() - 1);
-  say(out, name.data(), name.size());
-  char end;
-  (void)!read(in, &end, 1);
-}
-
-class Moved {
- public:
-  Moved(const std::string& transport, const std::string& address)
-      : child_(start([&](int in, int out) { serve_engine(transport, address, in, out); })) {
-    std::array<char, 128> name{};
-    hear(child_.from, name.data(), name.size());
-    engine_ = make_engine(transport, address);
-    const Status status = engine_->register_memory(memory_.data(), kMemory);
-    const Result<SegmentId> segment = engine_->open_segment(name.data());
-    if (!status.ok() || !segment.ok()) give_up("the engine: " + segment.status().to_string());
-    segment_ = *segment;
-  }
-  ~Moved() {
-    engine_.reset();
-    close(child_.to);
-    waitpid(child_.pid, nullptr, 0);
-  }
-  double run(bool write, size_t block) {
-    uint64_t moved = 0, next = 0;
-    std::vector<TransferRequest> requests(kDepth);
-    const Clock::time_point begin = Clock::now();
-    while (Clock::now() - begin < kWindow) {
-      for (TransferRequest& request : requests) {
-        request = {write ? Opcode::kWrite : Opcode::kRead, memory_.data() + next, segment_, next,
-                   block};
-        next = (next + block) % kMemory;
-      }
-      const BatchId batch = *engine_->allocate_batch(kDepth);
-      if (!engine_->submit(batch, requests).ok() || !engine_->wait(batch).ok() ||
-          engine_->batch_status(batch)->state != TaskState::kCompleted) {
-        give_up("a batch of the engine failed");
-      }
-      (void)engine_->free_batch(batch);
-      moved += kDepth * block;
+int run(const std::string& provider, const char* address) {
+  Limit limit(provider, address);
+  fmt::print("ready\n");
+  std::fflush(stdout);
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string operation;
+    size_t block = 0;
+    int64_t window_ms = 0;
+    if (!(words >> operation >> block >> window_ms) || block == 0 || block > kMemory / kDepth) {
+      give_up("a line is: write|read BLOCK_BYTES MILLISECONDS, not: " + line);
     }
-    return static_cast<double>(moved) / std::chrono::duration<double>(Clock::now() - begin).count();
-  }
-
- private:
-  const Child child_;
-  std::vector<std::byte> memory_ = std::vector<std::byte>(kMemory, std::byte{2});
-  std::unique_ptr<Engine> engine_;
-  SegmentId segment_ = -1;
-};
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-int run(const std::string& provider, const std::string& address) {
-  // The engine's target first: processes are forked while there are no threads yet.
-  Limit limit(provider, address.c_str());
-  Moved engine("fabric:" + provider, address);
-  fmt::print("{:6} {:>8} {:>12} {:>12} {:>6}\n", "", "bytes", "loop MB/s", "engine MB/s", "ratio");
-  for (const bool write : {true, false}) {
-    for (const size_t block : {size_t{64} << 10, size_t{1} << 20}) {
-      std::vector<double> limits, engines;
-      for (int round = 0; round <= kRounds; ++round) {
-        const double limited = limit.run(write, block), moved = engine.run(write, block);
-        if (round == 0) continue;  // what is first touched, or connected
-        limits.push_back(limited / 1e6);
-        engines.push_back(moved / 1e6);
-      }
-      fmt::print("{:6} {:>8} {:>12.0f} {:>12.0f} {:>6.2f}\n", write ? "WRITE" : "READ", block,
-                 median(limits), median(engines), median(engines) / median(limits));
-    }
+    fmt::print("{:.0f}\n", limit.run(operation == "write", block, milliseconds(window_ms)));
+    std::fflush(stdout);
   }
   return 0;
 }

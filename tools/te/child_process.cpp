@@ -29,19 +29,24 @@ int milliseconds_until(Clock::time_point end) {
 }
 
 // Between fork and exec: only calls that are safe there.
-[[noreturn]] void run_child(pid_t parent, int fd, char* const* argv) {
+[[noreturn]] void run_child(pid_t parent, int fd, const char* path, char* const* argv) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(kExecFailed);  // it was killed before the kernel knew
   dup2(fd, STDIN_FILENO);
   dup2(fd, STDOUT_FILENO);
-  execv("/proc/self/exe", argv);
+  execv(path, argv);
   _exit(kExecFailed);
 }
 
 }  // namespace
 
 Result<ChildProcess> ChildProcess::start_self(const std::vector<std::string>& arguments) {
+  return start("/proc/self/exe", arguments);
+}
+
+Result<ChildProcess> ChildProcess::start(const std::string& path,
+                                         const std::vector<std::string>& arguments) {
   std::vector<std::string> words = {"te"};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
@@ -54,7 +59,7 @@ Result<ChildProcess> ChildProcess::start_self(const std::vector<std::string>& ar
   }
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) run_child(parent, ends[1], argv.data());
+  if (pid == 0) run_child(parent, ends[1], path.c_str(), argv.data());
   const int fork_errno = errno;
   close(ends[1]);
   if (pid < 0) {

@@ -20,6 +20,9 @@ class ChildProcess {
   // Runs this program's own executable with `arguments`, in a process group of its own (so that a
   // Ctrl-C at the terminal reaches only the parent), with stderr shared.
   static Result<ChildProcess> start_self(const std::vector<std::string>& arguments);
+  // The same with the program at `path`; one that is not there ends at once.
+  static Result<ChildProcess> start(const std::string& path,
+                                    const std::vector<std::string>& arguments);
   // SIGTERM, then SIGKILL when it has not ended after five seconds; leaves no zombie.
   ~ChildProcess();
   ChildProcess(ChildProcess&& other) noexcept;
