@@ -39,6 +39,11 @@ class Domain {
   bool virtual_addresses() const { return has_mode(FI_MR_VIRT_ADDR); }
   bool local_registration() const { return has_mode(FI_MR_LOCAL); }
   bool device_memory() const { return (info_->caps & FI_HMEM) != 0; }
+  // 0: it does not say.
+  uint64_t bytes_per_s() const {
+    const bool says = info_->nic != nullptr && info_->nic->link_attr != nullptr;
+    return says ? info_->nic->link_attr->speed / 8 : 0;
+  }
   uint64_t max_operation() const { return info_->ep_attr->max_msg_size; }
 
   // Every call on the domain and its endpoints is made inside one.

@@ -104,6 +104,7 @@ class FabricTransport final : public Transport {
   std::shared_ptr<Path> make_path(size_t local, const std::shared_ptr<const Offer>& offer,
                                   size_t remote, const Peer& peer);
 
+  void close_groups();
   void run();
   struct Look {
     std::vector<pollfd> entries;
@@ -277,7 +278,6 @@ std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer,
   for (const std::shared_ptr<FabricPath>& path : outdated) {
     if (path->inflight_bytes.load() > 0) reset(*path);
   }
-  // First those that make the best use of all cards.
   std::vector<std::shared_ptr<Path>> result;
   for (size_t shift = 0; shift < offer->cards.size(); ++shift) {
     for (size_t local = 0; local < cards_.size(); ++local) {
@@ -285,6 +285,16 @@ std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer,
       if (!reaches(offer_.cards[local], offer->cards[remote])) continue;
       result.push_back(make_path(local, offer, remote, peer));
     }
+  }
+  if (result.size() < 2) return result;
+  const auto group = std::make_shared<Group>(local_registration_ ? memories_.get() : nullptr);
+  for (size_t i = 0; i < result.size(); ++i) {
+    FabricPath& path = of(*result[i]);
+    path.join(group, i);
+    // Each card here with one there makes use of all of them.
+    const size_t local = path.initiator().card(), remote = path.remote_card();
+    const bool first = local % offer->cards.size() == remote || remote % cards_.size() == local;
+    group->add(path.shared_from_this(), first);
   }
   return result;
 }
@@ -299,7 +309,8 @@ void FabricTransport::warm_up(Path& path) {
 
 void FabricTransport::post(Slice* first) {
   while (first != nullptr) {
-    // Slices of one path that follow each other go together.
+    // Slices of one path that follow each other go together. Of several paths to a peer the plan
+    // names any.
     SliceList slices;
     Path* path = first->path;
     while (first != nullptr && first->path == path) {
@@ -307,7 +318,13 @@ void FabricTransport::post(Slice* first) {
       first = first->next;
       slices.push(slice);
     }
-    of(*path).initiator().post(of(*path), slices);
+    Group* group = of(*path).group().get();
+    if (group == nullptr) {
+      of(*path).initiator().post(of(*path), slices);
+    } else if (!group->post(slices)) {
+      // Nobody is left to return them later.
+      while (!slices.empty()) host_.done(slices.pop(), Code::kCancelled);
+    }
   }
 }
 
@@ -382,10 +399,24 @@ void FabricTransport::run() {
   }
 }
 
+void FabricTransport::close_groups() {
+  std::vector<std::shared_ptr<FabricPath>> paths;
+  {
+    MutexLock lock(mutex_);
+    for (const std::weak_ptr<FabricPath>& weak : paths_) paths.push_back(weak.lock());
+  }
+  for (const std::shared_ptr<FabricPath>& path : paths) {
+    if (!path || !path->group()) continue;
+    SliceList slices = path->group()->close();
+    while (!slices.empty()) host_.done(slices.pop(), Code::kCancelled);
+  }
+}
+
 void FabricTransport::stop() {
   if (stopping_.exchange(true)) return;
   wake();
   if (poller_.joinable()) poller_.join();
+  close_groups();
   for (Card& card : cards_) {
     if (!card.initiator) continue;
     card.initiator->stop();

@@ -28,6 +28,8 @@ Initiator::Initiator(TransportHost& host, Domain& domain, const Memories& memori
       card_(card),
       options_(options),
       wake_(std::move(wake)),
+      bytes_per_s_(domain.bytes_per_s()),
+      pipe_(bytes_per_s_),
       spin_(options.spin_ns) {}
 
 Status Initiator::open() {
@@ -108,8 +110,20 @@ void Initiator::work_if_free() {
   if (call) call_poller();
 }
 
+// What waits for the places that became free goes first: others wait for no thread here.
 void Initiator::give_back(const Finished& finished) {
-  for (const auto& [slice, code] : finished) host_.done(slice, code);
+  Group* last = nullptr;
+  for (const Ended& each : finished.slices) {
+    const FabricPath& path = *static_cast<FabricPath*>(each.slice->path);
+    Group* group = path.group().get();
+    if (last != nullptr && group != last) last->advance();
+    last = group;
+    if (group == nullptr || each.posted_ns == kWaited) continue;
+    group->ended(path.place(), each.slice->length, each.code, each.posted_ns);
+  }
+  if (last != nullptr) last->advance();
+  for (const std::shared_ptr<Group>& group : finished.groups) group->advance();
+  for (const Ended& each : finished.slices) host_.done(each.slice, each.code);
 }
 
 Initiator::Attention Initiator::attend(bool sleeps) {

@@ -39,6 +39,7 @@ struct Job {
   uint32_t posted = 0;   // bytes
   uint32_t outstanding = 0;
   Code code = Code::kOk;  // the first that failed
+  int64_t posted_ns = 0;
 };
 
 struct Operation {
@@ -59,6 +60,13 @@ class Initiator {
             const InitiatorOptions& options, std::function<void()> wake);
 
   Status open();
+
+  size_t card() const { return card_; }
+  // What it moves for all peers.
+  Pipe& pipe() { return pipe_; }
+  uint64_t bytes_per_s() const { return bytes_per_s_; }  // as the device says; 0: it does not
+  // Under way on one path.
+  uint32_t most_slices() const { return most_slices_; }
 
   // As Transport's.
   void post(FabricPath& path, SliceList slices);
@@ -104,7 +112,23 @@ class Initiator {
   static constexpr size_t kLandings = 128;
   static constexpr uint64_t kMostBytes = 64 << 20;  // under way on one path
 
-  using Finished = std::vector<std::pair<Slice*, Code>>;
+  static constexpr int64_t kWaited = -1;  // as `posted_ns`: it was not handed over yet
+
+  struct Ended {
+    Slice* slice;
+    Code code;
+    int64_t posted_ns = 0;
+  };
+  struct Finished {
+    std::vector<Ended> slices;
+    std::vector<std::shared_ptr<Group>> groups;  // that something became of
+
+    bool empty() const { return slices.empty() && groups.empty(); }
+    void swap(Finished& other) {
+      slices.swap(other.slices);
+      groups.swap(other.groups);
+    }
+  };
 
   void hand_over(FabricPath& path, bool FabricPath::Mail::*what);
   void put_into_mailbox(FabricPath& path) TE_REQUIRES(mail_mutex_);
@@ -138,7 +162,8 @@ class Initiator {
   void finish(Job& job, Code code) TE_REQUIRES(turn_);
   void probe_ended(Job& job, Code code) TE_REQUIRES(turn_);
   void fail(FabricPath& path, Code code, Status why) TE_REQUIRES(turn_);
-  void return_slices(SliceList& slices, Code code) TE_REQUIRES(turn_);
+  void return_slices(SliceList slices, Code code, int64_t posted_ns = 0) TE_REQUIRES(turn_);
+  void became_ready(FabricPath& path) TE_REQUIRES(turn_);
   void return_waiting(FabricPath& path, Code code) TE_REQUIRES(turn_);
 
   void sweep_now(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
@@ -154,6 +179,9 @@ class Initiator {
   const size_t card_;
   const InitiatorOptions options_;
   const std::function<void()> wake_;
+  const uint64_t bytes_per_s_;
+  uint32_t most_slices_ = 1;  // constant after open()
+  Pipe pipe_;
 
   Mutex mail_mutex_;
   std::vector<std::shared_ptr<FabricPath>> mailbox_ TE_GUARDED_BY(mail_mutex_);

@@ -36,6 +36,7 @@ Status Initiator::open_endpoint() {
   operations_.assign(endpoint_->depth(), {});
   free_operations_.clear();
   for (Operation& operation : operations_) free_operations_.push_back(&operation);
+  most_slices_ = static_cast<uint32_t>(std::max<size_t>(operations_.size() / 2, 1));
   free_landings_.clear();
   for (uint32_t i = 0; i < kLandings; ++i) free_landings_.push_back(i);
   return {};
@@ -56,6 +57,7 @@ void Initiator::take_mail() {
   }
   for (std::shared_ptr<FabricPath>& path : mailbox) {
     FabricPath& plain = *path;
+    if (plain.link.retired) continue;  // who wanted it connected came late
     paths_.try_emplace(&plain, std::move(path));
     activate(plain);
   }
@@ -86,6 +88,7 @@ void Initiator::take_control_mail() {
     if (wants[i].reset) {
       fail(path, Code::kUnavailable,
            Status(Code::kUnavailable, "fabric: the path to " + path.remote_address + " was reset"));
+      if (path.group()) return_slices(path.group()->take_all(), Code::kUnavailable, kWaited);
       if (path.link.outstanding > 0) renew_wanted_ = true;
     }
     if (wants[i].retire) {
@@ -126,7 +129,7 @@ bool Initiator::advance(FabricPath& path) {
   }
   if (link.state == Link::State::kReady && link.connect) {
     link.connect = false;
-    path.state.store(PathState::kReady);
+    became_ready(path);
   }
   if (link.state != Link::State::kReady) {
     if (link.state == Link::State::kIdle && link.queue.empty() && !link.connect) return false;
@@ -140,7 +143,7 @@ bool Initiator::advance(FabricPath& path) {
       if (link.queue.empty()) return false;
       Slice* slice = link.queue.pop();
       if (slice->cancelled()) {
-        finished_.emplace_back(slice, Code::kCancelled);
+        finished_.slices.push_back({slice, Code::kCancelled});
         continue;
       }
       link.partial = &take_job(path, slice);
@@ -158,7 +161,7 @@ Job& Initiator::take_job(FabricPath& path, Slice* slice) {
   if (free_jobs_.empty()) free_jobs_.push_back(&jobs_.emplace_back());
   Job& job = *free_jobs_.back();
   free_jobs_.pop_back();
-  job = {&path, slice, 0, 0, 0, Code::kOk};
+  job = {&path, slice, 0, 0, 0, Code::kOk, path.group() ? now_ns() : 0};
   return job;
 }
 
@@ -365,7 +368,7 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
 }
 
 void Initiator::finish(Job& job, Code code) {
-  finished_.emplace_back(job.slice, code);
+  finished_.slices.push_back({job.slice, code, job.posted_ns});
   free_jobs_.push_back(&job);
 }
 
@@ -386,7 +389,7 @@ void Initiator::probe_ended(Job& job, Code code) {
   }
   link.state = Link::State::kReady;
   link.failed = false;
-  path.state.store(PathState::kReady);
+  became_ready(path);
   activate(path);
 }
 
@@ -398,14 +401,26 @@ void Initiator::fail(FabricPath& path, Code code, Status why) {
   path.link.failed = true;
   if (path.link.outstanding > 0) watching_ = true;
   return_waiting(path, code);
+  if (!path.group()) return;
+  return_slices(path.group()->failed(path.place()), code, kWaited);
+  // Another run of the peer is there: no path leads to this one.
+  if (code == Code::kStale) return_slices(path.group()->take_all(), code, kWaited);
+  finished_.groups.push_back(path.group());
 }
 
-void Initiator::return_slices(SliceList& slices, Code code) {
-  while (!slices.empty()) finished_.emplace_back(slices.pop(), code);
+void Initiator::return_slices(SliceList slices, Code code, int64_t posted_ns) {
+  while (!slices.empty()) finished_.slices.push_back({slices.pop(), code, posted_ns});
+}
+
+void Initiator::became_ready(FabricPath& path) {
+  path.state.store(PathState::kReady);
+  if (!path.group()) return;
+  path.group()->ready(path.place());
+  finished_.groups.push_back(path.group());
 }
 
 void Initiator::return_waiting(FabricPath& path, Code code) {
-  return_slices(path.link.queue, code);
+  return_slices(std::exchange(path.link.queue, {}), code);
   Job* partial = std::exchange(path.link.partial, nullptr);
   if (partial == nullptr) return;
   if (partial->code == Code::kOk) partial->code = code;
@@ -414,11 +429,12 @@ void Initiator::return_waiting(FabricPath& path, Code code) {
 
 void Initiator::sweep_now(FabricPath& path, int64_t now) {
   Link& link = path.link;
+  if (path.group()) return_slices(path.group()->take_cancelled(), Code::kCancelled, kWaited);
   SliceList rest;
   while (!link.queue.empty()) {
     Slice* slice = link.queue.pop();
     if (slice->cancelled()) {
-      finished_.emplace_back(slice, Code::kCancelled);
+      finished_.slices.push_back({slice, Code::kCancelled});
     } else {
       rest.push(slice);
     }
@@ -497,6 +513,9 @@ void Initiator::renew(const Status& why) {
     link.outstanding_bytes = 0;
     link.unwanted_since_ns = 0;
     if (path->state.load() == PathState::kReady) path->state.store(PathState::kIdle);
+    if (!path->group()) continue;
+    path->group()->idle(path->place());
+    finished_.groups.push_back(path->group());
   }
   for (FabricPath* path : gone) forget(*path);
   if (Status status = open_endpoint(); !status.ok()) log_error("{}", status.message());

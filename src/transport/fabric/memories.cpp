@@ -101,6 +101,20 @@ void Memories::clear() {
   for (auto& [address, memory] : all) close(std::move(memory));
 }
 
+uint64_t Memories::cards(const void* address) const {
+  const auto at = reinterpret_cast<uint64_t>(address);
+  ReaderLock lock(mutex_);
+  auto found = memories_.upper_bound(at);
+  if (found == memories_.begin()) return 0;
+  const auto& [base, memory] = *--found;
+  if (at - base >= memory.length) return 0;
+  uint64_t result = 0;
+  for (size_t card = 0; card < memory.ranges.size(); ++card) {
+    if (!memory.ranges[card].empty()) result |= uint64_t{1} << card;
+  }
+  return result;
+}
+
 bool Memories::find(size_t card, const void* address, uint64_t* length, void** descriptor) const {
   const auto at = reinterpret_cast<uint64_t>(address);
   ReaderLock lock(mutex_);

@@ -26,6 +26,8 @@ class Memories {
   void remove(uint64_t address);
   void clear();
 
+  // Those that the memory is registered with, as bits; none: it is not registered.
+  uint64_t cards(const void* address) const;
   // What to show `card`'s provider for local memory. `*length` is cut at the end of the piece.
   // False: not registered.
   bool find(size_t card, const void* address, uint64_t* length, void** descriptor) const;

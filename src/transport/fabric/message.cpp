@@ -66,9 +66,7 @@ Bytes Key::encode() const {
   return out.take();
 }
 
-bool Key::reaches(const std::byte* key, size_t card) {
-  return (load<uint64_t>(key + 16) >> card & 1) != 0;
-}
+uint64_t Key::cards_of(const std::byte* key) { return load<uint64_t>(key + 16); }
 
 bool Key::place(const Offer& offer, size_t card, const std::byte* key, uint64_t address,
                 uint64_t length, Place* place) {

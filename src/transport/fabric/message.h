@@ -61,7 +61,11 @@ struct Key {
   static bool place(const Offer& offer, size_t card, const std::byte* key, uint64_t address,
                     uint64_t length, Place* place);
   // Whether the key's buffer is registered with the card.
-  static bool reaches(const std::byte* key, size_t card);
+  static bool reaches(const std::byte* key, size_t card) {
+    return (cards_of(key) >> card & 1) != 0;
+  }
+  // Bit i: registered with card i.
+  static uint64_t cards_of(const std::byte* key);
 };
 
 }  // namespace te::fabric

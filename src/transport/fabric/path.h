@@ -8,6 +8,7 @@
 
 #include "core/batch.h"
 #include "core/path.h"
+#include "transport/fabric/group.h"
 #include "transport/fabric/message.h"
 
 namespace te::fabric {
@@ -47,6 +48,18 @@ class FabricPath final : public Path, public std::enable_shared_from_this<Fabric
         card_(remote_card),
         instance_(instance) {}
 
+  bool reaches(const std::byte* key) const override {
+    return group_ ? group_->reaches(key) : Key::reaches(key, card_);
+  }
+
+  // Before anything else. `place` is the path's in the group.
+  void join(std::shared_ptr<Group> group, size_t place) {
+    group_ = std::move(group);
+    place_ = place;
+  }
+  // With the other paths to the same peer; null: there are none.
+  const std::shared_ptr<Group>& group() const { return group_; }
+  size_t place() const { return place_; }
   Initiator& initiator() { return initiator_; }
   const Offer& offer() const { return *offer_; }
   size_t remote_card() const { return card_; }
@@ -70,6 +83,8 @@ class FabricPath final : public Path, public std::enable_shared_from_this<Fabric
   const std::shared_ptr<const Offer> offer_;
   const size_t card_;
   const uint64_t instance_;
+  std::shared_ptr<Group> group_;
+  size_t place_ = 0;
 };
 
 }  // namespace te::fabric
