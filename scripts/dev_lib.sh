@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 
 BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config libfmt-dev libcli11-dev libcpp-httplib-dev
-  libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev libhwloc-dev libfabric-dev)
+  libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev libhwloc-dev libfabric-dev
+  libibverbs-dev)
 TEST_PACKAGES=(libgtest-dev etcd-server redis-server nftables iproute2 python3)
 LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
 BENCH_PACKAGES=(libbenchmark-dev iperf3)

@@ -30,6 +30,11 @@ struct Config {
   std::string fabric_addresses;
   uint64_t fabric_spin_us = 1000;
   uint64_t fabric_max_registration = 0;
+  std::string rdma_library;
+  uint64_t rdma_endpoints = 1'024;
+  uint64_t rdma_inbound_endpoints = 4'096;
+  uint64_t rdma_spin_us = 100;
+  uint64_t rdma_max_registration = 0;
   uint64_t slice_bytes = 1 << 20;
   std::string nics;
   uint64_t max_inbound_connections = 4'096;

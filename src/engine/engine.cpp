@@ -49,7 +49,7 @@ Engine::Impl::Impl(Config config, std::unique_ptr<Directory> directory)
       instance_(random_u64() | 1),
       directory_(std::move(directory)),
       notifications_(config_.max_notifications),
-      transports_(*this, config_),
+      transports_(*this, config_, [this] { return topology(); }),
       memory_(instance_, transports_),
       pool_(kPoolThreads) {}
 
@@ -192,9 +192,9 @@ Result<std::shared_ptr<const Topology>> Engine::Impl::topology() {
   }
 }
 
-Status Engine::Impl::install(std::string_view protocol, bool implicit) {
+Status Engine::Impl::install(std::string_view protocol, bool implicit, const NicMatrix* matrix) {
   MutexLock lock(install_mutex_);
-  Result<bool> fresh = transports_.install(protocol, implicit);
+  Result<bool> fresh = transports_.install(protocol, implicit, matrix);
   if (!fresh.ok()) return fresh.status();
   if (*fresh) {
     if (Status status = memory_.introduce(*transports_.find(protocol)); !status.ok()) {
@@ -402,10 +402,10 @@ Result<std::string> Engine::nic_priority_matrix() {
   return make_nic_matrix(**topology).to_json();
 }
 Status Engine::install_transport(std::string_view protocol, std::string_view nic_priority_matrix) {
-  if (!nic_priority_matrix.empty()) {
-    TE_RETURN_IF_ERROR(NicMatrix::parse(nic_priority_matrix).status());
-  }
-  return impl_->install(protocol, false);
+  if (nic_priority_matrix.empty()) return impl_->install(protocol, false);
+  const Result<NicMatrix> matrix = NicMatrix::parse(nic_priority_matrix);
+  if (!matrix.ok()) return matrix.status();
+  return impl_->install(protocol, false, &*matrix);
 }
 Status Engine::uninstall_transport(std::string_view protocol) { return impl_->uninstall(protocol); }
 std::vector<TransportInfo> Engine::transports() const { return impl_->transports().describe(); }

@@ -30,7 +30,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status discover_topology();
   // As discovered, with the NICs that the configuration allows; discovers it if need be.
   Result<std::shared_ptr<const Topology>> topology();
-  Status install(std::string_view protocol, bool implicit);
+  Status install(std::string_view protocol, bool implicit, const NicMatrix* matrix = nullptr);
   Status uninstall(std::string_view protocol);
   Status remove_local_segment(std::string_view name);
   Status warm_up(std::string_view name);

@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "platform/memory.h"
 #include "transport/fabric/fabric.h"
 #include "transport/local/local.h"
+#include "transport/rdma/rdma.h"
 #include "transport/shm/shm.h"
 #include "transport/tcp/tcp.h"
 
@@ -13,6 +15,7 @@ namespace {
 
 struct Known {
   std::string_view name;
+  // Null: what it takes is more than that, see install() and describe().
   Result<std::unique_ptr<Transport>> (*make)(TransportHost&, const Config&);
   // Whether this machine can serve it, and what was found or is missing.
   bool (*look)(std::string* detail);
@@ -32,6 +35,7 @@ bool look_tcp(std::string* detail) {
 constexpr Known kKnown[] = {
     {"local", make_local_transport, look_local},
     {"shm", make_shm_transport, shm_available},
+    {"rdma", nullptr, nullptr},
     {"tcp", make_tcp_transport, look_tcp},
 };
 
@@ -39,6 +43,40 @@ const Known* known(std::string_view name) {
   const auto* found = std::find_if(std::begin(kKnown), std::end(kKnown),
                                    [name](const Known& entry) { return entry.name == name; });
   return found == std::end(kKnown) ? nullptr : found;
+}
+
+// All NICs, in the order in which the matrix prefers them: those that it names, each once.
+std::vector<std::string> devices_of(const NicMatrix& matrix) {
+  std::vector<std::string> devices;
+  for (const bool preferred : {true, false}) {
+    for (const NicMatrix::Row& row : matrix.rows) {
+      for (const std::string& name : preferred ? row.preferred : row.other) {
+        if (std::find(devices.begin(), devices.end(), name) == devices.end()) {
+          devices.push_back(name);
+        }
+      }
+    }
+  }
+  return devices;
+}
+
+Result<std::unique_ptr<Transport>> make_rdma(TransportHost& host, const Config& config,
+                                             const Transports::FindTopology& find_topology,
+                                             const NicMatrix* given) {
+  const Result<std::shared_ptr<const Topology>> topology = find_topology();
+  if (!topology.ok()) return topology.status();
+  if (given != nullptr) TE_RETURN_IF_ERROR(check_nic_matrix(*given, **topology));
+  RdmaPlaces places;
+  places.matrix = given != nullptr ? *given : make_nic_matrix(**topology);
+  places.devices = devices_of(places.matrix);
+  places.nodes_of = [](uint64_t address, uint64_t length) {
+    std::vector<std::pair<uint64_t, uint32_t>> result;
+    for (const NodeRange& range : memory_nodes_of(address, length)) {
+      result.emplace_back(range.address, range.node);
+    }
+    return result;
+  };
+  return make_rdma_transport(host, config, std::move(places));
 }
 
 // libfabric's, of which there is one for each provider, come right before TCP.
@@ -51,7 +89,7 @@ size_t rank(std::string_view name) {
 
 Status Transports::install_local() { return install("local", false).status(); }
 
-Result<bool> Transports::install(std::string_view name, bool implicit) {
+Result<bool> Transports::install(std::string_view name, bool implicit, const NicMatrix* matrix) {
   const Known* entry = known(name);
   if (entry == nullptr && !is_fabric_transport(name)) {
     std::string names;
@@ -69,7 +107,9 @@ Result<bool> Transports::install(std::string_view name, bool implicit) {
     return false;
   }
   Result<std::unique_ptr<Transport>> made =
-      entry != nullptr ? entry->make(host_, config_) : make_fabric_transport(host_, config_, name);
+      entry == nullptr         ? make_fabric_transport(host_, config_, name)
+      : entry->make == nullptr ? make_rdma(host_, config_, find_topology_, matrix)
+                               : entry->make(host_, config_);
   if (!made.ok()) return made.status();
   entries_.push_back({std::shared_ptr<Transport>(made.take()), implicit});
   std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
@@ -126,8 +166,12 @@ std::vector<TransportInfo> Transports::describe() const {
   std::vector<TransportInfo> result;
   for (const Known& entry : kKnown) {
     TransportInfo info;
-    info.name = entry.name;
-    info.available = entry.look(&info.detail);
+    if (entry.look == nullptr) {
+      info = describe_rdma_transport(config_);
+    } else {
+      info.name = entry.name;
+      info.available = entry.look(&info.detail);
+    }
     info.installed = find(entry.name) != nullptr;
     result.push_back(std::move(info));
   }

@@ -3,25 +3,31 @@
 // Threads: any. install() and retire() are called by one at a time.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/options.h"
 #include "base/thread_annotations.h"
+#include "core/topology.h"
 #include "transport/transport.h"
 
 namespace te {
 
 class Transports {
  public:
-  Transports(TransportHost& host, const Config& config) : host_(host), config_(config) {}
+  using FindTopology = std::function<Result<std::shared_ptr<const Topology>>()>;
+
+  Transports(TransportHost& host, const Config& config, FindTopology find_topology)
+      : host_(host), config_(config), find_topology_(std::move(find_topology)) {}
 
   // Copies inside the engine: always there.
   Status install_local();
   // kNotFound for a name that no transport has. `implicit`: nobody asked for it by name; it goes
   // when the first one is asked for. True when it was not there before.
-  Result<bool> install(std::string_view name, bool implicit);
+  // `matrix`: which NICs serve what memory; null: as discovered.
+  Result<bool> install(std::string_view name, bool implicit, const NicMatrix* matrix = nullptr);
   // What install() of `name` by request would replace.
   std::vector<std::string> implicit_but(std::string_view name) const;
   // No longer installed; the caller stops it. The object lives on for the paths that know it.
@@ -43,6 +49,7 @@ class Transports {
 
   TransportHost& host_;
   const Config& config_;
+  const FindTopology find_topology_;
   mutable Mutex mutex_;
   std::vector<Entry> entries_ TE_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Transport>> retired_ TE_GUARDED_BY(mutex_);

@@ -247,7 +247,7 @@ TEST_P(Conformance, NotifiesOnceAfterTheBytes) {
   Registered local = memory(initiator(), kLength);
   Registered remote = memory(target(), kLength);
   const SegmentId segment = open();
-  for (uint64_t round = 0; round < 50; ++round) {
+  for (uint64_t round = 0; round < static_cast<uint64_t>(rounds(50)); ++round) {
     fill(local.data(), kLength, round);
     const BatchId batch = *initiator().allocate_batch(3);
     std::vector<TransferRequest> requests;
@@ -321,7 +321,10 @@ INSTANTIATE_TEST_SUITE_P(
     Transports, Conformance,
     testing::Values(
         Way{"local", nullptr}, Way{"shm", "shm"}, Way{"shm_allocated", "shm", {}, false, true},
-        Way{"tcp", "tcp"}, Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},
+        Way{"tcp", "tcp"}, Way{"rdma_one_device", "rdma", {{"nics", "rxe0"}}, true},
+        Way{"rdma_two_devices", "rdma", {{"nics", "rxe0,rxe1"}}, true},
+        Way{"rdma_four_devices", "rdma", {}, true},
+        Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},
         Way{"fabric_tcp_two_cards", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}},
         Way{"fabric_verbs", "fabric:verbs", {{"fabric_addresses", "10.77.0.1"}}, true},
         Way{"fabric_verbs_two_cards", "fabric:verbs", {}, true}),

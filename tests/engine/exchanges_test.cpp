@@ -76,7 +76,7 @@ class Side final : public ControlService, public TransportHost {
  public:
   Config config;
   std::unique_ptr<Directory> directory = open_directory("P2PHANDSHAKE", {}).take();
-  Transports transports{*this, config};
+  Transports transports{*this, config, {}};
   Memory memory{instance_, transports};
   Segments segments{instance_, config, *directory, memory, transports};
   const std::shared_ptr<Answering> transport = std::make_shared<Answering>();

@@ -1,0 +1,139 @@
+// One RDMA device as opened: its port, completion queue, registrations and queue pairs.
+//
+// Threads: any, as verbs are; what is read and written by several is atomic.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "core/schedule.h"
+#include "transport/rdma/library.h"
+#include "transport/rdma/message.h"
+
+namespace te::rdma {
+
+// A deleter that calls one of the library's functions.
+template <typename T>
+struct Closer {
+  int (*close)(T*) = nullptr;
+  void operator()(T* what) const { (void)close(what); }
+};
+template <typename T>
+using Owned = std::unique_ptr<T, Closer<T>>;
+
+// A range of memory that a card knows.
+using Range = Owned<ibv_mr>;
+
+class Card;
+
+class QueuePair {
+ public:
+  struct Depth {
+    uint32_t sends = 0;
+    uint32_t inlined = 0;  // bytes, at most
+  };
+
+  uint32_t number() const { return pair_->qp_num; }
+  const Depth& depth() const { return depth_; }
+  ibv_qp* get() const { return pair_.get(); }
+  const Address& local() const { return local_; }
+
+  // To the other end. What is wrong may be the other's numbers: kUnavailable.
+  Status connect(const Address& remote);
+  // Everything under way comes back from here on.
+  void fail();
+
+ private:
+  friend class Card;
+  QueuePair(Card& card, Owned<ibv_qp> pair) : card_(card), pair_(std::move(pair)) {}
+  Card& card_;
+  Owned<ibv_qp> pair_;
+  Depth depth_;
+  Address local_;
+  uint32_t gid_index_ = 0;
+};
+
+class Card {
+ public:
+  // The device's first active port, or its first. kUnsupported: not for this transport.
+  static Result<std::unique_ptr<Card>> open(const Library& library, ibv_device* device);
+  Card(const Card&) = delete;
+  Card& operator=(const Card&) = delete;
+
+  const std::string& device() const { return device_; }
+  const Library& library() const { return library_; }
+  bool infiniband() const { return infiniband_; }
+  // As the device told last.
+  bool active() const { return active_.load(std::memory_order_relaxed); }
+  bool gone() const { return gone_.load(std::memory_order_relaxed); }
+  // "active", "down", ...
+  std::string state_text() const;
+  // Asks the device again; true when the port was not active and is now.
+  bool refresh();
+  uint64_t bytes_per_s() const { return bytes_per_s_; }
+  uint64_t max_message() const { return max_message_; }
+  uint64_t max_range() const { return limits_.max_mr_size; }
+  // That may be under way, by all of its queue pairs together.
+  uint32_t queue_depth() const { return queue_depth_; }
+  Pipe& pipe() { return *pipe_; }
+
+  Result<Range> add_range(uint64_t address, uint64_t length, bool remote_accessible) const;
+
+  // For transfers to peers, or (`serving`) for what peers do here.
+  Result<std::unique_ptr<QueuePair>> make_queue_pair(bool serving);
+
+  // Of transfers; who polls is the caller's business.
+  ibv_cq* completions() const { return completions_.get(); }
+  ibv_cq* serving_completions() const { return serving_completions_.get(); }
+  int completion_descriptor() const { return channel_->fd; }
+  int event_descriptor() const { return context_->async_fd; }
+  // The next completion raises the descriptor.
+  void arm() const { (void)::ibv_req_notify_cq(completions_.get(), 0); }
+  // After the descriptor was raised.
+  void take_completion_events();
+  struct News {
+    bool any = false;
+    bool came_up = false;
+    bool went_down = false;
+  };
+  News take_events();
+
+  // "rxe0: WHAT: the system's text"
+  Status failed(std::string_view what, int error_number, Code code = Code::kResource) const;
+
+  std::atomic<uint32_t> outstanding{0};  // transfers' work requests
+
+ private:
+  Card(const Library& library, std::string device)
+      : library_(library), device_(std::move(device)) {}
+  Status start(ibv_device* device);
+  Status find_port();
+  Status choose_address(Address* address, uint32_t* gid_index) const;
+
+  const Library& library_;
+  const std::string device_;
+  Owned<ibv_context> context_;
+  Owned<ibv_pd> domain_;
+  Owned<ibv_comp_channel> channel_;
+  Owned<ibv_cq> completions_;
+  Owned<ibv_cq> serving_completions_;
+  ibv_device_attr limits_{};
+  uint8_t port_ = 1;
+  std::atomic<int> port_state_{IBV_PORT_NOP};
+  bool infiniband_ = false;
+  bool global_ = false;  // a GID is needed
+  std::atomic<uint8_t> mtu_{1};
+  uint64_t bytes_per_s_ = 0;
+  uint64_t max_message_ = 0;
+  uint32_t queue_depth_ = 0;
+  std::atomic<bool> active_{false};
+  std::atomic<bool> gone_{false};
+  std::unique_ptr<Pipe> pipe_;
+
+  friend class QueuePair;
+};
+
+}  // namespace te::rdma

@@ -1,0 +1,70 @@
+#include "transport/rdma/endpoint.h"
+
+#include <algorithm>
+
+namespace te::rdma {
+
+void Endpoint::start() {
+  const size_t depth = pair->depth().sends;
+  works_.resize(depth);
+  requests_.resize(depth);
+  pieces_.resize(depth);
+}
+
+void Endpoint::add(const Operation& operation, Flight* flight) {
+  const size_t at = head_ % works_.size();
+  works_[at] = {flight, operation.length};
+  pieces_[at] = {reinterpret_cast<uint64_t>(operation.local), operation.length,
+                 operation.local_key};
+  ibv_send_wr& request = requests_[at];
+  request = {};
+  request.wr_id = uint64_t{id} << 32 | head_;
+  request.sg_list = &pieces_[at];
+  request.num_sge = operation.length == 0 ? 0 : 1;
+  request.opcode = operation.write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ;
+  request.wr.rdma.remote_addr = operation.remote;
+  request.wr.rdma.rkey = operation.remote_key;
+  if (operation.write && operation.length > 0 && operation.length <= pair->depth().inlined) {
+    request.send_flags |= IBV_SEND_INLINE;
+  }
+  if (++unsignalled_ >= kSignalEvery || operation.length >= kLarge) {
+    request.send_flags |= IBV_SEND_SIGNALED;
+    unsignalled_ = 0;
+  }
+  ++head_;
+}
+
+int Endpoint::flush(uint32_t* posted) {
+  *posted = 0;
+  if (posted_ == head_) return 0;
+  const size_t size = works_.size();
+  for (uint32_t at = posted_; at + 1 != head_; ++at) {
+    requests_[at % size].next = &requests_[(at + 1) % size];
+  }
+  // The end of a chain tells of all before it.
+  requests_[(head_ - 1) % size].send_flags |= IBV_SEND_SIGNALED;
+  unsignalled_ = 0;
+  ibv_send_wr* refused = nullptr;
+  const int result = ::ibv_post_send(pair->get(), &requests_[posted_ % size], &refused);
+  const uint32_t before = posted_;
+  if (result == 0) {
+    posted_ = head_;
+  } else if (refused != nullptr) {
+    posted_ = static_cast<uint32_t>(refused->wr_id);
+  }
+  *posted = posted_ - before;
+  card.outstanding.fetch_add(*posted, std::memory_order_relaxed);
+  return result;
+}
+
+Flight* Endpoint::take_unposted() {
+  --head_;
+  return works_[head_ % works_.size()].flight;
+}
+
+Endpoint::Work Endpoint::take_oldest() {
+  card.outstanding.fetch_sub(1, std::memory_order_relaxed);
+  return works_[tail_++ % works_.size()];
+}
+
+}  // namespace te::rdma

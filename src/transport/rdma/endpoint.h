@@ -1,0 +1,112 @@
+// One connection to a card of a peer: a queue pair, what is posted on it, and how it stands.
+//
+// Threads: for the one that has the mover's turn, except as stated.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/batch.h"
+#include "transport/rdma/card.h"
+
+namespace te::rdma {
+
+class PeerGroup;
+
+// A slice under way, in one work request or several.
+struct Flight {
+  Slice* slice = nullptr;
+  int64_t posted_ns = 0;
+  uint32_t left = 0;  // work requests
+  Code code = Code::kOk;
+};
+
+class Endpoint {
+ public:
+  enum class State : uint8_t {
+    kMaking,    // not the turn's: the queue pair is made, and the peer asked for its end
+    kProving,   // connected; a WRITE of nothing is under way
+    kReady,     // in use
+    kDraining,  // wanted by others: takes nothing more
+    kFailing,   // what is under way comes back
+    kClosing,   // not the turn's
+  };
+
+  Endpoint(uint32_t number, uint64_t connection, std::shared_ptr<PeerGroup> owner, size_t which,
+           Card& through)
+      : id(number),
+        connection_id(connection),
+        group(std::move(owner)),
+        path(which),
+        card(through) {}
+
+  const uint32_t id;
+  const uint64_t connection_id;  // as the peer knows it
+  const std::shared_ptr<PeerGroup> group;
+  const size_t path;  // of the group
+  Card& card;
+  State state = State::kMaking;
+  bool requeues = true;           // what comes back is tried on other paths
+  bool leaving = false;           // makes room for another
+  bool peer_has_end = false;      // and is told when this one closes
+  int64_t since_ns = 0;           // of the state
+  int64_t progress_ns = 0;        // of the last completion, or of the first post after silence
+  int64_t used_ns = 0;            // of the last post
+  int64_t unwanted_since_ns = 0;  // something under way is wanted back; 0: nothing
+  std::unique_ptr<QueuePair> pair;
+
+  // After `pair` was connected.
+  void start();
+  uint32_t outstanding() const { return head_ - tail_; }
+  bool has_room(uint32_t requests) const {
+    return outstanding() + requests <= works_.size() &&
+           card.outstanding.load(std::memory_order_relaxed) + requests <= card.queue_depth();
+  }
+
+  struct Operation {
+    bool write = false;
+    const std::byte* local = nullptr;
+    uint32_t length = 0;
+    uint32_t local_key = 0;
+    uint64_t remote = 0;
+    uint32_t remote_key = 0;
+  };
+  // There is room. `flight` null: the proof.
+  void add(const Operation& operation, Flight* flight);
+  // Hands what was added to the card, `*posted` work requests. 0, or an errno: then the latest ones
+  // were not posted, and are to be taken back.
+  int flush(uint32_t* posted);
+  bool has_unposted() const { return posted_ != head_; }
+  // The latest one.
+  Flight* take_unposted();
+
+  // What was posted, in order.
+  struct Work {
+    Flight* flight = nullptr;
+    uint32_t length = 0;
+  };
+  // Whether `position` (of a completion) is of something under way.
+  bool holds(uint32_t position) const { return position - tail_ < posted_ - tail_; }
+  bool empty() const { return head_ == tail_; }
+  uint32_t oldest() const { return tail_; }
+  Work take_oldest();
+  template <typename Visit>
+  void for_each_flight(Visit&& visit) const {
+    for (uint32_t at = tail_; at != head_; ++at) {
+      if (const Flight* flight = works_[at % works_.size()].flight) visit(*flight);
+    }
+  }
+
+ private:
+  static constexpr uint32_t kSignalEvery = 16;
+  static constexpr uint32_t kLarge = 64 << 10;  // worth a completion of its own
+
+  std::vector<Work> works_;  // a ring
+  std::vector<ibv_send_wr> requests_;
+  std::vector<ibv_sge> pieces_;
+  uint32_t head_ = 0, posted_ = 0, tail_ = 0;
+  uint32_t unsignalled_ = 0;
+};
+
+}  // namespace te::rdma

@@ -1,0 +1,200 @@
+#include "transport/rdma/memories.h"
+
+#include <algorithm>
+#include <latch>
+
+#include "base/log.h"
+
+namespace te::rdma {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+
+}  // namespace
+
+Nearness::Nearness(const NicMatrix& matrix, const std::vector<std::string>& cards, NodesOf nodes_of)
+    : nodes_of_(std::move(nodes_of)) {
+  const auto set_of = [&cards](const std::vector<std::string>& names) {
+    CardSet set = 0;
+    for (size_t i = 0; i < cards.size(); ++i) {
+      if (std::find(names.begin(), names.end(), cards[i]) != names.end()) set |= CardSet{1} << i;
+    }
+    return set;
+  };
+  everywhere_.all = set_of(cards);
+  for (const NicMatrix::Row& row : matrix.rows) {
+    const CardSet near = set_of(row.preferred);
+    rows_[row.location] = {near | set_of(row.other), near};
+  }
+  if (const auto others = rows_.find("*"); others != rows_.end()) everywhere_ = others->second;
+}
+
+Nearness::Cards Nearness::of(std::string_view location) const {
+  const auto found = rows_.find(location);
+  return found == rows_.end() ? everywhere_ : found->second;
+}
+
+std::map<uint64_t, Nearness::Cards> Nearness::of(const Buffer& buffer) const {
+  if (buffer.location != "*") return {{buffer.address, of(buffer.location)}};
+  std::map<uint64_t, Cards> result;
+  for (const auto& [begin, node] : nodes_of_(buffer.address, buffer.length)) {
+    result[begin] = of("cpu:" + std::to_string(node));
+  }
+  if (result.empty()) result[buffer.address] = {everywhere_.all, 0};
+  return result;
+}
+
+Memories::Memories(std::vector<Card*> cards, Nearness nearness, uint32_t pieces,
+                   uint64_t most_bytes)
+    : cards_(std::move(cards)),
+      nearness_(std::move(nearness)),
+      pieces_(pieces),
+      most_bytes_(most_bytes),
+      pool_(cards_.size()) {}
+
+template <typename Work>
+void Memories::for_each(CardSet cards, Work&& work) {
+  std::vector<size_t> chosen;
+  for (size_t i = 0; i < cards_.size(); ++i) {
+    if ((cards >> i & 1) != 0) chosen.push_back(i);
+  }
+  if (chosen.empty()) return;
+  std::latch left(static_cast<ptrdiff_t>(chosen.size()) - 1);
+  for (size_t i = 1; i < chosen.size(); ++i) {
+    const auto one = [&work, &left, card = chosen[i]] {
+      work(card);
+      left.count_down();
+    };
+    if (!pool_.run(one)) one();
+  }
+  work(chosen.front());
+  left.wait();
+}
+
+uint64_t Memories::most_at_once(CardSet cards) const {
+  uint64_t most = most_bytes_ == 0 ? UINT64_MAX : most_bytes_;
+  for (size_t i = 0; i < cards_.size(); ++i) {
+    if ((cards >> i & 1) != 0) most = std::min(most, cards_[i]->max_range());
+  }
+  return std::max(most / kPage * kPage, kPage);
+}
+
+Result<Memories::Memory> Memories::add_in_pieces(const Buffer& buffer, CardSet cards,
+                                                 uint64_t piece_bytes) {
+  Memory memory;
+  memory.length = buffer.length;
+  memory.piece_bytes = piece_bytes;
+  memory.ranges.resize(cards_.size());
+  std::vector<Status> problems(cards_.size());
+  for_each(cards, [&](size_t card) {
+    for (uint64_t at = 0; at < buffer.length && problems[card].ok(); at += piece_bytes) {
+      Result<Range> range = cards_[card]->add_range(
+          buffer.address + at, std::min(piece_bytes, buffer.length - at), buffer.remote_accessible);
+      if (range.ok()) {
+        memory.ranges[card].push_back(range.take());
+      } else {
+        problems[card] = range.status();
+      }
+    }
+  });
+  for (const Status& problem : problems) TE_RETURN_IF_ERROR(problem);
+  return memory;
+}
+
+Result<Bytes> Memories::add(const Buffer& buffer) {
+  std::map<uint64_t, Nearness::Cards> places = nearness_.of(buffer);
+  CardSet cards = 0;
+  for (const auto& [begin, found] : places) cards |= found.all;
+  for (size_t i = 0; i < cards_.size(); ++i) {
+    if (cards_[i]->gone()) cards &= ~(CardSet{1} << i);
+  }
+  const uint64_t most = most_at_once(cards);
+  const uint64_t count = (buffer.length - 1) / most + 1;
+  if (count > pieces_) {
+    return error(Code::kResource,
+                 "{} bytes are more than {} registrations of {} bytes, the most that the cards "
+                 "take at once: register smaller buffers",
+                 buffer.length, pieces_, most);
+  }
+  const uint64_t even = ((buffer.length + count - 1) / count + kPage - 1) / kPage * kPage;
+  Result<Memory> added = add_in_pieces(buffer, cards, std::min(even, most));
+  if (!added.ok()) return added.status();
+  auto memory = std::make_shared<Memory>(added.take());
+  memory->places = std::move(places);
+  Bytes key = key_of(buffer, *memory);
+  WriterLock lock(mutex_);
+  memories_[buffer.address] = std::move(memory);
+  return key;
+}
+
+Bytes Memories::key_of(const Buffer& buffer, const Memory& memory) const {
+  Key key;
+  key.base = buffer.address;
+  key.piece_bytes = memory.piece_bytes;
+  if (memory.places.size() == 1) key.near = memory.places.begin()->second.near;
+  for (size_t card = 0; card < memory.ranges.size(); ++card) {
+    const std::vector<Range>& ranges = memory.ranges[card];
+    if (!ranges.empty()) key.cards |= CardSet{1} << card;
+    for (uint32_t piece = 0; piece < pieces_; ++piece) {
+      key.keys.push_back(piece < ranges.size() ? ranges[piece]->rkey : 0);
+    }
+  }
+  return key.cards == 0 || !buffer.remote_accessible ? Bytes() : key.encode();
+}
+
+void Memories::remove(uint64_t address) {
+  std::shared_ptr<Memory> memory;
+  {
+    WriterLock lock(mutex_);
+    const auto found = memories_.find(address);
+    if (found == memories_.end()) return;
+    memory = std::move(found->second);
+    memories_.erase(found);
+  }
+  // The cards do not touch it from here on.
+  for_each(UINT64_MAX, [&](size_t card) { memory->ranges[card].clear(); });
+}
+
+void Memories::clear() {
+  std::map<uint64_t, std::shared_ptr<Memory>> all;
+  {
+    WriterLock lock(mutex_);
+    all.swap(memories_);
+  }
+  for_each(UINT64_MAX, [&](size_t card) {
+    for (auto& [address, memory] : all) memory->ranges[card].clear();
+  });
+  pool_.stop();
+}
+
+bool Memories::find(size_t card, const void* address, uint64_t* length, uint32_t* key) const {
+  const auto at = reinterpret_cast<uint64_t>(address);
+  ReaderLock lock(mutex_);
+  auto found = memories_.upper_bound(at);
+  if (found == memories_.begin()) return false;
+  const auto& [base, memory] = *--found;
+  if (at - base >= memory->length || memory->ranges[card].empty()) return false;
+  const uint64_t offset = at - base;
+  *length = std::min(*length, memory->piece_bytes - offset % memory->piece_bytes);
+  *key = memory->ranges[card][offset / memory->piece_bytes]->lkey;
+  return true;
+}
+
+Nearness::Cards Memories::cards_of(const void* address) const {
+  const auto at = reinterpret_cast<uint64_t>(address);
+  ReaderLock lock(mutex_);
+  auto found = memories_.upper_bound(at);
+  if (found == memories_.begin()) return {};
+  const auto& [base, memory] = *--found;
+  if (at - base >= memory->length) return {};
+  auto place = memory->places.upper_bound(at);
+  if (place != memory->places.begin()) --place;
+  Nearness::Cards cards = place->second;
+  cards.all = 0;
+  for (size_t i = 0; i < memory->ranges.size(); ++i) {
+    if (!memory->ranges[i].empty()) cards.all |= CardSet{1} << i;
+  }
+  return cards;
+}
+
+}  // namespace te::rdma

@@ -1,0 +1,88 @@
+// Which memory is registered with which cards, under what keys, and which cards are near it.
+//
+// Threads: any.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/task_pool.h"
+#include "base/thread_annotations.h"
+#include "core/registry.h"
+#include "core/topology.h"
+#include "transport/rdma/card.h"
+#include "transport/rdma/message.h"
+
+namespace te::rdma {
+
+// Sets of cards, by their index.
+using CardSet = uint64_t;
+
+// The cards that serve memory at a location, and those of them that are near it.
+class Nearness {
+ public:
+  // The memory nodes of a range, each with where its part begins, ascending; empty: not known.
+  using NodesOf =
+      std::function<std::vector<std::pair<uint64_t, uint32_t>>(uint64_t address, uint64_t length)>;
+
+  Nearness(const NicMatrix& matrix, const std::vector<std::string>& cards, NodesOf nodes_of);
+
+  struct Cards {
+    CardSet all = 0;
+    CardSet near = 0;  // none: no card is better than another
+  };
+  Cards of(std::string_view location) const;
+  // By where the parts of the buffer begin; at least one.
+  std::map<uint64_t, Cards> of(const Buffer& buffer) const;
+
+ private:
+  std::map<std::string, Cards, std::less<>> rows_;
+  Cards everywhere_;
+  NodesOf nodes_of_;
+};
+
+class Memories {
+ public:
+  // `cards` outlive this. `most_bytes`: of one registration; 0: what the cards take.
+  Memories(std::vector<Card*> cards, Nearness nearness, uint32_t pieces, uint64_t most_bytes);
+
+  // The encoded Key; empty where peers may not touch the memory.
+  Result<Bytes> add(const Buffer& buffer);
+  void remove(uint64_t address);
+  void clear();
+
+  // By what key `card` knows the local memory. `*length` is cut at the end of the piece. False: it
+  // does not know it.
+  bool find(size_t card, const void* address, uint64_t* length, uint32_t* key) const;
+  // The cards that know the memory and those near it.
+  Nearness::Cards cards_of(const void* address) const;
+
+ private:
+  struct Memory {
+    uint64_t length = 0;
+    uint64_t piece_bytes = 0;
+    std::vector<std::vector<Range>> ranges;      // by card; empty: not with this one
+    std::map<uint64_t, Nearness::Cards> places;  // by where they begin
+  };
+
+  Result<Memory> add_in_pieces(const Buffer& buffer, CardSet cards, uint64_t piece_bytes);
+  Bytes key_of(const Buffer& buffer, const Memory& memory) const;
+  uint64_t most_at_once(CardSet cards) const;
+  // Runs `work` for every card of the set, at the same time.
+  template <typename Work>
+  void for_each(CardSet cards, Work&& work);
+
+  const std::vector<Card*> cards_;
+  const Nearness nearness_;
+  const uint32_t pieces_;
+  const uint64_t most_bytes_;
+  TaskPool pool_;
+  mutable SharedMutex mutex_;
+  std::map<uint64_t, std::shared_ptr<Memory>> memories_ TE_GUARDED_BY(mutex_);
+};
+
+}  // namespace te::rdma

@@ -1,0 +1,154 @@
+#include "transport/rdma/message.h"
+
+#include <algorithm>
+
+namespace te::rdma {
+namespace {
+
+constexpr uint32_t kVersion = 1;
+constexpr uint8_t kConnect = 1;
+constexpr uint8_t kDisconnect = 2;
+constexpr uint32_t kMax24 = 0xFFFFFF;
+
+Status bad(const char* what) {
+  return Status(Code::kProtocol, std::string("rdma: ") + what + " cannot be understood");
+}
+
+}  // namespace
+
+Bytes Offer::encode() const {
+  ByteWriter out;
+  out.number(kVersion);
+  out.number(pieces);
+  out.number(static_cast<uint32_t>(cards.size()));
+  for (const Card& card : cards) {
+    out.text(card.device);
+    out.number(static_cast<uint8_t>(card.infiniband));
+  }
+  return out.take();
+}
+
+Result<Offer> Offer::decode(ByteView bytes) {
+  ByteReader in(bytes);
+  Offer offer;
+  const auto version = in.number<uint32_t>();
+  offer.pieces = in.number<uint32_t>();
+  const auto count = in.number<uint32_t>();
+  if (!in.ok() || version != kVersion || count == 0 || count > kMaxCards || offer.pieces == 0 ||
+      offer.pieces > kMaxPieces) {
+    return bad("what the peer offers");
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    Card card;
+    card.device = in.text(kMaxName);
+    const auto infiniband = in.number<uint8_t>();
+    if (infiniband > 1) return bad("what the peer offers");
+    card.infiniband = infiniband == 1;
+    offer.cards.push_back(std::move(card));
+  }
+  if (!in.complete()) return bad("what the peer offers");
+  return offer;
+}
+
+Bytes Key::encode() const {
+  ByteWriter out;
+  out.number(base);
+  out.number(piece_bytes);
+  out.number(cards);
+  out.number(near);
+  for (const uint32_t key : keys) out.number(key);
+  return out.take();
+}
+
+bool Key::find(const Offer& offer, size_t card, const std::byte* key, uint64_t address,
+               uint64_t* length, uint32_t* found) {
+  const auto base = load<uint64_t>(key);
+  const auto piece_bytes = load<uint64_t>(key + 8);
+  if (address < base || piece_bytes == 0 || (cards_of(key) >> card & 1) == 0) return false;
+  const uint64_t piece = (address - base) / piece_bytes;
+  if (piece >= offer.pieces) return false;
+  *length = std::min(*length, piece_bytes - (address - base) % piece_bytes);
+  *found = load<uint32_t>(key + kKeysAt + 4 * (card * offer.pieces + piece));
+  return true;
+}
+
+void Address::encode(ByteWriter& out) const {
+  out.raw({reinterpret_cast<const char*>(gid.data()), gid.size()});
+  out.number(lid);
+  out.number(queue_pair);
+  out.number(first_number);
+  out.number(mtu);
+  out.number(reads);
+  out.number(static_cast<uint8_t>(infiniband));
+}
+
+bool Address::decode(ByteReader& in, Address* address) {
+  const std::string_view gid = in.view(sizeof(Gid));
+  if (!in.ok()) return false;
+  std::copy(gid.begin(), gid.end(), address->gid.begin());
+  address->lid = in.number<uint16_t>();
+  address->queue_pair = in.number<uint32_t>();
+  address->first_number = in.number<uint32_t>();
+  address->mtu = in.number<uint8_t>();
+  address->reads = in.number<uint8_t>();
+  const auto infiniband = in.number<uint8_t>();
+  address->infiniband = infiniband == 1;
+  return in.ok() && address->queue_pair <= kMax24 && address->first_number <= kMax24 &&
+         address->mtu >= 1 && address->mtu <= 5 && infiniband <= 1;
+}
+
+Bytes encode(const Hello& hello) {
+  ByteWriter out;
+  out.number(kVersion);
+  if (const Connect* connect = std::get_if<Connect>(&hello)) {
+    out.number(kConnect);
+    out.number(connect->id);
+    out.number(connect->card);
+    connect->from.encode(out);
+  } else {
+    const std::vector<uint64_t>& ids = std::get<Disconnect>(hello).ids;
+    out.number(kDisconnect);
+    out.number(static_cast<uint32_t>(ids.size()));
+    for (const uint64_t id : ids) out.number(id);
+  }
+  return out.take();
+}
+
+Result<Hello> decode_hello(ByteView bytes) {
+  ByteReader in(bytes);
+  const auto version = in.number<uint32_t>();
+  const auto kind = in.number<uint8_t>();
+  if (!in.ok() || version != kVersion) return bad("the peer's hello");
+  if (kind == kConnect) {
+    Connect connect;
+    connect.id = in.number<uint64_t>();
+    connect.card = in.number<uint32_t>();
+    if (!Address::decode(in, &connect.from) || !in.complete()) return bad("the peer's hello");
+    return Hello(connect);
+  }
+  if (kind != kDisconnect) return bad("the peer's hello");
+  Disconnect disconnect;
+  const auto count = in.number<uint32_t>();
+  if (count > Disconnect::kMaxIds) return bad("the peer's hello");
+  for (uint32_t i = 0; i < count && in.ok(); ++i) disconnect.ids.push_back(in.number<uint64_t>());
+  if (!in.complete()) return bad("the peer's hello");
+  return Hello(std::move(disconnect));
+}
+
+Bytes encode_answer(const Address& address) {
+  ByteWriter out;
+  out.number(kVersion);
+  address.encode(out);
+  return out.take();
+}
+
+Result<Address> decode_answer(ByteView bytes) {
+  ByteReader in(bytes);
+  Address address;
+  if (in.number<uint32_t>() != kVersion || !Address::decode(in, &address) || !in.complete()) {
+    return bad("the peer's answer");
+  }
+  return address;
+}
+
+}  // namespace te::rdma

@@ -1,0 +1,247 @@
+// Whose turn it is. mover_work.cpp and mover_connect.cpp are what is done in a turn.
+#include "transport/rdma/mover.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace te::rdma {
+namespace {
+
+constexpr int64_t kLeaseNs = 2 * kNsPerMs;   // after a visit, before the poller comes again
+constexpr int64_t kCrowdNs = 10 * kNsPerMs;  // without visits, after threads met
+constexpr size_t kMakers = 4;
+
+}  // namespace
+
+Mover::Mover(TransportHost& host, std::vector<Card*> cards, const Memories& memories,
+             const MoverOptions& options, std::function<void()> wake)
+    : host_(host),
+      cards_(std::move(cards)),
+      memories_(memories),
+      options_(options),
+      wake_(std::move(wake)),
+      spin_(options.spin_ns),
+      making_(kMakers) {}
+
+void Mover::call_poller() {
+  wanted_.store(true);
+  wake_();
+}
+
+void Mover::put_into_mailbox(PeerGroup& group) {
+  if (group.mail.queued) return;
+  group.mail.queued = true;
+  mailbox_.push_back(group.shared_from_this());
+}
+
+void Mover::hand_over(PeerGroup& group, bool PeerGroup::Mail::*what) {
+  {
+    MutexLock lock(mail_mutex_);
+    if (ended_ || group.mail.*what) return;
+    group.mail.*what = true;
+    if (group.mail.control_queued) return;
+    group.mail.control_queued = true;
+    control_mail_.push_back(group.shared_from_this());
+  }
+  call_poller();
+}
+
+void Mover::connect(PeerGroup& group, size_t link) {
+  {
+    MutexLock lock(mail_mutex_);
+    if (ended_) return;
+    group.mail.connect.push_back(link);
+    put_into_mailbox(group);
+  }
+  mail_.store(true);
+  work_if_free();
+  call_poller();
+}
+
+void Mover::post(PeerGroup& group, SliceList slices) {
+  bool ended = false;
+  {
+    MutexLock lock(mail_mutex_);
+    ended = ended_;
+    if (!ended) {
+      group.mail.slices.append(slices);
+      put_into_mailbox(group);
+    }
+  }
+  if (ended) {
+    // Nobody is left to return them later.
+    while (!slices.empty()) host_.done(slices.pop(), Code::kCancelled);
+    return;
+  }
+  mail_.store(true);
+  work_if_free();
+}
+
+void Mover::tell(News news) {
+  {
+    MutexLock lock(mail_mutex_);
+    if (ended_) return;
+    news_.push_back(std::move(news));
+  }
+  call_poller();
+}
+
+void Mover::work_if_free() {
+  bool call = false;
+  while (mail_.load()) {
+    if (!turn_.try_lock()) return;  // who has the turn looks again
+    mail_.store(false);
+    take_mail();
+    advance_all();
+    // A card tells of what is under way; of anything else only the poller knows.
+    call = call || !finished_.empty() || !active_.empty();
+    turn_.unlock();
+  }
+  if (call) call_poller();
+}
+
+void Mover::give_back(const Finished& finished) {
+  for (const auto& [slice, code] : finished) host_.done(slice, code);
+}
+
+Mover::Attention Mover::attend() {
+  Attention attention;
+  Finished finished;
+  {
+    MutexLock lock(turn_);
+    const int64_t now = now_ns();
+    wanted_.store(false);
+    mail_.store(false);
+    take_mail();
+    take_control_mail(now);
+    take_news(now);
+    attention.visited = visited_.load() || now < lease_until_ns_.load();
+    if (!attention.visited) attention.news = reap();
+    advance_all();
+    attention.next_ns = watch(now);
+    if (attention.visited) {
+      attention.next_ns = std::min(attention.next_ns, now + kLeaseNs);
+    }
+    finished.swap(finished_);
+  }
+  give_back(finished);
+  work_if_free();
+  attention.news = attention.news || !finished.empty();
+  return attention;
+}
+
+bool Mover::work_as_visitor() {
+  Finished finished;
+  {
+    MutexLock lock(turn_);
+    mail_.store(false);
+    take_mail();
+    reap();
+    advance_all();
+    finished.swap(finished_);
+  }
+  give_back(finished);
+  work_if_free();
+  return !finished.empty();
+}
+
+bool Mover::visit(int64_t until_ns, Waker& waker) {
+  (void)waker;  // it polls only while that pays, and never sleeps
+  if (const int64_t crowded = crowded_until_ns_.load(); crowded != 0) {
+    if (now_ns() < crowded) return false;
+    crowded_until_ns_.store(0);
+  }
+  if (visited_.exchange(true)) {
+    crowded_until_ns_.store(now_ns() + kCrowdNs);
+    return false;
+  }
+  const bool useful = visit_until(until_ns);
+  const bool stays = useful && crowded_until_ns_.load() == 0;
+  lease_until_ns_.store(stays ? now_ns() + kLeaseNs : 0);
+  visited_.store(false);
+  // From here on the completions are the poller's, and of who came meanwhile and was sent away.
+  if (!stays) call_poller();
+  return useful;
+}
+
+bool Mover::visit_until(int64_t until_ns) {
+  const int64_t begin_ns = now_ns();
+  if (work_as_visitor()) return true;
+  if (under_way_.load() == 0 || until_ns == 0) return false;
+  const int64_t spin_until_ns = std::min(begin_ns + spin_.budget_ns(), until_ns);
+  bool news = false;
+  int64_t now = begin_ns;
+  for (int polls = 1; !news && now < spin_until_ns && under_way_.load() > 0; ++polls) {
+    if (polls % kPollsPerYield == 0) std::this_thread::yield();
+    news = work_as_visitor();
+    now = now_ns();
+  }
+  spin_.came_after(news ? now - begin_ns : 4 * options_.spin_ns);
+  return news;
+}
+
+void Mover::card_changed(size_t card, const Card::News& news) {
+  MutexLock lock(turn_);
+  const int64_t now = now_ns();
+  if (news.went_down) {
+    const Status why(Code::kUnavailable, cards_[card]->state_text());
+    for (const auto& [id, endpoint] : endpoints_) {
+      const bool alive = endpoint->state == Endpoint::State::kProving ||
+                         endpoint->state == Endpoint::State::kReady ||
+                         endpoint->state == Endpoint::State::kDraining;
+      if (alive && &endpoint->card == cards_[card]) fail(*endpoint, why, false, now);
+    }
+  }
+  if (!news.came_up) return;
+  for (const auto& [group, owner] : groups_) {
+    for (size_t i = 0; i < group->links.size(); ++i) {
+      if (group->links[i].local == card) group->queue.forgive(i);
+    }
+  }
+  watch_next_ns_ = 0;
+}
+
+void Mover::stop() {
+  {
+    MutexLock lock(mail_mutex_);
+    if (ended_) return;
+    ended_ = true;
+  }
+  std::vector<EndpointRef> endpoints;
+  {
+    MutexLock lock(turn_);
+    take_mail();
+    for (const auto& [group, owner] : groups_) {
+      group->over = Code::kCancelled;
+      return_slices(group->queue.take_all(), Code::kCancelled);
+    }
+    for (const auto& [id, endpoint] : endpoints_) endpoints.push_back(endpoint);
+  }
+  // Those that are being made, or closed, are somebody else's until the pool ends.
+  making_.stop();
+  Finished finished;
+  std::map<PeerGroup*, std::shared_ptr<PeerGroup>> groups;
+  {
+    MutexLock lock(turn_);
+    const int64_t now = now_ns();
+    for (const EndpointRef& endpoint : endpoints) {
+      if (endpoint->state != Endpoint::State::kMaking) endpoint->pair.reset();
+      closed(endpoint, now);
+    }
+    active_.clear();
+    line_.clear();
+    groups.swap(groups_);
+    finished.swap(finished_);
+  }
+  give_back(finished);
+}
+
+Mover::Counters Mover::counters() {
+  MutexLock lock(turn_);
+  return counters_;
+}
+
+}  // namespace te::rdma

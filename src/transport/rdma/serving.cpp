@@ -1,0 +1,106 @@
+#include "transport/rdma/serving.h"
+
+#include "base/log.h"
+
+namespace te::rdma {
+
+Result<Bytes> Serving::accept(ByteView hello) {
+  Result<Hello> decoded = decode_hello(hello);
+  if (!decoded.ok()) return decoded.status();
+  if (const Connect* wanted = std::get_if<Connect>(&*decoded)) return connect(*wanted);
+  disconnect(std::get<Disconnect>(*decoded));
+  return Bytes();
+}
+
+Result<Bytes> Serving::connect(const Connect& hello) {
+  if (hello.card >= cards_.size()) {
+    return error(Code::kProtocol, "rdma: there is no card {}: there are {}", hello.card,
+                 cards_.size());
+  }
+  Card& card = *cards_[hello.card];
+  if (!card.active()) return error(Code::kBusy, "rdma: {}", card.state_text());
+  {
+    MutexLock lock(mutex_);
+    if (stopped_) return Status(Code::kCancelled, "the transport ends");
+    if (const auto known = ends_.find(hello.id); known != ends_.end()) {
+      return encode_answer(known->second->pair->local());
+    }
+    if (ends_.size() >= most_) {
+      return error(Code::kBusy, "rdma: {} connections of peers are open (rdma_inbound_endpoints)",
+                   most_);
+    }
+  }
+  auto end = std::make_unique<End>();
+  Result<std::unique_ptr<QueuePair>> pair = card.make_queue_pair(true);
+  if (!pair.ok()) return pair.status();
+  end->pair = pair.take();
+  end->card = hello.card;
+  TE_RETURN_IF_ERROR(end->pair->connect(hello.from));
+  MutexLock lock(mutex_);
+  if (stopped_) return Status(Code::kCancelled, "the transport ends");
+  // The same hello may have come twice at once: the first one counts.
+  const auto [entry, fresh] = ends_.try_emplace(hello.id, std::move(end));
+  return encode_answer(entry->second->pair->local());
+}
+
+void Serving::disconnect(const Disconnect& hello) {
+  std::vector<std::unique_ptr<End>> gone;  // destroyed without the lock
+  MutexLock lock(mutex_);
+  for (const uint64_t id : hello.ids) {
+    if (auto node = ends_.extract(id); !node.empty()) gone.push_back(std::move(node.mapped()));
+  }
+}
+
+int64_t Serving::attend(int64_t now) {
+  if (now < next_ns_) return next_ns_;
+  std::vector<std::unique_ptr<End>> gone;
+  {
+    MutexLock lock(mutex_);
+    take_answers(gone);
+    for (const auto& [id, end] : ends_) {
+      if (!end->asked) ask(id, *end);
+    }
+    next_ns_ = now + kAskNs;
+  }
+  if (!gone.empty()) log_debug("rdma: {} connections of peers are gone", gone.size());
+  return next_ns_;
+}
+
+void Serving::ask(uint64_t id, End& end) {
+  ibv_send_wr nothing{};
+  nothing.wr_id = id;
+  nothing.opcode = IBV_WR_RDMA_WRITE;
+  nothing.send_flags = IBV_SEND_SIGNALED;
+  ibv_send_wr* refused = nullptr;
+  // One that cannot be asked is in error, and tells so.
+  end.asked = ::ibv_post_send(end.pair->get(), &nothing, &refused) == 0;
+}
+
+void Serving::take_answers(std::vector<std::unique_ptr<End>>& gone) {
+  constexpr int kPolled = 32;
+  ibv_wc answers[kPolled];
+  for (Card* card : cards_) {
+    for (int count = kPolled; count == kPolled;) {
+      count = ::ibv_poll_cq(card->serving_completions(), kPolled, answers);
+      for (int i = 0; i < count; ++i) {
+        const auto found = ends_.find(answers[i].wr_id);
+        if (found == ends_.end()) continue;
+        if (answers[i].status == IBV_WC_SUCCESS) {
+          found->second->asked = false;
+        } else {
+          gone.push_back(std::move(found->second));
+          ends_.erase(found);
+        }
+      }
+    }
+  }
+}
+
+void Serving::stop() {
+  Ends ends;
+  MutexLock lock(mutex_);
+  stopped_ = true;
+  ends.swap(ends_);
+}
+
+}  // namespace te::rdma

@@ -1,0 +1,56 @@
+// The ends of connections that peers asked for. Their cards serve what peers read and write; here
+// the ends are made, and looked after: now and then each asks the other end, with a WRITE of
+// nothing, whether it is still there, so that what a dead peer left behind goes away.
+//
+// Threads: accept() any; attend() the transport's poller.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/thread_annotations.h"
+#include "transport/rdma/card.h"
+#include "transport/rdma/message.h"
+
+namespace te::rdma {
+
+class Serving {
+ public:
+  // At most `most` ends at once.
+  Serving(std::vector<Card*> cards, size_t most) : cards_(std::move(cards)), most_(most) {}
+
+  Result<Bytes> accept(ByteView hello);
+  // When to come again. A new end may need it earlier: within kAskNs.
+  int64_t attend(int64_t now);
+  size_t size() const {
+    MutexLock lock(mutex_);
+    return ends_.size();
+  }
+  void stop();
+
+  static constexpr int64_t kAskNs = 2'000'000'000;
+
+ private:
+  struct End {
+    std::unique_ptr<QueuePair> pair;
+    size_t card = 0;
+    bool asked = false;  // and not answered yet
+  };
+  using Ends = std::unordered_map<uint64_t, std::unique_ptr<End>>;
+
+  Result<Bytes> connect(const Connect& hello);
+  void disconnect(const Disconnect& hello);
+  void take_answers(std::vector<std::unique_ptr<End>>& gone) TE_REQUIRES(mutex_);
+  void ask(uint64_t id, End& end) TE_REQUIRES(mutex_);
+
+  const std::vector<Card*> cards_;
+  const size_t most_;
+  mutable Mutex mutex_;
+  Ends ends_ TE_GUARDED_BY(mutex_);
+  bool stopped_ TE_GUARDED_BY(mutex_) = false;
+  int64_t next_ns_ = 0;  // the poller's
+};
+
+}  // namespace te::rdma

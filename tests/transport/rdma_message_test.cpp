@@ -1,0 +1,169 @@
+#include "transport/rdma/message.h"
+
+#include <gtest/gtest.h>
+
+namespace te::rdma {
+namespace {
+
+Offer offer_of(size_t cards, uint32_t pieces) {
+  Offer offer;
+  offer.pieces = pieces;
+  for (size_t i = 0; i < cards; ++i) {
+    offer.cards.push_back({"mlx5_" + std::to_string(i), i % 2 == 1});
+  }
+  return offer;
+}
+
+Address some_address() {
+  Address address;
+  for (size_t i = 0; i < address.gid.size(); ++i) address.gid[i] = static_cast<uint8_t>(i + 1);
+  address.lid = 0x1234;
+  address.queue_pair = 0xABCDEF;
+  address.first_number = 0x123456;
+  address.mtu = 5;
+  address.reads = 16;
+  address.infiniband = true;
+  return address;
+}
+
+void expect_same(const Address& a, const Address& b) {
+  EXPECT_EQ(a.gid, b.gid);
+  EXPECT_EQ(a.lid, b.lid);
+  EXPECT_EQ(a.queue_pair, b.queue_pair);
+  EXPECT_EQ(a.first_number, b.first_number);
+  EXPECT_EQ(a.mtu, b.mtu);
+  EXPECT_EQ(a.reads, b.reads);
+  EXPECT_EQ(a.infiniband, b.infiniband);
+}
+
+template <typename Decode>
+void expect_whole(const Bytes& good, Decode&& decode) {
+  EXPECT_TRUE(decode(good).ok());
+  for (size_t length = 0; length < good.size(); ++length) {
+    EXPECT_EQ(decode(good.substr(0, length)).code(), Code::kProtocol) << length;
+  }
+  EXPECT_EQ(decode(good + '\0').code(), Code::kProtocol);
+}
+
+TEST(RdmaOffer, SurvivesTheWay) {
+  const Bytes bytes = offer_of(3, 4).encode();
+  const Result<Offer> got = Offer::decode(as_bytes(bytes));
+  ASSERT_TRUE(got.ok());
+  EXPECT_EQ(got->encode(), bytes);
+  EXPECT_EQ(got->pieces, 4u);
+  ASSERT_EQ(got->cards.size(), 3u);
+  EXPECT_EQ(got->cards[2].device, "mlx5_2");
+  EXPECT_TRUE(got->cards[1].infiniband);
+  EXPECT_FALSE(got->cards[2].infiniband);
+}
+
+TEST(RdmaOffer, RefusesWhatIsCutOffOrTooMuch) {
+  const auto decode = [](const Bytes& bytes) { return Offer::decode(as_bytes(bytes)); };
+  expect_whole(offer_of(2, 1).encode(), decode);
+  EXPECT_TRUE(decode(offer_of(Offer::kMaxCards, Offer::kMaxPieces).encode()).ok());
+  EXPECT_EQ(decode(offer_of(Offer::kMaxCards + 1, 1).encode()).code(), Code::kProtocol);
+  EXPECT_EQ(decode(offer_of(1, Offer::kMaxPieces + 1).encode()).code(), Code::kProtocol);
+  EXPECT_EQ(decode(offer_of(1, 0).encode()).code(), Code::kProtocol);
+  EXPECT_EQ(decode(offer_of(0, 1).encode()).code(), Code::kProtocol);
+}
+
+TEST(RdmaKey, TellsTheKeyOfEachPiece) {
+  const Offer offer = offer_of(2, 3);
+  Key key;
+  key.base = 0x10000;
+  key.piece_bytes = 0x1000;
+  key.cards = 0b10;
+  key.near = 0b01;
+  key.keys = {1, 2, 3, 4, 5, 6};
+  const Bytes bytes = key.encode();
+  ASSERT_EQ(bytes.size(), Key::size(offer));
+  const std::byte* at = as_bytes(bytes).data();
+  EXPECT_EQ(Key::cards_of(at), 0b10u);
+  EXPECT_EQ(Key::near_of(at), 0b01u);
+  uint64_t length = 0x800;
+  uint32_t found = 0;
+  EXPECT_FALSE(Key::find(offer, 0, at, 0x10000, &length, &found)) << "not with this card";
+  ASSERT_TRUE(Key::find(offer, 1, at, 0x10000, &length, &found));
+  EXPECT_EQ(found, 4u);
+  EXPECT_EQ(length, 0x800u);
+  length = 0x2000;
+  ASSERT_TRUE(Key::find(offer, 1, at, 0x11FFF, &length, &found));
+  EXPECT_EQ(found, 5u);
+  EXPECT_EQ(length, 1u) << "cut where the piece ends";
+  EXPECT_FALSE(Key::find(offer, 1, at, 0x13000, &length, &found)) << "behind the last";
+  EXPECT_FALSE(Key::find(offer, 1, at, 0xFFFF, &length, &found)) << "before the first";
+  const Bytes nothing(Key::size(offer), '\0');
+  EXPECT_FALSE(Key::find(offer, 1, as_bytes(nothing).data(), 0, &length, &found));
+}
+
+TEST(RdmaHello, ConnectSurvivesTheWay) {
+  Connect connect;
+  connect.id = 0x0123456789ABCDEF;
+  connect.card = 7;
+  connect.from = some_address();
+  const Bytes bytes = encode(Hello(connect));
+  const Result<Hello> got = decode_hello(as_bytes(bytes));
+  ASSERT_TRUE(got.ok());
+  ASSERT_TRUE(std::holds_alternative<Connect>(*got));
+  EXPECT_EQ(std::get<Connect>(*got).id, connect.id);
+  EXPECT_EQ(std::get<Connect>(*got).card, 7u);
+  expect_same(std::get<Connect>(*got).from, connect.from);
+  expect_whole(bytes, [](const Bytes& part) { return decode_hello(as_bytes(part)); });
+}
+
+TEST(RdmaHello, DisconnectSurvivesTheWay) {
+  const Bytes bytes = encode(Hello(Disconnect{{1, UINT64_MAX, 3}}));
+  const Result<Hello> got = decode_hello(as_bytes(bytes));
+  ASSERT_TRUE(got.ok());
+  ASSERT_TRUE(std::holds_alternative<Disconnect>(*got));
+  EXPECT_EQ(std::get<Disconnect>(*got).ids, (std::vector<uint64_t>{1, UINT64_MAX, 3}));
+  expect_whole(bytes, [](const Bytes& part) { return decode_hello(as_bytes(part)); });
+  const Disconnect many{std::vector<uint64_t>(Disconnect::kMaxIds + 1)};
+  EXPECT_EQ(decode_hello(as_bytes(encode(Hello(many)))).code(), Code::kProtocol);
+}
+
+TEST(RdmaHello, TheBytesAreThoseOfTheDocument) {
+  Connect connect;
+  connect.id = 0x1122334455667788;
+  connect.card = 2;
+  connect.from = some_address();
+  EXPECT_EQ(encode(Hello(connect)),
+            Bytes("\x01\0\0\0"
+                  "\x01"
+                  "\x88\x77\x66\x55\x44\x33\x22\x11"
+                  "\x02\0\0\0"
+                  "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0A\x0B\x0C\x0D\x0E\x0F\x10"
+                  "\x34\x12"
+                  "\xEF\xCD\xAB\0"
+                  "\x56\x34\x12\0"
+                  "\x05\x10\x01",
+                  46));
+  EXPECT_EQ(encode(Hello(Disconnect{{5}})),
+            Bytes("\x01\0\0\0\x02\x01\0\0\0\x05\0\0\0\0\0\0\0", 17));
+}
+
+TEST(RdmaHello, RefusesNumbersThatNoCardHas) {
+  const auto decodes = [](const Address& address) {
+    return decode_answer(as_bytes(encode_answer(address))).ok();
+  };
+  EXPECT_TRUE(decodes(some_address()));
+  Address address = some_address();
+  address.mtu = 0;
+  EXPECT_FALSE(decodes(address));
+  address.mtu = 6;
+  EXPECT_FALSE(decodes(address));
+  address = some_address();
+  address.queue_pair = 1 << 24;
+  EXPECT_FALSE(decodes(address));
+  address = some_address();
+  address.first_number = 1 << 24;
+  EXPECT_FALSE(decodes(address));
+  Bytes other_version = encode_answer(some_address());
+  other_version[0] = 2;
+  EXPECT_FALSE(decode_answer(as_bytes(other_version)).ok());
+  expect_whole(encode_answer(some_address()),
+               [](const Bytes& part) { return decode_answer(as_bytes(part)); });
+}
+
+}  // namespace
+}  // namespace te::rdma
