@@ -1,0 +1,212 @@
+// Peers that die and come back, and more of them than there may be endpoints.
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <csignal>
+
+#include "rdma/pair.h"
+#include "support/peer.h"
+
+namespace te::test {
+namespace {
+
+constexpr uint64_t kPart = 512 << 10;
+constexpr int kThreads = 3;
+constexpr uint64_t kSize = kThreads * kPart;
+
+// A target in a process of its own.
+class RdmaPeer : public testing::Test {
+ protected:
+  void begin() {
+    options_.size = kSize;
+    options_.transport = "rdma";
+    options_.environment["TE_NICS"] = kTargetNics;
+    peer_ = std::make_unique<PeerProcess>(options_);
+    ASSERT_TRUE(peer_->running());
+    options_.port = peer_->port();
+    engine_ = make_rdma_engine({{"nics", kInitiatorNics}}, {"rdma"});
+    local_ = std::make_unique<Registered>(*engine_, kSize);
+    const Result<SegmentId> id = engine_->open_segment(peer_->segment());
+    ASSERT_TRUE(id.ok()) << id.status().to_string();
+    segment_ = *id;
+  }
+  TaskState one(int thread) {
+    const uint64_t at = static_cast<uint64_t>(thread) * kPart;
+    std::vector<TransferRequest> requests;
+    for (uint64_t i = 0; i < 8; ++i) {
+      const uint64_t piece = at + i * (kPart / 8);
+      requests.push_back({i % 2 == 0 ? Opcode::kWrite : Opcode::kRead, local_->data() + piece,
+                          segment_, piece, kPart / 8});
+    }
+    const BatchId batch = *engine_->allocate_batch(requests.size());
+    TaskState state = TaskState::kFailed;
+    if (engine_->submit(batch, requests, {}).ok()) {
+      EXPECT_TRUE(engine_->wait(batch, kPatience).ok());
+      state = engine_->batch_status(batch)->state;
+    }
+    EXPECT_TRUE(engine_->free_batch(batch).ok());
+    return state;
+  }
+  testing::AssertionResult works(uint64_t seed) {
+    stamp(local_->data(), kSize, seed);
+    if (transfer(*engine_, {{Opcode::kWrite, local_->data(), segment_, 0, kSize}}).state !=
+        TaskState::kCompleted) {
+      return testing::AssertionFailure() << "a WRITE does not complete";
+    }
+    const std::string answer = peer_->ask(fmt::format("check {} 0 {}", seed, kSize));
+    if (answer != "same") return testing::AssertionFailure() << "at the target: " << answer;
+    std::memset(local_->data(), 0, kSize);
+    if (transfer(*engine_, {{Opcode::kRead, local_->data(), segment_, 0, kSize}}).state !=
+            TaskState::kCompleted ||
+        difference(local_->data(), kSize, seed) != kSame) {
+      return testing::AssertionFailure() << "a READ does not bring what was written";
+    }
+    return testing::AssertionSuccess();
+  }
+
+  PeerOptions options_;
+  std::unique_ptr<PeerProcess> peer_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Registered> local_;
+  SegmentId segment_ = -1;
+};
+
+TEST_F(RdmaPeer, KilledAndRestartedTwentyTimesUnderLoadItLeavesNothingBehind) {
+  TE_NEEDS_RDMA_VM();
+  begin();
+  ASSERT_TRUE(works(1));
+  const int pairs = rdma_resources("qp", "rxe[01]"), ranges = rdma_resources("mr", "rxe[01]");
+  ASSERT_GT(pairs, 0);
+  ASSERT_GT(ranges, 0);
+  for (uint64_t time = 0; time < 20; ++time) {
+    std::atomic<bool> over{false};
+    std::atomic<int> completed{0}, ended{0};
+    std::vector<std::thread> load;
+    for (int t = 0; t < kThreads; ++t) {
+      load.emplace_back([&, t] {
+        while (!over.load() && one(t) == TaskState::kCompleted) ++completed;
+        ++ended;
+      });
+    }
+    EXPECT_TRUE(eventually([&] { return completed.load() > 3 || ended.load() > 0; }));
+    peer_->kill();
+    peer_ = std::make_unique<PeerProcess>(options_);
+    ASSERT_TRUE(peer_->running());
+    const int before = completed.load();
+    EXPECT_TRUE(eventually([&] { return completed.load() > before || ended.load() == kThreads; }));
+    over = true;
+    for (std::thread& thread : load) thread.join();
+    ASSERT_TRUE(works(10 + time)) << "time " << time << ", on the same segment id";
+  }
+  EXPECT_TRUE(eventually([&] { return rdma_resources("qp", "rxe[01]") <= pairs; }))
+      << rdma_resources("qp", "rxe[01]") << " queue pairs after " << pairs;
+  EXPECT_EQ(rdma_resources("mr", "rxe[01]"), ranges);
+}
+
+TEST_F(RdmaPeer, WhatADeadInitiatorLeftGoesAway) {
+  TE_NEEDS_RDMA_VM();
+  const std::unique_ptr<Engine> target = make_rdma_engine({{"nics", kTargetNics}}, {"rdma"});
+  Registered memory(*target, 4 << 20);
+  const int pairs = rdma_resources("qp", "rxe[23]");
+  const pid_t mover = start_mover(
+      {.segment = target->local_endpoint(), .size = 4 << 20, .more = {"--transport", "rdma"}});
+  ASSERT_GT(mover, 0);
+  EXPECT_TRUE(eventually([&] { return rdma_resources("qp", "rxe[23]") > pairs; }));
+  ::kill(mover, SIGKILL);
+  int status = 0;
+  ASSERT_EQ(::waitpid(mover, &status, 0), mover);
+  ASSERT_TRUE(WIFSIGNALED(status)) << "it was to be under load, not ended";
+  EXPECT_TRUE(eventually([&] { return rdma_resources("qp", "rxe[23]") == pairs; }))
+      << rdma_resources("qp", "rxe[23]") << " queue pairs";
+}
+
+TEST_F(RdmaPeer, MemoryThatIsGoneIsRefusedAndTheRestStillMoves) {
+  TE_NEEDS_RDMA_VM();
+  begin();
+  ASSERT_TRUE(works(1));
+  for (uint64_t round = 0; round < 3; ++round) {
+    ASSERT_EQ(peer_->ask("unregister"), "ok");
+    const BatchId batch = *engine_->allocate_batch(1);
+    const TransferRequest request{Opcode::kWrite, local_->data(), segment_, 0, kPart};
+    if (engine_->submit(batch, {&request, 1}).ok()) {
+      EXPECT_TRUE(engine_->wait(batch, kPatience).ok());
+      EXPECT_EQ(engine_->batch_status(batch)->state, TaskState::kFailed);
+    }
+    EXPECT_TRUE(engine_->free_batch(batch).ok());
+    ASSERT_EQ(peer_->ask("register"), "ok");
+    EXPECT_TRUE(engine_->sync_segment_cache().ok());
+    ASSERT_TRUE(works(2 + round));
+  }
+}
+
+// 64 peers, two cards here and two of each peer, and 32 endpoints.
+TEST(RdmaManyPeers, AllMakeProgressUnderACapOnEndpoints) {
+  TE_NEEDS_RDMA_VM();
+  constexpr size_t kPeers = 64;
+  constexpr uint64_t kBytes = 128 << 10;
+  constexpr int kCap = 32;
+  rlimit descriptors{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &descriptors), 0);
+  descriptors.rlim_cur = descriptors.rlim_max;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &descriptors), 0);
+  const std::unique_ptr<Engine> engine = make_rdma_engine(
+      {{"nics", kInitiatorNics}, {"rdma_endpoints", std::to_string(kCap)}}, {"rdma"});
+  Registered local(*engine, kPeers * kBytes);
+  const int own = rdma_resources("qp", "rxe[01]");
+  struct Target {
+    std::unique_ptr<Engine> engine;
+    std::unique_ptr<Registered> memory;
+    SegmentId segment = -1;
+  };
+  std::vector<Target> targets(kPeers);
+  const auto set_up = [&](size_t first, size_t end) {
+    for (size_t i = first; i < end; ++i) {
+      Target& target = targets[i];
+      target.engine = make_rdma_engine({{"nics", kTargetNics}, {"tcp_threads", "1"}}, {"rdma"});
+      target.memory = std::make_unique<Registered>(*target.engine, kBytes);
+      const Result<SegmentId> id = engine->open_segment(target.engine->local_endpoint());
+      EXPECT_TRUE(id.ok()) << id.status().to_string();
+      target.segment = id.ok() ? *id : -1;
+    }
+  };
+  std::thread half([&] { set_up(0, kPeers / 2); });
+  set_up(kPeers / 2, kPeers);
+  half.join();
+  std::atomic<bool> over{false};
+  std::atomic<int> most{0};
+  std::thread watch([&] {
+    while (!over.load()) {
+      const int now = rdma_resources("qp", "rxe[01]") - own;
+      if (now > most.load()) most = now;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  });
+  for (uint64_t round = 0; round < 3; ++round) {
+    stamp(local.data(), local.size(), round);
+    std::vector<BatchId> batches;
+    for (size_t i = 0; i < kPeers; ++i) {
+      std::vector<TransferRequest> requests;
+      for (uint64_t at = 0; at < kBytes; at += kBytes / 4) {
+        requests.push_back({Opcode::kWrite, local.data() + i * kBytes + at, targets[i].segment,
+                            reinterpret_cast<uint64_t>(targets[i].memory->data()) + at,
+                            kBytes / 4});
+      }
+      batches.push_back(*engine->allocate_batch(requests.size()));
+      ASSERT_TRUE(engine->submit(batches.back(), requests, {}).ok());
+    }
+    for (size_t i = 0; i < kPeers; ++i) {
+      EXPECT_TRUE(engine->wait(batches[i], kPatience).ok());
+      EXPECT_EQ(engine->batch_status(batches[i])->state, TaskState::kCompleted) << "peer " << i;
+      EXPECT_TRUE(engine->free_batch(batches[i]).ok());
+      ASSERT_EQ(std::memcmp(targets[i].memory->data(), local.data() + i * kBytes, kBytes), 0)
+          << "peer " << i;
+    }
+  }
+  over = true;
+  watch.join();
+  EXPECT_GT(most.load(), 0);
+  EXPECT_LE(most.load(), kCap);
+}
+
+}  // namespace
+}  // namespace te::test
