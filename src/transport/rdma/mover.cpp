@@ -137,10 +137,9 @@ bool Mover::work_as_visitor() {
   Finished finished;
   {
     MutexLock lock(turn_);
-    mail_.store(false);
-    take_mail();
+    if (mail_.exchange(false)) take_mail();
     reap();
-    advance_all();
+    if (!active_.empty() || !line_.empty()) advance_all();
     finished.swap(finished_);
   }
   give_back(finished);
@@ -159,7 +158,9 @@ bool Mover::visit(int64_t until_ns, Waker& waker) {
     return false;
   }
   const bool useful = visit_until(until_ns);
-  const bool stays = useful && crowded_until_ns_.load() == 0;
+  // Who polls by itself comes again.
+  const bool polls = until_ns == 0 && under_way_.load() > 0;
+  const bool stays = (useful || polls) && crowded_until_ns_.load() == 0;
   lease_until_ns_.store(stays ? now_ns() + kLeaseNs : 0);
   visited_.store(false);
   // From here on the completions are the poller's, and of who came meanwhile and was sent away.

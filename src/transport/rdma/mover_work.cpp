@@ -120,9 +120,11 @@ bool Mover::advance(PeerGroup& group, int64_t now) {
 
 // Which paths reach both ends of the slice, and what they cost. False: none does, connected or not.
 bool Mover::find_penalties(const PeerGroup& group, const Slice& slice) {
-  const Nearness::Cards here = memories_.cards_of(slice.local);
   const CardSet there = Key::cards_of(slice.key), near = Key::near_of(slice.key);
-  penalties_.resize(group.links.size());
+  penalties_.assign(group.links.size(), 1);
+  // One path: cut() finds out whether it reaches.
+  if (group.links.size() == 1) return true;
+  const Nearness::Cards here = memories_.cards_of(slice.local);
   bool any = false;
   for (size_t i = 0; i < group.links.size(); ++i) {
     const PeerGroup::Link& link = group.links[i];
@@ -223,12 +225,13 @@ void Mover::flush(Endpoint& endpoint, int64_t now) {
 bool Mover::reap() {
   if (under_way_.load(std::memory_order_relaxed) == 0) return false;
   size_t reaped = 0;
-  const int64_t now = now_ns();
+  int64_t now = 0;  // known when it is needed
   for (Card* card : cards_) {
     if (card->outstanding.load(std::memory_order_relaxed) == 0) continue;
     ibv_wc completions[kPolled];
     for (size_t from_card = 0; from_card < kMostReaped;) {
       const int count = ::ibv_poll_cq(card->completions(), kPolled, completions);
+      if (count > 0 && now == 0) now = now_ns();
       for (int i = 0; i < count; ++i) completed(completions[i], now);
       if (count > 0) from_card += static_cast<size_t>(count);
       reaped += static_cast<size_t>(std::max(count, 0));

@@ -23,7 +23,8 @@ namespace {
 constexpr int kPollsPerLook = 64;  // at the cards' events, while polling
 // What a path costs that is used when the first choice is gone.
 constexpr double kSpare = 1.1;
-constexpr uint32_t kMostSlices = 128;  // in flight on one path
+constexpr uint32_t kMostSlices = 128;         // in flight on one path
+constexpr uint64_t kLargestSlice = 64 << 20;  // so that its operations fit a queue pair
 
 class RdmaTransport final : public Transport {
  public:
@@ -35,7 +36,9 @@ class RdmaTransport final : public Transport {
 
   std::string_view name() const override { return kName; }
   Capabilities capabilities() const override {
-    return {.registers_local_memory = true, .key_size = Key::size(offer_)};
+    return {.slice_bytes = kLargestSlice,
+            .registers_local_memory = true,
+            .key_size = Key::size(offer_)};
   }
   std::vector<DeviceLoad> loads() const override;
   Result<Bytes> register_memory(const Buffer& buffer) override { return memories_->add(buffer); }
