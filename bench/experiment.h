@@ -68,6 +68,7 @@ void add_same_host(Experiments& experiments);
 void add_engine(Experiments& experiments);
 void add_many_peers(Experiments& experiments);
 void add_fabric(Experiments& experiments);
+void add_rdma(Experiments& experiments);
 void add_other_programs(Experiments& experiments);
 
 }  // namespace te::bench

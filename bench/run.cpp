@@ -33,6 +33,7 @@ Experiments all_experiments() {
   add_engine(result);
   add_many_peers(result);
   add_fabric(result);
+  add_rdma(result);
   add_other_programs(result);
   return result;
 }

@@ -6,7 +6,7 @@ BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config libfmt-dev libcli11-dev 
   libibverbs-dev)
 TEST_PACKAGES=(libgtest-dev etcd-server redis-server nftables iproute2 python3)
 LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
-BENCH_PACKAGES=(libbenchmark-dev iperf3)
+BENCH_PACKAGES=(libbenchmark-dev iperf3 perftest)
 FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 RUST_PACKAGES=(libclang-dev)
 # The virtual machine with RDMA devices.

@@ -2,58 +2,16 @@
 // bar. Threads: the main thread.
 #include <fmt/core.h>
 
-#include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "experiment.h"
-#include "limits/connections.h"
+#include "limits/programs.h"
 #include "link.h"
 
 namespace te::bench {
 namespace {
-
-bool installed(const std::string& program) {
-  return std::system(fmt::format("command -v {} >/dev/null 2>&1", program).c_str()) == 0;
-}
-
-// What a shell command prints.
-Result<std::string> output_of(const std::string& command) {
-  std::FILE* const pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return Status(Code::kResource, "cannot start a shell");
-  std::string result;
-  std::array<char, 4096> bytes;
-  for (size_t count = 0; (count = fread(bytes.data(), 1, bytes.size(), pipe)) > 0;) {
-    result.append(bytes.data(), count);
-  }
-  pclose(pipe);
-  return result;
-}
-
-// Starts `server` in the background, runs `client` until it succeeds or a few seconds passed, and
-// waits for both; prints what the client did. PORT stands for a port that is free now.
-Result<std::string> run_pair(std::string server, std::string client) {
-  uint16_t port = 0;
-  if (Result<Socket> listener = listen_on_loopback(&port); !listener.ok()) return listener.status();
-  for (std::string* command : {&server, &client}) {
-    for (size_t at = 0; (at = command->find("PORT")) != std::string::npos;) {
-      command->replace(at, 4, std::to_string(port));
-    }
-  }
-  return output_of(fmt::format(
-      "timeout 20 {} >/dev/null 2>&1 & i=0; "
-      "until o=$(timeout 15 {} 2>/dev/null) || [ $((i += 1)) -gt 20 ]; do sleep 0.1; done; "
-      "wait; printf '%s' \"$o\"",
-      server, client));
-}
-
-Status not_understood(const std::string& program) {
-  return Status(Code::kUnsupported, fmt::format("{} did not run here, or printed something else "
-                                                "than expected",
-                                                program));
-}
 
 class Iperf3 : public Experiment {
  public:

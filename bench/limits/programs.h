@@ -1,0 +1,20 @@
+// Other programs that measure: started in pairs, and what they print.
+//
+// Threads: the main thread.
+#pragma once
+
+#include <string>
+
+#include "transfer_engine/status.h"
+
+namespace te::bench {
+
+bool installed(const std::string& program);
+
+// Starts `server` in the background, runs `client` until it succeeds or a few seconds passed, and
+// waits for both; prints what the client did. PORT stands for a port that is free now.
+Result<std::string> run_pair(std::string server, std::string client);
+
+Status not_understood(const std::string& program);
+
+}  // namespace te::bench
