@@ -113,6 +113,8 @@ class TE_EXPORT Engine {
   Status remove_local_segment(std::string_view name);
   // Resolves and connects afresh, then measures `rounds` round trips on the control channel.
   Result<ProbeResult> probe(std::string_view name, size_t rounds);
+  // What paths() says in the engine behind a segment, open or not.
+  Result<std::vector<PathInfo>> paths_of(std::string_view name);
 
   // Room for `size` requests, submitted at once or bit by bit.
   Result<BatchId> allocate_batch(size_t size);

@@ -63,6 +63,7 @@ enum class ControlType : uint16_t {
       2,  // body: u64 generation known already (0: none); answer: descriptor, or empty if unchanged
   kNotify = 3,    // body: u64 sender, u64 sequence number, text name, text message
   kExchange = 4,  // body: text transport, text hello; answer: that transport's, opaque as well
+  kLinks = 5,     // body: nothing; answer: the engine's own links, as JSON for people's programs
   kAnswer = 0x8000,
 };
 

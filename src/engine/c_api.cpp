@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "engine/links.h"
 #include "engine/shutdown.h"
 #include "transfer_engine/engine.h"
 
@@ -101,24 +101,6 @@ std::string links_as_text(const std::vector<te::PathInfo>& paths) {
                         path.last_error.empty() ? "" : ", last error: ", path.last_error);
   }
   return text;
-}
-
-std::string links_as_json(const std::vector<te::PathInfo>& paths) {
-  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (const te::PathInfo& path : paths) {
-    rows.push_back({{"segment", path.segment},
-                    {"transport", path.transport},
-                    {"local_device", path.local_device},
-                    {"remote_device", path.remote_device},
-                    {"remote_address", path.remote_address},
-                    {"state", path.state},
-                    {"last_error", path.last_error},
-                    {"inflight_bytes", path.inflight_bytes},
-                    {"completed_bytes", path.completed_bytes},
-                    {"completed_slices", path.completed_slices},
-                    {"failed_slices", path.failed_slices}});
-  }
-  return rows.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -477,7 +459,7 @@ int getNicLoadStats(transfer_engine_t engine, nic_load_stat_t* stats, size_t* co
 
 int showLinks(transfer_engine_t engine, char* buf_out, size_t buf_len, int json) {
   return with_engine(engine, [&](te::Engine& e) {
-    return fill_text(json != 0 ? links_as_json(e.paths()) : links_as_text(e.paths()), buf_out,
+    return fill_text(json != 0 ? te::links_as_json(e.paths()) : links_as_text(e.paths()), buf_out,
                      buf_len);
   });
 }

@@ -188,6 +188,9 @@ void ControlServer::Caller::handle(const wire::ControlHeader& request, std::stri
                                  : notification.status();
       break;
     }
+    case wire::ControlType::kLinks:
+      answer_body = std::make_shared<const Bytes>(server_.service_.links());
+      break;
     case wire::ControlType::kExchange:
       status = start_exchange(request.id, body);
       if (status.ok()) return;

@@ -28,6 +28,8 @@ class ControlService {
   // Returns at once. Ok: `answered` is called once, on another thread; else it is not, and the peer
   // is refused.
   virtual Status exchange(wire::ExchangeBody body, std::function<void(Result<Bytes>)> answered) = 0;
+  // The engine's own links, as JSON.
+  virtual Bytes links() { return "[]"; }
   // False, and nothing taken: no transport serves such connections.
   virtual bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
 };

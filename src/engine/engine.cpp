@@ -300,6 +300,18 @@ Result<ProbeResult> Engine::Impl::probe(std::string_view name, size_t rounds) {
   return result;
 }
 
+Result<std::vector<PathInfo>> Engine::Impl::paths_of(std::string_view name) {
+  TE_RETURN_IF_ERROR(check_segment_name(name));
+  Result<Locator> locator = segments_->locate(name);
+  if (!locator.ok()) return locator.status();
+  Result<std::unique_ptr<ControlClient>> client = ControlClient::connect(
+      *locator, instance_, std::chrono::milliseconds(config_.connect_timeout_ms));
+  if (!client.ok()) return client.status();
+  const Result<Bytes> answer = (*client)->call(wire::ControlType::kLinks, "");
+  if (!answer.ok()) return answer.status();
+  return links_from_json(*answer);
+}
+
 Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
   const std::shared_ptr<Segment> segment = segments_->find(id);
   if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", id);
@@ -326,16 +338,24 @@ Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
 }
 
 std::vector<DeviceLoad> Engine::Impl::device_loads() {
-  std::map<std::string, uint64_t> moved;
-  for (const PathInfo& path : paths()) moved[path.transport] += path.completed_bytes;
+  // By transport, and by its devices.
+  std::map<std::pair<std::string, std::string>, uint64_t> moved;
+  for (const PathInfo& path : paths()) {
+    moved[{path.transport, ""}] += path.completed_bytes;
+    if (!path.local_device.empty()) {
+      moved[{path.transport, path.local_device}] += path.completed_bytes;
+    }
+  }
   std::vector<DeviceLoad> result;
   const int64_t now = now_ns();
   MutexLock lock(meter_mutex_);
   for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    for (DeviceLoad& load : transport->loads()) {
+    std::vector<DeviceLoad> loads = transport->loads();
+    for (DeviceLoad& load : loads) {
       Meter& meter = meters_[load.device];
       const double seconds = static_cast<double>(now - meter.at_ns) / 1e9;
-      const uint64_t bytes = moved[std::string(transport->name())];
+      const uint64_t bytes =
+          moved[{std::string(transport->name()), loads.size() > 1 ? load.device : ""}];
       if (meter.at_ns != 0 && seconds > 0) {
         // Paths that are gone took their count along; then nothing is known of this time.
         const double rate = static_cast<double>(bytes - std::min(bytes, meter.bytes)) / seconds;
@@ -443,6 +463,10 @@ Status Engine::remove_local_segment(std::string_view name) {
 }
 Result<ProbeResult> Engine::probe(std::string_view name, size_t rounds) {
   return impl_->probe(name, rounds);
+}
+
+Result<std::vector<PathInfo>> Engine::paths_of(std::string_view name) {
+  return impl_->paths_of(name);
 }
 
 Status Engine::sync_segment_cache() {

@@ -12,6 +12,7 @@
 #include "directory/directory.h"
 #include "engine/control_server.h"
 #include "engine/exchanges.h"
+#include "engine/links.h"
 #include "engine/memory.h"
 #include "engine/notifications.h"
 #include "engine/recovery.h"
@@ -39,6 +40,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Result<SegmentInfo> describe(SegmentId id);
   std::vector<DeviceLoad> device_loads();
   std::vector<PathInfo> paths() const;
+  Result<std::vector<PathInfo>> paths_of(std::string_view name);
   // Takes the name out of the directory; for a signal, or the end.
   void withdraw();
 
@@ -51,6 +53,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status exchange(wire::ExchangeBody body, std::function<void(Result<Bytes>)> answered) override {
     return exchanges_->accept(std::move(body), std::move(answered));
   }
+  Bytes links() override { return links_as_json(paths()); }
   bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
 
   // TransportHost.

@@ -186,6 +186,7 @@ TEST(ControlHeader, TypesAreFixed) {
   EXPECT_EQ(static_cast<uint16_t>(ControlType::kDescribe), 2u);
   EXPECT_EQ(static_cast<uint16_t>(ControlType::kNotify), 3u);
   EXPECT_EQ(static_cast<uint16_t>(ControlType::kExchange), 4u);
+  EXPECT_EQ(static_cast<uint16_t>(ControlType::kLinks), 5u);
   EXPECT_EQ(static_cast<uint16_t>(ControlType::kAnswer), 0x8000u);
 }
 

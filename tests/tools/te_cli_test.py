@@ -304,6 +304,29 @@ class ProbeTest(TeTest):
                 self.assertEqual(process.wait(TIMEOUT_S), 1)
 
 
+class TopTest(TeTest):
+    def test_looks_as_often_as_asked_for(self):
+        with target() as (_, announced):
+            result = te("top", announced["segment"], "--count", "2", "--interval", "50ms")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stdout.count(f"{announced['segment']}: "), 2)
+        self.assertNotIn("\033", result.stdout)
+
+    def test_ends_with_a_signal(self):
+        with target() as (_, announced):
+            with started("top", announced["segment"], "--interval", "50ms",
+                         stdout=subprocess.PIPE) as process:
+                self.assertIn(announced["segment"], process.stdout.readline())
+                process.send_signal(signal.SIGINT)
+                process.stdout.read()
+                self.assertEqual(process.wait(TIMEOUT_S), 0)
+
+    def test_unreachable(self):
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            name = f"127.0.0.1:{unused.getsockname()[1]}"
+        self.assert_failed(te("top", name), name)
+
+
 class MetadataServerTest(TeTest):
     @contextlib.contextmanager
     def server(self, *arguments):

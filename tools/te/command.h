@@ -23,6 +23,7 @@ using Action = std::function<int()>;
 void add_bench(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_probe(CLI::App& app, Action& action);
+void add_top(CLI::App& app, Action& action);
 void add_metadata_server(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 

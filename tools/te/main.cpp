@@ -48,12 +48,14 @@ int run(int argc, char** argv) {
       "  te bench local --verify               try everything on this machine\n"
       "  te bench target                       serve memory; prints the line for the other side\n"
       "  te probe 10.0.0.1:12345               is it there, how far, what does it offer\n"
+      "  te top 10.0.0.1:12345                 watch what its links move\n"
       "  source <(te completion bash)          complete commands and options\n"
       "`te COMMAND --help` has the options and examples of each.");
   Action action;
   add_bench(app, action);
   add_info(app, action);
   add_probe(app, action);
+  add_top(app, action);
   add_metadata_server(app, action);
   add_completion(app, action);
   try {
