@@ -46,6 +46,10 @@ const Limits kNumbers[] = {
     {"copy_threads", &Config::copy_threads, 1, 64},
     {"fabric_spin_us", &Config::fabric_spin_us, 0, 1'000'000},
     {"fabric_max_registration", &Config::fabric_max_registration, 0, uint64_t{1} << 48},
+    {"rdma_endpoints", &Config::rdma_endpoints, 1, 1'000'000},
+    {"rdma_inbound_endpoints", &Config::rdma_inbound_endpoints, 1, 1'000'000},
+    {"rdma_spin_us", &Config::rdma_spin_us, 0, 1'000'000},
+    {"rdma_max_registration", &Config::rdma_max_registration, 0, uint64_t{1} << 48},
     {"slice_bytes", &Config::slice_bytes, 4'096, 1 << 30},
     {"max_inbound_connections", &Config::max_inbound_connections, 1, 1'000'000},
     {"max_pending_connections", &Config::max_pending_connections, 1, 100'000},
@@ -196,7 +200,7 @@ TEST(Options, JsonTellsEverySetting) {
   ASSERT_TRUE(config.ok());
   const nlohmann::json rows = nlohmann::json::parse(config->to_json());
   ASSERT_TRUE(rows.is_array());
-  EXPECT_EQ(rows.size(), std::size(kNumbers) + 6);  // and those of text
+  EXPECT_EQ(rows.size(), std::size(kNumbers) + 7);  // and those of text
   std::map<std::string, nlohmann::json> by_name;
   for (const nlohmann::json& row : rows) {
     for (const char* field : {"name", "value", "default", "unit", "origin", "help", "variable"}) {
