@@ -117,9 +117,11 @@ TEST_F(Failover, AWireThatLosesPacketsBringsTheRightBytes) {
   for (const char* device : {"eth0", "eth2", "eth3"}) {
     ASSERT_EQ(::system(fmt::format("tc qdisc add dev {} root netem loss 2%", device).c_str()), 0);
   }
-  for (uint64_t seed = 1; seed < 4; ++seed) EXPECT_EQ(round(0, seed), "") << seed;
-  const uint64_t lost = dropped_packets("eth0");
-  EXPECT_GT(lost, 10u);
+  // Until some were lost indeed.
+  for (uint64_t seed = 1; seed < 4 || (seed < 40 && dropped_packets("eth0") <= 10); ++seed) {
+    ASSERT_EQ(round(0, seed), "") << seed;
+  }
+  EXPECT_GT(dropped_packets("eth0"), 10u);
   for (const char* device : {"eth0", "eth2", "eth3"}) {
     EXPECT_EQ(::system(fmt::format("tc qdisc del dev {} root", device).c_str()), 0);
   }

@@ -34,7 +34,7 @@ class RdmaPath final : public Path {
 
 class PeerGroup : public std::enable_shared_from_this<PeerGroup> {
  public:
-  PeerGroup(Peer to, Offer offered) : peer(std::move(to)), offer(std::move(offered)) {}
+  PeerGroup(const Peer& to, Offer offered) : peer(to), offer(std::move(offered)) {}
 
   const Peer peer;
   const Offer offer;
