@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <map>
 
 #include "base/log.h"
@@ -99,6 +101,49 @@ std::vector<CardInfo> one_of_each_domain(const Library& library, const fi_info& 
   return result;
 }
 
+std::string first_line(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+bool has_efa_interface() {
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/bus/pci/devices", failed)) {
+    const std::string device = first_line(entry.path() / "device");
+    if (first_line(entry.path() / "vendor") == "0x1d0f" && device.starts_with("0xefa")) return true;
+  }
+  return false;
+}
+
+bool has_verbs_device() {
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/infiniband", failed)) {
+    if (entry.path().filename().string().starts_with("uverbs")) return true;
+  }
+  return false;
+}
+
+// The first of the three that a card needs.
+std::string what_efa_lacks() {
+  std::error_code failed;
+  if (!has_efa_interface()) {
+    return "this machine has no EFA interface on its PCI bus (vendor 1d0f, device efa0 and on): "
+           "take an instance type with EFA, and attach a network interface of that type";
+  }
+  if (!std::filesystem::exists("/sys/module/efa", failed)) {
+    return "there is an EFA interface, but the kernel module efa is not loaded: run modprobe efa, "
+           "or AWS's EFA installer";
+  }
+  if (!has_verbs_device()) {
+    return "the kernel has an EFA interface, but there is no /dev/infiniband/uverbs*: in a "
+           "container, pass /dev/infiniband in";
+  }
+  return "the interface, its kernel module and /dev/infiniband/uverbs* are there: see `fi_info -p "
+         "efa` with FI_LOG_LEVEL=warn, and ulimit -l";
+}
+
 Status nothing_found(const Library& library, std::string_view provider, int error_number) {
   int raw_error = 0;
   Wanted raw{provider, kMrModes | FI_MR_RAW, FI_THREAD_DOMAIN, false};
@@ -110,10 +155,8 @@ Status nothing_found(const Library& library, std::string_view provider, int erro
   }
   const std::string why = library.text(error_number);
   if (provider == "efa") {
-    return error(Code::kUnsupported,
-                 "{} finds no EFA card ({}): needed are an instance with EFA interfaces, the efa "
-                 "kernel module (lsmod) and /dev/infiniband/uverbs* (in a container: pass them in)",
-                 library.description(), why);
+    return error(Code::kUnsupported, "{} finds no EFA card ({}): {}", library.description(), why,
+                 what_efa_lacks());
   }
   return error(Code::kUnsupported,
                "{} has no provider {} with reliable datagram endpoints and remote memory access "
