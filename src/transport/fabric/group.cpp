@@ -53,8 +53,9 @@ bool Group::untried(size_t index) const {
 }
 
 std::vector<std::shared_ptr<FabricPath>> Group::to_connect(int64_t now) {
-  bool preferred_failed = false, any_untried = false;
+  bool preferred_failed = false, any_untried = false, all_untried = true;
   for (size_t i = 0; i < members_.size(); ++i) {
+    all_untried = all_untried && untried(i);
     preferred_failed = preferred_failed || (members_[i].preferred && queue_.doubtful(i));
     any_untried = any_untried || untried(i);
   }
@@ -70,6 +71,8 @@ std::vector<std::shared_ptr<FabricPath>> Group::to_connect(int64_t now) {
     if (!path) continue;
     member.connecting = true;
     result.push_back(std::move(path));
+    // One is enough for little; what still waits when it is there asks for the others.
+    if (all_untried) break;
   }
   return result;
 }
