@@ -4,10 +4,14 @@
 #include <signal.h>
 
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <thread>
 
 #include "base/log.h"
+#include "base/thread_annotations.h"
 #include "engine/pair.h"
+#include "rdma/devices.h"
 #include "support/peer.h"
 
 namespace te::test {
@@ -50,9 +54,84 @@ Totals totals(Engine& engine) {
   return result;
 }
 
+// What the cards of engines that ended meanwhile say of their operations.
+class Operations {
+ public:
+  struct Sum {
+    uint64_t posted = 0;
+    uint64_t completed = 0;
+    uint64_t failed = 0;
+    uint64_t ended = 0;  // with the endpoint
+    uint64_t cards = 0;
+  };
+
+  Operations() {
+    set_log_level(LogLevel::kDebug);
+    set_log_hook([this](LogLevel level, std::string_view line) {
+      const size_t name = line.rfind(": ", line.find(" operations: "));
+      const bool counts = level == LogLevel::kDebug && name != std::string_view::npos;
+      if (level < LogLevel::kInfo)
+        std::printf("%.*s\n", static_cast<int>(line.size()), line.data());
+      Sum one;
+      if (!counts || std::sscanf(std::string(line.substr(name)).c_str(),
+                                 ": %lu operations: %lu completed, %lu failed, %lu ended",
+                                 &one.posted, &one.completed, &one.failed, &one.ended) != 4) {
+        return;
+      }
+      MutexLock lock(mutex_);
+      sum_.posted += one.posted;
+      sum_.completed += one.completed;
+      sum_.failed += one.failed;
+      sum_.ended += one.ended;
+      ++sum_.cards;
+    });
+  }
+  ~Operations() {
+    set_log_hook(nullptr);
+    set_log_level(LogLevel::kWarning);
+  }
+  Operations(const Operations&) = delete;
+  Operations& operator=(const Operations&) = delete;
+
+  Sum sum() const {
+    MutexLock lock(mutex_);
+    return sum_;
+  }
+  // Every post of so many cards ended in one completion.
+  testing::AssertionResult none_vanished(uint64_t cards) const {
+    const Sum all = sum();
+    if (all.cards == cards && all.posted > 0 &&
+        all.posted == all.completed + all.failed + all.ended) {
+      return testing::AssertionSuccess();
+    }
+    return testing::AssertionFailure()
+           << all.cards << " cards: " << all.posted << " posted, " << all.completed
+           << " completed, " << all.failed << " failed, " << all.ended << " ended";
+  }
+
+ private:
+  mutable Mutex mutex_;
+  Sum sum_ TE_GUARDED_BY(mutex_);
+};
+
 // Two engines and memory of both.
 class Fabric : public testing::Test {
  protected:
+  // Ends both; then the counters are known.
+  void end() {
+    local_.reset();
+    remote_.reset();
+    initiator_.reset();
+    target_.reset();
+  }
+  // The bytes that each local device moved.
+  std::map<std::string, uint64_t> moved_by_device() {
+    std::map<std::string, uint64_t> result;
+    for (const PathInfo& path : initiator_->paths()) {
+      result[path.local_device] += path.completed_bytes;
+    }
+    return result;
+  }
   // False where libfabric is missing; the test is then skipped.
   bool begin(const Settings& settings, uint64_t size, const char* transport = "fabric:tcp") {
     initiator_ = make_fabric_engine(settings, &why_, transport);
@@ -123,6 +202,53 @@ TEST_F(Fabric, TwentyBatchesOfEightAtOnce) {
   EXPECT_EQ(after.failed, 0u);
 }
 
+TEST_F(Fabric, SlicesOfOneRequestUseAllCards) {
+  constexpr uint64_t kSize = 64 << 20;
+  if (!begin(kTwoCards, kSize)) GTEST_SKIP() << why_;
+  for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
+    auto before = moved_by_device();
+    std::byte* const source = opcode == Opcode::kWrite ? local_->data() : remote_->data();
+    std::byte* const arrives = opcode == Opcode::kWrite ? remote_->data() : local_->data();
+    fill(source, kSize, static_cast<uint64_t>(opcode) + 1);
+    // The first connects the cards.
+    for (int round = 0; round < 3; ++round) {
+      std::fill_n(arrives, kSize, std::byte{0});
+      ASSERT_EQ(transfer(*initiator_, {request(opcode, 0, kSize)}).state, TaskState::kCompleted);
+      ASSERT_EQ(std::memcmp(source, arrives, kSize), 0);
+    }
+    const auto after = moved_by_device();
+    EXPECT_EQ(after.size(), 2u);
+    for (const auto& [device, bytes] : after) {
+      EXPECT_GE(bytes - before[device], kSize / 4) << device;
+    }
+  }
+  EXPECT_EQ(totals(*initiator_).failed, 0u);
+  EXPECT_EQ(totals(*initiator_).inflight, 0u);
+}
+
+TEST_F(Fabric, ABatchLargerThanTheQueuesEndsOnceForEachPost) {
+  constexpr uint64_t kCount = 20'000, kPiece = 200;
+  for (const Settings& settings : {kOneCard, kTwoCards}) {
+    const Operations operations;
+    if (!begin(settings, kCount * kPiece)) GTEST_SKIP() << why_;
+    fill(local_->data(), local_->size(), 8);
+    std::vector<TransferRequest> requests;
+    for (uint64_t i = 0; i < kCount; ++i) {
+      requests.push_back(request(Opcode::kWrite, i * kPiece, kPiece));
+    }
+    ASSERT_EQ(transfer(*initiator_, requests).state, TaskState::kCompleted);
+    EXPECT_EQ(first_difference(remote_->data(), remote_->size(), 8), remote_->size());
+    const uint64_t paths = totals(*initiator_).paths;
+    const uint64_t cards = settings == kOneCard ? 1 : 2;
+    end();
+    EXPECT_TRUE(operations.none_vanished(2 * cards));
+    // One for each request, and what tried a path out.
+    EXPECT_GT(operations.sum().completed, kCount);
+    EXPECT_LE(operations.sum().completed, kCount + paths);
+    EXPECT_EQ(operations.sum().failed + operations.sum().ended, 0u);
+  }
+}
+
 TEST_F(Fabric, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
   Settings settings = kTwoCards;
   settings["fabric_max_registration"] = "1048576";
@@ -169,9 +295,30 @@ TEST_F(Fabric, WarmUpConnectsEveryPairOfCards) {
     EXPECT_EQ(totals(*initiator_).paths, 4u);
     EXPECT_EQ(totals(*initiator_).ready, 4u);
   }
-  EXPECT_EQ(initiator_->warmup_segment("127.0.0.1:1").code(), Code::kNotFound);
+  EXPECT_TRUE(fails_with(initiator_->warmup_segment("127.0.0.1:1"), Code::kNotFound, "open it"));
   EXPECT_EQ(transfer(*initiator_, {request(Opcode::kWrite, 0, 1 << 20)}).state,
             TaskState::kCompleted);
+}
+
+TEST_F(Fabric, WarmUpLeavesWhatIsUnderWayAlone) {
+  constexpr uint64_t kSize = 64 << 20;
+  if (!begin(kTwoCards, kSize)) GTEST_SKIP() << why_;
+  const std::string name = target_->local_endpoint();
+  for (int round = 0; round < 5; ++round) {
+    fill(local_->data(), kSize, static_cast<uint64_t>(round));
+    const BatchId batch = submit_new(*initiator_, {request(Opcode::kWrite, 0, kSize)});
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&] { EXPECT_TRUE(initiator_->warmup_segment(name).ok()); });
+    }
+    for (std::thread& thread : threads) thread.join();
+    ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
+    EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kCompleted);
+    EXPECT_TRUE(initiator_->free_batch(batch).ok());
+    ASSERT_EQ(std::memcmp(local_->data(), remote_->data(), kSize), 0);
+  }
+  EXPECT_EQ(totals(*initiator_).failed, 0u);
+  EXPECT_EQ(totals(*initiator_).ready, 4u);
 }
 
 TEST_F(Fabric, MemoryThatIsGoneIsRefusedAndTheRestStillMoves) {
@@ -203,8 +350,8 @@ TEST_F(Fabric, AnEngineThatIsIdleSleeps) {
   }));
 }
 
-// A target in a process of its own.
-class FabricPeer : public testing::Test {
+// A target in a process of its own, over one card or two on each side.
+class FabricPeer : public testing::TestWithParam<Settings> {
  protected:
   static constexpr int kThreads = 4;
   static constexpr uint64_t kPart = 2 << 20;
@@ -213,8 +360,8 @@ class FabricPeer : public testing::Test {
   bool begin() {
     options_.size = kSize;
     options_.transport = "fabric:tcp";
-    options_.environment["TE_FABRIC_ADDRESSES"] = "127.0.0.1";
-    engine_ = make_fabric_engine(kOneCard, &why_);
+    options_.environment["TE_FABRIC_ADDRESSES"] = GetParam().at("fabric_addresses");
+    engine_ = make_fabric_engine(GetParam(), &why_);
     if (!engine_) return false;
     peer_ = std::make_unique<PeerProcess>(options_);
     EXPECT_TRUE(peer_->running());
@@ -260,6 +407,14 @@ class FabricPeer : public testing::Test {
     return testing::AssertionSuccess();
   }
 
+  // Afterwards every post of the engine has ended; so many cards as it had.
+  uint64_t end() {
+    local_.reset();
+    engine_.reset();
+    return GetParam() == kOneCard ? 1 : 2;
+  }
+
+  const Operations operations_;
   std::string why_;
   PeerOptions options_;
   std::unique_ptr<PeerProcess> peer_;
@@ -268,7 +423,12 @@ class FabricPeer : public testing::Test {
   SegmentId segment_ = -1;
 };
 
-TEST_F(FabricPeer, AKilledTargetThatReturnsIsFollowedTwentyTimes) {
+INSTANTIATE_TEST_SUITE_P(Cards, FabricPeer, testing::Values(kOneCard, kTwoCards),
+                         [](const auto& settings) {
+                           return std::string(settings.param == kOneCard ? "one" : "two");
+                         });
+
+TEST_P(FabricPeer, AKilledTargetThatReturnsIsFollowedTwentyTimes) {
   if (!begin()) GTEST_SKIP() << why_;
   for (uint64_t round = 0; round < 20; ++round) {
     ASSERT_TRUE(works(10 + round)) << "round " << round;
@@ -292,9 +452,11 @@ TEST_F(FabricPeer, AKilledTargetThatReturnsIsFollowedTwentyTimes) {
   }
   EXPECT_TRUE(works(99));
   EXPECT_EQ(totals(*engine_).inflight, 0u);
+  EXPECT_TRUE(operations_.none_vanished(end()));
+  EXPECT_GT(operations_.sum().failed + operations_.sum().ended, 0u) << "nothing was under way";
 }
 
-TEST_F(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
+TEST_P(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
   if (!begin()) GTEST_SKIP() << why_;
   ASSERT_TRUE(works(1));
   PeerOptions others = options_;
@@ -303,13 +465,13 @@ TEST_F(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
   ASSERT_TRUE(other.running());
   const Result<SegmentId> second = engine_->open_segment(other.segment());
   ASSERT_TRUE(second.ok());
-  Registered source(*engine_, 1 << 20);
+  auto source = std::make_unique<Registered>(*engine_, 1 << 20);
   std::atomic<bool> over{false};
   std::atomic<int> moved{0}, failed{0};
   std::thread bystander([&] {
     while (!over.load()) {
       const TransferStatus status =
-          transfer(*engine_, {{Opcode::kWrite, source.data(), *second, 0, 1 << 20}});
+          transfer(*engine_, {{Opcode::kWrite, source->data(), *second, 0, 1 << 20}});
       ++(status.state == TaskState::kCompleted ? moved : failed);
     }
   });
@@ -339,6 +501,40 @@ TEST_F(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
   over = true;
   bystander.join();
   EXPECT_EQ(failed.load(), 0);
+  source.reset();
+  EXPECT_TRUE(operations_.none_vanished(end()));
+  EXPECT_GT(operations_.sum().ended, 0u) << "no endpoint was closed under way";
+}
+
+// Two cards with a wire each, in the virtual machine.
+class FabricLinks : public Fabric {};
+
+TEST_F(FabricLinks, WhatOneLinkCannotTheOtherMoves) {
+  TE_NEEDS_RDMA_VM();
+  constexpr uint64_t kSize = 8 << 20;
+  const Operations operations;
+  if (!begin({}, kSize, "fabric:verbs")) GTEST_SKIP() << why_;
+  const auto moves = [&](uint64_t seed) {
+    fill(local_->data(), kSize, seed);
+    return transfer(*initiator_, {request(Opcode::kWrite, 0, kSize)}).state ==
+               TaskState::kCompleted &&
+           std::memcmp(local_->data(), remote_->data(), kSize) == 0;
+  };
+  const auto uses = [&](const std::string& device) {
+    const uint64_t before = moved_by_device()[device];
+    return moves(3) && moved_by_device()[device] > before;
+  };
+  ASSERT_TRUE(eventually([&] { return uses("rxe0"); }));
+  ASSERT_TRUE(eventually([&] { return uses("rxe1"); }));
+  const BatchId batch = submit_new(*initiator_, {request(Opcode::kWrite, 0, kSize)});
+  ASSERT_EQ(::system("ip link set eth1 down"), 0);
+  ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
+  EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kCompleted);
+  EXPECT_TRUE(initiator_->free_batch(batch).ok());
+  for (uint64_t seed = 10; seed < 15; ++seed) EXPECT_TRUE(moves(seed)) << "on one link";
+  ASSERT_EQ(::system("ip link set eth1 up"), 0);
+  end();
+  EXPECT_TRUE(operations.none_vanished(4));
 }
 
 TEST(FabricAbsent, WithoutTheLibraryTheRestWorksAndTheErrorSaysWhatToDo) {
@@ -373,7 +569,19 @@ TEST(FabricAbsent, WithoutACardOrAProviderTheErrorSaysWhatIsMissing) {
   for (const TransportInfo& info : engine->transports()) {
     if (info.name == "efa" && info.available) GTEST_SKIP() << "there is an EFA card";
   }
-  EXPECT_TRUE(fails_with(engine->install_transport("efa"), Code::kUnsupported, "no EFA card"));
+  const Status efa = engine->install_transport("efa");
+  EXPECT_TRUE(fails_with(efa, Code::kUnsupported, "no EFA card"));
+  // What it is that is missing; the list says so too.
+  EXPECT_TRUE(fails_with(efa, Code::kUnsupported, "EFA interface"));
+  bool efa_row = false, tcp_row = false;
+  for (const TransportInfo& info : engine->transports()) {
+    efa_row =
+        efa_row || (info.name == "efa" && info.detail.find("EFA interface") != std::string::npos);
+    tcp_row = tcp_row || (info.name == "fabric:tcp" && info.available && info.installed &&
+                          info.detail.find("devices ") != std::string::npos);
+  }
+  EXPECT_TRUE(efa_row);
+  EXPECT_TRUE(tcp_row);
 }
 
 }  // namespace
