@@ -42,7 +42,6 @@ class PeerGroup : public std::enable_shared_from_this<PeerGroup> {
   struct Link {
     size_t local = 0;   // card
     size_t remote = 0;  // card
-    double handicap = 1;
     std::unique_ptr<RdmaPath> path;
     // With the turn.
     std::shared_ptr<Endpoint> endpoint;  // null: none
