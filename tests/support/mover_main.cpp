@@ -11,12 +11,14 @@
 // after the first bytes were moved. --own-pids: it runs in a pid namespace of its own.
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <string>
 
@@ -78,18 +80,24 @@ int run(const Options& options) {
   return 0;
 }
 
+// Past a leak checker: it cannot stop the threads of a namespace's first process, nor start a
+// thread of its own where that process is gone.
+[[noreturn]] void leave(int status) {
+  std::fflush(stdout);
+  ::syscall(SYS_exit_group, status);
+  std::abort();
+}
+
 int in_own_pids(const Options& options) {
   if (::unshare(CLONE_NEWPID) != 0) return kNotPossible;
   const pid_t child = ::fork();
   if (child == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const int status = run(options);
-    std::fflush(stdout);
-    ::_exit(status);
+    leave(run(options));
   }
   int status = 0;
   ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+  leave(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
 }  // namespace
