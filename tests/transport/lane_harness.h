@@ -94,6 +94,7 @@ class LaneTest : public testing::Test, public LaneOwner {
     const auto bytes = answer.encode();
     put({bytes.data(), bytes.size()});
     ASSERT_TRUE(wait_until([this] { return ready_.load(); }));
+    settle();  // the loop sends what it finds when it leaves the lane
   }
 
   // The peer's side.
