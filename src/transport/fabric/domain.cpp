@@ -16,6 +16,9 @@ namespace {
 constexpr int kKeyAttempts = 8;
 constexpr size_t kMostOperations = 2048;
 constexpr std::string_view kCuda = "cuda:";
+// Of a queue that are empty in a row, before it counts as empty: a read may take in one message of
+// a provider's own, and say nothing of it.
+constexpr int kEmptyReads = 256;
 
 }  // namespace
 
@@ -139,6 +142,19 @@ Status Endpoint::start() {
     wait_descriptor_ = -1;
   }
   return {};
+}
+
+// See share_receive_queues() in library.cpp, which comes too late where somebody else used
+// libfabric before: nothing that arrived is left to be looked at when the endpoint is closed.
+Endpoint::~Endpoint() {
+  fi_cq_entry entries[16];
+  for (int empty = 0; endpoint_ && empty < kEmptyReads;) {
+    const ssize_t count = ::fi_cq_read(queue_.get(), entries, std::size(entries));
+    fi_cq_err_entry failed{};
+    if (count == -FI_EAVAIL && ::fi_cq_readerr(queue_.get(), &failed, 0) == 1) continue;
+    if (count < 0 && count != -FI_EAGAIN) break;
+    empty = count > 0 ? 0 : empty + 1;
+  }
 }
 
 bool Endpoint::may_sleep() {

@@ -94,6 +94,9 @@ class Endpoint {
  public:
   // Inside a Turn, as are all calls but name().
   static Result<std::unique_ptr<Endpoint>> open(Domain& domain);
+  ~Endpoint();
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
 
   fid_ep* get() const { return endpoint_.get(); }
   fid_cq* queue() const { return queue_.get(); }
