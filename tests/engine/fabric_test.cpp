@@ -1,178 +1,43 @@
-// The libfabric transport beyond what the conformance suite shows: cards, pieces, counters, peers
-// that die or stand still, and machines without the library.
+// The libfabric transport beyond what the conformance suite shows: cards, pieces, counters, and
+// machines without the library.
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <atomic>
-#include <cstdio>
-#include <cstdlib>
 #include <thread>
 
-#include "base/log.h"
-#include "base/thread_annotations.h"
-#include "engine/pair.h"
-#include "rdma/devices.h"
-#include "support/peer.h"
+#include "engine/fabric.h"
 
 namespace te::test {
 namespace {
 
 using std::chrono::milliseconds;
-using Settings = std::map<std::string, std::string>;
 
-const Settings kOneCard = {{"fabric_addresses", "127.0.0.1"}};
-const Settings kTwoCards = {{"fabric_addresses", "127.0.0.1,127.0.0.2"}};
-
-// Null where libfabric has no such provider.
-std::unique_ptr<Engine> make_fabric_engine(const Settings& settings, std::string* why,
-                                           const char* transport = "fabric:tcp") {
-  std::unique_ptr<Engine> engine = make_engine(settings, "");
-  const Status installed = engine->install_transport(transport);
-  if (installed.ok()) return engine;
-  *why = installed.message();
-  EXPECT_EQ(installed.code(), Code::kUnsupported);
-  return nullptr;
-}
-
-struct Totals {
-  uint64_t completed = 0;
-  uint64_t failed = 0;
-  uint64_t inflight = 0;
-  uint64_t ready = 0;
-  uint64_t paths = 0;
-};
-
-Totals totals(Engine& engine) {
-  Totals result;
-  for (const PathInfo& path : engine.paths()) {
-    result.completed += path.completed_slices;
-    result.failed += path.failed_slices;
-    result.inflight += path.inflight_bytes;
-    result.ready += path.state == "ready" ? 1 : 0;
-    ++result.paths;
-  }
-  return result;
-}
-
-// What the cards of engines that ended meanwhile say of their operations.
-class Operations {
- public:
-  struct Sum {
-    uint64_t posted = 0;
-    uint64_t completed = 0;
-    uint64_t failed = 0;
-    uint64_t ended = 0;  // with the endpoint
-    uint64_t cards = 0;
-  };
-
-  Operations() {
-    set_log_level(LogLevel::kDebug);
-    set_log_hook([this](LogLevel level, std::string_view line) {
-      const size_t name = line.rfind(": ", line.find(" operations: "));
-      const bool counts = level == LogLevel::kDebug && name != std::string_view::npos;
-      if (level < LogLevel::kInfo)
-        std::printf("%.*s\n", static_cast<int>(line.size()), line.data());
-      Sum one;
-      if (!counts || std::sscanf(std::string(line.substr(name)).c_str(),
-                                 ": %lu operations: %lu completed, %lu failed, %lu ended",
-                                 &one.posted, &one.completed, &one.failed, &one.ended) != 4) {
-        return;
+TEST_F(Fabric, BatchesOf64RequestsMove128MiBBothWays) {
+  constexpr uint64_t kCount = 64, kPiece = 1 << 20, kSize = 128 << 20;
+  if (!begin(kOneCard, kSize)) GTEST_SKIP() << why_;
+  const auto move_all = [&](Opcode opcode) {
+    std::vector<BatchId> batches;
+    for (uint64_t at = 0; at < kSize; at += kCount * kPiece) {
+      std::vector<TransferRequest> requests;
+      for (uint64_t i = 0; i < kCount; ++i) {
+        requests.push_back(request(opcode, at + i * kPiece, kPiece));
       }
-      MutexLock lock(mutex_);
-      sum_.posted += one.posted;
-      sum_.completed += one.completed;
-      sum_.failed += one.failed;
-      sum_.ended += one.ended;
-      ++sum_.cards;
-    });
-  }
-  ~Operations() {
-    set_log_hook(nullptr);
-    set_log_level(LogLevel::kWarning);
-  }
-  Operations(const Operations&) = delete;
-  Operations& operator=(const Operations&) = delete;
-
-  Sum sum() const {
-    MutexLock lock(mutex_);
-    return sum_;
-  }
-  // Every post of so many cards ended in one completion.
-  testing::AssertionResult none_vanished(uint64_t cards) const {
-    const Sum all = sum();
-    if (all.cards == cards && all.posted > 0 &&
-        all.posted == all.completed + all.failed + all.ended) {
-      return testing::AssertionSuccess();
+      batches.push_back(submit_new(*initiator_, requests));
     }
-    return testing::AssertionFailure()
-           << all.cards << " cards: " << all.posted << " posted, " << all.completed
-           << " completed, " << all.failed << " failed, " << all.ended << " ended";
-  }
-
- private:
-  mutable Mutex mutex_;
-  Sum sum_ TE_GUARDED_BY(mutex_);
-};
-
-// Two engines and memory of both.
-class Fabric : public testing::Test {
- protected:
-  // Ends both; then the counters are known.
-  void end() {
-    local_.reset();
-    remote_.reset();
-    initiator_.reset();
-    target_.reset();
-  }
-  // The bytes that each local device moved.
-  std::map<std::string, uint64_t> moved_by_device() {
-    std::map<std::string, uint64_t> result;
-    for (const PathInfo& path : initiator_->paths()) {
-      result[path.local_device] += path.completed_bytes;
+    for (const BatchId batch : batches) {
+      EXPECT_TRUE(initiator_->wait(batch, kPatience).ok());
+      EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kCompleted);
+      EXPECT_TRUE(initiator_->free_batch(batch).ok());
     }
-    return result;
-  }
-  // False where libfabric is missing; the test is then skipped.
-  bool begin(const Settings& settings, uint64_t size, const char* transport = "fabric:tcp") {
-    initiator_ = make_fabric_engine(settings, &why_, transport);
-    if (!initiator_) return false;
-    target_ = make_fabric_engine(settings, &why_, transport);
-    local_ = std::make_unique<Registered>(*initiator_, size);
-    remote_ = std::make_unique<Registered>(*target_, size);
-    const Result<SegmentId> id = initiator_->open_segment(target_->local_endpoint());
-    EXPECT_TRUE(id.ok()) << id.status().to_string();
-    segment_ = id.ok() ? *id : -1;
-    return true;
-  }
-  TransferRequest request(Opcode opcode, uint64_t at, uint64_t length) {
-    return {opcode, local_->data() + at, segment_, reinterpret_cast<uint64_t>(remote_->data()) + at,
-            length};
-  }
-
-  std::string why_;
-  std::unique_ptr<Engine> initiator_;
-  std::unique_ptr<Engine> target_;
-  std::unique_ptr<Registered> local_;
-  std::unique_ptr<Registered> remote_;
-  SegmentId segment_ = -1;
-};
-
-TEST_F(Fabric, SixtyFourRequestsMove128MiBBothWays) {
-  constexpr uint64_t kCount = 64, kPiece = 2 << 20;
-  if (!begin(kOneCard, kCount * kPiece)) GTEST_SKIP() << why_;
-  fill(local_->data(), local_->size(), 1);
-  std::vector<TransferRequest> requests;
-  for (uint64_t i = 0; i < kCount; ++i) {
-    requests.push_back(request(Opcode::kWrite, i * kPiece, kPiece));
-  }
-  ASSERT_EQ(transfer(*initiator_, requests).state, TaskState::kCompleted);
-  EXPECT_EQ(first_difference(remote_->data(), remote_->size(), 1), remote_->size());
-  fill(remote_->data(), remote_->size(), 2);
-  for (TransferRequest& each : requests) each.opcode = Opcode::kRead;
-  ASSERT_EQ(transfer(*initiator_, requests).state, TaskState::kCompleted);
-  EXPECT_EQ(first_difference(local_->data(), local_->size(), 2), local_->size());
+  };
+  fill(local_->data(), kSize, 1);
+  move_all(Opcode::kWrite);
+  EXPECT_EQ(first_difference(remote_->data(), kSize, 1), kSize);
+  fill(remote_->data(), kSize, 2);
+  move_all(Opcode::kRead);
+  EXPECT_EQ(first_difference(local_->data(), kSize, 2), kSize);
   const Totals after = totals(*initiator_);
-  EXPECT_EQ(after.completed, 2 * kCount * (kPiece >> 20)) << "one end for each slice";
+  EXPECT_EQ(after.completed, 2 * kSize / kPiece) << "one end for each slice";
   EXPECT_EQ(after.failed, 0u);
   EXPECT_EQ(after.inflight, 0u);
 }
@@ -202,25 +67,33 @@ TEST_F(Fabric, TwentyBatchesOfEightAtOnce) {
   EXPECT_EQ(after.failed, 0u);
 }
 
+// Cards that are equally fast are used alike; but what a loaded machine lets each do in one request
+// may differ, so it is one of many requests that has to show it.
 TEST_F(Fabric, SlicesOfOneRequestUseAllCards) {
   constexpr uint64_t kSize = 64 << 20;
   if (!begin(kTwoCards, kSize)) GTEST_SKIP() << why_;
   for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
-    auto before = moved_by_device();
     std::byte* const source = opcode == Opcode::kWrite ? local_->data() : remote_->data();
     std::byte* const arrives = opcode == Opcode::kWrite ? remote_->data() : local_->data();
     fill(source, kSize, static_cast<uint64_t>(opcode) + 1);
-    // The first connects the cards.
-    for (int round = 0; round < 3; ++round) {
+    std::map<std::string, uint64_t> moved;
+    EXPECT_TRUE(eventually([&] {
+      const auto before = moved_by_device(*initiator_);
       std::fill_n(arrives, kSize, std::byte{0});
-      ASSERT_EQ(transfer(*initiator_, {request(opcode, 0, kSize)}).state, TaskState::kCompleted);
-      ASSERT_EQ(std::memcmp(source, arrives, kSize), 0);
-    }
-    const auto after = moved_by_device();
-    EXPECT_EQ(after.size(), 2u);
-    for (const auto& [device, bytes] : after) {
-      EXPECT_GE(bytes - before[device], kSize / 4) << device;
-    }
+      EXPECT_EQ(transfer(*initiator_, {request(opcode, 0, kSize)}).state, TaskState::kCompleted);
+      EXPECT_EQ(std::memcmp(source, arrives, kSize), 0);
+      moved = moved_by_device(*initiator_);
+      uint64_t sum = 0, least = kSize;
+      for (auto& [device, bytes] : moved) {
+        bytes -= before.at(device);
+        sum += bytes;
+        least = std::min(least, bytes);
+      }
+      EXPECT_EQ(sum, kSize) << "every byte once";
+      return HasFailure() || least >= kSize / 4;
+    })) << moved.begin()->first
+        << " moved " << moved.begin()->second << " of " << kSize;
+    EXPECT_EQ(moved.size(), 2u);
   }
   EXPECT_EQ(totals(*initiator_).failed, 0u);
   EXPECT_EQ(totals(*initiator_).inflight, 0u);
@@ -348,193 +221,6 @@ TEST_F(Fabric, AnEngineThatIsIdleSleeps) {
     std::this_thread::sleep_for(milliseconds(300));
     return cpu_ms() - before < 30;
   }));
-}
-
-// A target in a process of its own, over one card or two on each side.
-class FabricPeer : public testing::TestWithParam<Settings> {
- protected:
-  static constexpr int kThreads = 4;
-  static constexpr uint64_t kPart = 2 << 20;
-  static constexpr uint64_t kSize = kThreads * kPart;
-
-  bool begin() {
-    options_.size = kSize;
-    options_.transport = "fabric:tcp";
-    options_.environment["TE_FABRIC_ADDRESSES"] = GetParam().at("fabric_addresses");
-    engine_ = make_fabric_engine(GetParam(), &why_);
-    if (!engine_) return false;
-    peer_ = std::make_unique<PeerProcess>(options_);
-    EXPECT_TRUE(peer_->running());
-    options_.port = peer_->port();
-    local_ = std::make_unique<Registered>(*engine_, kSize);
-    const Result<SegmentId> id = engine_->open_segment(peer_->segment());
-    EXPECT_TRUE(id.ok()) << id.status().to_string();
-    segment_ = id.ok() ? *id : -1;
-    return true;
-  }
-  // Sixteen requests, both ways, on the thread's part.
-  TaskState one(int thread, const SubmitOptions& options = {}) {
-    const uint64_t at = static_cast<uint64_t>(thread) * kPart;
-    std::vector<TransferRequest> requests;
-    for (uint64_t i = 0; i < 16; ++i) {
-      const uint64_t piece = at + i * (kPart / 16);
-      requests.push_back({i % 2 == 0 ? Opcode::kWrite : Opcode::kRead, local_->data() + piece,
-                          segment_, piece, kPart / 16});
-    }
-    const BatchId batch = *engine_->allocate_batch(requests.size());
-    TaskState state = TaskState::kFailed;
-    if (engine_->submit(batch, requests, options).ok()) {
-      EXPECT_TRUE(engine_->wait(batch, kPatience).ok());
-      state = engine_->batch_status(batch)->state;
-    }
-    EXPECT_TRUE(engine_->free_batch(batch).ok());
-    return state;
-  }
-  testing::AssertionResult works(uint64_t seed) {
-    stamp(local_->data(), kSize, seed);
-    if (transfer(*engine_, {{Opcode::kWrite, local_->data(), segment_, 0, kSize}}).state !=
-        TaskState::kCompleted) {
-      return testing::AssertionFailure() << "a WRITE does not complete";
-    }
-    const std::string answer = peer_->ask(fmt::format("check {} 0 {}", seed, kSize));
-    if (answer != "same") return testing::AssertionFailure() << "at the target: " << answer;
-    std::memset(local_->data(), 0, kSize);
-    if (transfer(*engine_, {{Opcode::kRead, local_->data(), segment_, 0, kSize}}).state !=
-            TaskState::kCompleted ||
-        difference(local_->data(), kSize, seed) != kSame) {
-      return testing::AssertionFailure() << "a READ does not bring what was written";
-    }
-    return testing::AssertionSuccess();
-  }
-
-  // Afterwards every post of the engine has ended; so many cards as it had.
-  uint64_t end() {
-    local_.reset();
-    engine_.reset();
-    return GetParam() == kOneCard ? 1 : 2;
-  }
-
-  const Operations operations_;
-  std::string why_;
-  PeerOptions options_;
-  std::unique_ptr<PeerProcess> peer_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Registered> local_;
-  SegmentId segment_ = -1;
-};
-
-INSTANTIATE_TEST_SUITE_P(Cards, FabricPeer, testing::Values(kOneCard, kTwoCards),
-                         [](const auto& settings) {
-                           return std::string(settings.param == kOneCard ? "one" : "two");
-                         });
-
-TEST_P(FabricPeer, AKilledTargetThatReturnsIsFollowedTwentyTimes) {
-  if (!begin()) GTEST_SKIP() << why_;
-  for (uint64_t round = 0; round < 20; ++round) {
-    ASSERT_TRUE(works(10 + round)) << "round " << round;
-    std::atomic<bool> over{false};
-    std::atomic<int> completed{0}, ended{0};
-    std::vector<std::thread> load;
-    for (int t = 0; t < kThreads; ++t) {
-      load.emplace_back([&, t] {
-        while (!over.load() && one(t) == TaskState::kCompleted) ++completed;
-        ++ended;
-      });
-    }
-    EXPECT_TRUE(eventually([&] { return completed.load() > 8 || ended.load() > 0; }));
-    peer_->kill();
-    peer_ = std::make_unique<PeerProcess>(options_);
-    ASSERT_TRUE(peer_->running());
-    const int before = completed.load();
-    EXPECT_TRUE(eventually([&] { return completed.load() > before || ended.load() == kThreads; }));
-    over = true;
-    for (std::thread& thread : load) thread.join();
-  }
-  EXPECT_TRUE(works(99));
-  EXPECT_EQ(totals(*engine_).inflight, 0u);
-  EXPECT_TRUE(operations_.none_vanished(end()));
-  EXPECT_GT(operations_.sum().failed + operations_.sum().ended, 0u) << "nothing was under way";
-}
-
-TEST_P(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
-  if (!begin()) GTEST_SKIP() << why_;
-  ASSERT_TRUE(works(1));
-  PeerOptions others = options_;
-  others.port = 0;
-  PeerProcess other(others);
-  ASSERT_TRUE(other.running());
-  const Result<SegmentId> second = engine_->open_segment(other.segment());
-  ASSERT_TRUE(second.ok());
-  auto source = std::make_unique<Registered>(*engine_, 1 << 20);
-  std::atomic<bool> over{false};
-  std::atomic<int> moved{0}, failed{0};
-  std::thread bystander([&] {
-    while (!over.load()) {
-      const TransferStatus status =
-          transfer(*engine_, {{Opcode::kWrite, source->data(), *second, 0, 1 << 20}});
-      ++(status.state == TaskState::kCompleted ? moved : failed);
-    }
-  });
-  peer_->stop();
-  std::vector<std::thread> threads;
-  std::atomic<int> timed_out{0};
-  const Stopwatch watch;
-  for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&, t] {
-      if (one(t, within(500)) == TaskState::kTimeout) ++timed_out;
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(timed_out.load(), kThreads);
-  EXPECT_GE(watch.ms(), 480);
-  EXPECT_LT(watch.ms(), kSanitized ? 6'000 : 3'000);
-  // Terminal: the memory is the caller's again, whatever the target still sends.
-  std::memset(local_->data(), 0x3C, kSize);
-  peer_->signal(SIGCONT);
-  for (int i = 0; i < 30; ++i) {
-    ASSERT_EQ(other_than(local_->data(), kSize, std::byte{0x3C}), kSame);
-    std::this_thread::sleep_for(milliseconds(10));
-  }
-  EXPECT_TRUE(works(2));
-  const int before = moved.load();
-  EXPECT_TRUE(eventually([&] { return moved.load() > before + 5; }));
-  over = true;
-  bystander.join();
-  EXPECT_EQ(failed.load(), 0);
-  source.reset();
-  EXPECT_TRUE(operations_.none_vanished(end()));
-  EXPECT_GT(operations_.sum().ended, 0u) << "no endpoint was closed under way";
-}
-
-// Two cards with a wire each, in the virtual machine.
-class FabricLinks : public Fabric {};
-
-TEST_F(FabricLinks, WhatOneLinkCannotTheOtherMoves) {
-  TE_NEEDS_RDMA_VM();
-  constexpr uint64_t kSize = 8 << 20;
-  const Operations operations;
-  if (!begin({}, kSize, "fabric:verbs")) GTEST_SKIP() << why_;
-  const auto moves = [&](uint64_t seed) {
-    fill(local_->data(), kSize, seed);
-    return transfer(*initiator_, {request(Opcode::kWrite, 0, kSize)}).state ==
-               TaskState::kCompleted &&
-           std::memcmp(local_->data(), remote_->data(), kSize) == 0;
-  };
-  const auto uses = [&](const std::string& device) {
-    const uint64_t before = moved_by_device()[device];
-    return moves(3) && moved_by_device()[device] > before;
-  };
-  ASSERT_TRUE(eventually([&] { return uses("rxe0"); }));
-  ASSERT_TRUE(eventually([&] { return uses("rxe1"); }));
-  const BatchId batch = submit_new(*initiator_, {request(Opcode::kWrite, 0, kSize)});
-  ASSERT_EQ(::system("ip link set eth1 down"), 0);
-  ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
-  EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kCompleted);
-  EXPECT_TRUE(initiator_->free_batch(batch).ok());
-  for (uint64_t seed = 10; seed < 15; ++seed) EXPECT_TRUE(moves(seed)) << "on one link";
-  ASSERT_EQ(::system("ip link set eth1 up"), 0);
-  end();
-  EXPECT_TRUE(operations.none_vanished(4));
 }
 
 TEST(FabricAbsent, WithoutTheLibraryTheRestWorksAndTheErrorSaysWhatToDo) {

@@ -1,0 +1,206 @@
+// The libfabric transport while things fail: peers that die or stand still, and links.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <thread>
+
+#include "engine/fabric.h"
+#include "rdma/devices.h"
+#include "support/peer.h"
+
+namespace te::test {
+namespace {
+
+using std::chrono::milliseconds;
+
+// A target in a process of its own, over one card or two on each side.
+class FabricPeer : public testing::TestWithParam<Settings> {
+ protected:
+  static constexpr int kThreads = 4;
+  static constexpr uint64_t kPart = 2 << 20;
+  static constexpr uint64_t kSize = kThreads * kPart;
+
+  bool begin() {
+    options_.size = kSize;
+    options_.transport = "fabric:tcp";
+    options_.environment["TE_FABRIC_ADDRESSES"] = GetParam().at("fabric_addresses");
+    engine_ = make_fabric_engine(GetParam(), &why_);
+    if (!engine_) return false;
+    peer_ = std::make_unique<PeerProcess>(options_);
+    EXPECT_TRUE(peer_->running());
+    options_.port = peer_->port();
+    local_ = std::make_unique<Registered>(*engine_, kSize);
+    const Result<SegmentId> id = engine_->open_segment(peer_->segment());
+    EXPECT_TRUE(id.ok()) << id.status().to_string();
+    segment_ = id.ok() ? *id : -1;
+    return true;
+  }
+  // Sixteen requests, both ways, on the thread's part.
+  TaskState one(int thread, const SubmitOptions& options = {}) {
+    const uint64_t at = static_cast<uint64_t>(thread) * kPart;
+    std::vector<TransferRequest> requests;
+    for (uint64_t i = 0; i < 16; ++i) {
+      const uint64_t piece = at + i * (kPart / 16);
+      requests.push_back({i % 2 == 0 ? Opcode::kWrite : Opcode::kRead, local_->data() + piece,
+                          segment_, piece, kPart / 16});
+    }
+    const BatchId batch = *engine_->allocate_batch(requests.size());
+    TaskState state = TaskState::kFailed;
+    if (engine_->submit(batch, requests, options).ok()) {
+      EXPECT_TRUE(engine_->wait(batch, kPatience).ok());
+      state = engine_->batch_status(batch)->state;
+    }
+    EXPECT_TRUE(engine_->free_batch(batch).ok());
+    return state;
+  }
+  testing::AssertionResult works(uint64_t seed) {
+    stamp(local_->data(), kSize, seed);
+    if (transfer(*engine_, {{Opcode::kWrite, local_->data(), segment_, 0, kSize}}).state !=
+        TaskState::kCompleted) {
+      return testing::AssertionFailure() << "a WRITE does not complete";
+    }
+    const std::string answer = peer_->ask(fmt::format("check {} 0 {}", seed, kSize));
+    if (answer != "same") return testing::AssertionFailure() << "at the target: " << answer;
+    std::memset(local_->data(), 0, kSize);
+    if (transfer(*engine_, {{Opcode::kRead, local_->data(), segment_, 0, kSize}}).state !=
+            TaskState::kCompleted ||
+        difference(local_->data(), kSize, seed) != kSame) {
+      return testing::AssertionFailure() << "a READ does not bring what was written";
+    }
+    return testing::AssertionSuccess();
+  }
+
+  // Afterwards every post of the engine has ended; so many cards as it had.
+  uint64_t end() {
+    local_.reset();
+    engine_.reset();
+    return GetParam() == kOneCard ? 1 : 2;
+  }
+
+  const Operations operations_;
+  std::string why_;
+  PeerOptions options_;
+  std::unique_ptr<PeerProcess> peer_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Registered> local_;
+  SegmentId segment_ = -1;
+};
+
+INSTANTIATE_TEST_SUITE_P(Cards, FabricPeer, testing::Values(kOneCard, kTwoCards),
+                         [](const auto& settings) {
+                           return std::string(settings.param == kOneCard ? "one" : "two");
+                         });
+
+TEST_P(FabricPeer, AKilledTargetThatReturnsIsFollowedTwentyTimes) {
+  if (!begin()) GTEST_SKIP() << why_;
+  for (uint64_t round = 0; round < 20; ++round) {
+    ASSERT_TRUE(works(10 + round)) << "round " << round;
+    std::atomic<bool> over{false};
+    std::atomic<int> completed{0}, ended{0};
+    std::vector<std::thread> load;
+    for (int t = 0; t < kThreads; ++t) {
+      load.emplace_back([&, t] {
+        while (!over.load() && one(t) == TaskState::kCompleted) ++completed;
+        ++ended;
+      });
+    }
+    EXPECT_TRUE(eventually([&] { return completed.load() > 8 || ended.load() > 0; }));
+    peer_->kill();
+    peer_ = std::make_unique<PeerProcess>(options_);
+    ASSERT_TRUE(peer_->running());
+    const int before = completed.load();
+    EXPECT_TRUE(eventually([&] { return completed.load() > before || ended.load() == kThreads; }));
+    over = true;
+    for (std::thread& thread : load) thread.join();
+  }
+  EXPECT_TRUE(works(99));
+  EXPECT_EQ(totals(*engine_).inflight, 0u);
+  EXPECT_TRUE(operations_.none_vanished(end()));
+  EXPECT_GT(operations_.sum().failed + operations_.sum().ended, 0u) << "nothing was under way";
+}
+
+TEST_P(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
+  if (!begin()) GTEST_SKIP() << why_;
+  ASSERT_TRUE(works(1));
+  PeerOptions others = options_;
+  others.port = 0;
+  PeerProcess other(others);
+  ASSERT_TRUE(other.running());
+  const Result<SegmentId> second = engine_->open_segment(other.segment());
+  ASSERT_TRUE(second.ok());
+  auto source = std::make_unique<Registered>(*engine_, 1 << 20);
+  std::atomic<bool> over{false};
+  std::atomic<int> moved{0}, failed{0};
+  std::thread bystander([&] {
+    while (!over.load()) {
+      const TransferStatus status =
+          transfer(*engine_, {{Opcode::kWrite, source->data(), *second, 0, 1 << 20}});
+      ++(status.state == TaskState::kCompleted ? moved : failed);
+    }
+  });
+  peer_->stop();
+  std::vector<std::thread> threads;
+  std::atomic<int> timed_out{0};
+  const Stopwatch watch;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      if (one(t, within(500)) == TaskState::kTimeout) ++timed_out;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(timed_out.load(), kThreads);
+  EXPECT_GE(watch.ms(), 480);
+  EXPECT_LT(watch.ms(), kSanitized ? 6'000 : 3'000);
+  // Terminal: the memory is the caller's again, whatever the target still sends.
+  std::memset(local_->data(), 0x3C, kSize);
+  peer_->signal(SIGCONT);
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_EQ(other_than(local_->data(), kSize, std::byte{0x3C}), kSame);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_TRUE(works(2));
+  const int before = moved.load();
+  EXPECT_TRUE(eventually([&] { return moved.load() > before + 5; }));
+  over = true;
+  bystander.join();
+  EXPECT_EQ(failed.load(), 0);
+  source.reset();
+  EXPECT_TRUE(operations_.none_vanished(end()));
+  EXPECT_GT(operations_.sum().ended, 0u) << "no endpoint was closed under way";
+}
+
+// Two cards with a wire each, in the virtual machine.
+class FabricLinks : public Fabric {};
+
+TEST_F(FabricLinks, WhatOneLinkCannotTheOtherMoves) {
+  TE_NEEDS_RDMA_VM();
+  constexpr uint64_t kSize = 8 << 20;
+  const Operations operations;
+  if (!begin({}, kSize, "fabric:verbs")) GTEST_SKIP() << why_;
+  const auto moves = [&](uint64_t seed) {
+    fill(local_->data(), kSize, seed);
+    return transfer(*initiator_, {request(Opcode::kWrite, 0, kSize)}).state ==
+               TaskState::kCompleted &&
+           std::memcmp(local_->data(), remote_->data(), kSize) == 0;
+  };
+  const auto uses = [&](const std::string& device) {
+    const uint64_t before = moved_by_device(*initiator_)[device];
+    return moves(3) && moved_by_device(*initiator_)[device] > before;
+  };
+  ASSERT_TRUE(eventually([&] { return uses("rxe0"); }));
+  ASSERT_TRUE(eventually([&] { return uses("rxe1"); }));
+  const BatchId batch = submit_new(*initiator_, {request(Opcode::kWrite, 0, kSize)});
+  ASSERT_EQ(::system("ip link set eth1 down"), 0);
+  ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
+  EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kCompleted);
+  EXPECT_TRUE(initiator_->free_batch(batch).ok());
+  for (uint64_t seed = 10; seed < 15; ++seed) EXPECT_TRUE(moves(seed)) << "on one link";
+  ASSERT_EQ(::system("ip link set eth1 up"), 0);
+  end();
+  EXPECT_TRUE(operations.none_vanished(4));
+}
+
+}  // namespace
+}  // namespace te::test
