@@ -79,6 +79,22 @@ Result<std::unique_ptr<Transport>> make_rdma(TransportHost& host, const Config& 
   return make_rdma_transport(host, config, std::move(places));
 }
 
+// Without a topology no card is near anything, which is no reason to have none.
+Result<std::unique_ptr<Transport>> make_fabric(TransportHost& host, const Config& config,
+                                               std::string_view name,
+                                               const Transports::FindTopology& find_topology,
+                                               const NicMatrix* given) {
+  const Result<std::shared_ptr<const Topology>> topology = find_topology();
+  if (given != nullptr) {
+    if (!topology.ok()) return topology.status();
+    TE_RETURN_IF_ERROR(check_nic_matrix(*given, **topology));
+    return make_fabric_transport(host, config, name, *given);
+  }
+  if (!topology.ok()) log_warning("{}: {}", name, topology.status().message());
+  return make_fabric_transport(host, config, name,
+                               topology.ok() ? make_nic_matrix(**topology) : NicMatrix());
+}
+
 // libfabric's, of which there is one for each provider, come right before TCP.
 size_t rank(std::string_view name) {
   if (is_fabric_transport(name)) return 2 * static_cast<size_t>(known("tcp") - kKnown);
@@ -107,7 +123,7 @@ Result<bool> Transports::install(std::string_view name, bool implicit, const Nic
     return false;
   }
   Result<std::unique_ptr<Transport>> made =
-      entry == nullptr         ? make_fabric_transport(host_, config_, name)
+      entry == nullptr         ? make_fabric(host_, config_, name, find_topology_, matrix)
       : entry->make == nullptr ? make_rdma(host_, config_, find_topology_, matrix)
                                : entry->make(host_, config_);
   if (!made.ok()) return made.status();

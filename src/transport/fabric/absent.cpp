@@ -14,7 +14,7 @@ bool is_fabric_transport(std::string_view name) {
 }
 
 Result<std::unique_ptr<Transport>> make_fabric_transport(TransportHost&, const Config&,
-                                                         std::string_view) {
+                                                         std::string_view, const NicMatrix&) {
   return Status(Code::kUnsupported, std::string(kWhy));
 }
 

@@ -32,6 +32,12 @@ class Domain {
 
   const Library& library() const { return library_; }
   const std::string& device() const { return device_; }
+  // As the topology calls the card, where it knows it.
+  std::string nic() const {
+    const bool says = info_->nic != nullptr && info_->nic->device_attr != nullptr &&
+                      info_->nic->device_attr->name != nullptr;
+    return says ? info_->nic->device_attr->name : device_;
+  }
   const fi_info& info() const { return *info_; }
   fid_domain* get() const { return domain_.get(); }
   fid_fabric* fabric() const { return fabric_.get(); }

@@ -71,7 +71,7 @@ class FabricTransport final : public Transport {
         wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
   ~FabricTransport() override { stop(); }
 
-  Status start();
+  Status start(const NicMatrix& matrix);
 
   std::string_view name() const override { return name_; }
   Capabilities capabilities() const override {
@@ -98,7 +98,7 @@ class FabricTransport final : public Transport {
  private:
   static FabricPath& of(Path& path) { return static_cast<FabricPath&>(path); }
 
-  Status open_cards(const Library& library, std::vector<CardInfo> found);
+  Status open_cards(const Library& library, std::vector<CardInfo> found, const NicMatrix& matrix);
   Status open_endpoints(Card& card);
   bool reaches(const Offer::Card& mine, const Offer::Card& theirs) const;
   std::shared_ptr<Path> make_path(size_t local, const std::shared_ptr<const Offer>& offer,
@@ -156,19 +156,22 @@ Status FabricTransport::open_endpoints(Card& card) {
   return {};
 }
 
-Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo> found) {
+Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo> found,
+                                   const NicMatrix& matrix) {
   if (found.size() > Offer::kMaxCards) found.resize(Offer::kMaxCards);
   const fi_info& first = *found.front().info;
   offer_.provider = first.fabric_attr->prov_name;
   offer_.protocol = first.ep_attr->protocol;
   offer_.address_format = first.addr_format;
   std::vector<Domain*> domains;
+  std::vector<std::string> nics;
   for (CardInfo& each : found) {
     Result<std::unique_ptr<Domain>> domain = Domain::open(library, std::move(each));
     if (!domain.ok()) return domain.status();
     Card& card = cards_.emplace_back();
     card.domain = domain.take();
     domains.push_back(card.domain.get());
+    nics.push_back(card.domain->nic());
     TE_RETURN_IF_ERROR(open_endpoints(card));
   }
   offer_.virtual_addresses = domains.front()->virtual_addresses();
@@ -176,7 +179,8 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
   const size_t most_keys = (Descriptor::kMaxKeySize - 24) / 8;
   offer_.pieces =
       static_cast<uint32_t>(std::clamp<size_t>(most_keys / cards_.size(), 1, Offer::kMaxPieces));
-  memories_ = std::make_unique<Memories>(domains, offer_.pieces, config_.fabric_max_registration);
+  memories_ = std::make_unique<Memories>(domains, Nearness(matrix, nics, {}), offer_.pieces,
+                                         config_.fabric_max_registration);
   const InitiatorOptions options{static_cast<int64_t>(config_.fabric_spin_us) * 1000,
                                  static_cast<int64_t>(config_.connect_timeout_ms)};
   for (size_t i = 0; i < cards_.size(); ++i) {
@@ -187,7 +191,7 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
   return {};
 }
 
-Status FabricTransport::start() {
+Status FabricTransport::start(const NicMatrix& matrix) {
   if (!wake_.valid()) {
     return error(Code::kResource, "cannot make an event descriptor: {}; see ulimit -n",
                  errno_text(errno));
@@ -196,7 +200,7 @@ Status FabricTransport::start() {
   if (!library.ok()) return library.status();
   Result<std::vector<CardInfo>> found = find_cards(**library, provider_of(name_), config_);
   if (!found.ok()) return found.status();
-  TE_RETURN_IF_ERROR(open_cards(**library, found.take()));
+  TE_RETURN_IF_ERROR(open_cards(**library, found.take(), matrix));
   for (const Card& card : cards_) {
     log_info("{}: {} on {}, {}", name_, offer_.provider, card.domain->device(),
              (*library)->description());
@@ -444,9 +448,10 @@ void FabricTransport::stop() {
 bool is_fabric_transport(std::string_view name) { return !fabric::provider_of(name).empty(); }
 
 Result<std::unique_ptr<Transport>> make_fabric_transport(TransportHost& host, const Config& config,
-                                                         std::string_view name) {
+                                                         std::string_view name,
+                                                         const NicMatrix& matrix) {
   auto transport = std::make_unique<fabric::FabricTransport>(host, config, name);
-  TE_RETURN_IF_ERROR(transport->start());
+  TE_RETURN_IF_ERROR(transport->start(matrix));
   return std::unique_ptr<Transport>(std::move(transport));
 }
 

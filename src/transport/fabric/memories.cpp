@@ -15,8 +15,11 @@ Result<Memories::Memory> Memories::add_in_pieces(const Buffer& buffer, uint64_t 
   Memory memory;
   memory.length = buffer.length;
   memory.piece_bytes = piece_bytes;
-  for (Domain* domain : domains_) {
+  const CardSet cards = nearness_.to_register(buffer.location);
+  for (size_t card = 0; card < domains_.size(); ++card) {
+    Domain* domain = domains_[card];
     std::vector<Owned<fid_mr>>& ranges = memory.ranges.emplace_back();
+    if ((cards >> card & 1) == 0) continue;
     for (uint64_t at = 0; at < buffer.length; at += piece_bytes) {
       Result<Owned<fid_mr>> range = domain->add_range(reinterpret_cast<void*>(buffer.address + at),
                                                       std::min(piece_bytes, buffer.length - at),

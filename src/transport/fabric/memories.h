@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/thread_annotations.h"
+#include "core/nearness.h"
 #include "core/registry.h"
 #include "transport/fabric/domain.h"
 #include "transport/fabric/message.h"
@@ -16,10 +17,13 @@ namespace te::fabric {
 
 class Memories {
  public:
-  // `domains` in the order of `offer`'s cards. `most_bytes`: of one registration; 0: as much as the
-  // provider takes.
-  Memories(std::vector<Domain*> domains, uint32_t pieces, uint64_t most_bytes)
-      : domains_(std::move(domains)), pieces_(pieces), most_bytes_(most_bytes) {}
+  // `domains` in the order of `offer`'s cards, which is `nearness`'s too. `most_bytes`: of one
+  // registration; 0: as much as the provider takes.
+  Memories(std::vector<Domain*> domains, Nearness nearness, uint32_t pieces, uint64_t most_bytes)
+      : domains_(std::move(domains)),
+        nearness_(std::move(nearness)),
+        pieces_(pieces),
+        most_bytes_(most_bytes) {}
 
   // The encoded Key; empty where no card reaches such memory.
   Result<Bytes> add(const Buffer& buffer);
@@ -44,6 +48,7 @@ class Memories {
   void close(Memory memory);
 
   const std::vector<Domain*> domains_;
+  const Nearness nearness_;
   const uint32_t pieces_;
   const uint64_t most_bytes_;
   mutable SharedMutex mutex_;

@@ -12,38 +12,6 @@ constexpr uint64_t kPage = 4096;
 
 }  // namespace
 
-Nearness::Nearness(const NicMatrix& matrix, const std::vector<std::string>& cards, NodesOf nodes_of)
-    : nodes_of_(std::move(nodes_of)) {
-  const auto set_of = [&cards](const std::vector<std::string>& names) {
-    CardSet set = 0;
-    for (size_t i = 0; i < cards.size(); ++i) {
-      if (std::find(names.begin(), names.end(), cards[i]) != names.end()) set |= CardSet{1} << i;
-    }
-    return set;
-  };
-  everywhere_.all = set_of(cards);
-  for (const NicMatrix::Row& row : matrix.rows) {
-    const CardSet near = set_of(row.preferred);
-    rows_[row.location] = {near | set_of(row.other), near};
-  }
-  if (const auto others = rows_.find("*"); others != rows_.end()) everywhere_ = others->second;
-}
-
-Nearness::Cards Nearness::of(std::string_view location) const {
-  const auto found = rows_.find(location);
-  return found == rows_.end() ? everywhere_ : found->second;
-}
-
-std::map<uint64_t, Nearness::Cards> Nearness::of(const Buffer& buffer) const {
-  if (buffer.location != "*") return {{buffer.address, of(buffer.location)}};
-  std::map<uint64_t, Cards> result;
-  for (const auto& [begin, node] : nodes_of_(buffer.address, buffer.length)) {
-    result[begin] = of("cpu:" + std::to_string(node));
-  }
-  if (result.empty()) result[buffer.address] = {everywhere_.all, 0};
-  return result;
-}
-
 Memories::Memories(std::vector<Card*> cards, Nearness nearness, uint32_t pieces,
                    uint64_t most_bytes)
     : cards_(std::move(cards)),

@@ -3,47 +3,18 @@
 // Threads: any.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/task_pool.h"
 #include "base/thread_annotations.h"
+#include "core/nearness.h"
 #include "core/registry.h"
-#include "core/topology.h"
 #include "transport/rdma/card.h"
 #include "transport/rdma/message.h"
 
 namespace te::rdma {
-
-// Sets of cards, by their index.
-using CardSet = uint64_t;
-
-// The cards that serve memory at a location, and those of them that are near it.
-class Nearness {
- public:
-  // The memory nodes of a range, each with where its part begins, ascending; empty: not known.
-  using NodesOf =
-      std::function<std::vector<std::pair<uint64_t, uint32_t>>(uint64_t address, uint64_t length)>;
-
-  Nearness(const NicMatrix& matrix, const std::vector<std::string>& cards, NodesOf nodes_of);
-
-  struct Cards {
-    CardSet all = 0;
-    CardSet near = 0;  // none: no card is better than another
-  };
-  Cards of(std::string_view location) const;
-  // By where the parts of the buffer begin; at least one.
-  std::map<uint64_t, Cards> of(const Buffer& buffer) const;
-
- private:
-  std::map<std::string, Cards, std::less<>> rows_;
-  Cards everywhere_;
-  NodesOf nodes_of_;
-};
 
 class Memories {
  public:
