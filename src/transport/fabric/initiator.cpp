@@ -139,17 +139,10 @@ Initiator::Attention Initiator::attend(bool sleeps) {
     take_control_mail();
     attention.visited = visited_.load() || now < lease_until_ns_.load();
     if (!attention.visited) attention.news = reap();
-    if (now - watched_ns_ > kWatchNs) {
-      watched_ns_ = now;
-      if (queue_failed_ || renew_wanted_ || (watching_ && stuck(now))) {
-        renew(Status(Code::kUnavailable,
-                     fmt::format("{}: the endpoint was opened again, since operations did not end",
-                                 domain_.device())));
-      }
-    }
+    renew_if_due(now);
     advance_all();
     attention.retry = blocked_.load();
-    attention.watch = watching_ || queue_failed_ || renew_wanted_;
+    attention.watch = watching_ || queue_failed_ || renew_by_ns_ != 0 || !endpoint_;
     attention.poll_often = endpoint_ && descriptor_.load() < 0 && under_way_.load() > 0;
     if (sleeps && endpoint_ && !attention.visited && descriptor_.load() >= 0) {
       attention.descriptor = descriptor_.load();

@@ -7,7 +7,8 @@
 //
 // An operation cannot be taken back alone. Where one has to end, because its peer is silent and its
 // slice is wanted back, the endpoint is closed and opened again, which ends them all: those of
-// other peers are returned as kUnavailable and planned anew.
+// other peers are returned as kUnavailable and planned anew. It is also opened again where the
+// provider keeps a connection that is broken for good, but then as soon as nothing is under way.
 //
 // Threads: any; what needs the turn says so.
 #pragma once
@@ -170,6 +171,7 @@ class Initiator {
   // Whether an operation has to end that does not.
   bool stuck(int64_t now) TE_REQUIRES(turn_);
   void end_operations(Code code) TE_REQUIRES(turn_);
+  void renew_if_due(int64_t now) TE_REQUIRES(turn_);
   void renew(const Status& why) TE_REQUIRES(turn_);
   Status open_endpoint() TE_REQUIRES(turn_);
 
@@ -208,7 +210,10 @@ class Initiator {
   std::vector<uint32_t> free_landings_ TE_GUARDED_BY(turn_);
   Finished finished_ TE_GUARDED_BY(turn_);
   bool queue_failed_ TE_GUARDED_BY(turn_) = false;
-  bool renew_wanted_ TE_GUARDED_BY(turn_) = false;
+  // The endpoint is to be opened again: when nothing is under way any more, at this time at the
+  // latest. Nothing is posted before. 0: no.
+  int64_t renew_by_ns_ TE_GUARDED_BY(turn_) = 0;
+  int64_t reopen_ns_ TE_GUARDED_BY(turn_) = 0;  // when to try again, while there is no endpoint
   bool watching_ TE_GUARDED_BY(turn_) = false;  // something may turn out to be stuck
   int64_t watched_ns_ TE_GUARDED_BY(turn_) = 0;
   Counters counters_ TE_GUARDED_BY(turn_);

@@ -11,10 +11,12 @@
 namespace te::fabric {
 namespace {
 
-constexpr size_t kMostReaped = 256;           // in one turn
-constexpr size_t kRead = 64;                  // at once
-constexpr int64_t kGraceNs = 300 * kNsPerMs;  // of silence, for what is wanted back
-constexpr size_t kNameRoom = 512;             // what a provider may read of an endpoint's name
+constexpr size_t kMostReaped = 256;            // in one turn
+constexpr size_t kRead = 64;                   // at once
+constexpr int64_t kGraceNs = 300 * kNsPerMs;   // of silence, for what is wanted back
+constexpr int64_t kReopenNs = 500 * kNsPerMs;  // between attempts, while the card's link is down
+constexpr int64_t kDrainNs = 1000 * kNsPerMs;  // for operations to end before a renewal
+constexpr size_t kNameRoom = 512;              // what a provider may read of an endpoint's name
 
 // What the peer does not know (any more), as opposed to a peer that is not there.
 bool is_key_error(long error) {
@@ -26,9 +28,11 @@ bool is_key_error(long error) {
 Status Initiator::open_endpoint() {
   Result<std::unique_ptr<Endpoint>> opened = Endpoint::open(domain_);
   broken_ = opened.status();
-  queue_failed_ = renew_wanted_ = false;
+  queue_failed_ = false;
+  renew_by_ns_ = 0;
   if (!opened.ok()) {
     descriptor_.store(-1);
+    reopen_ns_ = now_ns() + kReopenNs;
     return broken_;
   }
   endpoint_ = opened.take();
@@ -89,7 +93,7 @@ void Initiator::take_control_mail() {
       fail(path, Code::kUnavailable,
            Status(Code::kUnavailable, "fabric: the path to " + path.remote_address + " was reset"));
       if (path.group()) return_slices(path.group()->take_all(), Code::kUnavailable, kWaited);
-      if (path.link.outstanding > 0) renew_wanted_ = true;
+      if (path.link.outstanding > 0) renew_by_ns_ = now;
     }
     if (wants[i].retire) {
       path.link.retired = true;
@@ -105,7 +109,8 @@ void Initiator::forget(FabricPath& path) {
 }
 
 void Initiator::advance_all() {
-  blocked_.store(false);
+  blocked_.store(renew_by_ns_ != 0);
+  if (renew_by_ns_ != 0) return;
   for (size_t i = 0; i < active_.size();) {
     FabricPath& path = *active_[i];
     if (advance(path)) {
@@ -342,6 +347,11 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
                                          : domain_.failed("connecting to " + path.remote_address,
                                                           error_number, Code::kUnavailable);
     if (!why.ok()) path.set_error(why);
+    // The provider takes the connection that failed before for a good one (ofi_rxm does).
+    if (error_number == FI_ECANCELED && path.link.failed && renew_by_ns_ == 0) {
+      renew_by_ns_ = now + kDrainNs;
+      call_poller();
+    }
     return probe_ended(*job, error_number == 0 ? Code::kOk : Code::kUnavailable);
   }
   Link& link = path.link;
@@ -489,6 +499,26 @@ void Initiator::end_operations(Code code) {
     finish(*job, job->code == Code::kOk ? code : job->code);
   }
   under_way_.store(0);
+}
+
+void Initiator::renew_if_due(int64_t now) {
+  if (!endpoint_) {
+    if (broken_.code() == Code::kCancelled || now < reopen_ns_ || !open_endpoint().ok()) return;
+    log_info("{}: the endpoint is open again", domain_.device());
+  }
+  const bool drained = under_way_.load() == 0 || now >= renew_by_ns_;
+  bool due = renew_by_ns_ != 0 && drained;
+  const char* why = "a broken connection could not be made again";
+  if (now - watched_ns_ > kWatchNs) {
+    watched_ns_ = now;
+    if (queue_failed_ || (watching_ && stuck(now))) {
+      due = true;
+      why = "operations did not end";
+    }
+  }
+  if (!due) return;
+  renew(error(Code::kUnavailable, "{}: the endpoint was opened again, since {}", domain_.device(),
+              why));
 }
 
 void Initiator::renew(const Status& why) {
