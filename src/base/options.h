@@ -30,6 +30,7 @@ struct Config {
   std::string fabric_addresses;
   uint64_t fabric_spin_us = 1000;
   uint64_t fabric_max_registration = 0;
+  uint64_t fabric_max_operation = 0;
   std::string rdma_library;
   uint64_t rdma_endpoints = 1'024;
   uint64_t rdma_inbound_endpoints = 4'096;

@@ -46,6 +46,7 @@ const Limits kNumbers[] = {
     {"copy_threads", &Config::copy_threads, 1, 64},
     {"fabric_spin_us", &Config::fabric_spin_us, 0, 1'000'000},
     {"fabric_max_registration", &Config::fabric_max_registration, 0, uint64_t{1} << 48},
+    {"fabric_max_operation", &Config::fabric_max_operation, 0, uint64_t{1} << 48},
     {"rdma_endpoints", &Config::rdma_endpoints, 1, 1'000'000},
     {"rdma_inbound_endpoints", &Config::rdma_inbound_endpoints, 1, 1'000'000},
     {"rdma_spin_us", &Config::rdma_spin_us, 0, 1'000'000},

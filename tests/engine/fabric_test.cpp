@@ -142,6 +142,29 @@ TEST_F(Fabric, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
                          "more than 8 registrations"));
 }
 
+TEST_F(Fabric, SlicesLargerThanTheLargestOperationAreCut) {
+  Settings settings = kOneCard;
+  settings["fabric_max_operation"] = "10000";
+  settings["fabric_max_registration"] = "65536";
+  constexpr uint64_t kSize = 500'003, kCut = 10'000, kPiece = 65'536;
+  const Operations operations;
+  if (!begin(settings, kSize)) GTEST_SKIP() << why_;
+  fill(local_->data(), kSize, 4);
+  ASSERT_EQ(transfer(*initiator_, {request(Opcode::kWrite, 0, kSize)}).state,
+            TaskState::kCompleted);
+  EXPECT_EQ(first_difference(remote_->data(), kSize, 4), kSize);
+  std::fill_n(local_->data(), kSize, std::byte{0});
+  ASSERT_EQ(transfer(*initiator_, {request(Opcode::kRead, 0, kSize)}).state, TaskState::kCompleted);
+  EXPECT_EQ(first_difference(local_->data(), kSize, 4), kSize);
+  EXPECT_EQ(totals(*initiator_).completed, 2u) << "one slice each way";
+  end();
+  EXPECT_TRUE(operations.none_vanished(2));
+  // Both borders cut: those of an operation, and those of a piece of the registration.
+  const uint64_t whole = kSize / kPiece, rest = kSize % kPiece;
+  const uint64_t expected = whole * ((kPiece + kCut - 1) / kCut) + (rest + kCut - 1) / kCut;
+  EXPECT_EQ(operations.sum().completed, 2 * expected + 1) << "and one that tried the path out";
+}
+
 TEST_F(Fabric, AProviderThatNamesMemoryByAddressAndHasNoDescriptorsToSleepOn) {
   if (!begin({}, 4 << 20, "fabric:shm")) GTEST_SKIP() << why_;
   for (uint64_t round = 0; round < 5; ++round) {

@@ -182,7 +182,8 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
   memories_ = std::make_unique<Memories>(domains, Nearness(matrix, nics, {}), offer_.pieces,
                                          config_.fabric_max_registration);
   const InitiatorOptions options{static_cast<int64_t>(config_.fabric_spin_us) * 1000,
-                                 static_cast<int64_t>(config_.connect_timeout_ms)};
+                                 static_cast<int64_t>(config_.connect_timeout_ms),
+                                 config_.fabric_max_operation};
   for (size_t i = 0; i < cards_.size(); ++i) {
     cards_[i].initiator =
         std::make_unique<Initiator>(host_, *domains[i], *memories_, i, options, [this] { wake(); });

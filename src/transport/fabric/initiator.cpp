@@ -29,6 +29,9 @@ Initiator::Initiator(TransportHost& host, Domain& domain, const Memories& memori
       options_(options),
       wake_(std::move(wake)),
       bytes_per_s_(domain.bytes_per_s()),
+      max_operation_(options.max_operation == 0
+                         ? domain.max_operation()
+                         : std::min(options.max_operation, domain.max_operation())),
       pipe_(bytes_per_s_),
       spin_(options.spin_ns) {}
 

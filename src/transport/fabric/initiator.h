@@ -52,6 +52,7 @@ struct Operation {
 struct InitiatorOptions {
   int64_t spin_ns = 0;
   int64_t connect_timeout_ms = 0;
+  uint64_t max_operation = 0;  // bytes; 0: what the provider takes
 };
 
 class Initiator {
@@ -182,6 +183,7 @@ class Initiator {
   const InitiatorOptions options_;
   const std::function<void()> wake_;
   const uint64_t bytes_per_s_;
+  const uint64_t max_operation_;
   uint32_t most_slices_ = 1;  // constant after open()
   Pipe pipe_;
 

@@ -173,7 +173,7 @@ Job& Initiator::take_job(FabricPath& path, Slice* slice) {
 Status Initiator::cut(const Job& job, Key::Place* place, void** descriptor) const {
   const Slice& slice = *job.slice;
   const FabricPath& path = *job.path;
-  const uint64_t left = std::min<uint64_t>(slice.length - job.posted, domain_.max_operation());
+  const uint64_t left = std::min<uint64_t>(slice.length - job.posted, max_operation_);
   if (!Key::place(path.offer(), path.remote_card(), slice.key, slice.remote_address + job.posted,
                   left, place)) {
     return error(Code::kUnavailable, "fabric: the buffer is not registered with {} of {}",
