@@ -203,6 +203,8 @@ TEST(EventLoop, AHandlerRemovedInThisTurnIsLeftAlone) {
   on_loop(*loop, [&] {
     EXPECT_EQ(calls, 1);
     EXPECT_NE(handlers[0] == nullptr, handlers[1] == nullptr);
+    const size_t left = handlers[0] != nullptr ? 0 : 1;
+    loop->remove(left == 0 ? first.read.get() : second.read.get(), handlers[left].get());
   });
 }
 
