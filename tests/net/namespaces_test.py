@@ -50,9 +50,10 @@ def inside(namespace, *command):
     return ("ip", "netns", "exec", namespace, *command)
 
 
-def environment():
-    """Without settings of the engine."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TE_")}
+def environment(**settings):
+    """With these settings of the engine, and no others."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TE_")}
+    return kept | settings
 
 
 @contextlib.contextmanager
@@ -115,7 +116,7 @@ def process(*command, **options):
                 stream.close()
 
 
-def move(programs, family, volume, threads=4, size=32 * MIB):
+def move(programs, family, volume, threads=4, size=32 * MIB, **settings):
     """Runs a target and a mover; returns what the mover says."""
     host, own = ADDRESSES[family]
     with process(*inside(NAMESPACES[0], programs.peer, "--name", host, "--host", host,
@@ -130,7 +131,7 @@ def move(programs, family, volume, threads=4, size=32 * MIB):
         said = run(*inside(NAMESPACES[1], programs.mover, "--segment", ready[1], "--host", own,
                            "--size", str(size), "--volume", str(volume),
                            "--threads", str(threads)),
-                   env=environment(), timeout=LIMIT_S)
+                   env=environment(**settings), timeout=LIMIT_S)
         target.stdin.close()
         if target.wait(LIMIT_S) != 0:
             raise AssertionError(f"the target ended with {target.returncode}")
@@ -197,7 +198,8 @@ def case_interrupted(programs):
         worker = threading.Thread(target=interrupt)
         worker.start()
         try:
-            move(programs, 4, 128 * MIB)
+            # It may have to begin in an outage, and again in the next.
+            move(programs, 4, 128 * MIB, TE_CONNECT_TIMEOUT_MS="60000")
         finally:
             over.set()
             worker.join()
