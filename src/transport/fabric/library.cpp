@@ -5,7 +5,6 @@
 
 #include <array>
 #include <csignal>
-#include <cstdlib>
 #include <map>
 #include <vector>
 
@@ -47,14 +46,6 @@ class KeepSignals {
   std::array<struct sigaction, kSignals.size()> before_{};
 };
 
-// ofi_rxm, which makes reliable datagrams of connections, frees the receive queue of a connection
-// before it looks at what arrived for it, and then posts to it (seen in 1.17, over verbs): a crash
-// whenever a peer comes and goes quickly. With one queue for all connections there is nothing to
-// free. That is its usual way over TCP, but not over verbs, and no call chooses it.
-void share_receive_queues() {
-  ::setenv("FI_OFI_RXM_USE_SRX", "1", 0);  // NOLINT(concurrency-mt-unsafe): there is no other way
-}
-
 }  // namespace
 
 void InfoDeleter::operator()(fi_info* info) const { library->freeinfo_(info); }
@@ -72,7 +63,6 @@ std::string Library::description() const {
 
 Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
   const KeepSignals keep;
-  share_receive_queues();
   void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
