@@ -130,9 +130,13 @@ class Fabric : public testing::Test {
   }
   // False where libfabric is missing; the test is then skipped.
   bool begin(const Settings& settings, uint64_t size, const char* transport = "fabric:tcp") {
+    return begin(settings, settings, size, transport);
+  }
+  bool begin(const Settings& settings, const Settings& target, uint64_t size,
+             const char* transport) {
     initiator_ = make_fabric_engine(settings, &why_, transport);
     if (!initiator_) return false;
-    target_ = make_fabric_engine(settings, &why_, transport);
+    target_ = make_fabric_engine(target, &why_, transport);
     local_ = std::make_unique<Registered>(*initiator_, size);
     remote_ = std::make_unique<Registered>(*target_, size);
     const Result<SegmentId> id = initiator_->open_segment(target_->local_endpoint());

@@ -181,26 +181,76 @@ TEST_P(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
   EXPECT_GT(operations_.sum().ended, 0u) << "no endpoint was closed under way";
 }
 
-// Two cards with a wire each, in the virtual machine.
-class FabricLinks : public Fabric {};
+// Cards with a wire each, in the virtual machine.
+class FabricLinks : public Fabric {
+ protected:
+  static constexpr uint64_t kSize = 8 << 20;
+  static constexpr const char* kNear = "10.77.0.1";
+  static constexpr const char* kFar = "10.77.0.2";
 
-TEST_F(FabricLinks, WhatOneLinkCannotTheOtherMovesUntilItIsBack) {
-  TE_NEEDS_RDMA_VM();
-  constexpr uint64_t kSize = 8 << 20;
-  const Operations operations;
-  if (!begin({}, kSize, "fabric:verbs")) GTEST_SKIP() << why_;
-  const auto moves = [&](uint64_t seed) {
+  bool moves(uint64_t seed, const SubmitOptions& options = {}) {
     fill(local_->data(), kSize, seed);
-    return transfer(*initiator_, {request(Opcode::kWrite, 0, kSize)}).state ==
+    return transfer(*initiator_, {request(Opcode::kWrite, 0, kSize)}, options).state ==
                TaskState::kCompleted &&
            std::memcmp(local_->data(), remote_->data(), kSize) == 0;
-  };
-  const auto uses = [&](const std::string& device) {
-    const uint64_t before = moved_by_device(*initiator_)[device];
-    return moves(3) && moved_by_device(*initiator_)[device] > before;
-  };
-  ASSERT_TRUE(eventually([&] { return uses("rxe0"); }));
-  ASSERT_TRUE(eventually([&] { return uses("rxe1"); }));
+  }
+  uint64_t moved_to_far() {
+    uint64_t result = 0;
+    for (const PathInfo& path : initiator_->paths()) {
+      if (path.remote_device == kFar) result += path.completed_bytes;
+    }
+    return result;
+  }
+  bool uses_far() {
+    const uint64_t before = moved_to_far();
+    return moves(3) && moved_to_far() > before;
+  }
+  // From the near card to `cards`. The wire is cut, since Soft-RoCE makes no connections any more
+  // on a link that was down; what is under way on it ends with its deadline. That is a long one,
+  // since verbs looks for an address for two seconds, and does nothing else then.
+  void cut_and_mend(const std::string& cards) {
+    const Operations operations;
+    const Settings mine = {{"fabric_addresses", kNear}}, theirs = {{"fabric_addresses", cards}};
+    ASSERT_TRUE(begin(mine, theirs, kSize, "fabric:verbs")) << why_;
+    ASSERT_TRUE(eventually([&] { return uses_far(); }));
+    ASSERT_EQ(::system("ip link set port1 nomaster"), 0);
+    EXPECT_TRUE(eventually(
+        [&] {
+          const uint64_t before = moved_to_far();
+          const bool moved = moves(4, within(4000));
+          return moved_to_far() == before && moved == (cards != kFar);
+        },
+        2 * kPatience))
+        << "it is not cut";
+    ASSERT_EQ(::system("ip link set port1 master bridge0"), 0);
+    EXPECT_TRUE(eventually([&] { return uses_far(); }, 2 * kPatience)) << "it is whole again";
+    EXPECT_TRUE(moves(5));
+    end();
+    EXPECT_TRUE(operations.none_vanished(cards == kFar ? 2 : 3));
+  }
+};
+
+TEST_F(FabricLinks, TheOnlyWireIsUsedAgainAfterACut) {
+  TE_NEEDS_RDMA_VM();
+  cut_and_mend(kFar);
+}
+
+TEST_F(FabricLinks, OneOfTwoWiresIsUsedAgainAfterACut) {
+  TE_NEEDS_RDMA_VM();
+  cut_and_mend(std::string(kNear) + "," + kFar);
+}
+
+// Last, since it leaves a card that Soft-RoCE cannot use.
+TEST_F(FabricLinks, WhatOneLinkCannotTheOtherMoves) {
+  TE_NEEDS_RDMA_VM();
+  const Operations operations;
+  ASSERT_TRUE(begin({}, kSize, "fabric:verbs")) << why_;
+  for (const char* device : {"rxe0", "rxe1"}) {
+    ASSERT_TRUE(eventually([&] {
+      const uint64_t before = moved_by_device(*initiator_)[device];
+      return moves(2) && moved_by_device(*initiator_)[device] > before;
+    })) << device;
+  }
   const BatchId batch = submit_new(*initiator_, {request(Opcode::kWrite, 0, kSize)});
   ASSERT_EQ(::system("ip link set eth1 down"), 0);
   ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
@@ -208,8 +258,6 @@ TEST_F(FabricLinks, WhatOneLinkCannotTheOtherMovesUntilItIsBack) {
   EXPECT_TRUE(initiator_->free_batch(batch).ok());
   for (uint64_t seed = 10; seed < 15; ++seed) EXPECT_TRUE(moves(seed)) << "on one link";
   ASSERT_EQ(::system("ip link set eth1 up"), 0);
-  EXPECT_TRUE(eventually([&] { return uses("rxe1"); })) << "the link is back";
-  for (uint64_t seed = 20; seed < 25; ++seed) EXPECT_TRUE(moves(seed));
   end();
   EXPECT_TRUE(operations.none_vanished(4));
 }

@@ -119,6 +119,7 @@ void Group::idle(size_t path) {
   MutexLock lock(mutex_);
   members_[path].connecting = false;
   queue_.idle(path);
+  queue_.forgive(path);
 }
 
 SliceList Group::failed(size_t path) {

@@ -34,7 +34,7 @@ class Group {
 
   // What became of a path. Each may make advance() worth a call.
   void ready(size_t path);
-  void idle(size_t path);
+  void idle(size_t path);  // through a new endpoint: nothing to rest for
   // Returns what waits, when no path is left that it could wait for.
   SliceList failed(size_t path);
   // A slice came back that was handed over. `posted_ns` is 0 where it was not posted.

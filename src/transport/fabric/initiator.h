@@ -8,7 +8,7 @@
 // An operation cannot be taken back alone. Where one has to end, because its peer is silent and its
 // slice is wanted back, the endpoint is closed and opened again, which ends them all: those of
 // other peers are returned as kUnavailable and planned anew. It is also opened again where the
-// provider keeps a connection that is broken for good, but then as soon as nothing is under way.
+// provider keeps a connection that leads nowhere, but then as soon as nothing is under way.
 //
 // Threads: any; what needs the turn says so.
 #pragma once
@@ -172,6 +172,7 @@ class Initiator {
   // Whether an operation has to end that does not.
   bool stuck(int64_t now) TE_REQUIRES(turn_);
   void end_operations(Code code) TE_REQUIRES(turn_);
+  void want_renewal(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
   void renew_if_due(int64_t now) TE_REQUIRES(turn_);
   void renew(const Status& why) TE_REQUIRES(turn_);
   Status open_endpoint() TE_REQUIRES(turn_);
@@ -215,8 +216,9 @@ class Initiator {
   // The endpoint is to be opened again: when nothing is under way any more, at this time at the
   // latest. Nothing is posted before. 0: no.
   int64_t renew_by_ns_ TE_GUARDED_BY(turn_) = 0;
-  int64_t reopen_ns_ TE_GUARDED_BY(turn_) = 0;  // when to try again, while there is no endpoint
-  bool watching_ TE_GUARDED_BY(turn_) = false;  // something may turn out to be stuck
+  int64_t next_harm_ns_ TE_GUARDED_BY(turn_) = 0;  // when that may cost other peers' connections
+  int64_t reopen_ns_ TE_GUARDED_BY(turn_) = 0;     // when to try again, while there is no endpoint
+  bool watching_ TE_GUARDED_BY(turn_) = false;     // something may turn out to be stuck
   int64_t watched_ns_ TE_GUARDED_BY(turn_) = 0;
   Counters counters_ TE_GUARDED_BY(turn_);
   std::atomic<uint64_t> under_way_{0};  // operations

@@ -16,7 +16,9 @@ constexpr size_t kRead = 64;                   // at once
 constexpr int64_t kGraceNs = 300 * kNsPerMs;   // of silence, for what is wanted back
 constexpr int64_t kReopenNs = 500 * kNsPerMs;  // between attempts, while the card's link is down
 constexpr int64_t kDrainNs = 1000 * kNsPerMs;  // for operations to end before a renewal
-constexpr size_t kNameRoom = 512;              // what a provider may read of an endpoint's name
+constexpr uint32_t kFruitless = 3;             // attempts to connect, before others are harmed
+constexpr int64_t kHarmNs = 60'000 * kNsPerMs;
+constexpr size_t kNameRoom = 512;  // what a provider may read of an endpoint's name
 
 // What the peer does not know (any more), as opposed to a peer that is not there.
 bool is_key_error(long error) {
@@ -274,6 +276,7 @@ void Initiator::probe(FabricPath& path) {
     watching_ = true;
   }
   if (now - link.probing_since_ns > options_.connect_timeout_ms * kNsPerMs) {
+    if (link.inserted && !link.probe_posted) want_renewal(path, now);
     return fail(path, Code::kUnavailable,
                 error(Code::kUnavailable, "{} of {} cannot be connected from {} within {} ms",
                       path.remote_device, path.remote_address, path.local_device,
@@ -347,11 +350,7 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
                                          : domain_.failed("connecting to " + path.remote_address,
                                                           error_number, Code::kUnavailable);
     if (!why.ok()) path.set_error(why);
-    // The provider takes the connection that failed before for a good one (ofi_rxm does).
-    if (error_number == FI_ECANCELED && path.link.failed && renew_by_ns_ == 0) {
-      renew_by_ns_ = now + kDrainNs;
-      call_poller();
-    }
+    if (error_number == FI_ECANCELED && path.link.failed) want_renewal(path, now);
     return probe_ended(*job, error_number == 0 ? Code::kOk : Code::kUnavailable);
   }
   Link& link = path.link;
@@ -399,6 +398,7 @@ void Initiator::probe_ended(Job& job, Code code) {
   }
   link.state = Link::State::kReady;
   link.failed = false;
+  link.fruitless = 0;
   became_ready(path);
   activate(path);
 }
@@ -501,6 +501,22 @@ void Initiator::end_operations(Code code) {
   under_way_.store(0);
 }
 
+// A provider that makes datagrams of connections (ofi_rxm) may take one that is broken for good, so
+// that all it is given is cancelled; or it waits for ever for one that could not be made while the
+// link was down. Only a new endpoint gets rid of either. Where that takes connections from others,
+// it is not the first thing to try, and not done often.
+void Initiator::want_renewal(FabricPath& path, int64_t now) {
+  ++path.link.fruitless;
+  if (renew_by_ns_ != 0) return;
+  const bool harms = std::any_of(paths_.begin(), paths_.end(), [](const auto& each) {
+    return each.first->link.state == Link::State::kReady;
+  });
+  if (harms && (path.link.fruitless < kFruitless || now < next_harm_ns_)) return;
+  if (harms) next_harm_ns_ = now + kHarmNs;
+  renew_by_ns_ = now + kDrainNs;
+  call_poller();
+}
+
 void Initiator::renew_if_due(int64_t now) {
   if (!endpoint_) {
     if (broken_.code() == Code::kCancelled || now < reopen_ns_ || !open_endpoint().ok()) return;
@@ -539,6 +555,7 @@ void Initiator::renew(const Status& why) {
     }
     link.state = Link::State::kIdle;
     link.failed = link.inserted = link.probe_posted = false;
+    link.fruitless = 0;
     link.outstanding = 0;
     link.outstanding_bytes = 0;
     link.unwanted_since_ns = 0;

@@ -21,11 +21,12 @@ struct Link {
   enum class State { kIdle, kProbing, kReady };
 
   State state = State::kIdle;
-  bool active = false;    // among those with something that waits
-  bool connect = false;   // also without slices
-  bool failed = false;    // since the last success
-  bool inserted = false;  // `address` counts
-  uint64_t address = 0;   // in the endpoint's address vector
+  bool active = false;     // among those with something that waits
+  bool connect = false;    // also without slices
+  bool failed = false;     // since the last success
+  uint32_t fruitless = 0;  // attempts to connect in a row that a new endpoint may help
+  bool inserted = false;   // `address` counts
+  uint64_t address = 0;    // in the endpoint's address vector
   SliceList queue;
   Job* partial = nullptr;  // posted in part
   bool probe_posted = false;
