@@ -5,13 +5,31 @@
 namespace te {
 
 void Exchanges::ask(const Peer& peer, std::string_view transport, Bytes hello, Answered answered) {
-  wire::ExchangeBody body{std::string(transport), std::move(hello)};
-  // Shared, since run() destroys a task that it does not take, and somebody has to be answered.
-  const auto shared = std::make_shared<Answered>(std::move(answered));
-  const bool taken = asking_.run([this, instance = peer.instance, body = std::move(body), shared] {
-    (*shared)(bring(instance, body));
-  });
-  if (!taken) (*shared)(Status(Code::kCancelled, "the engine ends"));
+  {
+    MutexLock lock(mutex_);
+    std::deque<Asked>& line = lines_[peer.instance];
+    line.push_back({{std::string(transport), std::move(hello)}, std::move(answered)});
+    if (line.size() > 1) return;
+  }
+  const bool taken = asking_.run([this, instance = peer.instance] { ask_all_in_line(instance); });
+  if (!taken) ask_all_in_line(peer.instance);  // the engine ends, which is what they are told
+}
+
+void Exchanges::ask_all_in_line(uint64_t instance) {
+  for (;;) {
+    Asked first;
+    {
+      MutexLock lock(mutex_);
+      first = std::move(lines_.at(instance).front());
+    }
+    first.answered(bring(instance, first.body));
+    MutexLock lock(mutex_);
+    std::deque<Asked>& line = lines_.at(instance);
+    line.pop_front();
+    if (!line.empty()) continue;
+    lines_.erase(instance);
+    return;
+  }
 }
 
 Result<Bytes> Exchanges::bring(uint64_t instance, const wire::ExchangeBody& body) {

@@ -2,15 +2,19 @@
 // directions.
 //
 // Threads: any. Two pools of its own: accepting never waits behind asking, or two engines that ask
-// each other could wait for each other.
+// each other could wait for each other. A peer is asked one thing at a time, since its connection
+// takes no more at once; so one that is slow or dead keeps one thread, and delays no other peer.
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string_view>
 
 #include "base/task_pool.h"
+#include "base/thread_annotations.h"
 #include "engine/segments.h"
 #include "transport/transport.h"
 
@@ -42,9 +46,15 @@ class Exchanges {
   }
 
  private:
-  static constexpr size_t kAskThreads = 4;
+  static constexpr size_t kAskThreads = 16;
   static constexpr size_t kAcceptThreads = 2;
 
+  struct Asked {
+    wire::ExchangeBody body;
+    Answered answered;
+  };
+
+  void ask_all_in_line(uint64_t instance);
   Result<Bytes> bring(uint64_t instance, const wire::ExchangeBody& body);
   Result<Bytes> give(const wire::ExchangeBody& body) const;
 
@@ -53,6 +63,9 @@ class Exchanges {
   const FindTransport find_transport_;
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> accepts_{0};
+  Mutex mutex_;
+  // By the peer's instance; the first of each line is under way.
+  std::map<uint64_t, std::deque<Asked>> lines_ TE_GUARDED_BY(mutex_);
   TaskPool asking_{kAskThreads};
   TaskPool accepting_{kAcceptThreads};
 };

@@ -207,6 +207,23 @@ TEST_F(ExchangesTest, EnginesThatAskEachOtherDoNotWaitForEachOther) {
   }
 }
 
+TEST_F(ExchangesTest, APeerThatDoesNotAnswerDelaysNoOther) {
+  Side other(33);
+  here_.open(other);
+  std::counting_semaphore<> go(0);
+  there_.transport->behaviour = [&go](const Bytes& hello) {
+    go.acquire();
+    return hello;
+  };
+  std::vector<Asked> asked;
+  for (int i = 0; i < 40; ++i) asked.emplace_back(here_, 22, "answering", "x");
+  EXPECT_TRUE(eventually([&] { return there_.transport->calls == 1; }));
+  EXPECT_EQ(*ask("y", "answering", 33), "heard y");
+  EXPECT_EQ(there_.transport->calls, 1);
+  go.release(40);
+  for (Asked& each : asked) EXPECT_TRUE(each.answer().ok());
+}
+
 TEST_F(ExchangesTest, WorkOfPeersIsBounded) {
   std::counting_semaphore<> go(0);
   there_.transport->behaviour = [&go](const Bytes& hello) {
