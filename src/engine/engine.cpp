@@ -244,8 +244,9 @@ Status Engine::Impl::warm_up(std::string_view name) {
   for (const std::shared_ptr<Path>& path : target->paths) {
     if (path->state.load() != PathState::kReady) path->transport.warm_up(*path);
   }
-  const int64_t until = now_ns() + static_cast<int64_t>(config_.connect_timeout_ms) * kNsPerMs;
   for (const std::shared_ptr<Path>& path : target->paths) {
+    // As long as one after the other gets ready, there are just many.
+    const int64_t until = now_ns() + static_cast<int64_t>(config_.connect_timeout_ms) * kNsPerMs;
     while (path->state.load() == PathState::kConnecting && now_ns() < until) {
       std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
     }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kLeaseNs = 2 * kNsPerMs;   // after a visit, before the poller comes again
 constexpr int64_t kCrowdNs = 10 * kNsPerMs;  // without visits, after threads met
-constexpr size_t kMakers = 4;
+constexpr size_t kMakers = 16;  // finding the way to a dead card may take each a second
 
 }  // namespace
 

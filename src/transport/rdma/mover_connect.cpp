@@ -181,8 +181,10 @@ void Mover::finish_making(const EndpointRef& endpoint, Result<Bytes> answer) {
   }
   endpoint->peer_has_end = true;
   const Result<Address> address = decode_answer(as_bytes(*answer));
-  tell({endpoint, false, false,
-        address.ok() ? endpoint->pair->connect(*address) : address.status()});
+  if (!address.ok()) return tell({endpoint, false, false, address.status()});
+  (void)making_.run([this, endpoint, there = *address] {
+    tell({endpoint, false, false, endpoint->pair->connect(there)});
+  });
 }
 
 void Mover::prove(Endpoint& endpoint, int64_t now) {
@@ -202,11 +204,24 @@ void Mover::proved(Endpoint& endpoint, int64_t now) {
   ++counters_.connected;
   sieve_.insert(&endpoint);
   group.links[endpoint.path].wanted = false;
+  group.links[endpoint.path].tried_again = false;
   group.dead = false;
   group.queue.ready(endpoint.path);
   log_debug("rdma: {} reaches {} of {}", group.links[endpoint.path].path->local_device,
             group.links[endpoint.path].path->remote_device,
             group.links[endpoint.path].path->remote_address);
+}
+
+// The peer's end may have had to look for the way here for longer than a card repeats packets. Now
+// that is known.
+bool Mover::try_again(Endpoint& endpoint, const Status& why, int64_t now) {
+  PeerGroup::Link& link = endpoint.group->links[endpoint.path];
+  if (endpoint.state != Endpoint::State::kProving || link.tried_again) return false;
+  fail(endpoint, why, true, now);
+  link.tried_again = true;
+  link.wanted = true;
+  link.path->state.store(PathState::kConnecting);
+  return true;
 }
 
 bool Mover::has_way(const PeerGroup& group, int64_t now) const {
@@ -224,6 +239,7 @@ void Mover::path_failed(PeerGroup& group, size_t link, const Status& why, int64_
   Path& path = *group.links[link].path;
   path.set_error(why);
   group.links[link].wanted = false;
+  group.links[link].tried_again = false;
   group.queue.failed(link, now);
   watch_next_ns_ = 0;
   log_info("{} (to {}); it rests for {} ms", why.message(), path.remote_address,

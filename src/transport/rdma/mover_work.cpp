@@ -255,11 +255,11 @@ void Mover::completed(const ibv_wc& completion, int64_t now) {
   if (verdict.code != Code::kOk && endpoint->state != Endpoint::State::kFailing &&
       endpoint->state != Endpoint::State::kClosing) {
     const Path& path = *endpoint->group->links[endpoint->path].path;
-    fail(*endpoint,
-         error(verdict.code == Code::kStale ? Code::kStale : Code::kUnavailable,
-               "rdma: {} to {} of {}: {}", path.local_device, path.remote_device,
-               path.remote_address, endpoint->card.library().status_text(completion.status)),
-         verdict.path_is_sound, now);
+    const Status why =
+        error(verdict.code == Code::kStale ? Code::kStale : Code::kUnavailable,
+              "rdma: {} to {} of {}: {}", path.local_device, path.remote_device,
+              path.remote_address, endpoint->card.library().status_text(completion.status));
+    if (!try_again(*endpoint, why, now)) fail(*endpoint, why, verdict.path_is_sound, now);
   }
   end_work(*endpoint, work, verdict.code, now);
   if (!endpoint->empty()) return;

@@ -1,8 +1,16 @@
 #include "transport/rdma/serving.h"
 
+#include <chrono>
+
 #include "base/log.h"
 
 namespace te::rdma {
+namespace {
+
+// Waited for an end to be connected, before its peer is answered in any case.
+constexpr std::chrono::milliseconds kPrompt{20};
+
+}  // namespace
 
 Result<Bytes> Serving::accept(ByteView hello) {
   Result<Hello> decoded = decode_hello(hello);
@@ -30,21 +38,46 @@ Result<Bytes> Serving::connect(const Connect& hello) {
                    most_);
     }
   }
-  auto end = std::make_unique<End>();
+  auto end = std::make_shared<End>();
   Result<std::unique_ptr<QueuePair>> pair = card.make_queue_pair(true);
   if (!pair.ok()) return pair.status();
   end->pair = pair.take();
-  end->card = hello.card;
-  TE_RETURN_IF_ERROR(end->pair->connect(hello.from));
+  const Bytes answer = encode_answer(end->pair->local());
   MutexLock lock(mutex_);
   if (stopped_) return Status(Code::kCancelled, "the transport ends");
   // The same hello may have come twice at once: the first one counts.
-  const auto [entry, fresh] = ends_.try_emplace(hello.id, std::move(end));
-  return encode_answer(entry->second->pair->local());
+  if (const auto known = ends_.find(hello.id); known != ends_.end()) {
+    return encode_answer(known->second->pair->local());
+  }
+  const auto task = [this, id = hello.id, end, from = hello.from] { connect_end(id, end, from); };
+  if (connecting_ >= kMostConnecting || !pool_.run(task)) {
+    return error(Code::kBusy, "rdma: {} connections are being made here: try again later",
+                 connecting_);
+  }
+  ++connecting_;
+  ends_.emplace(hello.id, end);
+  const auto until = std::chrono::steady_clock::now() + kPrompt;
+  while (end->state == End::State::kConnecting && connected_.wait_until(mutex_, until)) {
+  }
+  return end->state == End::State::kFailed ? Result<Bytes>(end->why) : answer;
+}
+
+void Serving::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Address& to) {
+  const Status status = end->pair->connect(to);
+  MutexLock lock(mutex_);
+  --connecting_;
+  end->state = status.ok() ? End::State::kReady : End::State::kFailed;
+  end->why = status;
+  connected_.notify_all();
+  if (status.ok()) return;
+  log_info("rdma: a peer cannot be answered: {}", status.message());
+  if (const auto known = ends_.find(id); known != ends_.end() && known->second == end) {
+    ends_.erase(known);  // whoever handed `end` over destroys it
+  }
 }
 
 void Serving::disconnect(const Disconnect& hello) {
-  std::vector<std::unique_ptr<End>> gone;  // destroyed without the lock
+  std::vector<std::shared_ptr<End>> gone;  // destroyed without the lock
   MutexLock lock(mutex_);
   for (const uint64_t id : hello.ids) {
     if (auto node = ends_.extract(id); !node.empty()) gone.push_back(std::move(node.mapped()));
@@ -53,12 +86,12 @@ void Serving::disconnect(const Disconnect& hello) {
 
 int64_t Serving::attend(int64_t now) {
   if (now < next_ns_) return next_ns_;
-  std::vector<std::unique_ptr<End>> gone;
+  std::vector<std::shared_ptr<End>> gone;
   {
     MutexLock lock(mutex_);
     take_answers(gone);
     for (const auto& [id, end] : ends_) {
-      if (!end->asked) ask(id, *end);
+      if (!end->asked && end->state == End::State::kReady) ask(id, *end);
     }
     next_ns_ = now + kAskNs;
   }
@@ -76,7 +109,7 @@ void Serving::ask(uint64_t id, End& end) {
   end.asked = ::ibv_post_send(end.pair->get(), &nothing, &refused) == 0;
 }
 
-void Serving::take_answers(std::vector<std::unique_ptr<End>>& gone) {
+void Serving::take_answers(std::vector<std::shared_ptr<End>>& gone) {
   constexpr int kPolled = 32;
   ibv_wc answers[kPolled];
   for (Card* card : cards_) {
@@ -98,9 +131,12 @@ void Serving::take_answers(std::vector<std::unique_ptr<End>>& gone) {
 
 void Serving::stop() {
   Ends ends;
-  MutexLock lock(mutex_);
-  stopped_ = true;
-  ends.swap(ends_);
+  {
+    MutexLock lock(mutex_);
+    stopped_ = true;
+    ends.swap(ends_);
+  }
+  pool_.stop();
 }
 
 }  // namespace te::rdma

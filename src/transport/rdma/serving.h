@@ -2,6 +2,10 @@
 // the ends are made, and looked after: now and then each asks the other end, with a WRITE of
 // nothing, whether it is still there, so that what a dead peer left behind goes away.
 //
+// To connect, a card may have to find the way to its peer first, which takes a second where nobody
+// is. So that is done on a pool, and a hello is answered soon in any case: a peer whose end is not
+// ready then has to repeat its first packets, as cards do by themselves.
+//
 // Threads: accept() any; attend() the transport's poller.
 #pragma once
 
@@ -10,6 +14,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/task_pool.h"
 #include "base/thread_annotations.h"
 #include "transport/rdma/card.h"
 #include "transport/rdma/message.h"
@@ -35,22 +40,30 @@ class Serving {
  private:
   struct End {
     std::unique_ptr<QueuePair> pair;
-    size_t card = 0;
+    enum class State : uint8_t { kConnecting, kReady, kFailed } state = State::kConnecting;
+    Status why;          // it failed
     bool asked = false;  // and not answered yet
   };
-  using Ends = std::unordered_map<uint64_t, std::unique_ptr<End>>;
+  using Ends = std::unordered_map<uint64_t, std::shared_ptr<End>>;
+
+  static constexpr size_t kThreads = 16;
+  static constexpr size_t kMostConnecting = 256;
 
   Result<Bytes> connect(const Connect& hello);
+  void connect_end(uint64_t id, const std::shared_ptr<End>& end, const Address& to);
   void disconnect(const Disconnect& hello);
-  void take_answers(std::vector<std::unique_ptr<End>>& gone) TE_REQUIRES(mutex_);
+  void take_answers(std::vector<std::shared_ptr<End>>& gone) TE_REQUIRES(mutex_);
   void ask(uint64_t id, End& end) TE_REQUIRES(mutex_);
 
   const std::vector<Card*> cards_;
   const size_t most_;
   mutable Mutex mutex_;
+  CondVar connected_;  // or not
+  size_t connecting_ TE_GUARDED_BY(mutex_) = 0;
   Ends ends_ TE_GUARDED_BY(mutex_);
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
-  int64_t next_ns_ = 0;  // the poller's
+  int64_t next_ns_ = 0;      // the poller's
+  TaskPool pool_{kThreads};  // last: its threads use the rest
 };
 
 }  // namespace te::rdma
