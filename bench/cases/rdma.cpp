@@ -1,9 +1,12 @@
-// RDMA throughput and latency against perftest's programs, which post to the card directly. One
-// card for both sides: the first, or the one that TE_NICS names. Threads: the main thread.
+// RDMA throughput and latency against perftest's programs, which post to the card directly, and the
+// latency of one write against te_rdma_limit too: ib_write_lat tells half of a ping-pong, while a
+// write of the engine is complete when the other card has acknowledged it. One card for both sides:
+// the first, or the one that TE_NICS names. Threads: the main thread.
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <sstream>
 
 #include "experiment.h"
@@ -110,8 +113,11 @@ class RdmaLatency : public Experiment {
   explicit RdmaLatency(uint64_t bytes) : load_{Opcode::kWrite, bytes, 1, Waiting::kPoll} {}
 
   std::vector<Row> rows() const override {
-    return {{fmt::format("one RDMA write of {}, polling, p50", block_text(load_.block_size)), "us",
-             "ib_write_lat, one way", Bar::ratio_at_most(1.2)}};
+    const std::string size = block_text(load_.block_size);
+    return {{fmt::format("one RDMA write of {}, polling, p50", size), "us", "ib_write_lat, one way",
+             Bar::ratio_at_most(1.2)},
+            {fmt::format("one RDMA write of {}, acknowledged, p50", size), "us",
+             "post one write, poll for it", Bar::ratio_at_most(1.2)}};
   }
 
   Status prepare(Bench& bench) override {
@@ -124,12 +130,16 @@ class RdmaLatency : public Experiment {
   }
 
   Status round(Bench& bench, std::span<Row> rows) override {
-    const Result<double> limit = figure("ib_write_lat", card_, load_.block_size, "-n 5000", 4);
-    if (!limit.ok()) return limit.status();
+    const Result<double> one_way = figure("ib_write_lat", card_, load_.block_size, "-n 5000", 4);
+    if (!one_way.ok()) return one_way.status();
+    const Result<double> acknowledged = plain_write();
+    if (!acknowledged.ok()) return acknowledged.status();
     tool::Histogram value;
     TE_RETURN_IF_ERROR(mover_->run(bench.window_end(), value));
-    rows[0].add(static_cast<double>(value.percentile(50)) / 1e3, *limit);
-    rows[0].value_ns.merge(value);
+    const double median = static_cast<double>(value.percentile(50)) / 1e3;
+    rows[0].add(median, *one_way);
+    rows[1].add(median, *acknowledged);
+    for (Row& row : rows) row.value_ns.merge(value);
     return {};
   }
 
@@ -145,6 +155,21 @@ class RdmaLatency : public Experiment {
   }
 
  private:
+  // Microseconds; by te_rdma_limit, which lies beside this program.
+  Result<double> plain_write() const {
+    std::error_code failed;
+    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", failed);
+    const std::string program = self.parent_path() / "te_rdma_limit";
+    if (failed || !std::filesystem::exists(program, failed)) {
+      return Status(Code::kUnsupported, "te_rdma_limit was not built: it needs libibverbs-dev");
+    }
+    const Result<std::string> text =
+        output_of(fmt::format("'{}' {} {} 5000", program, card_, load_.block_size));
+    if (!text.ok()) return text.status();
+    const double ns = std::strtod(text->c_str(), nullptr);
+    return ns > 0 ? Result<double>(ns / 1e3) : not_understood("te_rdma_limit");
+  }
+
   const Load load_;
   std::string card_;
   Link link_;

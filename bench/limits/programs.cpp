@@ -9,9 +9,7 @@
 #include "limits/connections.h"
 
 namespace te::bench {
-namespace {
 
-// What a shell command prints.
 Result<std::string> output_of(const std::string& command) {
   std::FILE* const pipe = popen(command.c_str(), "r");
   if (pipe == nullptr) return Status(Code::kResource, "cannot start a shell");
@@ -23,8 +21,6 @@ Result<std::string> output_of(const std::string& command) {
   pclose(pipe);
   return result;
 }
-
-}  // namespace
 
 bool installed(const std::string& program) {
   return std::system(fmt::format("command -v {} >/dev/null 2>&1", program).c_str()) == 0;

@@ -9,6 +9,8 @@
 
 namespace te::bench {
 
+// What a shell command prints.
+Result<std::string> output_of(const std::string& command);
 bool installed(const std::string& program);
 
 // Starts `server` in the background, runs `client` until it succeeds or a few seconds passed, and
