@@ -69,8 +69,8 @@ uint16_t free_port() {
   return fd.ok() ? local_address(fd->get()).port() : uint16_t{0};
 }
 
-ServerProcess::ServerProcess(std::string program)
-    : program_(std::move(program)), binary_(find_program(program_)) {
+ServerProcess::ServerProcess(std::string program, uint16_t port)
+    : program_(std::move(program)), binary_(find_program(program_)), port_(port) {
   std::string pattern = (std::filesystem::temp_directory_path() / "te_server_XXXXXX").string();
   if (::mkdtemp(pattern.data()) != nullptr) data_dir_ = pattern;
 }
@@ -184,7 +184,7 @@ bool RedisServer::ready() const {
                            : answers(port(), "PING\r\n", "-NOAUTH");
 }
 
-EtcdServer::EtcdServer() : ServerProcess("etcd") {}
+EtcdServer::EtcdServer(uint16_t port) : ServerProcess("etcd", port) {}
 
 std::vector<std::string> EtcdServer::arguments() {
   if (peer_port_ == 0) peer_port_ = free_port();

@@ -44,7 +44,8 @@ class ServerProcess {
   const std::string& data_dir() const { return data_dir_; }
 
  protected:
-  explicit ServerProcess(std::string program);
+  // `port` 0: a free one.
+  explicit ServerProcess(std::string program, uint16_t port = 0);
   virtual std::vector<std::string> arguments() = 0;
   virtual bool ready() const = 0;
 
@@ -78,7 +79,7 @@ class RedisServer final : public ServerProcess {
 
 class EtcdServer final : public ServerProcess {
  public:
-  EtcdServer();
+  explicit EtcdServer(uint16_t port = 0);
   ~EtcdServer() override { stop(); }
   std::string url() const { return "etcd://" + endpoint(); }
 
