@@ -56,7 +56,7 @@ const std::vector<Setting>& table() {
       {"tcp_spin_us", "us",
        "how long threads poll for what lately came that soon, before they sleep",
        Number{&Config::tcp_spin_us, 0, 1'000'000}},
-      {"copy_threads", "", "threads that copy inside the engine",
+      {"copy_threads", "", "threads that copy for local, and as many for shm; callers copy too",
        Number{&Config::copy_threads, 1, 64}},
       {"fabric_library", "", "path of libfabric.so.1; empty: AWS's own, else the system's",
        Text{&Config::fabric_library, {}}},

@@ -4,27 +4,24 @@
 #include <cstring>
 
 #include "core/access_table.h"
-#include "transport/copy_pool.h"
+#include "transport/copy_transport.h"
 
 namespace te {
 namespace {
 
-class LocalTransport final : public Transport {
+class LocalTransport final : public CopyTransport {
  public:
   LocalTransport(TransportHost& host, uint64_t threads)
-      : host_(host),
-        pool_(host, threads, [this](Slice* run, bool streaming) { copy(run, streaming); }) {}
+      : CopyTransport(host, threads, AccessKey::kSize,
+                      [this](Slice* run, bool streaming) { copy(run, streaming); }) {}
+  ~LocalTransport() override { stop(); }
 
   std::string_view name() const override { return "local"; }
   Capabilities capabilities() const override {
-    Capabilities capabilities;
+    Capabilities capabilities = CopyTransport::capabilities();
     capabilities.same_engine_only = true;
-    capabilities.caller_copies = true;
-    capabilities.slice_bytes = CopyPool::kSliceBytes;
-    capabilities.key_size = AccessKey::kSize;
     return capabilities;
   }
-  std::vector<DeviceLoad> loads() const override { return {{"local", pool_.load_bytes(), 0}}; }
 
   Result<Bytes> register_memory(const Buffer& buffer) override {
     Result<AccessKey> key = table_.add(buffer.address, buffer.length);
@@ -44,23 +41,11 @@ class LocalTransport final : public Transport {
     path->state.store(PathState::kReady);
     return {path};
   }
-  void warm_up(Path&) override {}
-  void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
-
-  void post(Slice* first) override { pool_.post(first); }
-  bool progress(Path& path, int64_t until_ns, Waker&) override {
-    return until_ns == 0 ? pool_.help() : pool_.help_and_linger(path);
-  }
-  void sweep(Path&) override { pool_.sweep(); }
-  void reset(Path& path) override { pool_.reset(path); }
-  void stop() override { pool_.stop(); }
 
  private:
   void copy(Slice* run, bool streaming);
 
-  TransportHost& host_;
   AccessTable table_;
-  CopyPool pool_;
 };
 
 // Whether two ranges share a byte: then only memmove is right.

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "transport/copy_transport.h"
 #include "transport/shm/path.h"
 #include "transport/shm/serving.h"
 
@@ -16,26 +17,18 @@ namespace te {
 namespace shm {
 namespace {
 
-class ShmTransport final : public Transport {
+class ShmTransport final : public CopyTransport {
  public:
   ShmTransport(TransportHost& host, const Config& config)
-      : host_(host),
-        config_(config),
-        pool_(host, config.copy_threads, [](Slice* run, bool streaming) {
-          static_cast<ShmPath*>(run->path)->copy(run, streaming);
-        }) {}
+      : CopyTransport(host, config.copy_threads, RangeKey::kSize,
+                      [](Slice* run, bool streaming) {
+                        static_cast<ShmPath*>(run->path)->copy(run, streaming);
+                      }),
+        config_(config) {}
   ~ShmTransport() override { stop(); }
   Status start();
 
   std::string_view name() const override { return "shm"; }
-  Capabilities capabilities() const override {
-    Capabilities capabilities;
-    capabilities.caller_copies = true;
-    capabilities.slice_bytes = CopyPool::kSliceBytes;
-    capabilities.key_size = RangeKey::kSize;
-    return capabilities;
-  }
-  std::vector<DeviceLoad> loads() const override { return {{"shm", pool_.load_bytes(), 0}}; }
 
   Result<Bytes> register_memory(const Buffer& buffer) override {
     const Result<RangeKey> key = table_->add(buffer);
@@ -53,25 +46,14 @@ class ShmTransport final : public Transport {
 
   Bytes info() const override { return offer_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
-  void warm_up(Path&) override {}
-  void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
-
-  void post(Slice* first) override { pool_.post(first); }
-  bool progress(Path& path, int64_t until_ns, Waker&) override {
-    return until_ns == 0 ? pool_.help() : pool_.help_and_linger(path);
-  }
-  void sweep(Path&) override { pool_.sweep(); }
-  void reset(Path& path) override { pool_.reset(path); }
   void stop() override;
 
  private:
-  TransportHost& host_;
   const Config& config_;
   Offer offer_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RangeTable> table_;
   std::unique_ptr<Serving> serving_;
-  CopyPool pool_;
 };
 
 Status ShmTransport::start() {
@@ -125,25 +107,31 @@ void ShmTransport::stop() {
 }  // namespace
 }  // namespace shm
 
+namespace {
+
+// Each process at the other end of a socket is known by one.
+Status check_pidfd() {
+  const Fd own(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  if (own.valid()) return {};
+  return error(Code::kUnsupported,
+               "pidfd_open says {}; it takes Linux 5.3, and a seccomp filter that allows it",
+               errno_text(errno));
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Transport>> make_shm_transport(TransportHost& host, const Config& config) {
-  std::string how;
-  if (!shm_available(&how)) return Status(Code::kUnsupported, how);
+  TE_RETURN_IF_ERROR(check_pidfd());
   auto transport = std::make_unique<shm::ShmTransport>(host, config);
   TE_RETURN_IF_ERROR(transport->start());
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
 bool shm_available(std::string* how) {
-  const Fd own(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
-  if (!own.valid()) {
-    *how = fmt::format(
-        "absent: pidfd_open says {}; it takes Linux 5.3, and a seccomp filter that "
-        "allows it",
-        errno_text(errno));
-    return false;
-  }
-  if (Result<MemoryFile> file = MemoryFile::create("transfer-engine-probe", 1); !file.ok()) {
-    *how = fmt::format("absent: {}", file.status().message());
+  Status missing = check_pidfd();
+  if (missing.ok()) missing = MemoryFile::create("transfer-engine-probe", 1).status();
+  if (!missing.ok()) {
+    *how = fmt::format("absent: {}", missing.message());
     return false;
   }
   constexpr std::string_view kRest =

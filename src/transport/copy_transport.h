@@ -1,0 +1,48 @@
+// What the transports have in common whose slices this machine's cores copy: all but their memory
+// and their paths.
+//
+// Threads: as Transport's.
+#pragma once
+
+#include <utility>
+
+#include "transport/copy_pool.h"
+
+namespace te {
+
+class CopyTransport : public Transport {
+ public:
+  Capabilities capabilities() const override {
+    Capabilities capabilities;
+    capabilities.caller_copies = true;
+    capabilities.slice_bytes = CopyPool::kSliceBytes;
+    capabilities.key_size = key_size_;
+    return capabilities;
+  }
+  std::vector<DeviceLoad> loads() const override {
+    return {{std::string(name()), pool_.load_bytes(), 0}};
+  }
+
+  void warm_up(Path&) override {}
+  void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
+
+  void post(Slice* first) override { pool_.post(first); }
+  bool progress(Path& path, int64_t until_ns, Waker&) override {
+    return until_ns == 0 ? pool_.help() : pool_.help_and_linger(path);
+  }
+  void sweep(Path&) override { pool_.sweep(); }
+  void reset(Path& path) override { pool_.reset(path); }
+  // Also for the destructor of the class that copies, whose members the threads use until then.
+  void stop() override { pool_.stop(); }
+
+ protected:
+  // See CopyPool. `key_size`: of the keys that register_memory() gives.
+  CopyTransport(TransportHost& host, uint64_t threads, uint32_t key_size, CopyPool::Copy copy)
+      : host_(host), key_size_(key_size), pool_(host, threads, std::move(copy)) {}
+
+  TransportHost& host_;
+  const uint32_t key_size_;
+  CopyPool pool_;
+};
+
+}  // namespace te
