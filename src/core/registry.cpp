@@ -110,8 +110,8 @@ void Registry::remove(Buffer* buffer) {
   }
 }
 
-Status check_location(std::string_view location, uint32_t cpu_nodes) {
-  if (location == "*") return {};
+Result<std::optional<uint32_t>> parse_location(std::string_view location, uint32_t cpu_nodes) {
+  if (location == "*") return std::optional<uint32_t>();
   const size_t colon = location.find(':');
   const std::string_view kind = location.substr(0, colon);
   uint32_t number = 0;
@@ -136,7 +136,7 @@ Status check_location(std::string_view location, uint32_t cpu_nodes) {
     return error(Code::kInvalidArgument, "unknown location '{}': this machine has cpu:0 to cpu:{}",
                  location, cpu_nodes - 1);
   }
-  return {};
+  return std::optional<uint32_t>(number);
 }
 
 }  // namespace te

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
@@ -80,7 +82,7 @@ class Registry {
   size_t size_ = 0;
 };
 
-// Checks "cpu:N", "cuda:N" and "*" against this machine's number of memory nodes.
-Status check_location(std::string_view location, uint32_t cpu_nodes);
+// Which of this machine's `cpu_nodes` memory nodes "cpu:N" names; nothing for "*".
+Result<std::optional<uint32_t>> parse_location(std::string_view location, uint32_t cpu_nodes);
 
 }  // namespace te

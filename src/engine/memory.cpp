@@ -43,7 +43,7 @@ void Memory::drop(Buffer& buffer, bool local) {
 
 Status Memory::add(std::span<const BufferEntry> buffers, std::string_view location,
                    bool remote_accessible) {
-  TE_RETURN_IF_ERROR(check_location(location, cpu_nodes_));
+  TE_RETURN_IF_ERROR(parse_location(location, cpu_nodes_).status());
   WriterLock lock(mutex_);
   for (size_t i = 0; i < buffers.size(); ++i) {
     Status status = add_one(buffers[i], location, remote_accessible, -1);
@@ -61,7 +61,8 @@ Status Memory::add(std::span<const BufferEntry> buffers, std::string_view locati
 }
 
 Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) {
-  TE_RETURN_IF_ERROR(check_location(options.location, cpu_nodes_));
+  const Result<std::optional<uint32_t>> node = parse_location(options.location, cpu_nodes_);
+  if (!node.ok()) return node.status();
   if (length == 0) return Status(Code::kInvalidArgument, "the length of the memory is 0");
   const bool huge = options.huge_pages != HugePages::kNo;
   Result<MemoryFile> file = MemoryFile::create("transfer-engine-memory", length, huge);
@@ -70,7 +71,7 @@ Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) {
     file = MemoryFile::create("transfer-engine-memory", length);
   }
   if (!file.ok()) return file.status();
-  if (options.location != "*") place_on_node(file->data(), file->size(), options.location);
+  if (node->has_value()) place_on_node(file->data(), file->size(), **node);
   void* addr = file->data();
   WriterLock lock(mutex_);
   TE_RETURN_IF_ERROR(

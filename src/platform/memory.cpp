@@ -58,17 +58,13 @@ std::vector<NodeRange> memory_nodes_of(uint64_t address, uint64_t length) {
   return ranges;
 }
 
-void place_on_node(void* addr, size_t length, std::string_view location) {
+void place_on_node(void* addr, size_t length, uint32_t node) {
   constexpr size_t kWord = 64, kWords = 16;
-  uint32_t node = 0;
-  const size_t digits = location.find(':') + 1;
-  const char* end = location.data() + location.size();
-  if (std::from_chars(location.data() + digits, end, node).ec != std::errc()) return;
   if (node >= kWord * kWords) return;
   std::array<uint64_t, kWords> mask{};
   mask[node / kWord] = uint64_t{1} << (node % kWord);
   if (::syscall(SYS_mbind, addr, length, MPOL_PREFERRED, mask.data(), kWord * kWords + 1, 0) != 0) {
-    log_info("memory is not placed at {}: {}", location, errno_text(errno));
+    log_info("memory is not placed at cpu:{}: {}", node, errno_text(errno));
   }
 }
 

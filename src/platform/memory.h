@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 namespace te {
@@ -11,9 +10,9 @@ namespace te {
 // The number of memory nodes ("cpu:0" up to that); at least 1.
 uint32_t memory_node_count();
 
-// Asks the kernel to take pages of the node that `location` ("cpu:N") names for memory that has
-// none yet; they come from elsewhere where it has no room, or does not listen.
-void place_on_node(void* addr, size_t length, std::string_view location);
+// Asks the kernel to take pages of that node ("cpu:N") for memory that has none yet; they come from
+// elsewhere where it has no room, or does not listen.
+void place_on_node(void* addr, size_t length, uint32_t node);
 
 // A part of a range whose pages lie on one node.
 struct NodeRange {

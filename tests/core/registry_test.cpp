@@ -229,19 +229,20 @@ TEST(Registry, AgreesWithAModelUnderRandomOperations) {
 }
 
 TEST(Location, IsChecked) {
-  for (const char* good : {"*", "cpu:0", "cpu:1"})
-    EXPECT_TRUE(check_location(good, 2).ok()) << good;
+  EXPECT_EQ(*parse_location("*", 2), std::nullopt);
+  EXPECT_EQ(*parse_location("cpu:0", 2), 0u);
+  EXPECT_EQ(*parse_location("cpu:1", 2), 1u);
   for (const char* bad : {"", "cpu", "cpu:", "cpu:x", "cpu:-1", "cpu:+1", "cpu:1 ", " cpu:1",
                           "CPU:0", "gpu:0", "cuda", "cuda:", "**", "cpu:0:0", "cpu:99999999999"}) {
-    const Status status = check_location(bad, 2);
+    const Status status = parse_location(bad, 2).status();
     ASSERT_FALSE(status.ok()) << bad;
     EXPECT_EQ(status.code(), Code::kInvalidArgument) << bad;
     EXPECT_NE(status.message().find("'" + std::string(bad) + "'"), std::string::npos);
   }
-  const Status beyond = check_location("cpu:2", 2);
+  const Status beyond = parse_location("cpu:2", 2).status();
   EXPECT_EQ(beyond.code(), Code::kInvalidArgument);
   EXPECT_NE(beyond.message().find("cpu:0 to cpu:1"), std::string::npos) << beyond.message();
-  EXPECT_EQ(check_location("cuda:0", 2).code(), Code::kUnsupported);
+  EXPECT_EQ(parse_location("cuda:0", 2).code(), Code::kUnsupported);
 }
 
 }  // namespace
