@@ -92,7 +92,8 @@ class TE_EXPORT Engine {
 
   // Zeroed memory that is registered until free(), or the engine's end. Peers on this host map it,
   // so that transfers to and from it are plain copies: the fastest way between processes, and the
-  // one that a kernel which keeps processes out of each other's memory leaves open.
+  // one that a kernel which keeps processes out of each other's memory leaves open. Where the
+  // process may not make memory files (memfd_create) it is memory like any other.
   Result<void*> allocate(size_t length, const AllocateOptions& options = {});
   // Unregisters, waiting as unregister_memory() does, and gives the memory back.
   Status free(void* addr);

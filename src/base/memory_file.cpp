@@ -28,8 +28,15 @@ Fd make_file(const std::string& name, unsigned flags) {
 }  // namespace
 
 Result<Mapping> Mapping::map(int fd, size_t length, bool writable) {
-  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* data = ::mmap(nullptr, length, protection, MAP_SHARED, fd, 0);
+  return make(length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd);
+}
+
+Result<Mapping> Mapping::anonymous(size_t length) {
+  return make(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+Result<Mapping> Mapping::make(size_t length, int protection, int flags, int fd) {
+  void* data = ::mmap(nullptr, length, protection, flags, fd, 0);
   if (data == MAP_FAILED) {
     return error(Code::kResource, "cannot map {} bytes: {}", length, errno_text(errno));
   }
@@ -49,6 +56,11 @@ Result<MemoryFile> MemoryFile::create(const std::string& name, size_t length, bo
   MemoryFile file;
   file.fd_ = make_file(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge_pages ? MFD_HUGETLB : 0U));
   if (!file.fd_.valid()) {
+    if (errno == EPERM || errno == EACCES || errno == ENOSYS) {
+      return error(Code::kUnsupported,
+                   "memfd_create says {}: a seccomp filter would have to allow it",
+                   errno_text(errno));
+    }
     return error(Code::kResource, "cannot make a memory file{}: {}",
                  huge_pages ? " of huge pages" : "", errno_text(errno));
   }
@@ -75,6 +87,14 @@ Result<MemoryFile> MemoryFile::create(const std::string& name, size_t length, bo
   if (::fcntl(file.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
     return error(Code::kUnsupported, "cannot seal a memory file: {}", errno_text(errno));
   }
+  return file;
+}
+
+Result<MemoryFile> MemoryFile::without_file(size_t length) {
+  Result<Mapping> mapping = Mapping::anonymous(length);
+  if (!mapping.ok()) return mapping.status();
+  MemoryFile file;
+  file.mapping_ = mapping.take();
   return file;
 }
 

@@ -17,6 +17,8 @@ class Mapping {
  public:
   // The first `length` bytes of a file.
   static Result<Mapping> map(int fd, size_t length, bool writable);
+  // Memory of this process alone.
+  static Result<Mapping> anonymous(size_t length);
   Mapping() = default;
   Mapping(Mapping&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -37,6 +39,8 @@ class Mapping {
   void reset();
 
  private:
+  static Result<Mapping> make(size_t length, int protection, int flags, int fd);
+
   std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
@@ -47,9 +51,12 @@ class MemoryFile {
  public:
   // Huge pages come from the kernel's pool (/proc/sys/vm/nr_hugepages); kResource where that has
   // not enough of them.
+  // kUnsupported where this process may not make memory files.
   static Result<MemoryFile> create(const std::string& name, size_t length, bool huge_pages = false);
+  // The same memory without a file, for where there can be none: nobody else maps it.
+  static Result<MemoryFile> without_file(size_t length);
 
-  int fd() const { return fd_.get(); }
+  int fd() const { return fd_.get(); }  // -1: without one
   std::byte* data() const { return mapping_.data(); }
   size_t size() const { return mapping_.size(); }  // at least what was asked for
   // From now on others can map it for reading only.

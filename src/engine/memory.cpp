@@ -70,6 +70,11 @@ Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) {
     log_info("{}; normal pages are taken", file.status().message());
     file = MemoryFile::create("transfer-engine-memory", length);
   }
+  if (file.code() == Code::kUnsupported && options.huge_pages != HugePages::kRequire) {
+    log_info("{}; peers cannot map the memory allocated here, they reach it as any other",
+             file.status().message());
+    file = MemoryFile::without_file(length);
+  }
   if (!file.ok()) return file.status();
   if (node->has_value()) place_on_node(file->data(), file->size(), **node);
   void* addr = file->data();

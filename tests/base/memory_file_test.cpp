@@ -1,9 +1,14 @@
 #include "base/memory_file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <vector>
 
 namespace te {
 namespace {
@@ -42,6 +47,17 @@ TEST(MemoryFile, CanBeClosedForWriters) {
   ASSERT_TRUE(reader.ok());
   file->data()[5] = std::byte{9};
   EXPECT_EQ(reader->data()[5], std::byte{9});
+}
+
+TEST(MemoryFile, IsMemoryWithoutOneToo) {
+  Result<MemoryFile> file = MemoryFile::without_file(10'000);
+  ASSERT_TRUE(file.ok()) << file.status().to_string();
+  EXPECT_EQ(file->fd(), -1);
+  EXPECT_GE(file->size(), 10'000u);
+  EXPECT_EQ(file->data()[9'999], std::byte{0});
+  file->data()[9'999] = std::byte{1};
+  file->discard();
+  EXPECT_EQ(MemoryFile::without_file(size_t{1} << 62).code(), Code::kResource);
 }
 
 TEST(MemoryFile, TooMuchIsAnError) {

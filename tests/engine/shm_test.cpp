@@ -1,8 +1,11 @@
 // Between processes of one host: which way is taken, what is shared, and what happens where the
 // kernel does not let processes touch each other's memory.
 #include <gtest/gtest.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <thread>
@@ -75,8 +78,8 @@ TEST(SameHost, TcpAloneMeansTcpAlone) {
 // A sandbox around the initiator, in a process of its own; TCP takes over, and nobody notices.
 class Sandboxed : public testing::Test {
  protected:
-  MoverEnd move(bool allocate, std::vector<std::string> more) {
-    PeerProcess peer({.size = kSize, .allocate = allocate});
+  MoverEnd move(bool allocate, std::vector<std::string> more, bool forbid_files = false) {
+    PeerProcess peer({.size = kSize, .allocate = allocate, .forbid_files = forbid_files});
     MoverEnd end = run_mover(
         {.segment = peer.segment(), .size = kSize, .volume = kVolume, .more = std::move(more)});
     EXPECT_TRUE(end.status == 0 || end.status == MoverEnd::kNotPossible) << end.said;
@@ -112,6 +115,22 @@ TEST_F(Sandboxed, MapsAloneWhereThereIsNoOtherWay) {
   const MoverEnd end = move(true, {"--forbid", "first", "--transport", "shm"});
   if (end.status == MoverEnd::kNotPossible) GTEST_SKIP() << "no seccomp filters here";
   EXPECT_GE(end.bytes("shm"), kVolume) << end.said;
+}
+
+TEST_F(Sandboxed, WithoutMemoryFilesOfItsOwnItGoesByTcp) {
+  const MoverEnd end = move(true, {"--forbid", "files"});
+  if (end.status == MoverEnd::kNotPossible) GTEST_SKIP() << "no seccomp filters here";
+  EXPECT_GE(end.bytes("tcp"), kVolume) << end.said;
+  EXPECT_EQ(end.bytes("shm"), 0u);
+}
+
+TEST_F(Sandboxed, ATargetWithoutMemoryFilesAllocatesAllTheSame) {
+  const unsigned refuse = SECCOMP_RET_ERRNO;
+  if (::syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &refuse) != 0) {
+    GTEST_SKIP() << "no seccomp filters here";
+  }
+  const MoverEnd end = move(true, {}, true);
+  EXPECT_GE(end.bytes("tcp"), kVolume) << end.said;
 }
 
 TEST_F(Sandboxed, AnotherUserGoesByTcp) {

@@ -12,11 +12,14 @@
 
 namespace te::test {
 
-bool forbid_cross_memory() {
+namespace {
+
+// Either call fails with EPERM from here on.
+bool forbid(unsigned call, unsigned other_call) {
   sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 1, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_writev, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, other_call, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
@@ -24,5 +27,11 @@ bool forbid_cross_memory() {
   return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
          ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) == 0;
 }
+
+}  // namespace
+
+bool forbid_cross_memory() { return forbid(SYS_process_vm_readv, SYS_process_vm_writev); }
+
+bool forbid_memory_files() { return forbid(SYS_memfd_create, SYS_memfd_create); }
 
 }  // namespace te::test

@@ -1,10 +1,13 @@
-// What sandboxes do to a process, done to the calling one. Each is for ever.
+// What sandboxes do to a process, done to the calling one. Each is for ever, and false where the
+// kernel has no seccomp filters.
 #pragma once
 
 namespace te::test {
 
 // No thread of this process may touch the memory of another process: the system calls fail with
-// EPERM. False where the kernel has no seccomp filters.
+// EPERM.
 bool forbid_cross_memory();
+// Nor make memory files: memfd_create fails with EPERM.
+bool forbid_memory_files();
 
 }  // namespace te::test

@@ -2,13 +2,14 @@
 //
 //   te_test_mover --segment NAME [--metadata M] [--name N] [--host H] [--at OFFSET] [--size BYTES]
 //                 [--volume BYTES] [--threads N] [--piece BYTES] [--transport T]
-//                 [--forbid first|later] [--user UID] [--own-pids 1]
+//                 [--forbid first|later|files] [--user UID] [--own-pids 1]
 //
 // Moves that many bytes to and from the segment, compares what comes back, and prints how many were
 // moved in how long, then what each path did: "path TRANSPORT BYTES FAILED_SLICES". Status 0: every
 // byte was right; 1: why not, on stderr; 77: this system does not let it do what was asked for.
 // --forbid: it may not touch the memory of other processes, from before its engine was made, or
-// after the first bytes were moved. --own-pids: it runs in a pid namespace of its own.
+// after the first bytes were moved; or it may make no memory files. --own-pids: it runs in a pid
+// namespace of its own.
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -39,6 +40,7 @@ constexpr int kNotPossible = 77;
 int run(const Options& options) {
   const auto option = [&options](const char* name) { return options.find(name)->second; };
   if (option("--forbid") == "first" && !te::test::forbid_cross_memory()) return kNotPossible;
+  if (option("--forbid") == "files" && !te::test::forbid_memory_files()) return kNotPossible;
   te::EngineOptions own;
   own.metadata = option("--metadata");
   own.name = option("--name");

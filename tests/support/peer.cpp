@@ -138,6 +138,7 @@ PeerProcess::PeerProcess(const PeerOptions& options) {
     words.emplace_back(options.transport);
   }
   if (options.allocate) words.emplace_back("--allocate");
+  if (options.forbid_files) words.emplace_back("--forbid-files");
   std::vector<std::string> environment = environment_of(options);
   int down[2], up[2];
   if (::pipe2(down, O_CLOEXEC) != 0 || ::pipe2(up, O_CLOEXEC) != 0) {

@@ -26,6 +26,7 @@ struct PeerOptions {
   uint64_t seed = 0;                                    // of the pattern they have at the start
   bool graceful = false;                                // with enableGracefulShutdown()
   bool allocate = false;                                // the engine allocates its memory
+  bool forbid_files = false;                            // it may make no memory files
   std::string transport = {};                           // to install; empty: the default
   std::map<std::string, std::string> environment = {};  // TE_... settings of its engine
 };

@@ -2,7 +2,9 @@
 // a real target. It uses the C API alone; settings of its engine come from the environment.
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
-//                [--allocate] [--transport T]
+//                [--allocate] [--forbid-files] [--transport T]
+//
+// --forbid-files: the process may make no memory files, from its beginning.
 //
 // Prints "ready SEGMENT ENDPOINT ADDRESS" once it serves, then answers each line of its input:
 //   stamp SEED            the buffer gets the pattern of the seed       -> ok
@@ -25,6 +27,7 @@
 #include <string>
 
 #include "support/bytes.h"
+#include "support/forbid.h"
 #include "transfer_engine_c.h"
 
 namespace {
@@ -95,12 +98,14 @@ int main(int argc, char** argv) {
   std::map<std::string, std::string> options = {
       {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},     {"--port", "0"},
       {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}};
-  bool graceful = false, allocate = false;
+  bool graceful = false, allocate = false, forbid_files = false;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
       graceful = true;
     } else if (std::string(argv[i]) == "--allocate") {
       allocate = true;
+    } else if (std::string(argv[i]) == "--forbid-files") {
+      forbid_files = true;
     } else if (options.contains(argv[i]) && i + 1 < argc) {
       options[argv[i]] = argv[i + 1];
       ++i;
@@ -109,6 +114,7 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
+  if (forbid_files && !te::test::forbid_memory_files()) return give_up("no seccomp filters");
   Peer peer;
   peer.size = std::stoull(options["--size"]);
   peer.engine = createTransferEngine(options["--metadata"].c_str(), options["--name"].c_str(),
