@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <vector>
 
 #include "base/log.h"
 
@@ -17,6 +18,7 @@ namespace {
 // Newer than some C libraries' headers.
 constexpr unsigned kNoExec = 0x0008U;     // MFD_NOEXEC_SEAL, Linux 6.3
 constexpr int kSealFutureWrite = 0x0010;  // F_SEAL_FUTURE_WRITE, Linux 5.1
+constexpr int kPopulateWrite = 23;        // MADV_POPULATE_WRITE, Linux 5.14
 
 Fd make_file(const std::string& name, unsigned flags) {
   // Some systems insist on it, older ones do not know it.
@@ -44,6 +46,18 @@ Result<Mapping> Mapping::make(size_t length, int protection, int flags, int fd) 
   mapping.data_ = static_cast<std::byte*>(data);
   mapping.size_ = length;
   return mapping;
+}
+
+void Mapping::populate(size_t begin, size_t length) const {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t count = (length + page - 1) / page;
+  std::vector<unsigned char> present(count);
+  if (::mincore(data_ + begin, length, present.data()) != 0) return;
+  for (size_t first = 0, end = 0; first < count; first = end + 1) {
+    for (end = first; end < count && (present[end] & 1) != 0;) ++end;
+    if (end == first) continue;
+    if (::madvise(data_ + begin + first * page, (end - first) * page, kPopulateWrite) != 0) return;
+  }
 }
 
 void Mapping::reset() {

@@ -36,6 +36,9 @@ class Mapping {
 
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }
+  // So that the first access to a page is no page fault, where the file has that page already, and
+  // the kernel can. `begin`: of a page.
+  void populate(size_t begin, size_t length) const;
   void reset();
 
  private:

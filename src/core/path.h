@@ -37,6 +37,12 @@ class Path {
     (void)key;
     return true;
   }
+  // Sees to what the first transfer to a buffer with this key would have to, by `until_ns` (as
+  // base/clock.h counts) or not at all. May block.
+  virtual void prepare(const std::byte* key, int64_t until_ns) {
+    (void)key;
+    (void)until_ns;
+  }
   // It will carry nothing any more: a new one has to be made.
   virtual bool over() const { return false; }
 

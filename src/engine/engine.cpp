@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "core/plan.h"
 #include "engine/impl.h"
 #include "platform/topology.h"
 
@@ -244,20 +245,26 @@ Status Engine::Impl::warm_up(std::string_view name) {
   for (const std::shared_ptr<Path>& path : target->paths) {
     if (path->state.load() != PathState::kReady) path->transport.warm_up(*path);
   }
+  const int64_t patience_ns = static_cast<int64_t>(config_.connect_timeout_ms) * kNsPerMs;
   for (const std::shared_ptr<Path>& path : target->paths) {
     // As long as one after the other gets ready, there are just many.
-    const int64_t until = now_ns() + static_cast<int64_t>(config_.connect_timeout_ms) * kNsPerMs;
+    const int64_t until = now_ns() + patience_ns;
     while (path->state.load() == PathState::kConnecting && now_ns() < until) {
       std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
     }
-    if (path->state.load() == PathState::kReady) {
-      path->transport.warm_up(*path);  // tries it out
-      continue;
-    }
+    if (path->state.load() == PathState::kReady) continue;
     const Status why = path->last_error();
     return error(Code::kUnavailable, "{} to {} cannot be connected{}{}", path->transport.name(),
                  path->remote_address, why.ok() ? " in time" : ": ", why.message());
   }
+  const int64_t until = now_ns() + patience_ns;
+  for (size_t buffer = 0; buffer < target->descriptor.size() && now_ns() < until; ++buffer) {
+    const std::byte* key = nullptr;
+    Path* path = choose_path(*target, buffer, nullptr, &key);
+    if (path != nullptr) path->prepare(key, until);
+  }
+  // Last, so that both ends are still awake for what comes next.
+  for (const std::shared_ptr<Path>& path : target->paths) path->transport.warm_up(*path);
   return {};
 }
 

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 #include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <thread>
 
 #include "engine/pair.h"
@@ -275,6 +277,51 @@ TEST(Allocated, FreeingWaitsForPeersThatCopy) {
   EXPECT_EQ(strange.load(), 0);
   EXPECT_EQ(torn.load(), 0);
   EXPECT_NE(peer.ask("free"), "ok") << "twice";
+}
+
+// Minor page faults of this process so far.
+uint64_t page_faults() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_minflt);
+}
+
+size_t allocated_memory_mapped() {
+  std::ifstream maps("/proc/self/maps");
+  size_t count = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find("transfer-engine-memory") != std::string::npos) ++count;
+  }
+  return count;
+}
+
+// A warm-up leaves nothing to map, and no page to fault in, to the first transfer.
+TEST(Allocated, AWarmUpMapsIt) {
+  constexpr uint64_t kPages = kSize / 4096;
+  PeerProcess peer({.size = kSize, .seed = 3, .allocate = true, .transport = "shm"});
+  ASSERT_TRUE(peer.running());
+  for (const bool warm : {false, true}) {
+    std::unique_ptr<Engine> engine = make_engine({}, "shm");
+    Registered local(*engine, kSize);
+    fill(local.data(), kSize, 1);
+    const Result<SegmentId> segment = engine->open_segment(peer.segment());
+    ASSERT_TRUE(segment.ok()) << segment.status().to_string();
+    EXPECT_EQ(allocated_memory_mapped(), 0u);
+    if (warm) {
+      ASSERT_TRUE(engine->warmup_segment(peer.segment()).ok());
+      EXPECT_EQ(allocated_memory_mapped(), 1u);
+    }
+    const uint64_t before = page_faults();
+    ASSERT_EQ(transfer(*engine, {{Opcode::kWrite, local.data(), *segment, 0, kSize}}).state,
+              TaskState::kCompleted);
+    const uint64_t faults = page_faults() - before;
+    EXPECT_EQ(allocated_memory_mapped(), 1u);
+    if (warm) {
+      EXPECT_LT(faults, kPages / 16);
+    } else {
+      EXPECT_GE(faults, kPages / 16) << "else the other half says nothing";
+    }
+  }
 }
 
 TEST(Allocated, ManyComeAndGoWithoutAnythingLeft) {

@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace te::shm {
@@ -55,6 +58,22 @@ bool ShmPath::reaches(const std::byte* key) const {
   if (link_->attach_allowed()) return true;
   const RangeKey range = RangeKey::decode(key);
   return range.mapped && link_->may_map(range);
+}
+
+void ShmPath::prepare(const std::byte* key, int64_t until_ns) {
+  constexpr auto kPause = std::chrono::microseconds(20);
+  const RangeKey range = RangeKey::decode(key);
+  if (!range.mapped) return;
+  Link::Mapped mapped = link_->find_mapping(range, [] {});
+  while (mapped.code == Code::kBusy && now_ns() < until_ns) {
+    std::this_thread::sleep_for(kPause);
+    mapped = link_->find_mapping(range, [] {});
+  }
+  if (mapped.memory == nullptr) return;
+  constexpr size_t kStep = 64 << 20;
+  for (size_t at = 0; at < mapped.memory->size() && now_ns() < until_ns; at += kStep) {
+    mapped.memory->populate(at, std::min(kStep, mapped.memory->size() - at));
+  }
 }
 
 void ShmPath::copy(Slice* run, bool streaming) {
@@ -203,6 +222,10 @@ void ShmPath::forbid_attach() {
   link_->forbid_attach();
 }
 
-void ShmPath::lost() { set_error(error(Code::kUnavailable, "{} is gone", remote_device)); }
+// The link will say so too, but what is planned anew meanwhile must not go this way again.
+void ShmPath::lost() {
+  set_error(error(Code::kUnavailable, "{} is gone", remote_device));
+  state.store(PathState::kFailed);
+}
 
 }  // namespace te::shm

@@ -22,6 +22,8 @@ class ShmPath final : public Path, public std::enable_shared_from_this<ShmPath> 
   Status watch();
   bool reaches(const std::byte* key) const override;
   bool over() const override { return state.load() == PathState::kFailed; }
+  // Maps the buffer if it is to be mapped, with the pages that it has so far.
+  void prepare(const std::byte* key, int64_t until_ns) override;
   // Of CopyPool: slices of this path and of one direction.
   void copy(Slice* run, bool streaming);
 
