@@ -106,7 +106,8 @@ class TE_EXPORT Engine {
   // Transfers in flight to it go on; new ones are refused.
   Status close_segment(SegmentId id);
   Result<SegmentInfo> describe_segment(SegmentId id);
-  // Connects everything that transfers to this segment will use.
+  // Connects everything that transfers to this segment will use, maps what is to be mapped, and
+  // reads a byte of the segment to try it all out.
   Status warmup_segment(std::string_view name);
   // Refetches the description of every open segment.
   Status sync_segment_cache();

@@ -258,14 +258,30 @@ Status Engine::Impl::warm_up(std::string_view name) {
                  path->remote_address, why.ok() ? " in time" : ": ", why.message());
   }
   const int64_t until = now_ns() + patience_ns;
+  std::optional<uint64_t> readable;
   for (size_t buffer = 0; buffer < target->descriptor.size() && now_ns() < until; ++buffer) {
     const std::byte* key = nullptr;
     Path* path = choose_path(*target, buffer, nullptr, &key);
-    if (path != nullptr) path->prepare(key, until);
+    if (path == nullptr) continue;
+    path->prepare(key, until);
+    const RemoteBuffer& known = target->descriptor.buffer(buffer);
+    if (!readable && known.remote_accessible &&
+        !path->transport.capabilities().registers_local_memory) {
+      readable = known.address;
+    }
   }
   // Last, so that both ends are still awake for what comes next.
   for (const std::shared_ptr<Path>& path : target->paths) path->transport.warm_up(*path);
-  return {};
+  return readable ? rehearse(name, *readable) : Status();
+}
+
+Status Engine::Impl::rehearse(std::string_view name, uint64_t address) {
+  constexpr int kTimes = 4;
+  const Result<SegmentId> segment = segments_->open(name, false);
+  if (!segment.ok()) return segment.status();
+  // What does not work is for the first transfer to say.
+  for (int i = 0; i < kTimes && transfers_->rehearse(*segment, address);) ++i;
+  return segments_->close(*segment);
 }
 
 Status Engine::Impl::send_notification(Segment& segment, const Notification& notification) {

@@ -28,6 +28,7 @@ struct Transfers::Plan {
   };
   std::vector<Chain> chains;
   std::vector<Task*> empty;  // of length zero: over as soon as the rest is posted
+  bool rehearsal = false;    // the source is the engine's own, not in a registered buffer
 };
 
 Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
@@ -145,7 +146,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
     plan.empty.push_back(&task);
     return {};
   }
-  TE_RETURN_IF_ERROR(find_source(request, plan));
+  if (!plan.rehearsal) TE_RETURN_IF_ERROR(find_source(request, plan));
   return cut(request, task, plan);
 }
 
@@ -243,6 +244,25 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
   }
   if (status.ok()) post(plan);
   return status;
+}
+
+bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
+  constexpr auto kLimit = std::chrono::milliseconds(100);
+  std::byte there{};
+  const TransferRequest request{Opcode::kRead, &there, segment, target_offset, 1};
+  const Result<BatchId> batch = allocate(1);
+  if (!batch.ok()) return false;
+  {
+    const Inside inside(submitting_);
+    Plan plan;
+    plan.rehearsal = true;
+    if (!stopping_.load() && accept(*batch, {&request, 1}, {.timeout = kLimit}, plan).ok()) {
+      post(plan);
+    }
+  }
+  (void)wait(*batch, std::nullopt);
+  const Result<TransferStatus> end = batch_status(*batch);
+  return free(*batch).ok() && end.ok() && end->state == TaskState::kCompleted;
 }
 
 void Transfers::post(Plan& plan) {

@@ -42,6 +42,9 @@ class Transfers final : public SliceOwner {
   Status wait(BatchId id, std::optional<std::chrono::milliseconds> timeout);
   Status cancel(BatchId id);
   Result<int> event_fd(BatchId id);
+  // Reads a byte of the target, and forgets it: what the way there takes is in the caches
+  // afterwards. Only for transports that need not know the local memory. False: it did not work.
+  bool rehearse(SegmentId segment, uint64_t target_offset);
   Status free(BatchId id);
 
   // No submission succeeds after this, and none is under way; then everything in flight is

@@ -227,13 +227,20 @@ TEST(Lifetime, ProbingAndWarmingUp) {
   const Result<ProbeResult> probe = pair.initiator().probe(name, 10);
   ASSERT_TRUE(probe.ok()) << probe.status().to_string();
   EXPECT_EQ(probe->round_trips_ns.size(), 10u);
+  stamp(pair.remote(), Pair::kSize, 6);
+  stamp(pair.local(), Pair::kSize, 7);
   EXPECT_TRUE(pair.initiator().warmup_segment(name).ok());
   EXPECT_TRUE(pair.initiator().warmup_segment(name).ok());
   bool ready = false;
   for (const PathInfo& path : pair.initiator().paths()) {
-    ready = ready || (path.segment == name && path.state == "ready");
+    if (path.segment != name) continue;
+    ready = ready || path.state == "ready";
+    EXPECT_GT(path.completed_bytes, 0u) << "it is tried out";
+    EXPECT_EQ(path.failed_slices, 0u);
   }
   EXPECT_TRUE(ready);
+  EXPECT_EQ(difference(pair.remote(), Pair::kSize, 6), kSame);
+  EXPECT_EQ(difference(pair.local(), Pair::kSize, 7), kSame);
   EXPECT_TRUE(fails_with(pair.initiator().warmup_segment("127.0.0.1:1"), Code::kNotFound, "open"));
   EXPECT_FALSE(pair.initiator().probe("127.0.0.1:1", 1).ok());
 }
