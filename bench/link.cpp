@@ -28,20 +28,32 @@ Status Link::open(Bench& bench, const std::string& transport, Opcode opcode, siz
   opcode_ = opcode;
   part_ = part;
   parts_ = parts;
+  return connect(bench, transport, "main", fmt::format("serve {} {} {}", transport, parts, part));
+}
+
+Status Link::open_allocated(Bench& bench, const std::string& transport, Opcode opcode) {
+  opcode_ = opcode;
+  return connect(bench, transport, "allocated", fmt::format("allocate {} 1", transport));
+}
+
+// `filled`: the peer's buffer that READs come from; `serve`: what makes its engine.
+Status Link::connect(Bench& bench, const std::string& transport, const std::string& filled,
+                     const std::string& serve) {
   seed_ = bench.next_seed();
-  const std::span<std::byte> memory = part_of(bench.buffers.main_bytes());
-  const auto offset = static_cast<uint64_t>(memory.data() - bench.buffers.main.data());
-  if (opcode == Opcode::kWrite) {
-    tool::fill_pattern(seed_, offset, memory);
-  } else {
-    TE_RETURN_IF_ERROR(
-        bench.peer.ask(fmt::format("fill {} {} {}", seed_, offset, memory.size())).status());
-  }
   Result<std::unique_ptr<Engine>> engine = make_engine(transport);
   if (!engine.ok()) return engine.status();
   engine_ = engine.take();
-  const Result<Words> names = bench.peer.ask(fmt::format("serve {} {} {}", transport, parts, part));
+  const Result<Words> names = bench.peer.ask(serve);
   if (!names.ok()) return names.status();
+  const std::span<std::byte> memory = part_of(bench.buffers.main_bytes());
+  const auto offset = static_cast<uint64_t>(memory.data() - bench.buffers.main.data());
+  if (opcode_ == Opcode::kWrite) {
+    tool::fill_pattern(seed_, offset, memory);
+  } else {
+    TE_RETURN_IF_ERROR(
+        bench.peer.ask(fmt::format("fill {} {} {} {}", filled, seed_, offset, memory.size()))
+            .status());
+  }
   TE_RETURN_IF_ERROR(engine_->register_memory(memory.data(), memory.size()));
   const Result<SegmentId> segment = engine_->open_segment(names->front());
   if (!segment.ok()) return segment.status();
@@ -77,7 +89,7 @@ Status Link::verify(Bench& bench, const char* buffer, size_t index, size_t count
         bench.peer.ask(fmt::format("verify {} {} {} {}", buffer, seed_, offset, length)).status();
   }
   if (status.ok()) *verified += length;
-  return status.with_context(in_main ? "what the engine moved" : "what the limit moved");
+  return status.with_context(fmt::format("what arrived in the {} buffer", buffer));
 }
 
 }  // namespace te::bench

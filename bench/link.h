@@ -23,6 +23,8 @@ class Link {
   // of the main buffers, with engines of their own.
   Status open(Bench& bench, const std::string& transport, Opcode opcode, size_t part = 0,
               size_t parts = 1);
+  // The same, of which the peer's engine allocated its side's memory ("allocated" in verify()).
+  Status open_allocated(Bench& bench, const std::string& transport, Opcode opcode);
   // The engine here and all of the peer's are gone afterwards.
   void close(Bench& bench);
 
@@ -33,11 +35,13 @@ class Link {
   // A mover over stripe `index` of `count` of the link's part of the main buffers.
   std::unique_ptr<Mover> mover(Bench& bench, const Load& load, size_t index = 0, size_t count = 1);
   // Compares the first bytes of such a stripe where they arrived: in the peer's or this process's
-  // main buffer, or limit buffer.
+  // main buffer, or limit buffer; or in what the peer's engine allocated.
   Status verify(Bench& bench, const char* buffer, size_t index, size_t count, uint64_t moved,
                 uint64_t* verified) const;
 
  private:
+  Status connect(Bench& bench, const std::string& transport, const std::string& filled,
+                 const std::string& serve);
   std::span<std::byte> part_of(std::span<std::byte> bytes) const;
 
   Opcode opcode_ = Opcode::kWrite;

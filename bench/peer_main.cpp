@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <functional>
 #include <iostream>
 #include <map>
@@ -43,6 +44,7 @@ class Server {
   Answer fill(const Words& words);
   Answer verify(const Words& words);
   Answer serve(const Words& words);
+  Answer allocate(const Words& words);
   Answer connect(const Words& words);
   Answer end_engines(const Words&);
   Answer open_streams(const Words& words);
@@ -54,10 +56,14 @@ class Server {
   Answer memory(const Words&);
 
   static const std::map<std::string, Command>& commands();
+  // A part of the buffer called main, limit or allocated.
+  Result<std::span<std::byte>> part(const std::string& buffer, uint64_t offset, uint64_t length);
   void join();
 
   Buffers buffers_;
   std::vector<std::unique_ptr<Engine>> engines_;
+  // What the engines allocated, stripes of a buffer as large as the others.
+  std::vector<std::span<std::byte>> allocated_;
   std::unique_ptr<Streams> streams_;
   // The limit's end that waits for a connection, or answers it.
   std::thread background_;
@@ -68,23 +74,37 @@ Status outside() { return Status(Code::kOutOfRange, "that is outside the buffer"
 
 uint64_t number(const std::string& word) { return std::strtoull(word.c_str(), nullptr, 10); }
 
-// SEED OFFSET LENGTH: fills these bytes of the main buffer.
+Result<std::span<std::byte>> Server::part(const std::string& buffer, uint64_t offset,
+                                          uint64_t length) {
+  std::span<std::byte> bytes = buffer == "main" ? buffers_.main_bytes() : buffers_.limit_bytes();
+  if (buffer == "allocated") {
+    if (allocated_.empty()) return outside();
+    const uint64_t index = offset / allocated_.front().size();
+    if (index >= allocated_.size()) return outside();
+    bytes = allocated_[index];
+    offset -= index * bytes.size();
+  }
+  if (offset > bytes.size() || length > bytes.size() - offset) return outside();
+  return bytes.subspan(offset, length);
+}
+
+// main|allocated SEED OFFSET LENGTH: fills these bytes.
 Result<std::string> Server::fill(const Words& words) {
-  const uint64_t offset = number(words[1]), length = number(words[2]);
-  if (offset + length > buffers_.main.size()) return outside();
-  tool::fill_pattern(number(words[0]), offset, buffers_.main_bytes().subspan(offset, length));
+  const uint64_t offset = number(words[2]);
+  const Result<std::span<std::byte>> bytes = part(words[0], offset, number(words[3]));
+  if (!bytes.ok()) return bytes.status();
+  tool::fill_pattern(number(words[1]), offset, *bytes);
   return std::string();
 }
 
-// main|limit SEED OFFSET LENGTH [POSITION]: whether these bytes came from a source filled with
-// SEED, from the same offset there or from POSITION.
+// main|limit|allocated SEED OFFSET LENGTH [POSITION]: whether these bytes came from a source filled
+// with SEED, from the same offset there or from POSITION.
 Result<std::string> Server::verify(const Words& words) {
-  const std::span<std::byte> bytes =
-      words[0] == "main" ? buffers_.main_bytes() : buffers_.limit_bytes();
-  const uint64_t offset = number(words[2]), length = number(words[3]);
-  if (offset + length > bytes.size()) return outside();
+  const uint64_t offset = number(words[2]);
+  const Result<std::span<std::byte>> bytes = part(words[0], offset, number(words[3]));
+  if (!bytes.ok()) return bytes.status();
   const uint64_t position = words.size() > 4 ? number(words[4]) : offset;
-  TE_RETURN_IF_ERROR(expect_pattern(number(words[1]), position, bytes.subspan(offset, length)));
+  TE_RETURN_IF_ERROR(expect_pattern(number(words[1]), position, *bytes));
   return std::string();
 }
 
@@ -100,6 +120,25 @@ Result<std::string> Server::serve(const Words& words) {
     if (!engine.ok()) return engine.status();
     const std::span<std::byte> part = stripe(buffers_.main_bytes(), i, count);
     TE_RETURN_IF_ERROR((*engine)->register_memory(part.data(), part.size()));
+    names.push_back((*engine)->local_endpoint());
+    engines_.push_back(engine.take());
+  }
+  return fmt::format("{}", fmt::join(names, " "));
+}
+
+// TRANSPORT COUNT: adds engines that allocate one stripe each of a buffer as large as the others;
+// answers their names.
+Result<std::string> Server::allocate(const Words& words) {
+  const uint64_t count = number(words[1]);
+  std::vector<std::string> names;
+  for (uint64_t i = 0; i < count; ++i) {
+    Result<std::unique_ptr<Engine>> engine = make_engine(words[0]);
+    if (!engine.ok()) return engine.status();
+    const size_t size = stripe(buffers_.main_bytes(), i, count).size();
+    const Result<void*> memory = (*engine)->allocate(size);
+    if (!memory.ok()) return memory.status();
+    allocated_.emplace_back(static_cast<std::byte*>(*memory), size);
+    std::memset(*memory, 0, size);  // so that its pages are there
     names.push_back((*engine)->local_endpoint());
     engines_.push_back(engine.take());
   }
@@ -126,6 +165,7 @@ Result<std::string> Server::connect(const Words& words) {
 
 Result<std::string> Server::end_engines(const Words&) {
   engines_.clear();
+  allocated_.clear();
   return std::string();
 }
 
@@ -205,9 +245,10 @@ void Server::join() {
 const std::map<std::string, Server::Command>& Server::commands() {
   static const std::map<std::string, Command> table = {
       {"hello", {0, &Server::hello}},
-      {"fill", {3, &Server::fill}},
+      {"fill", {4, &Server::fill}},
       {"verify", {4, &Server::verify}},
       {"serve", {2, &Server::serve}},
+      {"allocate", {2, &Server::allocate}},
       {"connect", {2, &Server::connect}},
       {"end_engines", {0, &Server::end_engines}},
       {"open_streams", {1, &Server::open_streams}},

@@ -174,18 +174,15 @@ class Registering : public Experiment {
   std::vector<TransferRequest> scattered_;
 };
 
-// From nothing to the first bytes: an engine, a segment, a transfer.
+// From nothing to what transfers need: an engine, a segment.
 class Starting : public Experiment {
  public:
   static constexpr size_t kSegments = 32;
-  static constexpr size_t kSteady = 30;
   static constexpr uint64_t kBlock = 4 << 10;
 
   std::vector<Row> rows() const override {
     return {{"create an engine until it serves", "ms", "", Bar::value_at_most(20)},
-            {"open a segment, p50", "ms", "", Bar::value_at_most(1)},
-            {"first TCP write of 4 KiB after a warm-up, p50", "us", "a later one, p50",
-             Bar::ratio_at_most(1.5)}};
+            {"open a segment, p50", "ms", "", Bar::value_at_most(1)}};
   }
 
   Status prepare(Bench& bench) override { return link_.open(bench, "tcp", Opcode::kWrite); }
@@ -198,26 +195,20 @@ class Starting : public Experiment {
     TE_RETURN_IF_ERROR(bench.peer.ask("end_engines").status());
     const Result<Words> names = bench.peer.ask(fmt::format("serve tcp {}", kSegments));
     if (!names.ok()) return names.status();
-    std::vector<double> open_ms, first_us, later_us;
+    std::vector<double> open_ms;
     for (size_t i = 0; i < kSegments; ++i) {
       Engine& engine = link_.engine();
       const Clock::time_point begin = Clock::now();
       const Result<SegmentId> segment = engine.open_segment((*names)[i]);
       open_ms.push_back(ms_count(Clock::now() - begin));
       if (!segment.ok()) return segment.status();
-      TE_RETURN_IF_ERROR(engine.warmup_segment((*names)[i]));
       Mover mover(engine, *segment, {Opcode::kWrite, kBlock},
                   stripe(bench.buffers.main_bytes(), i, kSegments), 0);
-      for (size_t k = 0; k <= kSteady; ++k) {
-        const Clock::time_point before = Clock::now();
-        TE_RETURN_IF_ERROR(mover.step());
-        (k == 0 ? first_us : later_us).push_back(ns(Clock::now() - before) / 1e3);
-      }
+      TE_RETURN_IF_ERROR(mover.step());
       TE_RETURN_IF_ERROR(engine.close_segment(*segment));
-      TE_RETURN_IF_ERROR(verify_stripe(bench, i));
+      TE_RETURN_IF_ERROR(link_.verify(bench, "main", i, kSegments, kBlock, &verified_));
     }
     rows[1].add(summarize(std::move(open_ms)).median);
-    rows[2].add(summarize(std::move(first_us)).median, summarize(std::move(later_us)).median);
     return {};
   }
 
@@ -226,10 +217,6 @@ class Starting : public Experiment {
   void finish(Bench& bench) override { link_.close(bench); }
 
  private:
-  Status verify_stripe(Bench& bench, size_t index) {
-    return link_.verify(bench, "main", index, kSegments, (kSteady + 1) * kBlock, &verified_);
-  }
-
   // Until another engine could open it.
   Result<double> time_create(Bench& bench) {
     const Clock::time_point begin = Clock::now();
@@ -248,6 +235,62 @@ class Starting : public Experiment {
   uint64_t verified_ = 0;
 };
 
+// The first write to an engine after a warm-up, against those that follow it.
+class FirstTransfer : public Experiment {
+ public:
+  static constexpr size_t kSegments = 32;
+  static constexpr size_t kLater = 30;
+  static constexpr uint64_t kBlock = 4 << 10;
+
+  // `allocated`: into memory that the peer's engines allocated.
+  FirstTransfer(std::string name, std::string transport, bool allocated)
+      : name_(std::move(name)), transport_(std::move(transport)), allocated_(allocated) {}
+
+  std::vector<Row> rows() const override {
+    return {{fmt::format("first {} of 4 KiB after a warm-up, p50", name_), "us", "a later one, p50",
+             Bar::ratio_at_most(1.5)}};
+  }
+
+  Status prepare(Bench& bench) override { return link_.open(bench, transport_, Opcode::kWrite); }
+
+  Status round(Bench& bench, std::span<Row> rows) override {
+    TE_RETURN_IF_ERROR(bench.peer.ask("end_engines").status());
+    const Result<Words> names = bench.peer.ask(
+        fmt::format("{} {} {}", allocated_ ? "allocate" : "serve", transport_, kSegments));
+    if (!names.ok()) return names.status();
+    std::vector<double> first_us, later_us;
+    for (size_t i = 0; i < kSegments; ++i) {
+      Engine& engine = link_.engine();
+      const Result<SegmentId> segment = engine.open_segment((*names)[i]);
+      if (!segment.ok()) return segment.status();
+      Mover mover(engine, *segment, {Opcode::kWrite, kBlock},
+                  stripe(bench.buffers.main_bytes(), i, kSegments), 0);
+      TE_RETURN_IF_ERROR(engine.warmup_segment((*names)[i]));
+      for (size_t k = 0; k <= kLater; ++k) {
+        const Clock::time_point before = Clock::now();
+        TE_RETURN_IF_ERROR(mover.step());
+        (k == 0 ? first_us : later_us).push_back(ns(Clock::now() - before) / 1e3);
+      }
+      TE_RETURN_IF_ERROR(engine.close_segment(*segment));
+      TE_RETURN_IF_ERROR(link_.verify(bench, allocated_ ? "allocated" : "main", i, kSegments,
+                                      (kLater + 1) * kBlock, &verified_));
+    }
+    rows[0].add(summarize(std::move(first_us)).median, summarize(std::move(later_us)).median);
+    return {};
+  }
+
+  Result<uint64_t> verify(Bench&) override { return verified_; }
+
+  void finish(Bench& bench) override { link_.close(bench); }
+
+ private:
+  const std::string name_;
+  const std::string transport_;
+  const bool allocated_;
+  Link link_;
+  uint64_t verified_ = 0;
+};
+
 }  // namespace
 
 void add_engine(Experiments& experiments) {
@@ -256,6 +299,10 @@ void add_engine(Experiments& experiments) {
   }
   experiments.push_back(std::make_unique<Registering>());
   experiments.push_back(std::make_unique<Starting>());
+  experiments.push_back(std::make_unique<FirstTransfer>("TCP write", "tcp", false));
+  experiments.push_back(std::make_unique<FirstTransfer>("same-host write", "shm", false));
+  experiments.push_back(
+      std::make_unique<FirstTransfer>("same-host write (allocated)", "shm", true));
 }
 
 }  // namespace te::bench

@@ -37,7 +37,7 @@ class IdlePeers : public Experiment {
     if (!subject.ok()) return subject.status();
     subject_ = std::make_unique<Peer>(subject.take());
     seed_ = bench.next_seed();
-    TE_RETURN_IF_ERROR(subject_->ask(fmt::format("fill {} 0 {}", seed_, kMoved)).status());
+    TE_RETURN_IF_ERROR(subject_->ask(fmt::format("fill main {} 0 {}", seed_, kMoved)).status());
     const Result<uint64_t> grown =
         subject_->ask_number(fmt::format("connect tcp {}", fmt::join(*names, " ")));
     if (!grown.ok()) return grown.status();

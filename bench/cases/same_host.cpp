@@ -3,6 +3,8 @@
 // main thread.
 #include <fmt/core.h>
 
+#include <cstring>
+
 #include "experiment.h"
 #include "limits/copies.h"
 #include "link.h"
@@ -64,16 +66,6 @@ class Copying : public Experiment {
     return mover_->run(bench.window_end());
   }
 
-  // Whether the pattern of `seed` is where the mover's copies arrive, and in the limit buffer.
-  Result<uint64_t> verify_copies(Bench& bench, uint64_t seed, std::span<std::byte> arrived) {
-    const uint64_t moved = covered(mover_->moved_bytes(), arrived.size());
-    const uint64_t copied = covered(limit_->copied_bytes(), arrived.size());
-    TE_RETURN_IF_ERROR(expect_pattern(seed, 0, arrived.first(moved)).with_context("the engine"));
-    TE_RETURN_IF_ERROR(expect_pattern(seed, 0, bench.buffers.limit_bytes().first(copied))
-                           .with_context("the limit"));
-    return moved + copied;
-  }
-
   const Load load_;
   const std::string chart_;
   const std::string limit_name_;
@@ -93,6 +85,10 @@ class Copying : public Experiment {
   }
 };
 
+// To and from ordinary memory of the peer process. The engine and the limit copy between the same
+// two buffers: which pages the kernel gave to a buffer is worth up to a tenth. So that each is
+// known to have copied what arrived, the limit does so before the engine begins, and the engine
+// into memory that was wiped.
 class BetweenProcesses : public Copying {
  public:
   explicit BetweenProcesses(const Load& load)
@@ -106,20 +102,21 @@ class BetweenProcesses : public Copying {
     const Result<Words> memory = bench.peer.ask("memory");
     if (!memory.ok()) return memory.status();
     const auto pid = static_cast<pid_t>(std::stol(memory->at(0)));
-    const bool writing = load_.opcode == Opcode::kWrite;
-    // From the source's main buffer to the other side's limit buffer.
-    std::byte* const here = writing ? bench.buffers.main.data() : bench.buffers.limit.data();
     limit_ = std::make_unique<Copies>(
-        process_vm_block(pid, load_.opcode, here, std::stoull(memory->at(writing ? 2 : 1))),
+        process_vm_block(pid, load_.opcode, bench.buffers.main.data(), std::stoull(memory->at(1))),
         load_.block_size, bench.buffers.main.size());
-    return warm_up(bench);
+    TE_RETURN_IF_ERROR(wipe(bench));
+    TE_RETURN_IF_ERROR(limit_->run(1, bench.settings.window).status());
+    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, limit_->copied_bytes(), &verified_)
+                           .with_context("the limit"));
+    TE_RETURN_IF_ERROR(wipe(bench));
+    TE_RETURN_IF_ERROR(mover_->run(bench.window_end()));
+    return link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified_);
   }
 
   Result<uint64_t> verify(Bench& bench) override {
-    uint64_t verified = 0;
-    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified));
-    TE_RETURN_IF_ERROR(link_.verify(bench, "limit", 0, 1, limit_->copied_bytes(), &verified));
-    return verified;
+    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified_));
+    return verified_;
   }
 
   void finish(Bench& bench) override {
@@ -128,7 +125,19 @@ class BetweenProcesses : public Copying {
   }
 
  private:
+  // Other bytes than the source's, where the copies arrive.
+  Status wipe(Bench& bench) {
+    const uint64_t other = bench.next_seed();
+    const std::span<std::byte> here = bench.buffers.main_bytes();
+    if (load_.opcode == Opcode::kWrite) {
+      return bench.peer.ask(fmt::format("fill main {} 0 {}", other, here.size())).status();
+    }
+    tool::fill_pattern(other, 0, here);
+    return {};
+  }
+
   Link link_;
+  uint64_t verified_ = 0;
 };
 
 // The first half of the main buffer is the source; the second half is where the engine's copies
@@ -153,7 +162,13 @@ class InOneEngine : public Copying {
   }
 
   Result<uint64_t> verify(Bench& bench) override {
-    return verify_copies(bench, seed_, stripe(bench.buffers.main_bytes(), 1, 2));
+    const std::span<std::byte> arrived = stripe(bench.buffers.main_bytes(), 1, 2);
+    const uint64_t moved = covered(mover_->moved_bytes(), arrived.size());
+    const uint64_t copied = covered(limit_->copied_bytes(), arrived.size());
+    TE_RETURN_IF_ERROR(expect_pattern(seed_, 0, arrived.first(moved)).with_context("the engine"));
+    TE_RETURN_IF_ERROR(expect_pattern(seed_, 0, bench.buffers.limit_bytes().first(copied))
+                           .with_context("the limit"));
+    return moved + copied;
   }
 
   void finish(Bench&) override {
@@ -166,9 +181,8 @@ class InOneEngine : public Copying {
   std::unique_ptr<Engine> engine_;
 };
 
-// Between two engines, over memory that the target's engine allocated, against memcpy between
-// memory of the same kinds. The main buffer's first half is the source of WRITEs, the second the
-// target of READs.
+// To and from memory that the engine of the peer process allocated, against memcpy between the same
+// kinds of memory inside this one.
 class IntoAllocated : public Copying {
  public:
   explicit IntoAllocated(const Load& load)
@@ -176,45 +190,42 @@ class IntoAllocated : public Copying {
                 Bar::none()) {}
 
   Status prepare(Bench& bench) override {
-    Result<std::unique_ptr<Engine>> here = make_engine("shm"), there = make_engine("shm");
-    if (!here.ok()) return here.status();
-    if (!there.ok()) return there.status();
-    engine_ = here.take();
-    target_ = there.take();
-    seed_ = bench.next_seed();
+    TE_RETURN_IF_ERROR(link_.open_allocated(bench, "shm", load_.opcode));
+    mover_ = link_.mover(bench, load_);
+    const std::span<std::byte> local = bench.buffers.main_bytes();
+    const Result<void*> allocated = link_.engine().allocate(local.size());
+    if (!allocated.ok()) return allocated.status();
+    const std::span<std::byte> mapped{static_cast<std::byte*>(*allocated), local.size()};
     const bool writing = load_.opcode == Opcode::kWrite;
-    const std::span<std::byte> local = stripe(bench.buffers.main_bytes(), writing ? 0 : 1, 2);
-    const Result<void*> memory = target_->allocate(local.size());
-    if (!memory.ok()) return memory.status();
-    remote_ = {static_cast<std::byte*>(*memory), local.size()};
-    tool::fill_pattern(seed_, 0, writing ? local : remote_);
-    TE_RETURN_IF_ERROR(engine_->register_memory(local.data(), local.size()));
-    const Result<SegmentId> segment = engine_->open_segment(target_->local_endpoint());
-    if (!segment.ok()) return segment.status();
-    mover_ = std::make_unique<Mover>(*engine_, *segment, load_, local, 0);
-    limit_ = std::make_unique<Copies>(
-        memcpy_block(bench.buffers.limit.data(), writing ? local.data() : remote_.data()),
-        load_.block_size, local.size());
+    copied_ = writing ? mapped : bench.buffers.limit_bytes();
+    const std::span<std::byte> source = writing ? local : mapped;
+    if (writing) {
+      std::memset(mapped.data(), 0, mapped.size());  // so that its pages are there
+    } else {
+      tool::fill_pattern(link_.seed(), 0, mapped);
+    }
+    limit_ = std::make_unique<Copies>(memcpy_block(copied_.data(), source.data()), load_.block_size,
+                                      source.size());
     return warm_up(bench);
   }
 
   Result<uint64_t> verify(Bench& bench) override {
-    const std::span<std::byte> arrived =
-        load_.opcode == Opcode::kWrite ? remote_ : stripe(bench.buffers.main_bytes(), 1, 2);
-    return verify_copies(bench, seed_, arrived);
+    uint64_t verified = covered(limit_->copied_bytes(), copied_.size());
+    TE_RETURN_IF_ERROR(
+        expect_pattern(link_.seed(), 0, copied_.first(verified)).with_context("the limit"));
+    const char* const arrived = load_.opcode == Opcode::kWrite ? "allocated" : "main";
+    TE_RETURN_IF_ERROR(link_.verify(bench, arrived, 0, 1, mover_->moved_bytes(), &verified));
+    return verified;
   }
 
-  void finish(Bench&) override {
+  void finish(Bench& bench) override {
     mover_.reset();
-    engine_.reset();
-    target_.reset();
+    link_.close(bench);
   }
 
  private:
-  uint64_t seed_ = 0;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Engine> target_;
-  std::span<std::byte> remote_;
+  Link link_;
+  std::span<std::byte> copied_;  // where the limit's copies arrive
 };
 
 }  // namespace

@@ -17,7 +17,7 @@ ROW_KEYS = {"case", "value", "min", "max", "unit", "limit", "ratio", "bar", "met
             "verified_bytes", "skipped", "failed"}
 # Some of each kind.
 FILTER = (r"TCP write 64 KiB x 16$|TCP read 4 KiB x|write of 4 KiB, waiting|local copy 64|"
-          r"same-host write 64|submit of 1000 |create an")
+          r"same-host write 64|submit of 1000 |create an|first TCP|first same-host")
 CASES = {
     "TCP write 64 KiB x 16", "TCP write 64 KiB x 16, CPU of both sides",
     "TCP read 4 KiB x 128", "TCP read 4 KiB x 128, CPU of both sides",
@@ -26,6 +26,8 @@ CASES = {
     "submit of 1000 TCP writes of 4 KiB, each", "status read, batch of 1000",
     "create an engine until it serves", "open a segment, p50",
     "first TCP write of 4 KiB after a warm-up, p50",
+    "first same-host write of 4 KiB after a warm-up, p50",
+    "first same-host write (allocated) of 4 KiB after a warm-up, p50",
 }
 
 
