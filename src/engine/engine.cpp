@@ -276,7 +276,7 @@ Status Engine::Impl::warm_up(std::string_view name) {
 }
 
 Status Engine::Impl::rehearse(std::string_view name, uint64_t address) {
-  constexpr int kTimes = 4;
+  constexpr int kTimes = 16;
   const Result<SegmentId> segment = segments_->open(name, false);
   if (!segment.ok()) return segment.status();
   // What does not work is for the first transfer to say.
