@@ -133,8 +133,8 @@ class Mover {
   void tell(News news);
   void prove(Endpoint& endpoint, int64_t now) TE_REQUIRES(turn_);
   void proved(Endpoint& endpoint, int64_t now) TE_REQUIRES(turn_);
-  // Once more at once, if it was the first time.
-  bool try_again(Endpoint& endpoint, const Status& why, int64_t now) TE_REQUIRES(turn_);
+  // At once, as long as there is time to connect.
+  bool try_again(Endpoint& endpoint, int64_t now) TE_REQUIRES(turn_);
   // The path failed and rests, unless it `is_sound`; what is under way comes back.
   void fail(Endpoint& endpoint, const Status& why, bool is_sound, int64_t now) TE_REQUIRES(turn_);
   void path_failed(PeerGroup& group, size_t link, const Status& why, int64_t now)

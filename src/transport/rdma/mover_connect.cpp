@@ -204,7 +204,7 @@ void Mover::proved(Endpoint& endpoint, int64_t now) {
   ++counters_.connected;
   sieve_.insert(&endpoint);
   group.links[endpoint.path].wanted = false;
-  group.links[endpoint.path].tried_again = false;
+  group.links[endpoint.path].proving_since_ns = 0;
   group.dead = false;
   group.queue.ready(endpoint.path);
   log_debug("rdma: {} reaches {} of {}", group.links[endpoint.path].path->local_device,
@@ -212,15 +212,19 @@ void Mover::proved(Endpoint& endpoint, int64_t now) {
             group.links[endpoint.path].path->remote_address);
 }
 
-// The peer's end may have had to look for the way here for longer than a card repeats packets. Now
-// that is known.
-bool Mover::try_again(Endpoint& endpoint, const Status& why, int64_t now) {
+// The peer's end may have to look for the way here for longer than a card repeats packets.
+bool Mover::try_again(Endpoint& endpoint, int64_t now) {
   PeerGroup::Link& link = endpoint.group->links[endpoint.path];
-  if (endpoint.state != Endpoint::State::kProving || link.tried_again) return false;
-  fail(endpoint, why, true, now);
-  link.tried_again = true;
+  if (endpoint.state != Endpoint::State::kProving) return false;
+  if (link.proving_since_ns == 0) link.proving_since_ns = endpoint.since_ns;
+  if (now - link.proving_since_ns > options_.connect_timeout_ms * kNsPerMs) return false;
+  // Connecting all the while, for whoever looks.
   link.wanted = true;
-  link.path->state.store(PathState::kConnecting);
+  endpoint.state = Endpoint::State::kFailing;
+  endpoint.since_ns = now;
+  watch_next_ns_ = 0;
+  endpoint.pair->fail();
+  if (endpoint.empty()) close(endpoint, now);
   return true;
 }
 
@@ -239,7 +243,7 @@ void Mover::path_failed(PeerGroup& group, size_t link, const Status& why, int64_
   Path& path = *group.links[link].path;
   path.set_error(why);
   group.links[link].wanted = false;
-  group.links[link].tried_again = false;
+  group.links[link].proving_since_ns = 0;
   group.queue.failed(link, now);
   watch_next_ns_ = 0;
   log_info("{} (to {}); it rests for {} ms", why.message(), path.remote_address,

@@ -259,7 +259,7 @@ void Mover::completed(const ibv_wc& completion, int64_t now) {
         error(verdict.code == Code::kStale ? Code::kStale : Code::kUnavailable,
               "rdma: {} to {} of {}: {}", path.local_device, path.remote_device,
               path.remote_address, endpoint->card.library().status_text(completion.status));
-    if (!try_again(*endpoint, why, now)) fail(*endpoint, why, verdict.path_is_sound, now);
+    if (!try_again(*endpoint, now)) fail(*endpoint, why, verdict.path_is_sound, now);
   }
   end_work(*endpoint, work, verdict.code, now);
   if (!endpoint->empty()) return;

@@ -46,7 +46,7 @@ class PeerGroup : public std::enable_shared_from_this<PeerGroup> {
     // With the turn.
     std::shared_ptr<Endpoint> endpoint;  // null: none
     bool wanted = false;                 // to be connected, whether there are slices or not
-    bool tried_again = false;            // since it was connected, or failed
+    int64_t proving_since_ns = 0;        // in however many tries; 0: it is not, or was not yet
   };
   // A local card's links stand together, the one to use first before the others. Constant, but for
   // what needs the turn.
