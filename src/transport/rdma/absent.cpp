@@ -9,6 +9,7 @@ constexpr std::string_view kWhy =
 
 }  // namespace
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): where there are cards it is moved from.
 Result<std::unique_ptr<Transport>> make_rdma_transport(TransportHost&, const Config&, RdmaPlaces) {
   return Status(Code::kUnsupported, std::string(kWhy));
 }
