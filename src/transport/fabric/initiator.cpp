@@ -12,8 +12,6 @@
 namespace te::fabric {
 namespace {
 
-constexpr int64_t kLeaseNs = 2 * kNsPerMs;    // after a visit, before the poller comes again
-constexpr int64_t kCrowdNs = 10 * kNsPerMs;   // without visits, after threads met
 constexpr int64_t kRetryNs = 1 * kNsPerMs;    // for what waits for room or a connection
 constexpr int64_t kBlindNs = 50'000;          // between looks where no descriptor tells
 constexpr int64_t kQuietNs = 200 * kNsPerMs;  // at the end, for operations to complete
@@ -106,7 +104,7 @@ void Initiator::work_if_free() {
       advance_all();
     }
     const bool nobody_comes = blocked_.load() && under_way_.load() == 0;
-    const bool nobody_hears = descriptor_.load() < 0 && lease_until_ns_.load() < now_ns();
+    const bool nobody_hears = descriptor_.load() < 0 && !visits_.leased(now_ns());
     call = call || !finished_.empty() || nobody_comes || nobody_hears;
     turn_.unlock();
   }
@@ -140,7 +138,7 @@ Initiator::Attention Initiator::attend(bool sleeps) {
     mail_.store(false);
     take_mail();
     take_control_mail();
-    attention.visited = visited_.load() || now < lease_until_ns_.load();
+    attention.visited = visits_.expected(now);
     if (!attention.visited) attention.news = reap();
     renew_if_due(now);
     advance_all();
@@ -177,23 +175,9 @@ bool Initiator::work_as_visitor(bool* may_sleep) {
 }
 
 bool Initiator::visit(int64_t until_ns, Waker& waker) {
-  if (const int64_t crowded = crowded_until_ns_.load(); crowded != 0) {
-    if (now_ns() < crowded) return false;
-    crowded_until_ns_.store(0);
-  }
-  if (visited_.exchange(true)) {
-    crowded_until_ns_.store(now_ns() + kCrowdNs);
-    return false;
-  }
+  if (!visits_.begin()) return false;
   const bool useful = visit_until(until_ns, waker);
-  const bool crowded = crowded_until_ns_.load() != 0;
-  lease_until_ns_.store(crowded ? 0 : now_ns() + kLeaseNs);
-  visited_.store(false);
-  // Who came meanwhile was sent away, and sleeps.
-  if (crowded || crowded_until_ns_.load() != 0) {
-    lease_until_ns_.store(0);
-    call_poller();
-  }
+  if (visits_.end(true)) call_poller();
   return useful;
 }
 

@@ -29,6 +29,7 @@
 #include "transport/fabric/memories.h"
 #include "transport/fabric/path.h"
 #include "transport/transport.h"
+#include "transport/visits.h"
 
 namespace te::fabric {
 
@@ -224,11 +225,9 @@ class Initiator {
   std::atomic<uint64_t> under_way_{0};  // operations
   std::atomic<bool> blocked_{false};    // something waits for room, or for a connection
 
-  // Visits. While one lasts, and shortly after, the poller leaves the completions alone.
-  std::atomic<bool> visited_{false};
-  std::atomic<int64_t> lease_until_ns_{0};
-  std::atomic<int64_t> crowded_until_ns_{0};  // several threads want something: no visits
-  SpinPolicy spin_;                           // the visitor's
+  // While a visit lasts, and shortly after, the poller leaves the completions alone.
+  Visits visits_;
+  SpinPolicy spin_;  // the visitor's
   std::atomic<int> descriptor_{-1};
 };
 

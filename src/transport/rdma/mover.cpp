@@ -10,8 +10,6 @@
 namespace te::rdma {
 namespace {
 
-constexpr int64_t kLeaseNs = 2 * kNsPerMs;   // after a visit, before the poller comes again
-constexpr int64_t kCrowdNs = 10 * kNsPerMs;  // without visits, after threads met
 constexpr size_t kMakers = 16;  // finding the way to a dead card may take each a second
 
 }  // namespace
@@ -118,12 +116,12 @@ Mover::Attention Mover::attend() {
     take_mail();
     take_control_mail(now);
     take_news(now);
-    attention.visited = visited_.load() || now < lease_until_ns_.load();
+    attention.visited = visits_.expected(now);
     if (!attention.visited) attention.news = reap();
     advance_all();
     attention.next_ns = watch(now);
     if (attention.visited) {
-      attention.next_ns = std::min(attention.next_ns, now + kLeaseNs);
+      attention.next_ns = std::min(attention.next_ns, now + Visits::kLeaseNs);
     }
     finished.swap(finished_);
   }
@@ -149,22 +147,11 @@ bool Mover::work_as_visitor() {
 
 bool Mover::visit(int64_t until_ns, Waker& waker) {
   (void)waker;  // it polls only while that pays, and never sleeps
-  if (const int64_t crowded = crowded_until_ns_.load(); crowded != 0) {
-    if (now_ns() < crowded) return false;
-    crowded_until_ns_.store(0);
-  }
-  if (visited_.exchange(true)) {
-    crowded_until_ns_.store(now_ns() + kCrowdNs);
-    return false;
-  }
+  if (!visits_.begin()) return false;
   const bool useful = visit_until(until_ns);
   // Who polls by itself comes again.
   const bool polls = until_ns == 0 && under_way_.load() > 0;
-  const bool stays = (useful || polls) && crowded_until_ns_.load() == 0;
-  lease_until_ns_.store(stays ? now_ns() + kLeaseNs : 0);
-  visited_.store(false);
-  // From here on the completions are the poller's, and of who came meanwhile and was sent away.
-  if (!stays) call_poller();
+  if (visits_.end(useful || polls)) call_poller();
   return useful;
 }
 

@@ -29,6 +29,7 @@
 #include "transport/rdma/memories.h"
 #include "transport/rdma/peer_group.h"
 #include "transport/rdma/sieve.h"
+#include "transport/visits.h"
 
 namespace te::rdma {
 
@@ -182,11 +183,9 @@ class Mover {
   int64_t watch_next_ns_ TE_GUARDED_BY(turn_) = 0;
   std::atomic<uint64_t> under_way_{0};  // work requests
 
-  // Visits. While one lasts, and shortly after, the poller leaves the completions alone.
-  std::atomic<bool> visited_{false};
-  std::atomic<int64_t> lease_until_ns_{0};
-  std::atomic<int64_t> crowded_until_ns_{0};  // several threads want something: no visits
-  SpinPolicy spin_;                           // the visitor's
+  // While a visit lasts, and shortly after, the poller leaves the completions alone.
+  Visits visits_;
+  SpinPolicy spin_;  // the visitor's
 
   TaskPool making_;  // last: its threads use the rest
 };

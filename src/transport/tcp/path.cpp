@@ -16,7 +16,6 @@ constexpr int64_t kFirstLeaseMs = 1;
 constexpr int64_t kLongestLeaseMs = 8;
 constexpr int kRouseRounds = 8;
 constexpr int64_t kRouseNs = 5 * kNsPerMs;
-constexpr int64_t kCrowdNs = 10 * kNsPerMs;  // without visits, after threads met
 
 const void* this_thread() {
   static thread_local char mark;
@@ -115,7 +114,7 @@ void TcpPath::warm_up() {
 
 // The peer polls for what comes at short notice, when it has come so a few times.
 void TcpPath::rouse(const std::shared_ptr<const Lanes>& lanes) {
-  if (total_load(*lanes) > 0 || visited_.exchange(true)) return;
+  if (total_load(*lanes) > 0 || !visits_.enter()) return;
   begin_visit();
   if (!is_deaf(lanes)) stop_listening(lanes);
   const int64_t until_ns = now_ns() + kRouseNs;
@@ -168,14 +167,7 @@ void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
 }
 
 bool TcpPath::progress(int64_t until_ns, Waker& waker) {
-  if (const int64_t crowded = crowded_until_ns_.load(); crowded != 0) {
-    if (now_ns() < crowded) return false;
-    crowded_until_ns_.store(0);
-  }
-  if (visited_.exchange(true)) {
-    crowded_until_ns_.store(now_ns() + kCrowdNs);
-    return false;
-  }
+  if (!visits_.begin()) return false;
   begin_visit();
   const bool useful = visit(until_ns, waker);
   end_visit();
@@ -184,13 +176,13 @@ bool TcpPath::progress(int64_t until_ns, Waker& waker) {
 
 void TcpPath::begin_visit() {
   visitor_.store(this_thread(), std::memory_order_relaxed);
-  ++visits_;
+  ++visit_count_;
 }
 
 void TcpPath::end_visit() {
-  visited_.store(false);
+  visits_.leave();
   // Who came meanwhile was sent away, and sleeps.
-  if (crowded_until_ns_.load() != 0) leave_to_loops();
+  if (visits_.crowded()) leave_to_loops();
 }
 
 bool TcpPath::visit(int64_t until_ns, Waker& waker) {
@@ -234,7 +226,7 @@ void TcpPath::sleep(const Lanes& lanes, int64_t until_ns, Waker& waker) {
   }
   const int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
   const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
-  if (crowded_until_ns_.load() == 0) ::ppoll(entries.data(), count, &left, nullptr);
+  if (!visits_.crowded()) ::ppoll(entries.data(), count, &left, nullptr);
   {
     MutexLock lock(sleeper_mutex_);
     sleeper_ = nullptr;
@@ -271,27 +263,27 @@ void TcpPath::listen_again() {
 
 // A visitor that is here now does it when it leaves, which is soon.
 void TcpPath::leave_to_loops() {
-  crowded_until_ns_.store(now_ns() + kCrowdNs);
-  if (visited_.exchange(true)) {
+  visits_.crowd();
+  if (!visits_.enter()) {
     MutexLock lock(sleeper_mutex_);
     if (sleeper_ != nullptr) sleeper_->wake();
     return;
   }
   listen_again();
-  visited_.store(false);
+  visits_.leave();
 }
 
 // On a loop: nobody visited for a while, so the loops listen again.
 void TcpPath::check_lease() {
-  if (!visited_.exchange(true)) {
-    const bool over = visits_ == visits_at_check_;
-    visits_at_check_ = visits_;
+  if (visits_.enter()) {
+    const bool over = visit_count_ == visits_at_check_;
+    visits_at_check_ = visit_count_;
     lease_ms_.store(std::min(lease_ms_.load() * 2, kLongestLeaseMs));
     if (over) {
       listen_again();
       leased_ = false;
     }
-    visited_.store(false);
+    visits_.leave();
     if (over) return;
   }
   loops_.front()->run_after(lease_ms_.load(), [weak = weak_from_this()] {

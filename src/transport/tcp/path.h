@@ -14,6 +14,7 @@
 #include "base/spin.h"
 #include "base/waker.h"
 #include "transport/tcp/lane.h"
+#include "transport/visits.h"
 
 namespace te::tcp {
 
@@ -51,7 +52,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   // Null while the session does not stand.
   std::shared_ptr<const Lanes> ready_lanes();
   void rouse(const std::shared_ptr<const Lanes>& lanes);
-  // Of who took visited_.
+  // Of who entered visits_.
   void begin_visit();
   void end_visit();
   bool visit(int64_t until_ns, Waker& waker);
@@ -80,14 +81,12 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   SliceList waiting_ TE_GUARDED_BY(mutex_);
   bool ended_ TE_GUARDED_BY(mutex_) = false;
 
-  // Visits. `visited_` is the lock of what follows it.
-  std::atomic<bool> visited_{false};
+  Visits visits_;                              // and the lock of what follows
   std::atomic<const void*> visitor_{nullptr};  // the thread that came last
-  std::atomic<int64_t> crowded_until_ns_{0};   // several threads want something: no visits
   std::atomic<bool> deaf_{false};              // deaf_lanes_ is set
   std::weak_ptr<const Lanes> deaf_lanes_;  // those whose loops do not listen; they hold the path
   SpinPolicy spin_;
-  uint64_t visits_ = 0;
+  uint64_t visit_count_ = 0;
   uint64_t visits_at_check_ = 0;
   bool leased_ = false;  // check_lease() will come
   std::atomic<int64_t> lease_ms_{0};
