@@ -1,13 +1,11 @@
 #include "transport/fabric/library.h"
 
-#include <dlfcn.h>
-#include <link.h>
-
 #include <array>
 #include <csignal>
 #include <map>
 #include <vector>
 
+#include "base/dynamic_library.h"
 #include "base/log.h"
 #include "base/thread_annotations.h"
 
@@ -17,14 +15,6 @@ namespace {
 constexpr const char* kUsual[] = {"/opt/amazon/efa/lib/libfabric.so.1",
                                   "/opt/amazon/efa/lib64/libfabric.so.1", "libfabric.so.1"};
 constexpr uint32_t kApi = FI_VERSION(1, 18);
-
-// The versions whose structures these headers, and all later ones, begin with: an unversioned
-// look-up would give the library's newest, whose structures may be larger.
-template <typename Function>
-bool look_up(void* handle, const char* name, const char* version, Function* function) {
-  *function = reinterpret_cast<Function>(::dlvsym(handle, name, version));
-  return *function != nullptr;
-}
 
 // Some providers install signal handlers of their own when they are loaded, and end the process in
 // them. What a signal does is the application's: it is as before when this ends.
@@ -63,27 +53,23 @@ std::string Library::description() const {
 
 Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
   const KeepSignals keep;
-  void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr) {
-    const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
-    return error(Code::kUnsupported, "{}", why == nullptr ? path + " cannot be opened" : why);
-  }
+  Result<DynamicLibrary> opened = DynamicLibrary::open(path);
+  if (!opened.ok()) return opened.status();
   std::unique_ptr<Library> library(new Library());
   decltype(&::fi_version) version = nullptr;
-  if (!look_up(handle, "fi_getinfo", "FABRIC_1.3", &library->getinfo_) ||
-      !look_up(handle, "fi_freeinfo", "FABRIC_1.3", &library->freeinfo_) ||
-      !look_up(handle, "fi_dupinfo", "FABRIC_1.3", &library->dupinfo_) ||
-      !look_up(handle, "fi_fabric", "FABRIC_1.1", &library->fabric_) ||
-      !look_up(handle, "fi_strerror", "FABRIC_1.0", &library->strerror_) ||
-      !look_up(handle, "fi_version", "FABRIC_1.0", &version)) {
-    const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
-    ::dlclose(handle);
+  // The versions whose structures these headers, and all later ones, begin with: an unversioned
+  // look-up would give the library's newest, whose structures may be larger.
+  if (!opened->look_up("fi_getinfo", "FABRIC_1.3", &library->getinfo_) ||
+      !opened->look_up("fi_freeinfo", "FABRIC_1.3", &library->freeinfo_) ||
+      !opened->look_up("fi_dupinfo", "FABRIC_1.3", &library->dupinfo_) ||
+      !opened->look_up("fi_fabric", "FABRIC_1.1", &library->fabric_) ||
+      !opened->look_up("fi_strerror", "FABRIC_1.0", &library->strerror_) ||
+      !opened->look_up("fi_version", "FABRIC_1.0", &version)) {
     return error(Code::kUnsupported, "{} is no libfabric of version 1.9 or later: {}", path,
-                 why == nullptr ? "a symbol is missing" : why);
+                 DynamicLibrary::last_error("a symbol is missing"));
   }
-  link_map* map = nullptr;
-  const bool known = ::dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map != nullptr;
-  library->path_ = known ? map->l_name : path;
+  library->path_ = opened->path();
+  opened->keep();
   library->version_ = version();
   library->api_ = std::min(library->version_, kApi);
   return library;

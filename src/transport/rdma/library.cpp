@@ -1,10 +1,8 @@
 #include "transport/rdma/library.h"
 
-#include <dlfcn.h>
-#include <link.h>
-
 #include <map>
 
+#include "base/dynamic_library.h"
 #include "base/log.h"
 #include "base/thread_annotations.h"
 
@@ -13,23 +11,15 @@ namespace {
 
 constexpr const char* kUsual = "libibverbs.so.1";
 
-std::string reason(const std::string& otherwise) {
-  const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
-  return why == nullptr ? otherwise : why;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
-  void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr) {
-    return Status(Code::kUnsupported, reason(path + " cannot be opened"));
-  }
+  Result<DynamicLibrary> opened = DynamicLibrary::open(path);
+  if (!opened.ok()) return opened.status();
   std::unique_ptr<Library> library(new Library());
   std::string missing;
   const auto look_up = [&](const char* name, auto& function) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(handle, name));
-    if (function == nullptr && missing.empty()) missing = name;
+    if (!opened->look_up(name, nullptr, &function) && missing.empty()) missing = name;
   };
   look_up("ibv_get_device_list", library->get_device_list);
   look_up("ibv_free_device_list", library->free_device_list);
@@ -57,13 +47,11 @@ Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
   look_up("ibv_modify_qp", library->modify_qp);
   look_up("ibv_destroy_qp", library->destroy_qp);
   if (!missing.empty()) {
-    ::dlclose(handle);
     return error(Code::kUnsupported, "{} has no {}: it is no libibverbs of version 32 or later",
                  path, missing);
   }
-  link_map* map = nullptr;
-  const bool known = ::dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map != nullptr;
-  library->path_ = known ? map->l_name : path;
+  library->path_ = opened->path();
+  opened->keep();
   return library;
 }
 
