@@ -13,36 +13,22 @@
 namespace te {
 namespace {
 
-struct Known {
+// What a transport is made of.
+struct Making {
+  TransportHost& host;
+  const Config& config;
   std::string_view name;
-  // Null: what it takes is more than that, see install() and describe().
-  Result<std::unique_ptr<Transport>> (*make)(TransportHost&, const Config&);
-  // Whether this machine can serve it, and what was found or is missing.
-  bool (*look)(std::string* detail);
+  const Transports::FindTopology& find_topology;
+  const NicMatrix* given;  // null: none was
 };
 
-bool look_local(std::string* detail) {
-  *detail = "copies inside the engine; always installed";
-  return true;
-}
-
-bool look_tcp(std::string* detail) {
-  *detail = "the kernel's TCP, IPv4 and IPv6";
-  return true;
-}
-
-// In the order in which paths are preferred.
-constexpr Known kKnown[] = {
-    {"local", make_local_transport, look_local},
-    {"shm", make_shm_transport, shm_available},
-    {"rdma", nullptr, nullptr},
-    {"tcp", make_tcp_transport, look_tcp},
-};
-
-const Known* known(std::string_view name) {
-  const auto* found = std::find_if(std::begin(kKnown), std::end(kKnown),
-                                   [name](const Known& entry) { return entry.name == name; });
-  return found == std::end(kKnown) ? nullptr : found;
+// As given, if it fits this machine; else as discovered.
+Result<NicMatrix> nic_matrix(const Making& making) {
+  const Result<std::shared_ptr<const Topology>> topology = making.find_topology();
+  if (!topology.ok()) return topology.status();
+  if (making.given == nullptr) return make_nic_matrix(**topology);
+  TE_RETURN_IF_ERROR(check_nic_matrix(*making.given, **topology));
+  return *making.given;
 }
 
 // All NICs, in the order in which the matrix prefers them: those that it names, each once.
@@ -60,14 +46,23 @@ std::vector<std::string> devices_of(const NicMatrix& matrix) {
   return devices;
 }
 
-Result<std::unique_ptr<Transport>> make_rdma(TransportHost& host, const Config& config,
-                                             const Transports::FindTopology& find_topology,
-                                             const NicMatrix* given) {
-  const Result<std::shared_ptr<const Topology>> topology = find_topology();
-  if (!topology.ok()) return topology.status();
-  if (given != nullptr) TE_RETURN_IF_ERROR(check_nic_matrix(*given, **topology));
+Result<std::unique_ptr<Transport>> make_local(const Making& making) {
+  return make_local_transport(making.host, making.config);
+}
+
+Result<std::unique_ptr<Transport>> make_shm(const Making& making) {
+  return make_shm_transport(making.host, making.config);
+}
+
+Result<std::unique_ptr<Transport>> make_tcp(const Making& making) {
+  return make_tcp_transport(making.host, making.config);
+}
+
+Result<std::unique_ptr<Transport>> make_rdma(const Making& making) {
+  Result<NicMatrix> matrix = nic_matrix(making);
+  if (!matrix.ok()) return matrix.status();
   RdmaPlaces places;
-  places.matrix = given != nullptr ? *given : make_nic_matrix(**topology);
+  places.matrix = matrix.take();
   places.devices = devices_of(places.matrix);
   places.nodes_of = [](uint64_t address, uint64_t length) {
     std::vector<std::pair<uint64_t, uint32_t>> result;
@@ -76,23 +71,55 @@ Result<std::unique_ptr<Transport>> make_rdma(TransportHost& host, const Config& 
     }
     return result;
   };
-  return make_rdma_transport(host, config, std::move(places));
+  return make_rdma_transport(making.host, making.config, std::move(places));
 }
 
 // Without a topology no card is near anything, which is no reason to have none.
-Result<std::unique_ptr<Transport>> make_fabric(TransportHost& host, const Config& config,
-                                               std::string_view name,
-                                               const Transports::FindTopology& find_topology,
-                                               const NicMatrix* given) {
-  const Result<std::shared_ptr<const Topology>> topology = find_topology();
-  if (given != nullptr) {
-    if (!topology.ok()) return topology.status();
-    TE_RETURN_IF_ERROR(check_nic_matrix(*given, **topology));
-    return make_fabric_transport(host, config, name, *given);
+Result<std::unique_ptr<Transport>> make_fabric(const Making& making) {
+  const Result<NicMatrix> matrix = nic_matrix(making);
+  if (!matrix.ok()) {
+    if (making.given != nullptr) return matrix.status();
+    log_warning("{}: {}", making.name, matrix.status().message());
   }
-  if (!topology.ok()) log_warning("{}: {}", name, topology.status().message());
-  return make_fabric_transport(host, config, name,
-                               topology.ok() ? make_nic_matrix(**topology) : NicMatrix());
+  return make_fabric_transport(making.host, making.config, making.name,
+                               matrix.ok() ? *matrix : NicMatrix());
+}
+
+TransportInfo describe_local(const Config&) {
+  return {"local", true, false, "copies inside the engine; always installed"};
+}
+
+TransportInfo describe_shm(const Config&) {
+  TransportInfo info;
+  info.name = "shm";
+  info.available = shm_available(&info.detail);
+  return info;
+}
+
+TransportInfo describe_tcp(const Config&) {
+  return {"tcp", true, false, "the kernel's TCP, IPv4 and IPv6"};
+}
+
+struct Known {
+  std::string_view name;
+  Result<std::unique_ptr<Transport>> (*make)(const Making&);
+  // Whether this machine can serve it, and what was found or is missing.
+  TransportInfo (*describe)(const Config&);
+};
+
+// In the order in which paths are preferred. libfabric's have names of their own, see
+// make_fabric().
+constexpr Known kKnown[] = {
+    {"local", make_local, describe_local},
+    {"shm", make_shm, describe_shm},
+    {"rdma", make_rdma, describe_rdma_transport},
+    {"tcp", make_tcp, describe_tcp},
+};
+
+const Known* known(std::string_view name) {
+  const auto* found = std::find_if(std::begin(kKnown), std::end(kKnown),
+                                   [name](const Known& entry) { return entry.name == name; });
+  return found == std::end(kKnown) ? nullptr : found;
 }
 
 // libfabric's, of which there is one for each provider, come right before TCP.
@@ -122,10 +149,9 @@ Result<bool> Transports::install(std::string_view name, bool implicit, const Nic
     present.implicit = present.implicit && implicit;
     return false;
   }
+  const Making making{host_, config_, name, find_topology_, matrix};
   Result<std::unique_ptr<Transport>> made =
-      entry == nullptr         ? make_fabric(host_, config_, name, find_topology_, matrix)
-      : entry->make == nullptr ? make_rdma(host_, config_, find_topology_, matrix)
-                               : entry->make(host_, config_);
+      entry == nullptr ? make_fabric(making) : entry->make(making);
   if (!made.ok()) return made.status();
   entries_.push_back({std::shared_ptr<Transport>(made.take()), implicit});
   std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
@@ -181,13 +207,7 @@ std::vector<std::shared_ptr<Transport>> Transports::installed() const {
 std::vector<TransportInfo> Transports::describe() const {
   std::vector<TransportInfo> result;
   for (const Known& entry : kKnown) {
-    TransportInfo info;
-    if (entry.look == nullptr) {
-      info = describe_rdma_transport(config_);
-    } else {
-      info.name = entry.name;
-      info.available = entry.look(&info.detail);
-    }
+    TransportInfo info = entry.describe(config_);
     info.installed = find(entry.name) != nullptr;
     result.push_back(std::move(info));
   }
