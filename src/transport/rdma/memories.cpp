@@ -135,13 +135,19 @@ void Memories::clear() {
   pool_.stop();
 }
 
+std::pair<uint64_t, const Memories::Memory*> Memories::holding(uint64_t address) const {
+  const auto after = memories_.upper_bound(address);
+  if (after == memories_.begin()) return {};
+  const auto& [base, memory] = *std::prev(after);
+  if (address - base >= memory->length) return {};
+  return {base, memory.get()};
+}
+
 bool Memories::find(size_t card, const void* address, uint64_t* length, uint32_t* key) const {
   const auto at = reinterpret_cast<uint64_t>(address);
   ReaderLock lock(mutex_);
-  auto found = memories_.upper_bound(at);
-  if (found == memories_.begin()) return false;
-  const auto& [base, memory] = *--found;
-  if (at - base >= memory->length || memory->ranges[card].empty()) return false;
+  const auto [base, memory] = holding(at);
+  if (memory == nullptr || memory->ranges[card].empty()) return false;
   const uint64_t offset = at - base;
   *length = std::min(*length, memory->piece_bytes - offset % memory->piece_bytes);
   *key = memory->ranges[card][offset / memory->piece_bytes]->lkey;
@@ -151,10 +157,8 @@ bool Memories::find(size_t card, const void* address, uint64_t* length, uint32_t
 Nearness::Cards Memories::cards_of(const void* address) const {
   const auto at = reinterpret_cast<uint64_t>(address);
   ReaderLock lock(mutex_);
-  auto found = memories_.upper_bound(at);
-  if (found == memories_.begin()) return {};
-  const auto& [base, memory] = *--found;
-  if (at - base >= memory->length) return {};
+  const Memory* memory = holding(at).second;
+  if (memory == nullptr) return {};
   auto place = memory->places.upper_bound(at);
   if (place != memory->places.begin()) --place;
   Nearness::Cards cards = place->second;

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/task_pool.h"
@@ -40,6 +41,8 @@ class Memories {
     std::map<uint64_t, Nearness::Cards> places;  // by where they begin
   };
 
+  // What was registered that holds the address, and where it begins; null: nothing.
+  std::pair<uint64_t, const Memory*> holding(uint64_t address) const TE_REQUIRES_SHARED(mutex_);
   Result<Memory> add_in_pieces(const Buffer& buffer, CardSet cards, uint64_t piece_bytes);
   Bytes key_of(const Buffer& buffer, const Memory& memory) const;
   uint64_t most_at_once(CardSet cards) const;

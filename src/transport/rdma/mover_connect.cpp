@@ -100,8 +100,7 @@ bool Mover::begin(PeerGroup& group, size_t link, int64_t now) {
   which.path->state.store(PathState::kConnecting);
   endpoints_.emplace(endpoint->id, endpoint);
   counters_.most_alive = std::max(counters_.most_alive, endpoints_.size());
-  if (!making_.run([this, endpoint] { make(endpoint); }))
-    endpoint->state = Endpoint::State::kMaking;
+  (void)making_.run([this, endpoint] { make(endpoint); });
   return true;
 }
 
