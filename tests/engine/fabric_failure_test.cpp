@@ -8,69 +8,31 @@
 #include <thread>
 
 #include "engine/fabric.h"
+#include "engine/loaded_peer.h"
 #include "rdma/devices.h"
-#include "support/peer.h"
 
 namespace te::test {
 namespace {
 
 using std::chrono::milliseconds;
 
-// A target in a process of its own, over one card or two on each side.
-class FabricPeer : public testing::TestWithParam<Settings> {
+// Over one card or two on each side.
+class FabricPeer : public testing::TestWithParam<Settings>, protected LoadedPeer {
  protected:
-  static constexpr int kThreads = 4;
-  static constexpr uint64_t kPart = 2 << 20;
-  static constexpr uint64_t kSize = kThreads * kPart;
+  FabricPeer() : LoadedPeer({.threads = 4, .part = 2 << 20, .requests = 16}) {}
 
+  // False where libfabric is missing; the test is then skipped.
   bool begin() {
-    options_.size = kSize;
-    options_.transport = "fabric:tcp";
-    options_.environment["TE_FABRIC_ADDRESSES"] = GetParam().at("fabric_addresses");
-    engine_ = make_fabric_engine(GetParam(), &why_);
-    if (!engine_) return false;
-    peer_ = std::make_unique<PeerProcess>(options_);
-    EXPECT_TRUE(peer_->running());
+    std::unique_ptr<Engine> engine = make_fabric_engine(GetParam(), &why_);
+    if (!engine) return false;
+    PeerOptions options;
+    options.transport = "fabric:tcp";
+    options.environment["TE_FABRIC_ADDRESSES"] = GetParam().at("fabric_addresses");
+    start_peer(options);
+    if (HasFatalFailure()) return true;
     options_.port = peer_->port();
-    local_ = std::make_unique<Registered>(*engine_, kSize);
-    const Result<SegmentId> id = engine_->open_segment(peer_->segment());
-    EXPECT_TRUE(id.ok()) << id.status().to_string();
-    segment_ = id.ok() ? *id : -1;
+    open(std::move(engine));
     return true;
-  }
-  // Sixteen requests, both ways, on the thread's part.
-  TaskState one(int thread, const SubmitOptions& options = {}) {
-    const uint64_t at = static_cast<uint64_t>(thread) * kPart;
-    std::vector<TransferRequest> requests;
-    for (uint64_t i = 0; i < 16; ++i) {
-      const uint64_t piece = at + i * (kPart / 16);
-      requests.push_back({i % 2 == 0 ? Opcode::kWrite : Opcode::kRead, local_->data() + piece,
-                          segment_, piece, kPart / 16});
-    }
-    const BatchId batch = *engine_->allocate_batch(requests.size());
-    TaskState state = TaskState::kFailed;
-    if (engine_->submit(batch, requests, options).ok()) {
-      EXPECT_TRUE(engine_->wait(batch, kPatience).ok());
-      state = engine_->batch_status(batch)->state;
-    }
-    EXPECT_TRUE(engine_->free_batch(batch).ok());
-    return state;
-  }
-  testing::AssertionResult works(uint64_t seed) {
-    stamp(local_->data(), kSize, seed);
-    if (transfer(*engine_, {{Opcode::kWrite, local_->data(), segment_, 0, kSize}}).state !=
-        TaskState::kCompleted) {
-      return testing::AssertionFailure() << "a WRITE does not complete";
-    }
-    const std::string answer = peer_->ask(fmt::format("check {} 0 {}", seed, kSize));
-    if (answer != "same") return testing::AssertionFailure() << "at the target: " << answer;
-    std::memset(local_->data(), 0, kSize);
-    if (transfer(*engine_, {{Opcode::kRead, local_->data(), segment_, 0, kSize}}).state !=
-            TaskState::kCompleted ||
-        difference(local_->data(), kSize, seed) != kSame) {
-      return testing::AssertionFailure() << "a READ does not bring what was written";
-    }
-    return testing::AssertionSuccess();
   }
 
   // Afterwards every post of the engine has ended; so many cards as it had.
@@ -82,11 +44,6 @@ class FabricPeer : public testing::TestWithParam<Settings> {
 
   const Operations operations_;
   std::string why_;
-  PeerOptions options_;
-  std::unique_ptr<PeerProcess> peer_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Registered> local_;
-  SegmentId segment_ = -1;
 };
 
 INSTANTIATE_TEST_SUITE_P(Cards, FabricPeer, testing::Values(kOneCard, kTwoCards),
@@ -98,23 +55,9 @@ TEST_P(FabricPeer, AKilledTargetThatReturnsIsFollowedTwentyTimes) {
   if (!begin()) GTEST_SKIP() << why_;
   for (uint64_t round = 0; round < 20; ++round) {
     ASSERT_TRUE(works(10 + round)) << "round " << round;
-    std::atomic<bool> over{false};
-    std::atomic<int> completed{0}, ended{0};
-    std::vector<std::thread> load;
-    for (int t = 0; t < kThreads; ++t) {
-      load.emplace_back([&, t] {
-        while (!over.load() && one(t) == TaskState::kCompleted) ++completed;
-        ++ended;
-      });
-    }
-    EXPECT_TRUE(eventually([&] { return completed.load() > 8 || ended.load() > 0; }));
-    peer_->kill();
-    peer_ = std::make_unique<PeerProcess>(options_);
-    ASSERT_TRUE(peer_->running());
-    const int before = completed.load();
-    EXPECT_TRUE(eventually([&] { return completed.load() > before || ended.load() == kThreads; }));
-    over = true;
-    for (std::thread& thread : load) thread.join();
+    start_load();
+    EXPECT_TRUE(eventually([&] { return completed_.load() > 8 || ended_.load() > 0; }));
+    ASSERT_NO_FATAL_FAILURE(replace_peer());
   }
   EXPECT_TRUE(works(99));
   // Of the last run all cards are used, whatever became of the paths to those before.
@@ -150,26 +93,7 @@ TEST_P(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
       ++(status.state == TaskState::kCompleted ? moved : failed);
     }
   });
-  peer_->stop();
-  std::vector<std::thread> threads;
-  std::atomic<int> timed_out{0};
-  const Stopwatch watch;
-  for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&, t] {
-      if (one(t, within(500)) == TaskState::kTimeout) ++timed_out;
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(timed_out.load(), kThreads);
-  EXPECT_GE(watch.ms(), 480);
-  EXPECT_LT(watch.ms(), kSanitized ? 6'000 : 3'000);
-  // Terminal: the memory is the caller's again, whatever the target still sends.
-  std::memset(local_->data(), 0x3C, kSize);
-  peer_->signal(SIGCONT);
-  for (int i = 0; i < 30; ++i) {
-    ASSERT_EQ(other_than(local_->data(), kSize, std::byte{0x3C}), kSame);
-    std::this_thread::sleep_for(milliseconds(10));
-  }
+  ASSERT_NO_FATAL_FAILURE(time_out_while_it_stands_still(kSanitized ? 6'000 : 3'000));
   EXPECT_TRUE(works(2));
   const int before = moved.load();
   EXPECT_TRUE(eventually([&] { return moved.load() > before + 5; }));

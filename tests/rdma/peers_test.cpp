@@ -4,71 +4,26 @@
 
 #include <csignal>
 
+#include "engine/loaded_peer.h"
 #include "rdma/pair.h"
-#include "support/peer.h"
 
 namespace te::test {
 namespace {
 
-constexpr uint64_t kPart = 512 << 10;
-constexpr int kThreads = 3;
-constexpr uint64_t kSize = kThreads * kPart;
+constexpr Load kLoad{.threads = 3, .part = 512 << 10, .requests = 8};
 
-// A target in a process of its own.
-class RdmaPeer : public testing::Test {
+class RdmaPeer : public testing::Test, protected LoadedPeer {
  protected:
-  void begin() {
-    options_.size = kSize;
-    options_.transport = "rdma";
-    options_.environment["TE_NICS"] = kTargetNics;
-    peer_ = std::make_unique<PeerProcess>(options_);
-    ASSERT_TRUE(peer_->running());
-    options_.port = peer_->port();
-    engine_ = make_rdma_engine({{"nics", kInitiatorNics}}, {"rdma"});
-    local_ = std::make_unique<Registered>(*engine_, kSize);
-    const Result<SegmentId> id = engine_->open_segment(peer_->segment());
-    ASSERT_TRUE(id.ok()) << id.status().to_string();
-    segment_ = *id;
-  }
-  TaskState one(int thread) {
-    const uint64_t at = static_cast<uint64_t>(thread) * kPart;
-    std::vector<TransferRequest> requests;
-    for (uint64_t i = 0; i < 8; ++i) {
-      const uint64_t piece = at + i * (kPart / 8);
-      requests.push_back({i % 2 == 0 ? Opcode::kWrite : Opcode::kRead, local_->data() + piece,
-                          segment_, piece, kPart / 8});
-    }
-    const BatchId batch = *engine_->allocate_batch(requests.size());
-    TaskState state = TaskState::kFailed;
-    if (engine_->submit(batch, requests, {}).ok()) {
-      EXPECT_TRUE(engine_->wait(batch, kPatience).ok());
-      state = engine_->batch_status(batch)->state;
-    }
-    EXPECT_TRUE(engine_->free_batch(batch).ok());
-    return state;
-  }
-  testing::AssertionResult works(uint64_t seed) {
-    stamp(local_->data(), kSize, seed);
-    if (transfer(*engine_, {{Opcode::kWrite, local_->data(), segment_, 0, kSize}}).state !=
-        TaskState::kCompleted) {
-      return testing::AssertionFailure() << "a WRITE does not complete";
-    }
-    const std::string answer = peer_->ask(fmt::format("check {} 0 {}", seed, kSize));
-    if (answer != "same") return testing::AssertionFailure() << "at the target: " << answer;
-    std::memset(local_->data(), 0, kSize);
-    if (transfer(*engine_, {{Opcode::kRead, local_->data(), segment_, 0, kSize}}).state !=
-            TaskState::kCompleted ||
-        difference(local_->data(), kSize, seed) != kSame) {
-      return testing::AssertionFailure() << "a READ does not bring what was written";
-    }
-    return testing::AssertionSuccess();
-  }
+  RdmaPeer() : LoadedPeer(kLoad) {}
 
-  PeerOptions options_;
-  std::unique_ptr<PeerProcess> peer_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Registered> local_;
-  SegmentId segment_ = -1;
+  void begin() {
+    PeerOptions options;
+    options.transport = "rdma";
+    options.environment["TE_NICS"] = kTargetNics;
+    ASSERT_NO_FATAL_FAILURE(start_peer(options));
+    options_.port = peer_->port();
+    open(make_rdma_engine({{"nics", kInitiatorNics}}, {"rdma"}));
+  }
 };
 
 TEST_F(RdmaPeer, KilledAndRestartedTwentyTimesUnderLoadItLeavesNothingBehind) {
@@ -79,23 +34,9 @@ TEST_F(RdmaPeer, KilledAndRestartedTwentyTimesUnderLoadItLeavesNothingBehind) {
   ASSERT_GT(pairs, 0);
   ASSERT_GT(ranges, 0);
   for (uint64_t time = 0; time < 20; ++time) {
-    std::atomic<bool> over{false};
-    std::atomic<int> completed{0}, ended{0};
-    std::vector<std::thread> load;
-    for (int t = 0; t < kThreads; ++t) {
-      load.emplace_back([&, t] {
-        while (!over.load() && one(t) == TaskState::kCompleted) ++completed;
-        ++ended;
-      });
-    }
-    EXPECT_TRUE(eventually([&] { return completed.load() > 3 || ended.load() > 0; }));
-    peer_->kill();
-    peer_ = std::make_unique<PeerProcess>(options_);
-    ASSERT_TRUE(peer_->running());
-    const int before = completed.load();
-    EXPECT_TRUE(eventually([&] { return completed.load() > before || ended.load() == kThreads; }));
-    over = true;
-    for (std::thread& thread : load) thread.join();
+    start_load();
+    EXPECT_TRUE(eventually([&] { return completed_.load() > 3 || ended_.load() > 0; }));
+    ASSERT_NO_FATAL_FAILURE(replace_peer());
     ASSERT_TRUE(works(10 + time)) << "time " << time << ", on the same segment id";
   }
   EXPECT_TRUE(eventually([&] { return rdma_resources("qp", "rxe[01]") <= pairs; }))
@@ -127,7 +68,7 @@ TEST_F(RdmaPeer, MemoryThatIsGoneIsRefusedAndTheRestStillMoves) {
   for (uint64_t round = 0; round < 3; ++round) {
     ASSERT_EQ(peer_->ask("unregister"), "ok");
     const BatchId batch = *engine_->allocate_batch(1);
-    const TransferRequest request{Opcode::kWrite, local_->data(), segment_, 0, kPart};
+    const TransferRequest request{Opcode::kWrite, local_->data(), segment_, 0, kLoad.part};
     if (engine_->submit(batch, {&request, 1}).ok()) {
       EXPECT_TRUE(engine_->wait(batch, kPatience).ok());
       EXPECT_EQ(engine_->batch_status(batch)->state, TaskState::kFailed);
