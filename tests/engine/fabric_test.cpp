@@ -246,29 +246,6 @@ TEST_F(Fabric, AnEngineThatIsIdleSleeps) {
   }));
 }
 
-TEST(FabricAbsent, WithoutTheLibraryTheRestWorksAndTheErrorSaysWhatToDo) {
-  const Settings missing = {{"fabric_library", "/nonexistent/libfabric.so.1"}};
-  Pair pair(missing);
-  for (const char* name : {"efa", "fabric:tcp"}) {
-    const Status installed = pair.initiator().install_transport(name);
-    if (installed.message().find("headers") != std::string::npos) {
-      GTEST_SKIP() << installed.message();
-    }
-    EXPECT_TRUE(fails_with(installed, Code::kUnsupported, "/nonexistent/libfabric.so.1"));
-    EXPECT_TRUE(fails_with(installed, Code::kUnsupported, "install it"));
-  }
-  EXPECT_TRUE(pair.works());
-  size_t rows = 0;
-  for (const TransportInfo& info : pair.initiator().transports()) {
-    EXPECT_FALSE(info.name.starts_with("fabric:")) << info.name;
-    if (info.name != "efa") continue;
-    ++rows;
-    EXPECT_FALSE(info.available);
-    EXPECT_NE(info.detail.find("/nonexistent/libfabric.so.1"), std::string::npos);
-  }
-  EXPECT_EQ(rows, 1u);
-}
-
 TEST(FabricAbsent, WithoutACardOrAProviderTheErrorSaysWhatIsMissing) {
   std::string why;
   const std::unique_ptr<Engine> engine = make_fabric_engine(kOneCard, &why);
