@@ -5,16 +5,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string_view>
 
 #include "core/descriptor.h"
+#include "require.h"
 
 namespace {
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 void check_resolve(const te::Descriptor& descriptor, uint64_t offset, uint64_t length) {
   uint64_t address = 0;

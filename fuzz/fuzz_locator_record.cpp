@@ -3,18 +3,14 @@
 // The first byte picks the decoder. Whatever was accepted must survive its own encoder.
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string_view>
 
 #include "directory/base64.h"
 #include "directory/connection.h"
 #include "directory/record.h"
+#include "require.h"
 
 namespace {
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 void check_record(std::string_view text) {
   const te::Result<te::Locator> locator = te::decode_record(text);

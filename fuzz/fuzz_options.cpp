@@ -4,7 +4,6 @@
 // are settings. What was accepted must be shown as values that are accepted again.
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -12,12 +11,9 @@
 #include <vector>
 
 #include "base/options.h"
+#include "require.h"
 
 namespace {
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 bool is_ascii(std::string_view text) {
   for (const char c : text) {

@@ -3,9 +3,9 @@
 // The first byte picks the decoder. What was accepted must survive its own encoder.
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string_view>
 
+#include "require.h"
 #include "transport/shm/message.h"
 
 namespace {
@@ -13,10 +13,6 @@ namespace {
 using te::shm::Message;
 using te::shm::Offer;
 using te::shm::RangeKey;
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 void require_refusal(te::Code code) {
   require(code == te::Code::kProtocol || code == te::Code::kUnsupported);

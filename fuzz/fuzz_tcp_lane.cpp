@@ -15,12 +15,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "require.h"
 #include "transport/tcp/lane.h"
 
 namespace {
@@ -29,10 +29,6 @@ using te::tcp::Lane;
 
 constexpr size_t kLength = 24;  // of each request
 constexpr std::byte kKey[te::AccessKey::kSize] = {};
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 // Paths need one to belong to; nothing is asked of it.
 class NoTransport final : public te::Transport {

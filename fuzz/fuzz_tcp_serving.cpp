@@ -17,12 +17,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "require.h"
 #include "transport/tcp/serving.h"
 
 namespace {
@@ -34,10 +34,6 @@ using te::tcp::RequestHeader;
 constexpr size_t kGuard = 4096;
 constexpr size_t kSize = 2048;
 constexpr char kUntouched = '\xa5';
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 class Input {
  public:

@@ -3,16 +3,12 @@
 // The first byte picks the decoder. What was accepted must survive its own encoder.
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string_view>
 
 #include "core/wire.h"
+#include "require.h"
 
 namespace {
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 void require_refusal(te::Code code) {
   require(code == te::Code::kProtocol || code == te::Code::kUnsupported);

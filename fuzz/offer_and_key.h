@@ -1,0 +1,40 @@
+// For fuzzers of what a peer says of its cards (an offer) and of a buffer (a key).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "require.h"
+#include "transfer_engine/status.h"
+
+// The input is two bytes, the length of an offer, then the offer, then a key, filled up with zeros.
+// An offer that was accepted must survive its own encoder. Calls `check(offer, card, key, address,
+// length, piece)` for ranges at the borders of the pieces that the key tells of.
+template <typename Offer, typename Key, typename Check>
+void check_offer_and_key(std::string_view input, Check&& check) {
+  if (input.size() < 2) return;
+  const size_t wanted = static_cast<uint8_t>(input[0]) | static_cast<uint8_t>(input[1]) << 8;
+  input.remove_prefix(2);
+  const std::string_view bytes = input.substr(0, wanted);
+  const te::Result<Offer> offer = Offer::decode(te::as_bytes(bytes));
+  if (!offer.ok()) return require(offer.code() == te::Code::kProtocol);
+  require(offer->encode() == bytes);
+  // Of its exact size: the sanitizer sees what is read behind it.
+  std::vector<std::byte> key(Key::size(*offer));
+  for (size_t i = 0; i < key.size() && bytes.size() + i < input.size(); ++i) {
+    key[i] = static_cast<std::byte>(input[bytes.size() + i]);
+  }
+  const auto base = te::load<uint64_t>(key.data());
+  const auto piece = te::load<uint64_t>(key.data() + 8);
+  for (size_t card = 0; card < offer->cards.size(); ++card) {
+    for (const uint64_t address : {base, base - 1, base + piece, base + 8 * piece, UINT64_MAX}) {
+      for (const uint64_t length : {uint64_t{1}, uint64_t{1} << 20, UINT64_MAX}) {
+        check(*offer, card, key.data(), address, length, piece);
+      }
+    }
+  }
+}
