@@ -19,6 +19,18 @@ std::string block_text(uint64_t bytes) {
   return fmt::format("{} {}iB", text, unit);
 }
 
+double percentile_us(const tool::Histogram& ns, double percent) {
+  return static_cast<double>(ns.percentile(percent)) / 1e3;
+}
+
+Result<double> gb_per_s(Mover& mover, Clock::time_point end) {
+  const uint64_t before = mover.moved_bytes();
+  const Clock::time_point begin = Clock::now();
+  TE_RETURN_IF_ERROR(mover.run(end));
+  const double wall_s = seconds(Clock::now() - begin);
+  return static_cast<double>(mover.moved_bytes() - before) / wall_s / 1e9;
+}
+
 std::span<std::byte> Link::part_of(std::span<std::byte> bytes) const {
   return stripe(bytes, part_, parts_);
 }
@@ -90,6 +102,23 @@ Status Link::verify(Bench& bench, const char* buffer, size_t index, size_t count
   }
   if (status.ok()) *verified += length;
   return status.with_context(fmt::format("what arrived in the {} buffer", buffer));
+}
+
+Status LinkExperiment::open(Bench& bench, const std::string& transport) {
+  TE_RETURN_IF_ERROR(link_.open(bench, transport, load_.opcode));
+  mover_ = link_.mover(bench, load_);
+  return {};
+}
+
+Result<uint64_t> LinkExperiment::verify(Bench& bench) {
+  uint64_t verified = 0;
+  TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified));
+  return verified;
+}
+
+void LinkExperiment::finish(Bench& bench) {
+  mover_.reset();
+  link_.close(bench);
 }
 
 }  // namespace te::bench

@@ -16,6 +16,10 @@ inline double ms_count(Clock::duration time) {
   return std::chrono::duration<double, std::milli>(time).count();
 }
 inline double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
+double percentile_us(const tool::Histogram& ns, double percent);
+
+// What it moves until then, in 10^9 bytes per second.
+Result<double> gb_per_s(Mover& mover, Clock::time_point end);
 
 class Link {
  public:
@@ -50,6 +54,22 @@ class Link {
   uint64_t seed_ = 0;
   std::unique_ptr<Engine> engine_;
   SegmentId segment_ = kLocalSegment;
+};
+
+// Of one mover over the whole of one link.
+class LinkExperiment : public Experiment {
+ public:
+  // Of what the mover moved. More was verified where more derives from this.
+  Result<uint64_t> verify(Bench& bench) override;
+  void finish(Bench& bench) override;
+
+ protected:
+  explicit LinkExperiment(const Load& load) : load_(load) {}
+  Status open(Bench& bench, const std::string& transport);
+
+  const Load load_;
+  Link link_;
+  std::unique_ptr<Mover> mover_;
 };
 
 }  // namespace te::bench

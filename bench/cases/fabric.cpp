@@ -3,10 +3,10 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#include <filesystem>
 #include <optional>
 
 #include "experiment.h"
+#include "limits/programs.h"
 #include "link.h"
 #include "pattern.h"
 
@@ -16,20 +16,16 @@ namespace {
 constexpr const char* kTransport = "fabric:tcp";
 constexpr double kNsPerUs = 1e3;
 
-// te_fabric_limit, which lies beside this program.
+// te_fabric_limit.
 class PlainLoop {
  public:
   Status start() {
-    std::error_code failed;
-    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", failed);
-    const std::string program = self.parent_path() / "te_fabric_limit";
-    if (failed || !std::filesystem::exists(program, failed)) {
-      return Status(Code::kUnsupported, "te_fabric_limit was not built: it needs libfabric-dev");
-    }
-    Result<tool::ChildProcess> process = tool::ChildProcess::start(program, {"tcp", "127.0.0.1"});
+    const Result<std::string> program = program_beside("te_fabric_limit", "libfabric-dev");
+    if (!program.ok()) return program.status();
+    Result<tool::ChildProcess> process = tool::ChildProcess::start(*program, {"tcp", "127.0.0.1"});
     if (!process.ok()) return process.status();
     process_.emplace(process.take());
-    return process_->read_line(kAnswerTime).status().with_context(program);
+    return process_->read_line(kAnswerTime).status().with_context(*program);
   }
   void stop() { process_.reset(); }
 
@@ -48,9 +44,10 @@ class PlainLoop {
   std::optional<tool::ChildProcess> process_;
 };
 
-class FabricThroughput : public Experiment {
+class FabricThroughput : public LinkExperiment {
  public:
-  FabricThroughput(Opcode opcode, uint64_t block_size) : load_{opcode, block_size, kDepth} {}
+  FabricThroughput(Opcode opcode, uint64_t block_size)
+      : LinkExperiment({opcode, block_size, kDepth}) {}
 
   std::vector<Row> rows() const override {
     const std::string chart = fmt::format("libfabric {}", verb(load_.opcode));
@@ -62,9 +59,8 @@ class FabricThroughput : public Experiment {
   }
 
   Status prepare(Bench& bench) override {
-    TE_RETURN_IF_ERROR(link_.open(bench, kTransport, load_.opcode));
+    TE_RETURN_IF_ERROR(open(bench, kTransport));
     TE_RETURN_IF_ERROR(limit_.start());
-    mover_ = link_.mover(bench, load_);
     TE_RETURN_IF_ERROR(limit_.run(bench, load_).status());
     return mover_->run(bench.window_end());
   }
@@ -72,33 +68,21 @@ class FabricThroughput : public Experiment {
   Status round(Bench& bench, std::span<Row> rows) override {
     const Result<double> limit = limit_.run(bench, load_);
     if (!limit.ok()) return limit.status();
-    const uint64_t before = mover_->moved_bytes();
-    const Clock::time_point begin = Clock::now();
-    TE_RETURN_IF_ERROR(mover_->run(bench.window_end()));
-    const auto moved = static_cast<double>(mover_->moved_bytes() - before);
-    rows[0].add(moved / seconds(Clock::now() - begin) / 1e9, *limit / 1e9);
+    const Result<double> rate = gb_per_s(*mover_, bench.window_end());
+    if (!rate.ok()) return rate.status();
+    rows[0].add(*rate, *limit / 1e9);
     return {};
   }
 
-  Result<uint64_t> verify(Bench& bench) override {
-    uint64_t verified = 0;
-    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified));
-    return verified;
-  }
-
   void finish(Bench& bench) override {
-    mover_.reset();
     limit_.stop();
-    link_.close(bench);
+    LinkExperiment::finish(bench);
   }
 
  private:
   static constexpr uint64_t kDepth = 16;  // as many as te_fabric_limit has under way
 
-  const Load load_;
-  Link link_;
   PlainLoop limit_;
-  std::unique_ptr<Mover> mover_;
 };
 
 // A batch with a block for each of sixteen addresses, right after connecting and later; and without

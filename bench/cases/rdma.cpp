@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <filesystem>
 #include <sstream>
 
 #include "experiment.h"
@@ -52,10 +51,10 @@ Result<double> figure(const std::string& program, const std::string& card, uint6
   return not_understood(program);
 }
 
-class RdmaThroughput : public Experiment {
+class RdmaThroughput : public LinkExperiment {
  public:
   RdmaThroughput(Opcode opcode, uint64_t block_size, uint64_t batch_size)
-      : load_{opcode, block_size, batch_size},
+      : LinkExperiment({opcode, block_size, batch_size}),
         program_(opcode == Opcode::kRead ? "ib_read_bw" : "ib_write_bw") {}
 
   std::vector<Row> rows() const override {
@@ -71,8 +70,7 @@ class RdmaThroughput : public Experiment {
     Result<std::string> card = card_of(program_);
     if (!card.ok()) return card.status();
     card_ = card.take();
-    TE_RETURN_IF_ERROR(link_.open(bench, "rdma", load_.opcode));
-    mover_ = link_.mover(bench, load_);
+    TE_RETURN_IF_ERROR(open(bench, "rdma"));
     return mover_->run(bench.window_end());
   }
 
@@ -81,36 +79,21 @@ class RdmaThroughput : public Experiment {
         figure(program_, card_, load_.block_size,
                fmt::format("-D 2 --report_gbits -t {}", load_.batch_size), 3);
     if (!limit.ok()) return limit.status();
-    const uint64_t before = mover_->moved_bytes();
-    const Clock::time_point begin = Clock::now();
-    TE_RETURN_IF_ERROR(mover_->run(begin + kWindows * bench.settings.window));
-    const double took = seconds(Clock::now() - begin);
-    rows[0].add(static_cast<double>(mover_->moved_bytes() - before) / took / 1e9, *limit / 8);
+    const Result<double> rate = gb_per_s(*mover_, Clock::now() + kWindows * bench.settings.window);
+    if (!rate.ok()) return rate.status();
+    rows[0].add(*rate, *limit / 8);
     return {};
   }
 
-  Result<uint64_t> verify(Bench& bench) override {
-    uint64_t verified = 0;
-    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified));
-    return verified;
-  }
-
-  void finish(Bench& bench) override {
-    mover_.reset();
-    link_.close(bench);
-  }
-
  private:
-  const Load load_;
   const std::string program_;
   std::string card_;
-  Link link_;
-  std::unique_ptr<Mover> mover_;
 };
 
-class RdmaLatency : public Experiment {
+class RdmaLatency : public LinkExperiment {
  public:
-  explicit RdmaLatency(uint64_t bytes) : load_{Opcode::kWrite, bytes, 1, Waiting::kPoll} {}
+  explicit RdmaLatency(uint64_t bytes)
+      : LinkExperiment({Opcode::kWrite, bytes, 1, Waiting::kPoll}) {}
 
   std::vector<Row> rows() const override {
     const std::string size = block_text(load_.block_size);
@@ -124,8 +107,7 @@ class RdmaLatency : public Experiment {
     Result<std::string> card = card_of("ib_write_lat");
     if (!card.ok()) return card.status();
     card_ = card.take();
-    TE_RETURN_IF_ERROR(link_.open(bench, "rdma", load_.opcode));
-    mover_ = link_.mover(bench, load_);
+    TE_RETURN_IF_ERROR(open(bench, "rdma"));
     return mover_->run(bench.window_end());
   }
 
@@ -136,44 +118,26 @@ class RdmaLatency : public Experiment {
     if (!acknowledged.ok()) return acknowledged.status();
     tool::Histogram value;
     TE_RETURN_IF_ERROR(mover_->run(bench.window_end(), value));
-    const double median = static_cast<double>(value.percentile(50)) / 1e3;
+    const double median = percentile_us(value, 50);
     rows[0].add(median, *one_way);
     rows[1].add(median, *acknowledged);
     for (Row& row : rows) row.value_ns.merge(value);
     return {};
   }
 
-  Result<uint64_t> verify(Bench& bench) override {
-    uint64_t verified = 0;
-    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified));
-    return verified;
-  }
-
-  void finish(Bench& bench) override {
-    mover_.reset();
-    link_.close(bench);
-  }
-
  private:
-  // Microseconds; by te_rdma_limit, which lies beside this program.
+  // Microseconds; by te_rdma_limit.
   Result<double> plain_write() const {
-    std::error_code failed;
-    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", failed);
-    const std::string program = self.parent_path() / "te_rdma_limit";
-    if (failed || !std::filesystem::exists(program, failed)) {
-      return Status(Code::kUnsupported, "te_rdma_limit was not built: it needs libibverbs-dev");
-    }
+    const Result<std::string> program = program_beside("te_rdma_limit", "libibverbs-dev");
+    if (!program.ok()) return program.status();
     const Result<std::string> text =
-        output_of(fmt::format("'{}' {} {} 5000", program, card_, load_.block_size));
+        output_of(fmt::format("'{}' {} {} 5000", *program, card_, load_.block_size));
     if (!text.ok()) return text.status();
     const double ns = std::strtod(text->c_str(), nullptr);
     return ns > 0 ? Result<double>(ns / 1e3) : not_understood("te_rdma_limit");
   }
 
-  const Load load_;
   std::string card_;
-  Link link_;
-  std::unique_ptr<Mover> mover_;
 };
 
 }  // namespace

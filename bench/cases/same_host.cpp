@@ -16,19 +16,6 @@ namespace {
 
 constexpr uint64_t kSmallBlock = 4 << 10;
 
-double p50_us(const tool::Histogram& histogram) {
-  return static_cast<double>(histogram.percentile(50)) / 1e3;
-}
-
-// GB/s of one window.
-Result<double> run_mover(Bench& bench, Mover& mover) {
-  const uint64_t before = mover.moved_bytes();
-  const Clock::time_point begin = Clock::now();
-  TE_RETURN_IF_ERROR(mover.run(bench.window_end()));
-  const double wall_s = seconds(Clock::now() - begin);
-  return static_cast<double>(mover.moved_bytes() - before) / wall_s / 1e9;
-}
-
 // A move and the copy that it is held against: throughput, or the time of one small block.
 class Copying : public Experiment {
  public:
@@ -54,7 +41,7 @@ class Copying : public Experiment {
     if (load_.block_size == kSmallBlock) return round_of_one_block(bench, rows[0]);
     const Result<double> limit = limit_->best(bench.settings.window);
     if (!limit.ok()) return limit.status();
-    const Result<double> rate = run_mover(bench, *mover_);
+    const Result<double> rate = gb_per_s(*mover_, bench.window_end());
     if (!rate.ok()) return rate.status();
     rows[0].add(*rate, *limit);
     return {};
@@ -78,7 +65,7 @@ class Copying : public Experiment {
     tool::Histogram limit, value;
     TE_RETURN_IF_ERROR(limit_->time_blocks(bench.settings.window, limit));
     TE_RETURN_IF_ERROR(mover_->run(bench.window_end(), value));
-    row.add(p50_us(value), p50_us(limit));
+    row.add(percentile_us(value, 50), percentile_us(limit, 50));
     row.value_ns.merge(value);
     row.limit_ns.merge(limit);
     return {};

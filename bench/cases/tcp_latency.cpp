@@ -11,11 +11,10 @@ namespace {
 
 constexpr uint64_t kBlock = 4 << 10;
 constexpr uint64_t kSmallMessage = 16;  // of a request, or an acknowledgement
-constexpr double kNsPerUs = 1e3;
 
-class Latency : public Experiment {
+class Latency : public LinkExperiment {
  public:
-  Latency(Opcode opcode, Waiting waiting) : load_{opcode, kBlock, 1, waiting} {}
+  Latency(Opcode opcode, Waiting waiting) : LinkExperiment({opcode, kBlock, 1, waiting}) {}
 
   std::vector<Row> rows() const override {
     const bool polling = load_.waiting == Waiting::kPoll;
@@ -29,8 +28,7 @@ class Latency : public Experiment {
   }
 
   Status prepare(Bench& bench) override {
-    TE_RETURN_IF_ERROR(link_.open(bench, "tcp", load_.opcode));
-    mover_ = link_.mover(bench, load_);
+    TE_RETURN_IF_ERROR(open(bench, "tcp"));
     tool::Histogram ignored;
     TE_RETURN_IF_ERROR(run_limit(bench, ignored));
     return mover_->run(bench.window_end());
@@ -40,26 +38,18 @@ class Latency : public Experiment {
     tool::Histogram limit, value;
     TE_RETURN_IF_ERROR(run_limit(bench, limit));
     TE_RETURN_IF_ERROR(mover_->run(bench.window_end(), value));
-    const auto us = [](const tool::Histogram& histogram, double percent) {
-      return static_cast<double>(histogram.percentile(percent)) / kNsPerUs;
-    };
-    rows[0].add(us(value, 50), us(limit, 50));
-    rows[1].add(us(value, 99), us(value, 50));
+    rows[0].add(percentile_us(value, 50), percentile_us(limit, 50));
+    rows[1].add(percentile_us(value, 99), percentile_us(value, 50));
     rows[0].value_ns.merge(value);
     rows[0].limit_ns.merge(limit);
     return {};
   }
 
   Result<uint64_t> verify(Bench& bench) override {
-    uint64_t verified = 0;
-    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified));
-    TE_RETURN_IF_ERROR(link_.verify(bench, "limit", 0, 1, limit_rounds_ * kBlock, &verified));
+    Result<uint64_t> verified = LinkExperiment::verify(bench);
+    if (!verified.ok()) return verified.status();
+    TE_RETURN_IF_ERROR(link_.verify(bench, "limit", 0, 1, limit_rounds_ * kBlock, &*verified));
     return verified;
-  }
-
-  void finish(Bench& bench) override {
-    mover_.reset();
-    link_.close(bench);
   }
 
  private:
@@ -80,9 +70,6 @@ class Latency : public Experiment {
     return {};
   }
 
-  const Load load_;
-  Link link_;
-  std::unique_ptr<Mover> mover_;
   uint64_t limit_rounds_ = 0;  // of the longest run: each begins at the buffer's first block
 };
 

@@ -17,10 +17,10 @@ constexpr uint64_t kLimitBlock = 1 << 20;
 constexpr uint64_t kSmallBlock = 4 << 10;
 constexpr size_t kThreads = 8;
 
-class Throughput : public Experiment {
+class Throughput : public LinkExperiment {
  public:
   Throughput(Opcode opcode, uint64_t block_size, uint64_t batch_size, Bar bar, Bar cpu_bar)
-      : load_{opcode, block_size, batch_size}, bar_(bar), cpu_bar_(cpu_bar) {}
+      : LinkExperiment({opcode, block_size, batch_size}), bar_(bar), cpu_bar_(cpu_bar) {}
 
   std::vector<Row> rows() const override {
     const std::string chart = fmt::format("TCP {}", verb(load_.opcode));
@@ -34,9 +34,8 @@ class Throughput : public Experiment {
   }
 
   Status prepare(Bench& bench) override {
-    TE_RETURN_IF_ERROR(link_.open(bench, "tcp", load_.opcode));
+    TE_RETURN_IF_ERROR(open(bench, "tcp"));
     TE_RETURN_IF_ERROR(limit_.open(bench, kConnections));
-    mover_ = link_.mover(bench, load_);
     // The kernel fits a connection's buffers to its use: not while it is measured.
     const Result<uint64_t> warm = limit_.run(bench, load_.opcode, limit_block());
     if (!warm.ok()) return warm.status();
@@ -59,19 +58,17 @@ class Throughput : public Experiment {
   }
 
   Result<uint64_t> verify(Bench& bench) override {
-    uint64_t verified = 0;
-    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, mover_->moved_bytes(), &verified));
-    for (size_t i = 0; i < kConnections; ++i) {
+    Result<uint64_t> verified = LinkExperiment::verify(bench);
+    for (size_t i = 0; i < kConnections && verified.ok(); ++i) {
       TE_RETURN_IF_ERROR(
-          link_.verify(bench, "limit", i, kConnections, limit_.totals()[i], &verified));
+          link_.verify(bench, "limit", i, kConnections, limit_.totals()[i], &*verified));
     }
     return verified;
   }
 
   void finish(Bench& bench) override {
-    mover_.reset();
     limit_.close(bench);
-    link_.close(bench);
+    LinkExperiment::finish(bench);
   }
 
  private:
@@ -79,12 +76,9 @@ class Throughput : public Experiment {
     return load_.block_size == kSmallBlock ? kSmallBlock : kLimitBlock;
   }
 
-  const Load load_;
   const Bar bar_;
   const Bar cpu_bar_;
-  Link link_;
   StreamPair limit_;
-  std::unique_ptr<Mover> mover_;
 };
 
 class ManyThreads : public Experiment {

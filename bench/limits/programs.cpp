@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 
 #include "limits/connections.h"
 
@@ -24,6 +25,16 @@ Result<std::string> output_of(const std::string& command) {
 
 bool installed(const std::string& program) {
   return std::system(fmt::format("command -v {} >/dev/null 2>&1", program).c_str()) == 0;
+}
+
+Result<std::string> program_beside(const std::string& name, const std::string& package) {
+  std::error_code failed;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", failed);
+  const std::filesystem::path program = self.parent_path() / name;
+  if (failed || !std::filesystem::exists(program, failed)) {
+    return Status(Code::kUnsupported, fmt::format("{} was not built: it needs {}", name, package));
+  }
+  return program.string();
 }
 
 Result<std::string> run_pair(std::string server, std::string client) {

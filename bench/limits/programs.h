@@ -12,6 +12,8 @@ namespace te::bench {
 // What a shell command prints.
 Result<std::string> output_of(const std::string& command);
 bool installed(const std::string& program);
+// Where one of ours is, beside this one. kUnsupported: it was not built, for want of `package`.
+Result<std::string> program_beside(const std::string& name, const std::string& package);
 
 // Starts `server` in the background, runs `client` until it succeeds or a few seconds passed, and
 // waits for both; prints what the client did. PORT stands for a port that is free now.
