@@ -15,6 +15,9 @@ namespace {
 
 constexpr int kKeyAttempts = 8;
 constexpr size_t kMostOperations = 2048;
+// Over sockets a provider takes a free port, and listens on it later: another program may do so
+// in between.
+constexpr int kPortAttempts = 8;
 constexpr std::string_view kCuda = "cuda:";
 // Of a queue that are empty in a row, before it counts as empty: a read may take in one message of
 // a provider's own, and say nothing of it.
@@ -99,9 +102,12 @@ Result<Owned<fid_mr>> Domain::add_range(void* address, size_t length, bool remot
 }
 
 Result<std::unique_ptr<Endpoint>> Endpoint::open(Domain& domain) {
-  std::unique_ptr<Endpoint> endpoint(new Endpoint(domain));
-  TE_RETURN_IF_ERROR(endpoint->start());
-  return endpoint;
+  for (int attempt = 1;; ++attempt) {
+    std::unique_ptr<Endpoint> endpoint(new Endpoint(domain));
+    const Status status = endpoint->start();
+    if (status.ok()) return endpoint;
+    if (status.code() != Code::kBusy || attempt == kPortAttempts) return status;
+  }
 }
 
 Status Endpoint::start() {
@@ -137,6 +143,7 @@ Status Endpoint::start() {
   result = ::fi_ep_bind(opened, &addresses_->fid, 0);
   if (result == 0) result = ::fi_ep_bind(opened, &queue_->fid, FI_TRANSMIT | FI_RECV);
   if (result == 0) result = ::fi_enable(opened);
+  if (result == -FI_EADDRINUSE) return domain_.failed("fi_enable", result, Code::kBusy);
   if (result != 0) return domain_.failed("fi_enable", result);
   if (waits && ::fi_control(&queue_->fid, FI_GETWAIT, &wait_descriptor_) != 0) {
     wait_descriptor_ = -1;
