@@ -40,10 +40,12 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
   return result;
 }
 
-// In the child, after fork: only async-signal-safe calls.
+// In the child, after fork: only async-signal-safe calls. It takes no descriptor along: libfabric's
+// sockets, which are not close-on-exec, would stay open there when they are closed here.
 [[noreturn]] void become(char* const* argv, char* const* env, int in, int out, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(127);
+  ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   ::dup2(in, STDIN_FILENO);
   ::dup2(out, STDOUT_FILENO);
   ::execve(argv[0], argv, env);

@@ -52,10 +52,11 @@ bool answers(uint16_t port, std::string_view request, std::string_view wanted) {
   return got.find(wanted) != std::string::npos;
 }
 
-// In the child, after fork: only async-signal-safe calls.
+// In the child, after fork: only async-signal-safe calls. It takes no descriptor along.
 [[noreturn]] void become(const char* binary, char* const* argv, int log_fd, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(127);  // the parent ended before prctl
+  ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   ::dup2(log_fd, STDOUT_FILENO);
   ::dup2(log_fd, STDERR_FILENO);
   ::execv(binary, argv);
