@@ -26,8 +26,9 @@ constexpr uint64_t kWorthDealing = 4 << 20;
 constexpr size_t kExpectedRuns = 4;
 // For how long a thread looks for more to do, or for the end of what others do, before it sleeps.
 constexpr int64_t kLingerNs = 50'000;
-// What is queued, or asked for at once, beyond this does not stay in a cache anyway.
+// More than this, asked for at once or without a pause, does not stay in a cache anyway.
 constexpr uint64_t kStreamBytes = 16 << 20;
+constexpr int64_t kPauseNs = 100'000;
 
 bool same_kind(const Slice& a, const Slice& b) { return a.path == b.path && a.opcode == b.opcode; }
 
@@ -82,7 +83,8 @@ void CopyPool::post(Slice* first) {
 
 void CopyPool::add(SliceList chain, uint64_t bytes) {
   queued_bytes_ += bytes;
-  if (bytes >= kStreamBytes) stream_bytes_ = queued_bytes_;
+  fresh_ = true;
+  if (bytes >= kWorthWaking && is_of_a_stream(bytes)) stream_bytes_ = queued_bytes_;
   if (bytes < kWorthDealing) return parts_.front().queue.append(chain);
   const uint64_t share = bytes / parts_.size();
   for (Part& part : parts_) {
@@ -99,6 +101,14 @@ void CopyPool::add(SliceList chain, uint64_t bytes) {
     part.queue.append(own);
     if (chain.first == nullptr) return;
   }
+}
+
+bool CopyPool::is_of_a_stream(uint64_t bytes) {
+  const int64_t now = now_ns();
+  if (now - busy_ns_ > kPauseNs) without_pause_ = 0;
+  busy_ns_ = now;
+  without_pause_ += bytes;
+  return without_pause_ >= kStreamBytes;
 }
 
 // Where the fewest threads are at work.
@@ -118,8 +128,10 @@ CopyPool::Run CopyPool::take() {
   run.first = queue.first;
   run.streaming = stream_bytes_ > 0;
   run.bytes = run.first->length;
-  const uint64_t most =
-      std::clamp(queued_bytes_ / (2 * parts_.size()), kLeastRunBytes, kMostRunBytes);
+  uint64_t most = std::clamp(queued_bytes_ / (2 * parts_.size()), kLeastRunBytes, kMostRunBytes);
+  // Little at first: then who comes at the same moment looks up its pages while this one copies.
+  // Both at once would wait for each other.
+  if (std::exchange(fresh_, false)) most = kLeastRunBytes;
   Slice* last = run.first;
   size_t count = 1;
   for (; count < kMaxRun && last->next != nullptr; ++count) {
@@ -149,6 +161,7 @@ void CopyPool::ended(const Run& run) {
   load_bytes_.fetch_sub(run.bytes, std::memory_order_relaxed);
   --run.part->takers;
   --active_;
+  if (run.bytes >= kLeastRunBytes) busy_ns_ = now_ns();
   if (stopping_ && active_ == 0) quiet_.notify_all();
 }
 

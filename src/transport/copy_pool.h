@@ -70,6 +70,7 @@ class CopyPool {
   void work();
   void linger();
   void add(SliceList chain, uint64_t bytes) TE_REQUIRES(mutex_);
+  bool is_of_a_stream(uint64_t bytes) TE_REQUIRES(mutex_);
   Run take() TE_REQUIRES(mutex_);
   Part& next_part() TE_REQUIRES(mutex_);
   void ended(const Run& run) TE_REQUIRES(mutex_);
@@ -94,14 +95,17 @@ class CopyPool {
   CondVar quiet_;    // for stop()
   std::vector<Part> parts_ TE_GUARDED_BY(mutex_);
   SliceList parked_ TE_GUARDED_BY(mutex_);
-  size_t queued_ TE_GUARDED_BY(mutex_) = 0;          // slices
-  std::atomic<uint64_t> queued_bytes_{0};            // changed under the mutex
-  uint64_t stream_bytes_ TE_GUARDED_BY(mutex_) = 0;  // of these, the least to be streamed
-  size_t active_ TE_GUARDED_BY(mutex_) = 0;          // threads that copy, lent ones too
-  size_t working_ TE_GUARDED_BY(mutex_) = 0;         // the pool's own among them
-  size_t sleeping_ TE_GUARDED_BY(mutex_) = 0;        // the pool's own
-  size_t lingering_ TE_GUARDED_BY(mutex_) = 0;       // look for more before they sleep
-  size_t woken_ TE_GUARDED_BY(mutex_) = 0;           // of these, on their way
+  size_t queued_ TE_GUARDED_BY(mutex_) = 0;           // slices
+  std::atomic<uint64_t> queued_bytes_{0};             // changed under the mutex
+  uint64_t stream_bytes_ TE_GUARDED_BY(mutex_) = 0;   // of these, the least to be streamed
+  bool fresh_ TE_GUARDED_BY(mutex_) = false;          // nothing was taken since the last post
+  uint64_t without_pause_ TE_GUARDED_BY(mutex_) = 0;  // bytes, asked for one upon another
+  int64_t busy_ns_ TE_GUARDED_BY(mutex_) = 0;         // when these were last worked at
+  size_t active_ TE_GUARDED_BY(mutex_) = 0;           // threads that copy, lent ones too
+  size_t working_ TE_GUARDED_BY(mutex_) = 0;          // the pool's own among them
+  size_t sleeping_ TE_GUARDED_BY(mutex_) = 0;         // the pool's own
+  size_t lingering_ TE_GUARDED_BY(mutex_) = 0;        // look for more before they sleep
+  size_t woken_ TE_GUARDED_BY(mutex_) = 0;            // of these, on their way
   // For so many more runs, a helper that left something behind is thought to come back.
   size_t expected_ TE_GUARDED_BY(mutex_) = 0;
   bool stopping_ TE_GUARDED_BY(mutex_) = false;

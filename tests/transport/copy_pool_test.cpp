@@ -141,6 +141,29 @@ TEST_F(CopyPoolTest, MoreThanTheCachesHoldIsStreamed) {
   EXPECT_FALSE(streaming_);
 }
 
+TEST_F(CopyPoolTest, WhatIsAskedForWithoutAPauseIsStreamedToo) {
+  make_pool_of_helpers();
+  constexpr int kUntilFull = 16;  // of a MiB each
+  const auto copies_streaming = [this] {
+    pool_->post(chain({&a_}, 1 << 20));
+    EXPECT_TRUE(pool_->help());
+    return streaming_;
+  };
+  const Stopwatch watch;
+  int copied = 1;
+  // On a busy machine this thread itself may make a pause, and begins anew.
+  while (!copies_streaming() && watch.ms() < kPatience.count()) ++copied;
+  EXPECT_TRUE(streaming_);
+  EXPECT_GE(copied, kUntilFull);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_FALSE(copies_streaming()) << "after a pause";
+  for (int i = 0; i < 2 * kUntilFull; ++i) {
+    pool_->post(chain({&a_}, 1000));
+    EXPECT_TRUE(pool_->help());
+    EXPECT_FALSE(streaming_) << "of little nobody asks how much it comes to";
+  }
+}
+
 TEST_F(CopyPoolTest, ThreadsStayApartInWhatIsLarge) {
   std::atomic<int> plugs{0};
   std::vector<Slice*> began;
