@@ -15,6 +15,7 @@ namespace te {
 namespace {
 
 constexpr int64_t kTickMs = 20;
+constexpr int64_t kEndingNs = 5'000;
 
 }  // namespace
 
@@ -131,12 +132,24 @@ void Transfers::wait_idle(Batch& batch, BatchId id, int64_t until_ns) {
   if (!over()) help(batch, 0);
   while (!over() && (until_ns == kNever || now_ns() < until_ns)) {
     if (help(batch, until_ns) || over()) continue;
+    await_end(batch);
+    if (over()) continue;
     if (until_ns == kNever) {
       batch.idle.wait(batch.mutex);
     } else {
       batch.idle.wait_until(batch.mutex, to_time_point(until_ns));
     }
   }
+}
+
+// Where another thread is just ending the batch, that is sooner over than this one is woken.
+void Transfers::await_end(Batch& batch) {
+  batch.mutex.unlock();
+  const int64_t until = now_ns() + kEndingNs;
+  while (batch.active.load(std::memory_order_relaxed) != 0 && now_ns() < until) {
+    std::this_thread::yield();
+  }
+  batch.mutex.lock();
 }
 
 // Lends this thread to a transport that works for the batch, without the lock. False when none has

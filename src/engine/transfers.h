@@ -77,6 +77,7 @@ class Transfers final : public SliceOwner {
 
   // Waiting.
   bool help(Batch& batch, int64_t until_ns) TE_REQUIRES(batch.mutex);
+  static void await_end(Batch& batch) TE_REQUIRES(batch.mutex);
   // Until the batch is idle, is not `id` any more, or the time has come.
   void wait_idle(Batch& batch, BatchId id, int64_t until_ns) TE_REQUIRES(batch.mutex);
 
