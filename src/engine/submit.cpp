@@ -27,8 +27,8 @@ struct Transfers::Plan {
     std::shared_ptr<const Target> target;  // holds the path
   };
   std::vector<Chain> chains;
-  std::vector<Task*> empty;  // of length zero: over as soon as the rest is posted
-  bool rehearsal = false;    // the source is the engine's own, not in a registered buffer
+  std::vector<Task*> empty;        // of length zero: over as soon as the rest is posted
+  std::byte* rehearsal = nullptr;  // where a rehearsal's byte goes, instead of its source
 };
 
 Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
@@ -136,7 +136,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
   task.submission = plan.submission;
   task.segment = plan.segment.get();
   task.instance = plan.target->descriptor.instance;
-  task.source = static_cast<std::byte*>(request.source);
+  task.source = plan.rehearsal ? plan.rehearsal : static_cast<std::byte*>(request.source);
   task.target_offset = request.target_offset;
   task.length = request.length;
   task.transferred.store(0, std::memory_order_relaxed);
@@ -146,7 +146,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
     plan.empty.push_back(&task);
     return {};
   }
-  if (!plan.rehearsal) TE_RETURN_IF_ERROR(find_source(request, plan));
+  if (!plan.rehearsal || request.source) TE_RETURN_IF_ERROR(find_source(request, plan));
   return cut(request, task, plan);
 }
 
@@ -249,13 +249,18 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
 bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
   constexpr auto kLimit = std::chrono::milliseconds(100);
   std::byte there{};
-  const TransferRequest request{Opcode::kRead, &there, segment, target_offset, 1};
+  TransferRequest request{Opcode::kRead, nullptr, segment, target_offset, 1};
+  {
+    ReaderLock lock(memory_.mutex());
+    const Buffer* any = memory_.registry().next_after(0);
+    if (any != nullptr) request.source = reinterpret_cast<void*>(any->address);
+  }
   const Result<BatchId> batch = allocate(1);
   if (!batch.ok()) return false;
   {
     const Inside inside(submitting_);
     Plan plan;
-    plan.rehearsal = true;
+    plan.rehearsal = &there;
     if (!stopping_.load() && accept(*batch, {&request, 1}, {.timeout = kLimit}, plan).ok()) {
       post(plan);
     }
