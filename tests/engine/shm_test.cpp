@@ -300,6 +300,7 @@ TEST(Allocated, AWarmUpMapsIt) {
   constexpr uint64_t kPages = kSize / 4096;
   PeerProcess peer({.size = kSize, .seed = 3, .allocate = true, .transport = "shm"});
   ASSERT_TRUE(peer.running());
+  uint64_t faults_when_cold = 0;
   for (const bool warm : {false, true}) {
     std::unique_ptr<Engine> engine = make_engine({}, "shm");
     Registered local(*engine, kSize);
@@ -316,11 +317,11 @@ TEST(Allocated, AWarmUpMapsIt) {
               TaskState::kCompleted);
     const uint64_t faults = page_faults() - before;
     EXPECT_EQ(allocated_memory_mapped(), 1u);
+    // The kernel may map sixteen pages at once; a sanitizer has faults of its own, both times.
     if (warm) {
-      EXPECT_LT(faults, kPages / 16);
-    } else {
-      EXPECT_GE(faults, kPages / 16) << "else the other half says nothing";
+      EXPECT_LE(faults + kPages / 32, faults_when_cold);
     }
+    faults_when_cold = faults;
   }
 }
 
