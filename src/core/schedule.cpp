@@ -88,6 +88,11 @@ bool Schedule::has_room(const Link& link, uint64_t bytes, int64_t now_ns) const 
 
 size_t Schedule::choose(uint64_t bytes, uint64_t backlog, int64_t now_ns,
                         std::span<const double> penalties) const {
+  if (links_.size() == 1) {
+    const Link& only = links_.front();
+    const bool reaches = penalties.empty() || penalties[0] != 0;
+    return only.usable && reaches && has_room(only, bytes, now_ns) ? 0 : kNone;
+  }
   size_t best = kNone;
   double best_ns = 0, soonest_ns = 0, rates = 0;
   auto waiting = static_cast<double>(bytes + backlog);

@@ -132,13 +132,20 @@ void Transfers::finish_task(Task& task) {
 
 void Transfers::finish_submission(Submission& submission) {
   submission.release_pins();
-  std::vector<Submission::Use> uses;  // closing what they hold is not for under a lock
   {
+    // Closing what they hold is not for under a lock. One alone leaves the vector's memory to the
+    // next submission.
+    Submission::Use first;
+    std::vector<Submission::Use> others;
     MutexLock lock(submission.mutex);
-    uses.swap(submission.uses);
+    if (submission.uses.size() > 1) {
+      others.swap(submission.uses);
+    } else if (!submission.uses.empty()) {
+      first = std::move(submission.uses.front());
+      submission.uses.clear();
+    }
     submission.extra_slices.clear();
   }
-  uses.clear();
   active_submissions_.fetch_sub(1);
   Batch& batch = *submission.batch;
   MutexLock lock(batch.mutex);

@@ -1,6 +1,10 @@
 // The way down: requests are checked, planned into slices, and posted.
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <memory_resource>
 #include <new>
+#include <optional>
 
 #include "base/log.h"
 #include "core/plan.h"
@@ -26,7 +30,10 @@ struct Transfers::Plan {
     Path* path;                            // of the first slice
     std::shared_ptr<const Target> target;  // holds the path
   };
-  std::vector<Chain> chains;
+  // Few, so that they fit here and no memory is asked for.
+  std::array<std::byte, 8 * sizeof(Chain)> chain_memory;
+  std::pmr::monotonic_buffer_resource chain_source{chain_memory.data(), chain_memory.size()};
+  std::pmr::vector<Chain> chains{&chain_source};
   std::vector<Task*> empty;        // of length zero: over as soon as the rest is posted
   std::byte* rehearsal = nullptr;  // where a rehearsal's byte goes, instead of its source
 };
@@ -231,18 +238,17 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
     return Status(Code::kInvalidArgument,
                   "a notification with no request: send it alone, without a submission");
   }
-  Plan plan;
-  Status status = accept(id, requests, options, plan);
+  std::optional<Plan> plan(std::in_place);
+  Status status = accept(id, requests, options, *plan);
   const bool unknown = status.code() == Code::kOutOfRange || status.code() == Code::kPermission;
-  if (unknown && plan.segment && !plan.segment->self) {
+  if (unknown && plan->segment && !plan->segment->self) {
     // The target may have registered memory since it was asked last.
-    const std::shared_ptr<const Target> known = plan.target;
-    if (segments_.refresh(*plan.segment).ok() && plan.segment->target() != known) {
-      plan = Plan();
-      status = accept(id, requests, options, plan);
+    const std::shared_ptr<const Target> known = plan->target;
+    if (segments_.refresh(*plan->segment).ok() && plan->segment->target() != known) {
+      status = accept(id, requests, options, plan.emplace());
     }
   }
-  if (status.ok()) post(plan);
+  if (status.ok()) post(*plan);
   return status;
 }
 

@@ -116,11 +116,11 @@ Status Transfers::wait(BatchId id, std::optional<std::chrono::milliseconds> time
   const Inside inside(waiting_);
   Batch* batch = table_.find(id);
   if (batch == nullptr) return no_batch(id);
-  const int64_t until =
-      timeout ? deadline_after_ms(now_ns(), std::max<int64_t>(timeout->count(), 0)) : kNever;
+  int64_t until = kNever;
+  if (timeout) until = timeout->count() <= 0 ? 0 : deadline_after_ms(now_ns(), timeout->count());
   MutexLock lock(batch->mutex);
   if (!table_.is(*batch, id)) return no_batch(id);
-  wait_idle(*batch, id, timeout && timeout->count() <= 0 ? 0 : until);
+  wait_idle(*batch, id, until);
   if (batch->active.load(std::memory_order_relaxed) == 0 || !table_.is(*batch, id)) return {};
   return Status(Code::kTimeout, "the batch is still in flight");
 }
@@ -130,6 +130,7 @@ void Transfers::wait_idle(Batch& batch, BatchId id, int64_t until_ns) {
     return batch.active.load(std::memory_order_relaxed) == 0 || !table_.is(batch, id);
   };
   if (!over()) help(batch, 0);
+  if (until_ns == 0) return;
   while (!over() && (until_ns == kNever || now_ns() < until_ns)) {
     if (help(batch, until_ns) || over()) continue;
     await_end(batch);

@@ -10,7 +10,8 @@
 namespace te::rdma {
 namespace {
 
-constexpr size_t kMakers = 16;  // finding the way to a dead card may take each a second
+constexpr int kPollsAtOnce = 32;  // of who polls by itself: a few microseconds at most
+constexpr size_t kMakers = 16;    // finding the way to a dead card may take each a second
 
 }  // namespace
 
@@ -93,7 +94,7 @@ void Mover::work_if_free() {
     if (!turn_.try_lock()) return;  // who has the turn looks again
     mail_.store(false);
     take_mail();
-    advance_all();
+    advance_all(now_ns());
     // A card tells of what is under way; of anything else only the poller knows.
     call = call || !finished_.empty() || !active_.empty();
     turn_.unlock();
@@ -118,7 +119,7 @@ Mover::Attention Mover::attend() {
     take_news(now);
     attention.visited = visits_.expected(now);
     if (!attention.visited) attention.news = reap();
-    advance_all();
+    advance_all(now);
     attention.next_ns = watch(now);
     if (attention.visited) {
       attention.next_ns = std::min(attention.next_ns, now + Visits::kLeaseNs);
@@ -131,18 +132,19 @@ Mover::Attention Mover::attend() {
   return attention;
 }
 
-bool Mover::work_as_visitor() {
-  Finished finished;
+bool Mover::work_as_visitor(int polls) {
+  returned_.clear();
   {
     MutexLock lock(turn_);
     if (mail_.exchange(false)) take_mail();
-    reap();
-    if (!active_.empty() || !line_.empty()) advance_all();
-    finished.swap(finished_);
+    while (!reap() && --polls > 0 && under_way_.load() > 0 && !mail_.load()) {
+    }
+    if (!active_.empty() || !line_.empty()) advance_all(now_ns());
+    returned_.swap(finished_);
   }
-  give_back(finished);
+  give_back(returned_);
   work_if_free();
-  return !finished.empty();
+  return !returned_.empty();
 }
 
 bool Mover::visit(int64_t until_ns, Waker& waker) {
@@ -156,15 +158,16 @@ bool Mover::visit(int64_t until_ns, Waker& waker) {
 }
 
 bool Mover::visit_until(int64_t until_ns) {
+  if (until_ns == 0) return work_as_visitor(kPollsAtOnce);
   const int64_t begin_ns = now_ns();
-  if (work_as_visitor()) return true;
-  if (under_way_.load() == 0 || until_ns == 0) return false;
+  if (work_as_visitor(1)) return true;
+  if (under_way_.load() == 0) return false;
   const int64_t spin_until_ns = std::min(begin_ns + spin_.budget_ns(), until_ns);
   bool news = false;
   int64_t now = begin_ns;
-  for (int polls = 1; !news && now < spin_until_ns && under_way_.load() > 0; ++polls) {
-    if (polls % kPollsPerYield == 0) std::this_thread::yield();
-    news = work_as_visitor();
+  while (!news && now < spin_until_ns && under_way_.load() > 0) {
+    news = work_as_visitor(kPollsPerYield);
+    if (!news) std::this_thread::yield();
     now = now_ns();
   }
   spin_.came_after(news ? now - begin_ns : 4 * options_.spin_ns);

@@ -92,7 +92,8 @@ class Mover {
   void hand_over(PeerGroup& group, bool PeerGroup::Mail::*what);
   void put_into_mailbox(PeerGroup& group) TE_REQUIRES(mail_mutex_);
   void work_if_free();
-  bool work_as_visitor();
+  // Looks at the completions so often, until there are some.
+  bool work_as_visitor(int polls);
   bool visit_until(int64_t until_ns);
   void disconnect(const Endpoint& endpoint);
   void give_back(const Finished& finished);
@@ -102,7 +103,7 @@ class Mover {
   void take_mail() TE_REQUIRES(turn_);
   void take_control_mail(int64_t now) TE_REQUIRES(turn_);
   void activate(PeerGroup& group) TE_REQUIRES(turn_);
-  void advance_all() TE_REQUIRES(turn_);
+  void advance_all(int64_t now) TE_REQUIRES(turn_);
   // Whether something of the group's still waits.
   bool advance(PeerGroup& group, int64_t now) TE_REQUIRES(turn_);
   bool bind_next(PeerGroup& group, int64_t now) TE_REQUIRES(turn_);
@@ -166,7 +167,8 @@ class Mover {
 
   Mutex turn_;
   std::map<PeerGroup*, std::shared_ptr<PeerGroup>> groups_ TE_GUARDED_BY(turn_);
-  std::vector<PeerGroup*> active_ TE_GUARDED_BY(turn_);  // with something that waits
+  std::vector<std::shared_ptr<PeerGroup>> taken_ TE_GUARDED_BY(turn_);  // out of the mailbox
+  std::vector<PeerGroup*> active_ TE_GUARDED_BY(turn_);                 // with something that waits
   std::unordered_map<uint32_t, EndpointRef> endpoints_ TE_GUARDED_BY(turn_);
   uint32_t next_endpoint_ TE_GUARDED_BY(turn_) = 1;
   Sieve<Endpoint> sieve_ TE_GUARDED_BY(turn_);        // those that are ready
@@ -185,7 +187,8 @@ class Mover {
 
   // While a visit lasts, and shortly after, the poller leaves the completions alone.
   Visits visits_;
-  SpinPolicy spin_;  // the visitor's
+  SpinPolicy spin_;    // the visitor's
+  Finished returned_;  // the visitor's, kept for its memory
 
   TaskPool making_;  // last: its threads use the rest
 };

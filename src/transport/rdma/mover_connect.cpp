@@ -344,7 +344,8 @@ void Mover::forget(PeerGroup& group) {
   std::erase(line_, &group);
   if (group.granted) --reserved_;
   group.granted = group.in_line = group.active = false;
-  groups_.erase(&group);
+  group.known = false;
+  groups_.erase(&group);  // it may end here
 }
 
 int64_t Mover::watch(int64_t now) {
@@ -378,7 +379,7 @@ int64_t Mover::watch(int64_t now) {
       next = std::min(next, now + kSlowTickNs);
     }
   }
-  if (!active_.empty()) advance_all();
+  if (!active_.empty()) advance_all(now);
   return watch_next_ns_ = next;
 }
 

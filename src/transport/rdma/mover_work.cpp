@@ -38,12 +38,11 @@ Verdict verdict_on(ibv_wc_status status) {
 }  // namespace
 
 void Mover::take_mail() {
-  std::vector<std::shared_ptr<PeerGroup>> mailbox;
   {
     MutexLock lock(mail_mutex_);
     if (mailbox_.empty()) return;
-    mailbox.swap(mailbox_);
-    for (const std::shared_ptr<PeerGroup>& group : mailbox) {
+    mailbox_.swap(taken_);
+    for (const std::shared_ptr<PeerGroup>& group : taken_) {
       group->mail.queued = false;
       group->queue.push(group->mail.slices);
       group->mail.slices = {};
@@ -51,11 +50,13 @@ void Mover::take_mail() {
       group->mail.connect.clear();
     }
   }
-  for (std::shared_ptr<PeerGroup>& group : mailbox) {
+  for (std::shared_ptr<PeerGroup>& group : taken_) {
     PeerGroup& plain = *group;
-    groups_.try_emplace(&plain, std::move(group));
+    if (!plain.known) groups_.try_emplace(&plain, std::move(group));
+    plain.known = true;
     activate(plain);
   }
+  taken_.clear();
 }
 
 void Mover::take_control_mail(int64_t now) {
@@ -87,8 +88,7 @@ void Mover::activate(PeerGroup& group) {
   active_.push_back(&group);
 }
 
-void Mover::advance_all() {
-  const int64_t now = now_ns();
+void Mover::advance_all(int64_t now) {
   grant_slots(now);
   for (size_t i = 0; i < active_.size();) {
     PeerGroup& group = *active_[i];
@@ -121,9 +121,10 @@ bool Mover::advance(PeerGroup& group, int64_t now) {
 // Which paths reach both ends of the slice, and what they cost. False: none does, connected or not.
 bool Mover::find_penalties(const PeerGroup& group, const Slice& slice) {
   const CardSet there = Key::cards_of(slice.key), near = Key::near_of(slice.key);
-  penalties_.assign(group.links.size(), 1);
+  penalties_.clear();
   // One path: cut() finds out whether it reaches.
   if (group.links.size() == 1) return true;
+  penalties_.resize(group.links.size());
   const Nearness::Cards here = memories_.cards_of(slice.local);
   bool any = false;
   for (size_t i = 0; i < group.links.size(); ++i) {
@@ -272,7 +273,8 @@ void Mover::completed(const ibv_wc& completion, int64_t now) {
 void Mover::end_work(Endpoint& endpoint, const Endpoint::Work& work, Code code, int64_t now) {
   under_way_.fetch_sub(1);
   ++counters_.ended;
-  activate(*endpoint.group);
+  // There is room for what waits; or a path more, or less.
+  if (!endpoint.group->queue.empty() || work.flight == nullptr) activate(*endpoint.group);
   if (work.flight == nullptr) {
     if (code == Code::kOk && endpoint.state == Endpoint::State::kProving) proved(endpoint, now);
     return;

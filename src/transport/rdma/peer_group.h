@@ -60,6 +60,7 @@ class PeerGroup : public std::enable_shared_from_this<PeerGroup> {
   // No path is left. What waited was returned, so that it goes another way; what is posted in spite
   // of it has no other way, and is kept until a path is back.
   bool dead = false;
+  bool known = false;    // to the mover
   bool active = false;   // among those with something that waits
   bool in_line = false;  // waits for an endpoint
   bool granted = false;  // one is kept for it
