@@ -6,7 +6,7 @@ use std::convert::TryFrom;
 use std::net::TcpListener;
 use std::ptr;
 
-use common::{addr, bytes, engine, engine_error, engine_over, name, LONG};
+use common::{addr, bytes, engine, engine_error, engine_over, name, transport, LONG};
 use transfer_engine_rust::code;
 use transfer_engine_rust::transfer_engine::{
     version, BufferEntry, Notification, OpcodeEnum, TransferEngine, TransferRequest,
@@ -315,7 +315,7 @@ fn messages_arrive_alone_and_after_a_batch() {
 
 #[test]
 fn a_warm_up_may_be_repeated_and_disturbs_nothing() {
-    for transport in ["tcp", "fabric:tcp"] {
+    for transport in [transport().as_str(), "fabric:tcp"] {
         let (target, initiator) = match (engine_over(transport), engine_over(transport)) {
             (Ok(target), Ok(initiator)) => (target, initiator),
             (Err(reason), _) | (_, Err(reason)) => {
@@ -368,7 +368,7 @@ fn an_engine_tells_of_itself() {
         assert!(!load.device_name.is_empty() && load.ewma_bandwidth_bps >= 0.0, "{load:?}");
     }
     initiator.close_segment(segment).unwrap();
-    initiator.uninstall_transport("tcp").unwrap();
+    initiator.uninstall_transport(&transport()).unwrap();
     target.remove_local_segment(&name(&target)).unwrap();
 }
 

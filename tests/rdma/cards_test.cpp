@@ -1,4 +1,9 @@
 // Memory and load of several cards.
+#include <linux/capability.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "rdma/pair.h"
 
 namespace te::test {
@@ -20,6 +25,40 @@ TEST_F(Cards, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
   EXPECT_EQ(refused.code(), Code::kResource);
   EXPECT_NE(refused.message().find("8 registrations of 524288 bytes"), std::string::npos)
       << refused.message();
+}
+
+// Whether this thread, and those that it starts, may lock as much memory as they like.
+bool set_lock_capability(bool may) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[2]{};
+  if (::syscall(SYS_capget, &header, sets) != 0) return false;
+  constexpr uint32_t kBit = 1u << CAP_IPC_LOCK;
+  sets[0].effective = may ? sets[0].effective | kBit : sets[0].effective & ~kBit;
+  return ::syscall(SYS_capset, &header, sets) == 0;
+}
+
+TEST_F(Cards, WhoMayNotLockMemoryIsToldTheLimitAndWhatToDo) {
+  TE_NEEDS_RDMA_VM();
+  begin();
+  std::vector<std::byte> large(4 << 20);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_MEMLOCK, &limit), 0);
+  limit.rlim_cur = 64 << 10;
+  ASSERT_EQ(::setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+  ASSERT_TRUE(set_lock_capability(false));
+  const Status refused = initiator_->register_memory(large.data(), large.size());
+  ASSERT_TRUE(set_lock_capability(true));
+  EXPECT_EQ(refused.code(), Code::kResource);
+  for (const char* told : {"rxe0", "4194304 bytes", "Cannot allocate memory", "ulimit -l is 64 KiB",
+                           "max_mr_size", "Raise ulimit -l", "CAP_IPC_LOCK"}) {
+    EXPECT_NE(refused.message().find(told), std::string::npos) << told << ": " << refused.message();
+  }
+  limit.rlim_cur = limit.rlim_max = RLIM_INFINITY;
+  ASSERT_EQ(::setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+  const Status again = initiator_->register_memory(large.data(), large.size());
+  EXPECT_TRUE(again.ok()) << again.to_string();
+  EXPECT_TRUE(initiator_->unregister_memory(large.data()).ok());
+  EXPECT_EQ(round(0, 1), "");
 }
 
 TEST_F(Cards, TheLoadOfEachIsTold) {

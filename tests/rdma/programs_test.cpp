@@ -16,9 +16,9 @@ struct Outcome {
   std::string text;
 };
 
-Outcome outcome_of(const std::string& program) {
+Outcome outcome_of(const std::string& command) {
   Outcome outcome;
-  FILE* pipe = ::popen(("'" + program + "' 2>&1").c_str(), "r");
+  FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
   if (pipe == nullptr) return outcome;
   char part[512];
   while (std::fgets(part, sizeof part, pipe) != nullptr) outcome.text += part;
@@ -28,7 +28,7 @@ Outcome outcome_of(const std::string& program) {
 
 TEST(Programs, OfTheCApi) {
   TE_NEEDS_RDMA_VM();
-  const Outcome outcome = outcome_of(TE_C_PROGRAM);
+  const Outcome outcome = outcome_of("'" TE_C_PROGRAM "'");
   EXPECT_EQ(outcome.status, 0);
   EXPECT_EQ(outcome.text, "wrote and read 4096 bytes, equal\n");
 }
@@ -52,13 +52,31 @@ TEST(Programs, OfTheRustCrate) {
   constexpr uint64_t kWritten = 4096;
   Registered memory(**target, 2 * kWritten);
   std::memset(memory.data(), 0xFF, memory.size());
-  const Outcome outcome = outcome_of(TE_RUST_PROGRAM);
+  const Outcome outcome = outcome_of("'" TE_RUST_PROGRAM "'");
   EXPECT_EQ(outcome.status, 0);
   // Looked at right after the submission: in flight, or done.
   EXPECT_EQ(outcome.text.find("status="), 0u) << outcome.text;
   EXPECT_EQ(other_than(memory.data(), kWritten, std::byte{0}), kSame);
   EXPECT_EQ(other_than(memory.data() + kWritten, kWritten, std::byte{0xFF}), kSame);
 }
+
+// The crate's own tests, on engines that talk over RDMA.
+class RustTests : public testing::TestWithParam<const char*> {};
+
+TEST_P(RustTests, PassOverRdma) {
+  TE_NEEDS_RDMA_VM();
+  const std::string program = std::string(TE_RUST_TESTS) + "/" + GetParam();
+  if (::access(program.c_str(), X_OK) != 0) {
+    GTEST_SKIP() << program << " was not built: the test rdma.rust_tests says why";
+  }
+  const Outcome outcome = outcome_of("TEST_TRANSPORT=rdma '" + program + "' --test-threads=2");
+  EXPECT_EQ(outcome.status, 0) << outcome.text;
+  EXPECT_NE(outcome.text.find("test result: ok"), std::string::npos) << outcome.text;
+  EXPECT_EQ(outcome.text.find(" 0 passed"), std::string::npos) << outcome.text;
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, RustTests, testing::Values("engine", "safe_layer", "tokio_wait"),
+                         [](const auto& which) { return std::string(which.param); });
 
 }  // namespace
 }  // namespace te::test

@@ -12,9 +12,14 @@ use transfer_engine_rust::{code, EngineError};
 /// Longer than anything here takes; a wait that reaches it fails.
 pub const LONG: Duration = Duration::from_secs(30);
 
-/// An engine on a free port of the loopback, with TCP.
+/// What the tests' engines talk over: TCP, which is everywhere, or what TEST_TRANSPORT names.
+pub fn transport() -> String {
+    std::env::var("TEST_TRANSPORT").unwrap_or_else(|_| "tcp".to_string())
+}
+
+/// An engine on a free port of the loopback, with that transport.
 pub fn engine() -> Arc<TransferEngine> {
-    engine_over("tcp").expect("TCP is everywhere")
+    engine_over(&transport()).expect("this machine has it")
 }
 
 /// The same with another transport, or the reason why this machine does not have it.

@@ -1,0 +1,173 @@
+// What no card does when asked to: registrations that fail or take long, and a card that dies. On
+// the devices of support/fake_verbs.cpp, which belong to a recorded machine; no virtual one needed.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "engine/pair.h"
+#include "support/bytes.h"
+#include "support/facts.h"
+#include "support/fake_verbs.h"
+
+namespace te::test {
+namespace {
+
+constexpr uint64_t kSize = 1 << 20;
+constexpr int kTargetDevices[] = {4, 5};
+
+class FakeCards : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { ASSERT_EQ(::setenv("HWLOC_XMLFILE", TE_MACHINE, 1), 0); }
+  void SetUp() override { fake_verbs::reset(); }
+  void TearDown() override {
+    // What is left is what the engines leave.
+    initiator_.reset();
+    target_.reset();
+    for (int device = 0; device < fake_verbs::kDevices; ++device) {
+      EXPECT_EQ(fake_verbs::registered(device), 0) << "of mlx5_" << device;
+    }
+  }
+
+  static std::unique_ptr<Engine> make(const std::string& nics) {
+    return make_engine({{"rdma_library", TE_FAKE_VERBS}, {"nics", nics}}, "rdma");
+  }
+  void begin() {
+    target_ = make("mlx5_4,mlx5_5");
+    initiator_ = make("mlx5_0,mlx5_1");
+    ASSERT_TRUE(target_ && initiator_);
+    ASSERT_TRUE(target_->register_memory(remote_.data(), kSize, "cpu:0").ok());
+    ASSERT_TRUE(initiator_->register_memory(local_.data(), kSize, "cpu:0").ok());
+    const Result<SegmentId> segment = initiator_->open_segment(target_->local_endpoint());
+    ASSERT_TRUE(segment.ok()) << segment.status().to_string();
+    segment_ = *segment;
+    ASSERT_TRUE(initiator_->warmup_segment(target_->local_endpoint()).ok());
+  }
+  std::vector<TransferRequest> writes(uint64_t count) {
+    std::vector<TransferRequest> requests;
+    const uint64_t piece = kSize / count;
+    for (uint64_t at = 0; at < kSize; at += piece) {
+      requests.push_back({Opcode::kWrite, local_.data() + at, segment_,
+                          reinterpret_cast<uint64_t>(remote_.data()) + at, piece});
+    }
+    return requests;
+  }
+  void expect_works(uint64_t seed) {
+    stamp(local_.data(), kSize, seed);
+    EXPECT_EQ(transfer(*initiator_, writes(16)).state, TaskState::kCompleted);
+    EXPECT_EQ(difference(remote_.data(), kSize, seed), kSame);
+  }
+  // Of the initiator's paths through that device.
+  bool all_failed(const std::string& device) {
+    for (const PathInfo& path : initiator_->paths()) {
+      if (path.local_device == device && path.state != "failed") return false;
+    }
+    return true;
+  }
+
+  std::vector<std::byte> local_ = std::vector<std::byte>(kSize);
+  std::vector<std::byte> remote_ = std::vector<std::byte>(kSize);
+  std::unique_ptr<Engine> target_, initiator_;
+  SegmentId segment_ = -1;
+};
+
+TEST_F(FakeCards, MoveBytes) {
+  begin();
+  expect_works(1);
+}
+
+TEST_F(FakeCards, MemoryIsRegisteredWithAllCardsAtTheSameTimeAndOnceEach) {
+  initiator_ = make("mlx5_0,mlx5_1,mlx5_2,mlx5_3");
+  ASSERT_NE(initiator_, nullptr);
+  fake_verbs::gather_registrations(4);
+  ASSERT_TRUE(initiator_->register_memory(local_.data(), kSize, "cpu:0").ok());
+  EXPECT_EQ(fake_verbs::most_registrations_at_once(), 4) << "they wait for each other";
+  for (int device = 0; device < fake_verbs::kDevices; ++device) {
+    EXPECT_EQ(fake_verbs::registrations(device, local_.data()), device < 4 ? 1 : 0) << device;
+  }
+  ASSERT_TRUE(initiator_->unregister_memory(local_.data()).ok());
+  for (int device = 0; device < 4; ++device) EXPECT_EQ(fake_verbs::registered(device), 0);
+}
+
+TEST_F(FakeCards, AFailedRegistrationTellsTheCardTheSizeTheLimitsAndWhatToDo) {
+  initiator_ = make("mlx5_0,mlx5_1,mlx5_2,mlx5_3");
+  ASSERT_NE(initiator_, nullptr);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_MEMLOCK, &before), 0);
+  rlimit low = before;
+  low.rlim_cur = 64 << 10;
+  ASSERT_EQ(::setrlimit(RLIMIT_MEMLOCK, &low), 0);
+  fake_verbs::refuse_registrations(2, ENOMEM);
+  const Status refused = initiator_->register_memory(local_.data(), kSize, "cpu:0");
+  ASSERT_EQ(::setrlimit(RLIMIT_MEMLOCK, &before), 0);
+  EXPECT_EQ(refused.code(), Code::kResource);
+  for (const char* told :
+       {"mlx5_2", "1048576 bytes", "Cannot allocate memory", "ulimit -l is 64 KiB",
+        "max_mr_size 1099511627776", "Raise ulimit -l", "CAP_IPC_LOCK", "rdma_max_registration"}) {
+    EXPECT_NE(refused.message().find(told), std::string::npos) << told << ": " << refused.message();
+  }
+  for (int device = 0; device < 4; ++device) {
+    EXPECT_EQ(fake_verbs::registered(device), 0) << "left with mlx5_" << device;
+  }
+  fake_verbs::refuse_registrations(2, 0);
+  EXPECT_TRUE(initiator_->register_memory(local_.data(), kSize, "cpu:0").ok());
+}
+
+TEST_F(FakeCards, WhatWasUnderWayOnACardThatDiesGoesByAnother) {
+  begin();
+  expect_works(1);
+  fake_verbs::hold(0);
+  stamp(local_.data(), kSize, 2);
+  const BatchId batch = *initiator_->allocate_batch(16);
+  ASSERT_TRUE(initiator_->submit(batch, writes(16)).ok());
+  ASSERT_TRUE(eventually([] { return fake_verbs::held(0) > 0; }));
+  EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kPending);
+  fake_verbs::lose(0);
+  ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
+  EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kCompleted);
+  EXPECT_EQ(difference(remote_.data(), kSize, 2), kSame);
+  EXPECT_EQ(fake_verbs::held(0), 0) << "the card may still touch the memory";
+  EXPECT_TRUE(initiator_->free_batch(batch).ok());
+  EXPECT_TRUE(all_failed("mlx5_0"));
+  expect_works(3);
+  // Memory is registered with what is left.
+  std::vector<std::byte> more(kSize);
+  ASSERT_TRUE(initiator_->register_memory(more.data(), kSize, "cpu:0").ok());
+  EXPECT_EQ(fake_verbs::registrations(0, more.data()), 0);
+  EXPECT_EQ(fake_verbs::registrations(1, more.data()), 1);
+  EXPECT_TRUE(initiator_->unregister_memory(more.data()).ok());
+}
+
+TEST_F(FakeCards, WithoutACardLeftATaskEndsInTimeAndTheMemoryIsQuiet) {
+  begin();
+  expect_works(1);
+  for (const int device : {0, 1}) fake_verbs::hold(device);
+  const BatchId batch = *initiator_->allocate_batch(16);
+  SubmitOptions options;
+  options.timeout = std::chrono::milliseconds(1'500);
+  ASSERT_TRUE(initiator_->submit(batch, writes(16), options).ok());
+  ASSERT_TRUE(eventually([] { return fake_verbs::held(0) > 0 && fake_verbs::held(1) > 0; }));
+  for (const int device : {0, 1}) fake_verbs::lose(device);
+  ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
+  const TaskState end = initiator_->batch_status(batch)->state;
+  EXPECT_TRUE(end == TaskState::kFailed || end == TaskState::kTimeout) << static_cast<int>(end);
+  for (const int device : {0, 1}) EXPECT_EQ(fake_verbs::held(device), 0);
+  EXPECT_TRUE(initiator_->free_batch(batch).ok());
+  EXPECT_TRUE(all_failed("mlx5_0") && all_failed("mlx5_1"));
+}
+
+TEST_F(FakeCards, EventsThatChangeNothingDisturbNothing) {
+  begin();
+  for (const ibv_event_type event : {IBV_EVENT_PORT_ACTIVE, IBV_EVENT_LID_CHANGE,
+                                     IBV_EVENT_COMM_EST, IBV_EVENT_SRQ_LIMIT_REACHED}) {
+    for (const int device : kTargetDevices) fake_verbs::raise(device, event);
+    for (const int device : {0, 1}) fake_verbs::raise(device, event);
+    expect_works(static_cast<uint64_t>(event));
+  }
+  for (const PathInfo& path : initiator_->paths()) EXPECT_EQ(path.failed_slices, 0u);
+}
+
+}  // namespace
+}  // namespace te::test

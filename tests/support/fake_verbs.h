@@ -1,0 +1,38 @@
+// What a test may do to the devices of fake_verbs.cpp, a libibverbs of its own making.
+//
+// Threads: any.
+#pragma once
+
+#include <infiniband/verbs.h>
+
+#include <cstdint>
+#include <string>
+
+namespace te::test::fake_verbs {
+
+// Of the devices mlx5_0 and on.
+inline constexpr int kDevices = 8;
+
+// All of the below as at the beginning.
+void reset();
+
+// Registrations fail on that device, with this errno; 0: not any more.
+void refuse_registrations(int device, int error_number);
+// From now on a registration lasts until so many are made at the same time, or for seconds.
+void gather_registrations(int count);
+// Since reset().
+int most_registrations_at_once();
+// Since reset(), of memory that begins there.
+int registrations(int device, const void* address);
+// That are not undone.
+int registered(int device);
+
+// What is posted to queue pairs of the device stays under way.
+void hold(int device);
+int held(int device);
+// As the kernel tells of it; a device that is lost does nothing any more, and what was under way on
+// it does not come back.
+void raise(int device, ibv_event_type event);
+void lose(int device);
+
+}  // namespace te::test::fake_verbs
