@@ -11,7 +11,8 @@ namespace te::rdma {
 namespace {
 
 constexpr int kPollsAtOnce = 32;  // of who polls by itself: a few microseconds at most
-constexpr size_t kMakers = 16;    // finding the way to a dead card may take each a second
+constexpr int64_t kLeftAloneNs = 20 * kNsPerMs;  // a visitor, by the poller
+constexpr size_t kMakers = 16;  // finding the way to a dead card may take each a second
 
 }  // namespace
 
@@ -106,12 +107,28 @@ void Mover::give_back(const Finished& finished) {
   for (const auto& [slice, code] : finished) host_.done(slice, code);
 }
 
+// Whether the poller stays out of a visitor's way. Where it waited for the turn, whoever ends one
+// would have to wake it, and most often take the next turn before it is awake.
+bool Mover::leaves_to_visitor(int64_t now) {
+  const bool may = !wanted_.load() && visits_.expected(now) && now - attended_ns_ < kLeftAloneNs;
+  if (!may) return false;
+  if (!turn_.try_lock()) return true;
+  turn_.unlock();
+  return false;
+}
+
 Mover::Attention Mover::attend() {
   Attention attention;
   Finished finished;
+  const int64_t now = now_ns();
+  if (leaves_to_visitor(now)) {
+    attention.visited = true;
+    attention.next_ns = now + Visits::kLeaseNs;
+    return attention;
+  }
+  attended_ns_ = now;
   {
     MutexLock lock(turn_);
-    const int64_t now = now_ns();
     wanted_.store(false);
     mail_.store(false);
     take_mail();

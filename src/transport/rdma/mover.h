@@ -94,6 +94,7 @@ class Mover {
   void work_if_free();
   // Looks at the completions so often, until there are some.
   bool work_as_visitor(int polls);
+  bool leaves_to_visitor(int64_t now);
   bool visit_until(int64_t until_ns);
   void disconnect(const Endpoint& endpoint);
   void give_back(const Finished& finished);
@@ -187,8 +188,9 @@ class Mover {
 
   // While a visit lasts, and shortly after, the poller leaves the completions alone.
   Visits visits_;
-  SpinPolicy spin_;    // the visitor's
-  Finished returned_;  // the visitor's, kept for its memory
+  SpinPolicy spin_;                      // the visitor's
+  Finished returned_;                    // the visitor's, kept for its memory
+  int64_t attended_ns_ = INT64_MIN / 2;  // the poller's: when it had the turn last
 
   TaskPool making_;  // last: its threads use the rest
 };
