@@ -25,10 +25,11 @@ inline void set_readable(const Fd& event, bool readable) {
   }
 }
 
-// Counts a caller in for as long as it lives.
+// Counts a caller in for as long as it lives. The count has the size of a futex: others share a
+// counter of the library's, which each call would change too.
 class Inside {
  public:
-  explicit Inside(std::atomic<uint64_t>& count) : count_(count) { count_.fetch_add(1); }
+  explicit Inside(std::atomic<uint32_t>& count) : count_(count) { count_.fetch_add(1); }
   ~Inside() {
     if (count_.fetch_sub(1) == 1) count_.notify_all();
   }
@@ -36,7 +37,7 @@ class Inside {
   Inside& operator=(const Inside&) = delete;
 
  private:
-  std::atomic<uint64_t>& count_;
+  std::atomic<uint32_t>& count_;
 };
 
 }  // namespace te

@@ -303,7 +303,7 @@ void Transfers::run_timer() {
 
 void Transfers::begin_stop() {
   stopping_.store(true);
-  for (uint64_t inside = submitting_.load(); inside != 0; inside = submitting_.load()) {
+  for (uint32_t inside = submitting_.load(); inside != 0; inside = submitting_.load()) {
     submitting_.wait(inside);
   }
   std::vector<std::shared_ptr<const Target>> targets;
@@ -316,7 +316,7 @@ void Transfers::begin_stop() {
 }
 
 void Transfers::finish_stop() {
-  for (uint64_t inside = waiting_.load(); inside != 0; inside = waiting_.load()) {
+  for (uint32_t inside = waiting_.load(); inside != 0; inside = waiting_.load()) {
     waiting_.wait(inside);
   }
   {

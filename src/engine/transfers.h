@@ -107,8 +107,8 @@ class Transfers final : public SliceOwner {
   BatchTable table_;
 
   std::atomic<bool> stopping_{false};
-  std::atomic<uint64_t> submitting_{0};  // calls under way
-  std::atomic<uint64_t> waiting_{0};     // calls inside wait() or free()
+  std::atomic<uint32_t> submitting_{0};  // calls under way
+  std::atomic<uint32_t> waiting_{0};     // calls inside wait() or free()
   std::atomic<uint64_t> active_submissions_{0};
 
   Mutex timer_mutex_;
