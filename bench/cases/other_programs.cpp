@@ -1,5 +1,5 @@
-// What other programs measure on this machine, where they are installed: for comparison, without a
-// bar. Threads: the main thread.
+// What other programs measure on this machine, where they are installed: iperf3 as a limit, the
+// rest for comparison, without a bar. Threads: the main thread.
 #include <fmt/core.h>
 
 #include <cstdlib>
@@ -13,36 +13,38 @@
 namespace te::bench {
 namespace {
 
-class Iperf3 : public Experiment {
+// The engine against iperf3 with two connections, which is one more than the engine has on two
+// cores.
+class Iperf3 : public LinkExperiment {
  public:
-  explicit Iperf3(Opcode opcode) : opcode_(opcode) {}
+  explicit Iperf3(Opcode opcode) : LinkExperiment({opcode, 1 << 20, 16}) {}
 
   std::vector<Row> rows() const override {
-    return {{fmt::format("iperf3 {}, 2 connections, 1 MiB", verb(opcode_)), "GB/s"}};
+    return {{fmt::format("TCP {} 1 MiB x 16 beside iperf3", verb(load_.opcode)), "GB/s",
+             "iperf3, 2 connections, 1 MiB", Bar::ratio_at_least(0.8)}};
   }
 
-  Status prepare(Bench&) override {
-    if (installed("iperf3")) return {};
-    return Status(Code::kUnsupported, "iperf3 is not installed");
+  Status prepare(Bench& bench) override {
+    if (!installed("iperf3")) return Status(Code::kUnsupported, "iperf3 is not installed");
+    TE_RETURN_IF_ERROR(open(bench, "tcp"));
+    return mover_->run(bench.window_end());
   }
 
   Status round(Bench& bench, std::span<Row> rows) override {
-    const Result<std::string> text = run_pair(
-        "iperf3 -s -1 -B 127.0.0.1 -p PORT",
-        fmt::format("iperf3 -c 127.0.0.1 -p PORT -P 2 -l 1M -t {} -J {}",
-                    bench.settings.quick ? 0.2 : 1.0, opcode_ == Opcode::kRead ? "-R" : ""));
+    const Result<std::string> text =
+        run_pair("iperf3 -s -1 -B 127.0.0.1 -p PORT",
+                 fmt::format("iperf3 -c 127.0.0.1 -p PORT -P 2 -l 1M -t 1 -J {}",
+                             load_.opcode == Opcode::kRead ? "-R" : ""),
+                 "sum_received");
     if (!text.ok()) return text.status();
     const auto report = nlohmann::json::parse(*text, nullptr, false);
     const nlohmann::json::json_pointer rate("/end/sum_received/bits_per_second");
     if (report.is_discarded() || !report.contains(rate)) return not_understood("iperf3");
-    rows[0].add(report[rate].get<double>() / 8e9);
+    const Result<double> engine = gb_per_s(*mover_, bench.window_end());
+    if (!engine.ok()) return engine.status();
+    rows[0].add(*engine, report[rate].get<double>() / 8e9);
     return {};
   }
-
-  Result<uint64_t> verify(Bench&) override { return 0; }
-
- private:
-  const Opcode opcode_;
 };
 
 // UCX over TCP: puts of 1 MiB one after the other, and round trips of 4 KiB.
@@ -78,7 +80,8 @@ class Ucx : public Experiment {
     const Result<std::string> text = run_pair(
         "env UCX_TLS=tcp ucx_perftest -p PORT",
         fmt::format("env UCX_TLS=tcp ucx_perftest 127.0.0.1 -p PORT -t {} -s {} -n {} -f -v", test,
-                    bytes, count));
+                    bytes, count),
+        column);
     if (!text.ok()) return text.status();
     std::istringstream lines(*text);
     std::string titles, line, last;

@@ -42,8 +42,9 @@ Result<double> figure(const std::string& program, const std::string& card, uint6
                       const std::string& more, size_t column) {
   const std::string common = fmt::format("-d {} -s {} -F -p PORT {}", card, bytes, more);
   for (int attempt = 0; attempt < 3; ++attempt) {
-    const Result<std::string> text = run_pair(fmt::format("{} {}", program, common),
-                                              fmt::format("{} {} 127.0.0.1", program, common));
+    const Result<std::string> text =
+        run_pair(fmt::format("{} {}", program, common),
+                 fmt::format("{} {} 127.0.0.1", program, common), "#bytes");
     if (!text.ok()) return text.status();
     std::istringstream lines(*text);
     for (std::string line; std::getline(lines, line);) {

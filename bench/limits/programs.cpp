@@ -37,7 +37,7 @@ Result<std::string> program_beside(const std::string& name, const std::string& p
   return program.string();
 }
 
-Result<std::string> run_pair(std::string server, std::string client) {
+Result<std::string> run_pair(std::string server, std::string client, const std::string& wanted) {
   uint16_t port = 0;
   if (Result<Socket> listener = listen_on_loopback(&port); !listener.ok()) return listener.status();
   for (std::string* command : {&server, &client}) {
@@ -45,11 +45,12 @@ Result<std::string> run_pair(std::string server, std::string client) {
       command->replace(at, 4, std::to_string(port));
     }
   }
-  return output_of(fmt::format(
-      "timeout 20 {} >/dev/null 2>&1 & i=0; "
-      "until o=$(timeout 15 {} 2>/dev/null) || [ $((i += 1)) -gt 20 ]; do sleep 0.1; done; "
-      "wait; printf '%s' \"$o\"",
-      server, client));
+  return output_of(
+      fmt::format("timeout 20 {} >/dev/null 2>&1 & i=0; "
+                  "until o=$(timeout 15 {} 2>/dev/null) && printf '%s' \"$o\" | grep -q '{}' || "
+                  "[ $((i += 1)) -gt 20 ]; do sleep 0.1; done; "
+                  "wait; printf '%s' \"$o\"",
+                  server, client, wanted));
 }
 
 Status not_understood(const std::string& program) {
