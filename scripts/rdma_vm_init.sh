@@ -98,6 +98,7 @@ if [ "${1-}" = second ]; then
   busybox=/run/vm/busybox
   export PATH=/usr/sbin:/usr/bin:/sbin:/bin
   make_devices
+  echo "rdma_vm: up" >/dev/console # rdma_vm.py waits for it
   run_command
 fi
 busybox=/bin/busybox
