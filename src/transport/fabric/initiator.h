@@ -137,6 +137,7 @@ class Initiator {
   void put_into_mailbox(FabricPath& path) TE_REQUIRES(mail_mutex_);
   // Takes the turn if it is free, and does what the mailbox asks for.
   void work_if_free();
+  bool leaves_to_visitor(int64_t now);
   // A visitor's turn. `asleep` (or null) becomes whether the descriptor may be slept on.
   bool work_as_visitor(bool* may_sleep);
   bool visit_until(int64_t until_ns, Waker& waker);
@@ -227,7 +228,8 @@ class Initiator {
 
   // While a visit lasts, and shortly after, the poller leaves the completions alone.
   Visits visits_;
-  SpinPolicy spin_;  // the visitor's
+  int64_t attended_ns_ = INT64_MIN / 2;  // the poller's: when it had the turn last
+  SpinPolicy spin_;                      // the visitor's
   std::atomic<int> descriptor_{-1};
 };
 
