@@ -131,6 +131,16 @@ TEST(Options, TextOfAFixedSetIsChecked) {
   }
 }
 
+TEST(Options, ZeroCopyIsAutoOffOrOn) {
+  EXPECT_EQ(Config().tcp_zero_copy, "auto");
+  for (const char* mode : {"auto", "off", "on"}) {
+    const Result<Config> config = load({{"tcp_zero_copy", mode}});
+    ASSERT_TRUE(config.ok()) << config.status().to_string();
+    EXPECT_EQ(config->tcp_zero_copy, mode);
+  }
+  expect_refused({}, {"TE_TCP_ZERO_COPY=yes"}, {"TE_TCP_ZERO_COPY='yes'", "auto, off or on"});
+}
+
 TEST(Options, FreeTextIsTaken) {
   const Result<Config> config =
       load({{"bind_address", "::1"}, {"advertise_address", "node-1"}}, {});
@@ -201,7 +211,7 @@ TEST(Options, JsonTellsEverySetting) {
   ASSERT_TRUE(config.ok());
   const nlohmann::json rows = nlohmann::json::parse(config->to_json());
   ASSERT_TRUE(rows.is_array());
-  EXPECT_EQ(rows.size(), std::size(kNumbers) + 7);  // and those of text
+  EXPECT_EQ(rows.size(), std::size(kNumbers) + 8);  // and those of text
   std::map<std::string, nlohmann::json> by_name;
   for (const nlohmann::json& row : rows) {
     for (const char* field : {"name", "value", "default", "unit", "origin", "help", "variable"}) {

@@ -363,6 +363,7 @@ TEST(BadInput, Settings) {
                                                         {"tcp_connections", "65"},
                                                         {"tcp_connections", "many"},
                                                         {"tcp_connections", "99999999999999999999"},
+                                                        {"tcp_zero_copy", "yes"},
                                                         {"slice_bytes", "-1"},
                                                         {"transfer_timeout_ms", ""},
                                                         {"log_level", "loud"}}) {

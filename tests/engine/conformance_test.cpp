@@ -321,7 +321,8 @@ INSTANTIATE_TEST_SUITE_P(
     Transports, Conformance,
     testing::Values(
         Way{"local", nullptr}, Way{"shm", "shm"}, Way{"shm_allocated", "shm", {}, false, true},
-        Way{"tcp", "tcp"}, Way{"rdma_one_device", "rdma", {{"nics", "rxe0"}}, true},
+        Way{"tcp", "tcp"}, Way{"tcp_without_copy", "tcp", {{"tcp_zero_copy", "on"}}},
+        Way{"rdma_one_device", "rdma", {{"nics", "rxe0"}}, true},
         Way{"rdma_two_devices", "rdma", {{"nics", "rxe0,rxe1"}}, true},
         Way{"rdma_four_devices", "rdma", {}, true},
         Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},

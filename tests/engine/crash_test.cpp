@@ -25,12 +25,14 @@ class Loaded : public testing::Test, protected LoadedPeer {
  protected:
   Loaded() : LoadedPeer(kLoad) {}
 
-  void begin(const PeerOptions& options, const std::string& transport = "tcp") {
+  void begin(const PeerOptions& options, const std::string& transport = "tcp",
+             const std::map<std::string, std::string>& config = {}) {
     ASSERT_NO_FATAL_FAILURE(start_peer(options));
     EngineOptions mine;
     mine.metadata = options.metadata;
     mine.name = options.metadata == "P2PHANDSHAKE" ? "" : "initiator";
     mine.host = "127.0.0.1";
+    mine.config = config;
     Result<std::unique_ptr<Engine>> engine = Engine::create(mine);
     ASSERT_TRUE(engine.ok()) << engine.status().to_string();
     ASSERT_TRUE((*engine)->install_transport(transport).ok());
@@ -113,6 +115,34 @@ TEST_F(Loaded, AStoppedTargetTimesTasksOutAndLeavesLocalMemoryQuiet) {
   for (int i = 0; i < 10; ++i) {
     ASSERT_EQ(peer_->ask(fmt::format("check 2 0 {}", kLoad.size())), "same");
     std::this_thread::sleep_for(milliseconds(10));
+  }
+}
+
+// The kernel reads it where it is until the target has taken it.
+TEST_F(Loaded, MemorySentWithoutACopyIsNotReadOnceATaskTimedOut) {
+  begin({}, "tcp", {{"tcp_zero_copy", "on"}});
+  ASSERT_TRUE(works(1));
+  peer_->stop();
+  const TransferRequest again{Opcode::kWrite, local_->data(), segment_, 0, kLoad.size()};
+  EXPECT_EQ(transfer(*engine_, {again}, within(500)).state, TaskState::kTimeout);
+  std::memset(local_->data(), 0x3C, kLoad.size());
+  peer_->signal(SIGCONT);
+  // Whatever arrives is what was there at the time.
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_EQ(peer_->ask(fmt::format("check 1 0 {}", kLoad.size())), "same");
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_TRUE(works(2));
+}
+
+TEST_F(Loaded, ATargetKilledUnderSendsWithoutACopyIsFollowed) {
+  begin({}, "tcp", {{"tcp_zero_copy", "on"}});
+  options_.port = peer_->port();
+  for (uint64_t round = 0; round < 5; ++round) {
+    ASSERT_TRUE(works(10 + round));
+    start_full_load();
+    ASSERT_NO_FATAL_FAILURE(replace_peer());
+    ASSERT_TRUE(works(20 + round)) << "right after the target came back";
   }
 }
 

@@ -9,6 +9,7 @@ skipped, because it takes root, ip, nft and tc.
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -136,6 +137,7 @@ def move(programs, family, volume, threads=4, size=32 * MIB, **settings):
         if target.wait(LIMIT_S) != 0:
             raise AssertionError(f"the target ended with {target.returncode}")
     print(f"IPv{family}: {said.strip()}", flush=True)
+    return said
 
 
 def case_clean(programs):
@@ -184,8 +186,7 @@ def case_volume(programs):
         move(programs, 4, GIGABYTES * 10**9, threads=8, size=512 * MIB)
 
 
-def case_interrupted(programs):
-    """The link loses everything for a while, again and again, in the middle of transfers."""
+def interrupted(programs, **settings):
     over = threading.Event()
 
     def interrupt():
@@ -199,12 +200,44 @@ def case_interrupted(programs):
         worker.start()
         try:
             # It may have to begin in an outage, and again in the next.
-            move(programs, 4, 128 * MIB, TE_CONNECT_TIMEOUT_MS="60000")
+            move(programs, 4, 128 * MIB, TE_CONNECT_TIMEOUT_MS="60000", **settings)
         finally:
             over.set()
             worker.join()
         if sent_again(NAMESPACES[1]) + sent_again(NAMESPACES[0]) == 0:
             raise AssertionError("nothing was lost, so nothing was tested")
+
+
+def case_interrupted(programs):
+    """The link loses everything for a while, again and again, in the middle of transfers."""
+    interrupted(programs)
+
+
+def sends_without_copy(said):
+    """How many, and how many of them the kernel copied, as a mover's engine told at its end."""
+    found = re.search(r"tcp: (\d+) sends without a copy, of which the kernel copied (\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def case_withoutcopy(programs):
+    """Sends without a copy: tried, and given up since the kernel copies what stays on the machine;
+    kept up where that is wished, also while the link loses packets or everything."""
+    def sends(mode, family, volume):
+        said = move(programs, family, volume, TE_TCP_ZERO_COPY=mode, TE_LOG_LEVEL="debug")
+        return sends_without_copy(said)
+
+    with network():
+        for family in (4, 6):
+            if sends("off", family, 64 * MIB) != (0, 0):
+                raise AssertionError("sent without a copy though that was off")
+            tried, copied = sends("auto", family, 512 * MIB)
+            always, _ = sends("on", family, 512 * MIB)
+            if not 0 < copied == tried < always / 4:
+                raise AssertionError(f"{tried} tried, {copied} copied, {always} where it is on")
+    with network(rate_mbit=400, loss_percent=1):
+        if sends("on", 4, 64 * MIB)[0] == 0 or sent_again(NAMESPACES[1]) == 0:
+            raise AssertionError("nothing sent so, or nothing lost, so nothing was tested")
+    interrupted(programs, TE_TCP_ZERO_COPY="on")
 
 
 CASES = {name[len("case_"):]: function for name, function in globals().items()

@@ -8,12 +8,17 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace te::tcp {
 namespace {
 
 constexpr size_t kTurnBytes = 8 << 20;  // then other connections of the loop have their turn
+// Of a connection that ended, packets may wait in a queue of the kernel's, and hold memory: it is
+// waited for, this long at most.
+constexpr int64_t kQuietMs = 2000;
+constexpr int64_t kQuietCheckMs = 1;
 
 Status lost(const Path& path, std::string_view why) {
   return error(Code::kUnavailable, "tcp to {}: {}", path.remote_address, why);
@@ -58,6 +63,7 @@ void Lane::continue_hello() {
       return broken(lost(*path_, errno_text(failure)));
     }
     keep_in_cache(fd_.get());
+    zero_copy_.enable(fd_.get(), options_.zero_copy, options_.zero_copy_totals);
     phase_ = Phase::kHello;
   }
   while (hello_sent_ < hello_out_.size()) {
@@ -160,7 +166,7 @@ bool Lane::build_frame() {
       opcode = next.opcode;
       bytes += next.length;
       Slice* slice = queue_.pop();
-      sent(tail + count) = {slice, slice->length, opcode, false};
+      sent(tail + count) = {slice, slice->length, opcode};
       RequestEntry::encode(head_.data() + RequestHeader::kSize + count * RequestEntry::kSize,
                            slice->remote_address, slice->length, slice->key);
       if (opcode == Opcode::kWrite) vectors_[vector_count_++] = {slice->local, slice->length};
@@ -175,6 +181,7 @@ bool Lane::build_frame() {
       .encode(head_.data());
   vectors_[0] = {head_.data(), RequestHeader::kSize + count * RequestEntry::kSize};
   vector_at_ = 0;
+  by_zero_copy_ = write && count > 0 && zero_copy_.takes(bytes, count);
   tail_.store(tail + count);
   frame_open_.store(true);
   return true;
@@ -182,10 +189,7 @@ bool Lane::build_frame() {
 
 bool Lane::send_frame() {
   while (vector_at_ < vector_count_) {
-    msghdr message{};
-    message.msg_iov = &vectors_[vector_at_];
-    message.msg_iovlen = vector_count_ - vector_at_;
-    ssize_t sent = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    ssize_t sent = send_vectors();
     if (sent < 0) {
       if (errno == EINTR) continue;
       // The loop learns of a broken connection by its own event.
@@ -200,9 +204,28 @@ bool Lane::send_frame() {
       if (vector.iov_len == 0) ++vector_at_;
     }
   }
-  sent_tail_.store(tail_.load(std::memory_order_relaxed), std::memory_order_release);
-  frame_open_.store(false);
+  end_frame();
   return true;
+}
+
+ssize_t Lane::send_vectors() {
+  msghdr message{};
+  message.msg_iov = &vectors_[vector_at_];
+  message.msg_iovlen = vector_count_ - vector_at_;
+  if (by_zero_copy_) return zero_copy_.send(fd_.get(), message, vector_at_ == 0);
+  return ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+}
+
+void Lane::end_frame() {
+  const uint64_t tail = tail_.load(std::memory_order_relaxed);
+  if (by_zero_copy_) {
+    const uint64_t let_go_below = zero_copy_.end();
+    for (uint64_t i = sent_tail_.load(std::memory_order_relaxed); i < tail; ++i) {
+      sent(i).let_go_below = let_go_below;
+    }
+  }
+  sent_tail_.store(tail, std::memory_order_release);
+  frame_open_.store(false);
 }
 
 void Lane::on_events(uint32_t events) {
@@ -211,7 +234,9 @@ void Lane::on_events(uint32_t events) {
   {
     MutexLock lock(receiving_);
     if (phase_ >= Phase::kBroken) return;
-    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
+    // Notifications raise EPOLLERR too; where it means an error, another of them comes with it.
+    if ((events & EPOLLERR) != 0 && !zero_copy_.enabled()) hangup_ = true;
+    if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) hangup_ = true;
     if (phase_ <= Phase::kHello) {
       if (phase_ == Phase::kConnecting && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) == 0) return;
       continue_hello();
@@ -238,6 +263,10 @@ void Lane::continue_sending() {
 // Whether there may be more.
 bool Lane::receive() {
   size_t taken = 0;
+  if (zero_copy_.outstanding()) {
+    zero_copy_.take_notifications(fd_.get());
+    finish_writes();
+  }
   if (!parse()) return false;
   for (;;) {
     const Stream::Outcome outcome = stream_.receive(fd_.get());
@@ -300,12 +329,21 @@ bool Lane::left_completely(uint64_t sequence) {
 bool Lane::on_ack(uint64_t sequence) {
   if (!left_completely(sequence)) return false;
   acks_.fetch_add(1, std::memory_order_relaxed);
-  for (; ack_cursor_ < sequence; ++ack_cursor_) {
+  acked_ = std::max(acked_, sequence);
+  finish_writes();
+  return true;
+}
+
+// Gives back the WRITEs that are in place, as far as the kernel let go of their memory. That is
+// usually told before the answer comes, but a copy of a packet may still be in some queue.
+void Lane::finish_writes() {
+  for (; ack_cursor_ < acked_; ++ack_cursor_) {
     Sent& request = sent(ack_cursor_);
-    if (request.opcode == Opcode::kWrite && !request.answered) answer(request, Code::kOk);
+    if (request.opcode != Opcode::kWrite || request.answered) continue;
+    if (!zero_copy_.let_go(fd_.get(), request.let_go_below)) break;
+    answer(request, request.refusal);
   }
   advance_head();
-  return true;
 }
 
 bool Lane::on_data(const AnswerHeader& header) {
@@ -345,9 +383,14 @@ bool Lane::on_error(const AnswerHeader& header) {
     return false;
   }
   Sent& request = sent(header.sequence);
-  if (request.answered || !left_completely(header.sequence + 1)) return false;
-  answer(request, header.code);
-  advance_head();
+  if (request.answered || request.refusal != Code::kOk) return false;
+  if (!left_completely(header.sequence + 1)) return false;
+  if (zero_copy_.let_go(fd_.get(), request.let_go_below)) {
+    answer(request, header.code);
+    advance_head();
+  } else {
+    request.refusal = header.code;  // it ends with the frame's acknowledgement
+  }
   return true;
 }
 
@@ -472,7 +515,36 @@ void Lane::close(Code code) {
   // Wakes the visitor who sleeps on it.
   descriptor_.store(-1);
   if (fd_.valid()) ::shutdown(fd_.get(), SHUT_RDWR);
+  if (zero_copy_.outstanding()) {
+    // Closed, it would send from that memory until all is acknowledged, and tell nobody. So what is
+    // not acknowledged is thrown away, by a reset.
+    const sockaddr none{.sa_family = AF_UNSPEC, .sa_data = {}};
+    (void)::connect(fd_.get(), &none, sizeof none);
+  }
+  close_when_quiet(code, deadline_after_ms(now_ns(), kQuietMs));
+}
+
+void Lane::close_when_quiet(Code code, int64_t until_ns) {
+  const bool quiet = zero_copy_.quiet(fd_.get());
+  if (!quiet && now_ns() < until_ns) {
+    loop_.run_after(kQuietCheckMs, [self = shared_from_this(), code, until_ns] {
+      MutexLock lock(self->receiving_);
+      self->close_when_quiet(code, until_ns);
+    });
+    return;
+  }
+  if (!quiet) {
+    log_warning(
+        "tcp to {}: the connection ended {} ms ago, but packets of it still wait to be sent; they "
+        "may carry what their memory is used for next, in place of WRITEs that were given up",
+        path_->remote_address, kQuietMs);
+  }
   fd_.reset();
+  return_everything(code);
+  zero_copy_.close();
+}
+
+void Lane::return_everything(Code code) {
   SliceList returned;
   {
     MutexLock lock(queue_mutex_);

@@ -19,6 +19,7 @@
 #include "core/wire.h"
 #include "transport/tcp/frame.h"
 #include "transport/tcp/stream.h"
+#include "transport/tcp/zero_copy.h"
 #include "transport/transport.h"
 
 namespace te::tcp {
@@ -37,6 +38,8 @@ class LaneOwner {
 struct LaneOptions {
   uint64_t connect_timeout_ms = 0;
   uint64_t stall_timeout_ms = 0;
+  ZeroCopyMode zero_copy = ZeroCopyMode::kOff;
+  std::shared_ptr<ZeroCopyTotals> zero_copy_totals = nullptr;  // unless off
 };
 
 class Lane final : public EventLoop::Handler, public std::enable_shared_from_this<Lane> {
@@ -75,7 +78,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   uint64_t load() const { return load_.load(std::memory_order_relaxed); }
   // On the loop: gives back what is cancelled and not under way. Any thread.
   void sweep();
-  // Closes the connection and returns every slice as `code`. Any thread; idempotent.
+  // Closes the connection and returns every slice as `code`, once the kernel reads none of their
+  // memory. Any thread; idempotent.
   void fail(Code code);
   EventLoop& loop() { return loop_; }
 
@@ -91,6 +95,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
     uint32_t length = 0;
     Opcode opcode = Opcode::kRead;
     bool answered = false;
+    Code refusal = Code::kOk;   // of a WRITE whose memory the kernel still held
+    uint64_t let_go_below = 0;  // see ZeroCopy; set by the sender once all of it left
   };
 
   // The loop's.
@@ -98,6 +104,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
       TE_REQUIRES(receiving_);
   void continue_hello() TE_REQUIRES(receiving_);
   void close(Code code) TE_REQUIRES(receiving_);
+  void close_when_quiet(Code code, int64_t until_ns) TE_REQUIRES(receiving_);
+  void return_everything(Code code) TE_REQUIRES(receiving_);
   // Of whoever receives.
   bool receive() TE_REQUIRES(receiving_);
   bool parse() TE_REQUIRES(receiving_);  // false: broken
@@ -105,6 +113,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   bool on_data(const AnswerHeader& header) TE_REQUIRES(receiving_);
   bool on_error(const AnswerHeader& header) TE_REQUIRES(receiving_);
   void finish_payload() TE_REQUIRES(receiving_);
+  void finish_writes() TE_REQUIRES(receiving_);
   void answer(Sent& sent, Code code) TE_REQUIRES(receiving_);
   void advance_head() TE_REQUIRES(receiving_);
   bool left_completely(uint64_t sequence);
@@ -115,6 +124,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   // The sender's.
   bool build_frame();
   bool send_frame();  // false: the socket is full, or the connection is gone
+  ssize_t send_vectors();
+  void end_frame();
   void send_all();
   bool has_work() const;
 
@@ -145,12 +156,15 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   size_t vector_at_ = 0;
   std::array<iovec, 1 + kMaxRequestsPerFrame> vectors_;
   std::array<std::byte, kMaxFrameHead> head_;
+  bool by_zero_copy_ = false;  // the frame goes by zero_copy_
 
   std::atomic<uint32_t> window_{kWindow};  // what the peer takes, at most kWindow
   std::array<Sent, kWindow> ring_;
   std::atomic<uint64_t> tail_{0};           // next sequence number; moved by the sender
   std::atomic<uint64_t> sent_tail_{0};      // all below left completely; moved by the sender
   std::atomic<uint64_t> head_sequence_{0};  // oldest not answered; moved by the receiver
+
+  ZeroCopy zero_copy_;  // the sender's and the receiver's
 
   // Who holds it is the receiver, and may end the lane. Taken before any other lock.
   Mutex receiving_;
@@ -160,7 +174,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   size_t hello_sent_ TE_GUARDED_BY(receiving_) = 0;
   Stream stream_ TE_GUARDED_BY(receiving_);
   bool hangup_ TE_GUARDED_BY(receiving_) = false;
-  uint64_t ack_cursor_ TE_GUARDED_BY(receiving_) = 0;
+  uint64_t acked_ TE_GUARDED_BY(receiving_) = 0;       // WRITEs below it are in place
+  uint64_t ack_cursor_ TE_GUARDED_BY(receiving_) = 0;  // and those below it given back
   // Sequence of the first READ whose bytes arrive.
   uint64_t payload_first_ TE_GUARDED_BY(receiving_) = 0;
   uint32_t payload_count_ TE_GUARDED_BY(receiving_) = 0;

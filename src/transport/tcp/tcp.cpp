@@ -21,6 +21,13 @@ uint64_t by_cores(uint64_t setting) {
   return setting != 0 ? setting : std::clamp(std::thread::hardware_concurrency() / 2, 1u, 4u);
 }
 
+// For connections to this address. On one machine the kernel copies always.
+ZeroCopyMode zero_copy_mode(const Config& config, const SocketAddress& address) {
+  if (config.tcp_zero_copy == "on") return ZeroCopyMode::kOn;
+  const bool off = config.tcp_zero_copy == "off" || is_local_address(address);
+  return off ? ZeroCopyMode::kOff : ZeroCopyMode::kAuto;
+}
+
 class TcpTransport;
 
 // A loop with the connections of peers that it serves.
@@ -100,6 +107,7 @@ class TcpTransport final : public Transport {
  private:
   TransportHost& host_;
   const Config config_;
+  const std::shared_ptr<ZeroCopyTotals> zero_copy_totals_ = std::make_shared<ZeroCopyTotals>();
   AccessTable table_;
   std::vector<std::unique_ptr<Worker>> workers_;
   mutable Mutex mutex_;
@@ -180,7 +188,8 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
   if (peer.key_size != AccessKey::kSize) return {};
   std::vector<EventLoop*> loops;
   for (const std::unique_ptr<Worker>& worker : workers_) loops.push_back(&worker->loop());
-  const LaneOptions options{config_.connect_timeout_ms, config_.stall_timeout_ms};
+  const LaneOptions options{config_.connect_timeout_ms, config_.stall_timeout_ms,
+                            zero_copy_mode(config_, peer.address), zero_copy_totals_};
   auto path =
       std::make_shared<TcpPath>(*this, host_, std::move(loops), by_cores(config_.tcp_connections),
                                 options, static_cast<int64_t>(config_.tcp_spin_us) * 1000, peer);
@@ -284,6 +293,15 @@ void TcpTransport::stop() {
     if (const std::shared_ptr<TcpPath> path = weak.lock()) {
       path->end();
     }
+  }
+  // Lanes wait on their loops until the kernel let go of memory.
+  zero_copy_totals_->wait_until_none_open();
+  if (zero_copy_totals_->sends > 0 || zero_copy_totals_->refused > 0) {
+    log_debug(
+        "tcp: {} sends without a copy, of which the kernel copied {}; {} refused; {} connections "
+        "found it to pay",
+        zero_copy_totals_->sends, zero_copy_totals_->copied, zero_copy_totals_->refused,
+        zero_copy_totals_->kept);
   }
   for (const std::unique_ptr<Worker>& worker : workers_) worker->loop().stop();
   for (const std::unique_ptr<Worker>& worker : workers_) worker->clear();
