@@ -166,5 +166,22 @@ TEST(Waiting, ThePeerGoesWhileAThreadSleepsInTheTransport) {
   }
 }
 
+// One frame, of which a socket takes a part: a loop begins to send it, and no answer comes before
+// the last byte. Whoever waits and came meanwhile has to hear that there is room again.
+TEST(Waiting, AThreadThatComesWhileALoopFillsTheSocketGoesOn) {
+  Pair pair(std::map<std::string, std::string>{{"slice_bytes", "1073741824"}});
+  ASSERT_TRUE(pair.works());
+  for (int64_t round = 0; round < 100; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(12));  // until the loops listen again
+    const BatchId batch = submit_new(pair.initiator(), {pair.write(0, Pair::kSize)});
+    for (const int64_t until_ns = now_ns() + 4'000 * round; now_ns() < until_ns;) {
+    }
+    const Stopwatch watch;
+    ASSERT_TRUE(pair.initiator().wait(batch, kPatience).ok());
+    ASSERT_LT(watch.ms(), 5'000) << "after " << 4 * round << " us";
+    EXPECT_TRUE(pair.initiator().free_batch(batch).ok());
+  }
+}
+
 }  // namespace
 }  // namespace te::test

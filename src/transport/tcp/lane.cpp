@@ -143,7 +143,7 @@ void Lane::send_all() {
     if (!send_frame()) {
       // Once more after the mark: the edge that tells of room may have come before it.
       blocked_.store(true);
-      if (!send_frame()) return;
+      if (!send_frame()) return owner_.lane_blocked();
       blocked_.store(false);
     }
   }

@@ -31,6 +31,8 @@ class LaneOwner {
  public:
   virtual ~LaneOwner() = default;
   virtual void lane_ready(Lane& lane) = 0;
+  // The socket is full: whoever visits has to look for room too.
+  virtual void lane_blocked() {}
   // The connection is of no use any more; the owner calls fail() on every lane of the session.
   virtual void lane_broken(Lane& lane, Status why) = 0;
 };

@@ -264,13 +264,14 @@ void TcpPath::listen_again() {
 // A visitor that is here now does it when it leaves, which is soon.
 void TcpPath::leave_to_loops() {
   visits_.crowd();
-  if (!visits_.enter()) {
-    MutexLock lock(sleeper_mutex_);
-    if (sleeper_ != nullptr) sleeper_->wake();
-    return;
-  }
+  if (!visits_.enter()) return wake_sleeper();
   listen_again();
   visits_.leave();
+}
+
+void TcpPath::wake_sleeper() {
+  MutexLock lock(sleeper_mutex_);
+  if (sleeper_ != nullptr) sleeper_->wake();
 }
 
 // On a loop: nobody visited for a while, so the loops listen again.
@@ -318,6 +319,12 @@ void TcpPath::lane_ready(Lane& lane) {
     lanes = lanes_;
   }
   if (!slices.empty()) distribute(slices, *lanes);
+}
+
+// A loop filled the socket, and does not listen while somebody visits; and the visitor may have
+// gone to sleep for answers alone, of which none comes before the rest was sent.
+void TcpPath::lane_blocked() {
+  if (deaf_.load()) wake_sleeper();
 }
 
 void TcpPath::lane_broken(Lane& lane, Status why) {

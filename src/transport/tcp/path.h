@@ -37,6 +37,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   void end();
 
   void lane_ready(Lane& lane) override;
+  void lane_blocked() override;
   void lane_broken(Lane& lane, Status why) override;
 
  private:
@@ -61,6 +62,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   void stop_listening(const std::shared_ptr<const Lanes>& lanes);
   bool is_deaf(const std::shared_ptr<const Lanes>& lanes) const;
   void leave_to_loops();
+  void wake_sleeper();
   void check_lease();
   // Returns slices by way of a loop: the caller may be inside post().
   void return_later(SliceList slices, Code code);
