@@ -71,12 +71,12 @@ int64_t rest_ns(uint32_t failures) {
 }
 
 size_t Schedule::add(Pipe& device, uint64_t bytes_per_s, double handicap, uint32_t max_slices) {
-  links_.emplace_back(device, bytes_per_s, handicap, max_slices);
+  links_.push_back(std::make_unique<Link>(device, bytes_per_s, handicap, max_slices));
   return links_.size() - 1;
 }
 
 bool Schedule::any_usable() const {
-  return std::any_of(links_.begin(), links_.end(), [](const Link& link) { return link.usable; });
+  return std::any_of(links_.begin(), links_.end(), [](const auto& link) { return link->usable; });
 }
 
 bool Schedule::has_room(const Link& link, uint64_t bytes, int64_t now_ns) const {
@@ -89,7 +89,7 @@ bool Schedule::has_room(const Link& link, uint64_t bytes, int64_t now_ns) const 
 size_t Schedule::choose(uint64_t bytes, uint64_t backlog, int64_t now_ns,
                         std::span<const double> penalties) const {
   if (links_.size() == 1) {
-    const Link& only = links_.front();
+    const Link& only = *links_.front();
     const bool reaches = penalties.empty() || penalties[0] != 0;
     return only.usable && reaches && has_room(only, bytes, now_ns) ? 0 : kNone;
   }
@@ -97,7 +97,7 @@ size_t Schedule::choose(uint64_t bytes, uint64_t backlog, int64_t now_ns,
   double best_ns = 0, soonest_ns = 0, rates = 0;
   auto waiting = static_cast<double>(bytes + backlog);
   for (size_t i = 0; i < links_.size(); ++i) {
-    const Link& link = links_[i];
+    const Link& link = *links_[i];
     const double penalty = penalties.empty() ? 1 : penalties[i];
     if (!link.usable || penalty == 0) continue;
     const double finish =
@@ -118,21 +118,21 @@ size_t Schedule::choose(uint64_t bytes, uint64_t backlog, int64_t now_ns,
 }
 
 void Schedule::posted(size_t path, uint64_t bytes, int64_t now_ns) {
-  Link& link = links_[path];
+  Link& link = *links_[path];
   ++link.slices;
   link.own.posted(bytes, now_ns);
   link.device.posted(bytes, now_ns);
 }
 
 void Schedule::completed(size_t path, uint64_t bytes, int64_t posted_ns, int64_t now_ns) {
-  Link& link = links_[path];
+  Link& link = *links_[path];
   --link.slices;
   link.own.completed(bytes, posted_ns, now_ns);
   link.device.completed(bytes, posted_ns, now_ns);
 }
 
 void Schedule::returned(size_t path, uint64_t bytes, int64_t now_ns) {
-  Link& link = links_[path];
+  Link& link = *links_[path];
   --link.slices;
   link.own.returned(bytes, now_ns);
   link.device.returned(bytes, now_ns);

@@ -7,8 +7,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <span>
+#include <vector>
 
 namespace te {
 
@@ -50,13 +51,13 @@ class Schedule {
   // `handicap` multiplies its predicted time: 1 for the nearest device, more for one further away.
   // At most `max_slices` are in flight on it. Not usable until set_usable().
   size_t add(Pipe& device, uint64_t bytes_per_s, double handicap, uint32_t max_slices);
-  void set_usable(size_t path, bool usable) { links_[path].usable = usable; }
-  bool usable(size_t path) const { return links_[path].usable; }
+  void set_usable(size_t path, bool usable) { links_[path]->usable = usable; }
+  bool usable(size_t path) const { return links_[path]->usable; }
   bool any_usable() const;
   size_t size() const { return links_.size(); }
-  uint64_t queued_bytes(size_t path) const { return links_[path].own.queued_bytes(); }
+  uint64_t queued_bytes(size_t path) const { return links_[path]->own.queued_bytes(); }
   double bytes_per_s(size_t path, int64_t now_ns) const {
-    return links_[path].own.bytes_per_s(now_ns);
+    return links_[path]->own.bytes_per_s(now_ns);
   }
 
   // The path for a slice of `bytes`, behind which `backlog` more wait. kNone when none is usable,
@@ -84,7 +85,7 @@ class Schedule {
 
   bool has_room(const Link& link, uint64_t bytes, int64_t now_ns) const;
 
-  std::deque<Link> links_;
+  std::vector<std::unique_ptr<Link>> links_;
 };
 
 }  // namespace te

@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include "engine/pair.h"
 #include "support/bytes.h"
@@ -76,6 +79,36 @@ class FakeCards : public testing::Test {
 TEST_F(FakeCards, MoveBytes) {
   begin();
   expect_works(1);
+}
+
+TEST_F(FakeCards, MemoryRegisteredAgainIsKnownByItsNewKeys) {
+  begin();
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    expect_works(seed);
+    ASSERT_TRUE(initiator_->unregister_memory(local_.data()).ok());
+    ASSERT_TRUE(initiator_->register_memory(local_.data(), kSize, "cpu:0").ok());
+  }
+}
+
+TEST_F(FakeCards, ThreadsThatPostAtTheSameTimeLoseNothing) {
+  constexpr uint64_t kThreads = 4, kRounds = 200, kPiece = 4096;
+  begin();
+  stamp(local_.data(), kSize, 1);
+  std::vector<std::thread> threads;
+  std::atomic<uint64_t> completed{0};
+  for (uint64_t thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (uint64_t at = thread * kPiece, i = 0; i < kRounds; ++i, at += kThreads * kPiece) {
+        const TransferRequest write{Opcode::kWrite, local_.data() + at % kSize, segment_,
+                                    reinterpret_cast<uint64_t>(remote_.data()) + at % kSize,
+                                    kPiece};
+        if (transfer(*initiator_, {write}).state == TaskState::kCompleted) ++completed;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(completed.load(), kThreads * kRounds);
+  EXPECT_EQ(difference(remote_.data(), kSize, 1), kSame);
 }
 
 TEST_F(FakeCards, MemoryIsRegisteredWithAllCardsAtTheSameTimeAndOnceEach) {

@@ -12,7 +12,7 @@ void Endpoint::start() {
 }
 
 void Endpoint::add(const Operation& operation, Flight* flight) {
-  const size_t at = head_ % works_.size();
+  const size_t at = place(head_);
   works_[at] = {flight, operation.length};
   pieces_[at] = {reinterpret_cast<uint64_t>(operation.local), operation.length,
                  operation.local_key};
@@ -37,15 +37,14 @@ void Endpoint::add(const Operation& operation, Flight* flight) {
 int Endpoint::flush(uint32_t* posted) {
   *posted = 0;
   if (posted_ == head_) return 0;
-  const size_t size = works_.size();
   for (uint32_t at = posted_; at + 1 != head_; ++at) {
-    requests_[at % size].next = &requests_[(at + 1) % size];
+    requests_[place(at)].next = &requests_[place(at + 1)];
   }
   // The end of a chain tells of all before it.
-  requests_[(head_ - 1) % size].send_flags |= IBV_SEND_SIGNALED;
+  requests_[place(head_ - 1)].send_flags |= IBV_SEND_SIGNALED;
   unsignalled_ = 0;
   ibv_send_wr* refused = nullptr;
-  const int result = ::ibv_post_send(pair->get(), &requests_[posted_ % size], &refused);
+  const int result = ::ibv_post_send(pair->get(), &requests_[place(posted_)], &refused);
   const uint32_t before = posted_;
   if (result == 0) {
     posted_ = head_;
@@ -59,12 +58,12 @@ int Endpoint::flush(uint32_t* posted) {
 
 Flight* Endpoint::take_unposted() {
   --head_;
-  return works_[head_ % works_.size()].flight;
+  return works_[place(head_)].flight;
 }
 
 Endpoint::Work Endpoint::take_oldest() {
   card.outstanding.fetch_sub(1, std::memory_order_relaxed);
-  return works_[tail_++ % works_.size()];
+  return works_[place(tail_++)];
 }
 
 }  // namespace te::rdma

@@ -94,7 +94,7 @@ class Endpoint {
   template <typename Visit>
   void for_each_flight(Visit&& visit) const {
     for (uint32_t at = tail_; at != head_; ++at) {
-      if (const Flight* flight = works_[at % works_.size()].flight) visit(*flight);
+      if (const Flight* flight = works_[place(at)].flight) visit(*flight);
     }
   }
 
@@ -102,7 +102,10 @@ class Endpoint {
   static constexpr uint32_t kSignalEvery = 16;
   static constexpr uint32_t kLarge = 64 << 10;  // worth a completion of its own
 
-  std::vector<Work> works_;  // a ring
+  // In the rings below, whose sizes are a power of two.
+  size_t place(uint32_t position) const { return position & (works_.size() - 1); }
+
+  std::vector<Work> works_;
   std::vector<ibv_send_wr> requests_;
   std::vector<ibv_sge> pieces_;
   uint32_t head_ = 0, posted_ = 0, tail_ = 0;

@@ -92,6 +92,7 @@ Result<Bytes> Memories::add(const Buffer& buffer) {
   Bytes key = key_of(buffer, *memory);
   WriterLock lock(mutex_);
   memories_[buffer.address] = std::move(memory);
+  version_.fetch_add(1);
   return key;
 }
 
@@ -118,6 +119,7 @@ void Memories::remove(uint64_t address) {
     if (found == memories_.end()) return;
     memory = std::move(found->second);
     memories_.erase(found);
+    version_.fetch_add(1);
   }
   // The cards do not touch it from here on.
   for_each(UINT64_MAX, [&](size_t card) { memory->ranges[card].clear(); });
@@ -128,6 +130,7 @@ void Memories::clear() {
   {
     WriterLock lock(mutex_);
     all.swap(memories_);
+    version_.fetch_add(1);
   }
   for_each(UINT64_MAX, [&](size_t card) {
     for (auto& [address, memory] : all) memory->ranges[card].clear();
@@ -143,14 +146,24 @@ std::pair<uint64_t, const Memories::Memory*> Memories::holding(uint64_t address)
   return {base, memory.get()};
 }
 
-bool Memories::find(size_t card, const void* address, uint64_t* length, uint32_t* key) const {
+bool Memories::find(size_t card, const void* address, uint64_t* length, uint32_t* key,
+                    Found* last) const {
   const auto at = reinterpret_cast<uint64_t>(address);
+  const bool same = last->version == version_.load() && at - last->begin < last->length;
+  if (!same && !search(card, at, last)) return false;
+  *length = std::min(*length, last->length - (at - last->begin));
+  *key = last->key;
+  return true;
+}
+
+bool Memories::search(size_t card, uint64_t at, Found* found) const {
   ReaderLock lock(mutex_);
   const auto [base, memory] = holding(at);
   if (memory == nullptr || memory->ranges[card].empty()) return false;
-  const uint64_t offset = at - base;
-  *length = std::min(*length, memory->piece_bytes - offset % memory->piece_bytes);
-  *key = memory->ranges[card][offset / memory->piece_bytes]->lkey;
+  const uint64_t piece = (at - base) / memory->piece_bytes;
+  const uint64_t offset = piece * memory->piece_bytes;
+  *found = {version_.load(), base + offset, std::min(memory->piece_bytes, memory->length - offset),
+            memory->ranges[card][piece]->lkey};
   return true;
 }
 

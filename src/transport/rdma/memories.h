@@ -3,6 +3,7 @@
 // Threads: any.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <utility>
@@ -27,9 +28,17 @@ class Memories {
   void remove(uint64_t address);
   void clear();
 
-  // By what key `card` knows the local memory. `*length` is cut at the end of the piece. False: it
-  // does not know it.
-  bool find(size_t card, const void* address, uint64_t* length, uint32_t* key) const;
+  // What find() found for a card, kept by who asks, one thread at a time.
+  struct Found {
+    uint64_t version = 0;  // of what was registered
+    uint64_t begin = 0;
+    uint64_t length = 0;
+    uint32_t key = 0;
+  };
+  // By what key `card` knows the local memory, which nobody unregisters meanwhile. `*length` is cut
+  // at the end of the piece. False: it does not know it. `last` is of the same card, and spares the
+  // search where the same piece is asked for again.
+  bool find(size_t card, const void* address, uint64_t* length, uint32_t* key, Found* last) const;
   // The cards that know the memory and those near it.
   Nearness::Cards cards_of(const void* address) const;
 
@@ -43,6 +52,7 @@ class Memories {
 
   // What was registered that holds the address, and where it begins; null: nothing.
   std::pair<uint64_t, const Memory*> holding(uint64_t address) const TE_REQUIRES_SHARED(mutex_);
+  bool search(size_t card, uint64_t at, Found* found) const;
   Result<Memory> add_in_pieces(const Buffer& buffer, CardSet cards, uint64_t piece_bytes);
   Bytes key_of(const Buffer& buffer, const Memory& memory) const;
   uint64_t most_at_once(CardSet cards) const;
@@ -56,6 +66,7 @@ class Memories {
   const uint64_t most_bytes_;
   TaskPool pool_;
   mutable SharedMutex mutex_;
+  std::atomic<uint64_t> version_{1};  // changes with memories_, before that is let go
   std::map<uint64_t, std::shared_ptr<Memory>> memories_ TE_GUARDED_BY(mutex_);
 };
 

@@ -91,6 +91,7 @@ class Mover {
 
   void hand_over(PeerGroup& group, bool PeerGroup::Mail::*what);
   void put_into_mailbox(PeerGroup& group) TE_REQUIRES(mail_mutex_);
+  bool post_at_once(PeerGroup& group, SliceList slices);
   void work_if_free();
   // Looks at the completions so often, until there are some.
   bool work_as_visitor(int polls);
@@ -103,7 +104,10 @@ class Mover {
   // Whose turn it is: mover_work.cpp.
   void take_mail() TE_REQUIRES(turn_);
   void take_control_mail(int64_t now) TE_REQUIRES(turn_);
+  void know(PeerGroup& group) TE_REQUIRES(turn_);
   void activate(PeerGroup& group) TE_REQUIRES(turn_);
+  // A card tells of what is under way; of anything else only the poller knows.
+  bool needs_poller() const TE_REQUIRES(turn_) { return !finished_.empty() || !active_.empty(); }
   void advance_all(int64_t now) TE_REQUIRES(turn_);
   // Whether something of the group's still waits.
   bool advance(PeerGroup& group, int64_t now) TE_REQUIRES(turn_);
@@ -167,6 +171,7 @@ class Mover {
   std::atomic<bool> wanted_{false};
 
   Mutex turn_;
+  bool stopped_ TE_GUARDED_BY(turn_) = false;
   std::map<PeerGroup*, std::shared_ptr<PeerGroup>> groups_ TE_GUARDED_BY(turn_);
   std::vector<std::shared_ptr<PeerGroup>> taken_ TE_GUARDED_BY(turn_);  // out of the mailbox
   std::vector<PeerGroup*> active_ TE_GUARDED_BY(turn_);                 // with something that waits
@@ -179,6 +184,7 @@ class Mover {
   std::deque<Flight> flights_ TE_GUARDED_BY(turn_);
   std::vector<Flight*> free_flights_ TE_GUARDED_BY(turn_);
   std::vector<double> penalties_ TE_GUARDED_BY(turn_);
+  std::vector<Memories::Found> found_ TE_GUARDED_BY(turn_);  // by card, the last
   std::vector<Endpoint::Operation> operations_ TE_GUARDED_BY(turn_);
   Finished finished_ TE_GUARDED_BY(turn_);
   Counters counters_ TE_GUARDED_BY(turn_);

@@ -124,6 +124,7 @@ bool Mover::has_slot(PeerGroup& group, bool first, int64_t now) {
 }
 
 void Mover::grant_slots(int64_t now) {
+  if (line_.empty()) return;
   while (!line_.empty() && endpoints_.size() + reserved_ < options_.endpoints) {
     PeerGroup& group = *line_.front();
     line_.pop_front();

@@ -50,13 +50,17 @@ void Mover::take_mail() {
       group->mail.connect.clear();
     }
   }
-  for (std::shared_ptr<PeerGroup>& group : taken_) {
-    PeerGroup& plain = *group;
-    if (!plain.known) groups_.try_emplace(&plain, std::move(group));
-    plain.known = true;
-    activate(plain);
+  for (const std::shared_ptr<PeerGroup>& group : taken_) {
+    know(*group);
+    activate(*group);
   }
   taken_.clear();
+}
+
+void Mover::know(PeerGroup& group) {
+  if (group.known) return;
+  group.known = true;
+  groups_.try_emplace(&group, group.shared_from_this());
 }
 
 void Mover::take_control_mail(int64_t now) {
@@ -153,7 +157,6 @@ bool Mover::bind_next(PeerGroup& group, int64_t now) {
     finished_.emplace_back(group.queue.pop(), Code::kUnavailable);
     return true;
   }
-  if (!group.queue.any_usable()) return false;
   const size_t chosen = group.queue.choose(now, penalties_);
   if (chosen == PathQueue::kNone) return false;
   const PeerGroup::Link& link = group.links[chosen];
@@ -186,7 +189,8 @@ Status Mover::cut(const PeerGroup& group, const Slice& slice, const PeerGroup::L
       return error(Code::kStale, "rdma: the buffer is not registered with {} of {}",
                    link.path->remote_device, link.path->remote_address);
     }
-    if (!memories_.find(link.local, operation.local, &length, &operation.local_key)) {
+    if (!memories_.find(link.local, operation.local, &length, &operation.local_key,
+                        &found_[link.local])) {
       return error(Code::kInternal, "rdma: the local memory is not registered with {}",
                    link.path->local_device);
     }
@@ -246,28 +250,28 @@ void Mover::completed(const ibv_wc& completion, int64_t now) {
   const auto found = endpoints_.find(static_cast<uint32_t>(completion.wr_id >> 32));
   const auto position = static_cast<uint32_t>(completion.wr_id);
   if (found == endpoints_.end() || !found->second->holds(position)) return;
-  const EndpointRef endpoint = found->second;
-  endpoint->progress_ns = now;
-  while (endpoint->oldest() != position) {
-    end_work(*endpoint, endpoint->take_oldest(), Code::kOk, now);
+  Endpoint& endpoint = *found->second;  // stays: closed() is called for news only
+  endpoint.progress_ns = now;
+  while (endpoint.oldest() != position) {
+    end_work(endpoint, endpoint.take_oldest(), Code::kOk, now);
   }
-  const Endpoint::Work work = endpoint->take_oldest();
+  const Endpoint::Work work = endpoint.take_oldest();
   const Verdict verdict = verdict_on(completion.status);
-  if (verdict.code != Code::kOk && endpoint->state != Endpoint::State::kFailing &&
-      endpoint->state != Endpoint::State::kClosing) {
-    const Path& path = *endpoint->group->links[endpoint->path].path;
+  if (verdict.code != Code::kOk && endpoint.state != Endpoint::State::kFailing &&
+      endpoint.state != Endpoint::State::kClosing) {
+    const Path& path = *endpoint.group->links[endpoint.path].path;
     const Status why =
         error(verdict.code == Code::kStale ? Code::kStale : Code::kUnavailable,
               "rdma: {} to {} of {}: {}", path.local_device, path.remote_device,
-              path.remote_address, endpoint->card.library().status_text(completion.status));
-    if (!try_again(*endpoint, now)) fail(*endpoint, why, verdict.path_is_sound, now);
+              path.remote_address, endpoint.card.library().status_text(completion.status));
+    if (!try_again(endpoint, now)) fail(endpoint, why, verdict.path_is_sound, now);
   }
-  end_work(*endpoint, work, verdict.code, now);
-  if (!endpoint->empty()) return;
-  endpoint->unwanted_since_ns = 0;
+  end_work(endpoint, work, verdict.code, now);
+  if (!endpoint.empty()) return;
+  endpoint.unwanted_since_ns = 0;
   const bool over =
-      endpoint->state == Endpoint::State::kFailing || endpoint->state == Endpoint::State::kDraining;
-  if (over) close(*endpoint, now);
+      endpoint.state == Endpoint::State::kFailing || endpoint.state == Endpoint::State::kDraining;
+  if (over) close(endpoint, now);
 }
 
 void Mover::end_work(Endpoint& endpoint, const Endpoint::Work& work, Code code, int64_t now) {

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,7 +49,7 @@ class PeerGroup : public std::enable_shared_from_this<PeerGroup> {
   };
   // A local card's links stand together, the one to use first before the others. Constant, but for
   // what needs the turn.
-  std::deque<Link> links;
+  std::vector<Link> links;
   uint64_t remote_cards = 0;  // that links lead to; constant
 
   std::atomic<bool> gone{false};  // as `over`, for any thread
