@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/clock.h"
+#include "base/thread_annotations.h"
 
 namespace te {
 
@@ -49,7 +50,18 @@ class Visits {
   bool expected(int64_t now) const { return visiting_.load() || leased(now); }
   bool leased(int64_t now) const { return now < lease_until_ns_.load(); }
 
+  // Whether the transport's own thread, which had the turn last at `attended_ns`, leaves it to a
+  // visitor. Where it waited for the turn, whoever ends one would have to wake it, and most often
+  // take the next turn before it is awake.
+  bool leave_to_visitor(Mutex& turn, int64_t attended_ns, int64_t now) const {
+    if (!expected(now) || now - attended_ns >= kLeftAloneNs) return false;
+    if (!turn.try_lock()) return true;
+    turn.unlock();
+    return false;
+  }
+
   static constexpr int64_t kLeaseNs = 2 * kNsPerMs;
+  static constexpr int64_t kLeftAloneNs = 20 * kNsPerMs;  // a visitor, by the transport's thread
 
  private:
   static constexpr int64_t kCrowdNs = 10 * kNsPerMs;

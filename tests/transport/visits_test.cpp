@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 namespace te {
 namespace {
 
@@ -49,6 +51,29 @@ TEST(Visits, WhatIsNoVisitMeetsNone) {
   EXPECT_TRUE(visits.begin());
   visits.crowd();
   EXPECT_TRUE(visits.crowded());
+}
+
+TEST(Visits, TheTransportsThreadLeavesTheTurnToAVisitorThatHasItButNotForLong) {
+  Visits visits(clock);
+  Mutex turn;
+  const int64_t attended = now;
+  const auto leaves = [&](int64_t at) {
+    bool result = false;
+    std::thread([&] { result = visits.leave_to_visitor(turn, attended, at); }).join();
+    return result;
+  };
+  {
+    const MutexLock held(turn);
+    EXPECT_FALSE(leaves(now)) << "no visitor has it";
+    ASSERT_TRUE(visits.begin());
+    EXPECT_TRUE(leaves(now));
+    EXPECT_TRUE(leaves(attended + Visits::kLeftAloneNs - 1));
+    EXPECT_FALSE(leaves(attended + Visits::kLeftAloneNs)) << "it stayed away for long enough";
+  }
+  EXPECT_FALSE(leaves(now)) << "the turn is free";
+  EXPECT_FALSE(visits.end(true));
+  const MutexLock held(turn);  // it was only looked at
+  EXPECT_TRUE(leaves(now)) << "the visitor is likely to be back, and somebody has the turn";
 }
 
 }  // namespace

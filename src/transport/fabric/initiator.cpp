@@ -12,10 +12,9 @@
 namespace te::fabric {
 namespace {
 
-constexpr int64_t kLeftAloneNs = 20 * kNsPerMs;  // a visitor, by the poller
-constexpr int64_t kRetryNs = 1 * kNsPerMs;       // for what waits for room or a connection
-constexpr int64_t kBlindNs = 50'000;             // between looks where no descriptor tells
-constexpr int64_t kQuietNs = 200 * kNsPerMs;     // at the end, for operations to complete
+constexpr int64_t kRetryNs = 1 * kNsPerMs;    // for what waits for room or a connection
+constexpr int64_t kBlindNs = 50'000;          // between looks where no descriptor tells
+constexpr int64_t kQuietNs = 200 * kNsPerMs;  // at the end, for operations to complete
 
 }  // namespace
 
@@ -128,21 +127,11 @@ void Initiator::give_back(const Finished& finished) {
   for (const Ended& each : finished.slices) host_.done(each.slice, each.code);
 }
 
-// Whether the poller stays out of a visitor's way. Where it waited for the turn, whoever ends one
-// would have to wake it, and most often take the next turn before it is awake.
-bool Initiator::leaves_to_visitor(int64_t now) {
-  const bool may = !wanted_.load() && visits_.expected(now) && now - attended_ns_ < kLeftAloneNs;
-  if (!may) return false;
-  if (!turn_.try_lock()) return true;
-  turn_.unlock();
-  return false;
-}
-
 Initiator::Attention Initiator::attend(bool sleeps) {
   Attention attention;
   Finished finished;
   const int64_t now = now_ns();
-  if (leaves_to_visitor(now)) {
+  if (!wanted_.load() && visits_.leave_to_visitor(turn_, attended_ns_, now)) {
     attention.visited = true;
     return attention;
   }

@@ -137,7 +137,6 @@ class Initiator {
   void put_into_mailbox(FabricPath& path) TE_REQUIRES(mail_mutex_);
   // Takes the turn if it is free, and does what the mailbox asks for.
   void work_if_free();
-  bool leaves_to_visitor(int64_t now);
   // A visitor's turn. `asleep` (or null) becomes whether the descriptor may be slept on.
   bool work_as_visitor(bool* may_sleep);
   bool visit_until(int64_t until_ns, Waker& waker);

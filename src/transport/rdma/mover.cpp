@@ -11,8 +11,7 @@ namespace te::rdma {
 namespace {
 
 constexpr int kPollsAtOnce = 32;  // of who polls by itself: a few microseconds at most
-constexpr int64_t kLeftAloneNs = 20 * kNsPerMs;  // a visitor, by the poller
-constexpr size_t kMakers = 16;  // finding the way to a dead card may take each a second
+constexpr size_t kMakers = 16;    // finding the way to a dead card may take each a second
 
 }  // namespace
 
@@ -125,21 +124,11 @@ void Mover::give_back(const Finished& finished) {
   for (const auto& [slice, code] : finished) host_.done(slice, code);
 }
 
-// Whether the poller stays out of a visitor's way. Where it waited for the turn, whoever ends one
-// would have to wake it, and most often take the next turn before it is awake.
-bool Mover::leaves_to_visitor(int64_t now) {
-  const bool may = !wanted_.load() && visits_.expected(now) && now - attended_ns_ < kLeftAloneNs;
-  if (!may) return false;
-  if (!turn_.try_lock()) return true;
-  turn_.unlock();
-  return false;
-}
-
 Mover::Attention Mover::attend() {
   Attention attention;
   Finished finished;
   const int64_t now = now_ns();
-  if (leaves_to_visitor(now)) {
+  if (!wanted_.load() && visits_.leave_to_visitor(turn_, attended_ns_, now)) {
     attention.visited = true;
     attention.next_ns = now + Visits::kLeaseNs;
     return attention;

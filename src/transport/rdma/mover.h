@@ -95,7 +95,6 @@ class Mover {
   void work_if_free();
   // Looks at the completions so often, until there are some.
   bool work_as_visitor(int polls);
-  bool leaves_to_visitor(int64_t now);
   bool visit_until(int64_t until_ns);
   void disconnect(const Endpoint& endpoint);
   void give_back(const Finished& finished);
