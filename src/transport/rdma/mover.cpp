@@ -107,7 +107,7 @@ void Mover::tell(News news) {
   call_poller();
 }
 
-void Mover::work_if_free() {
+void Mover::take_turns() {
   bool call = false;
   while (mail_.load()) {
     if (!turn_.try_lock()) return;  // who has the turn looks again

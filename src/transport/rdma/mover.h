@@ -1,9 +1,10 @@
 // What moves slices to peers: connections, posts, completions, and what goes wrong.
 //
 // Whoever has the turn works: a thread that posts, one that waits for a batch (a visitor), or the
-// transport's poller. Nobody waits for it on the way down: what is handed over goes to the mailbox,
-// and who has the turn looks there again before leaving. Only visitors and the poller call done(),
-// without the turn. Queue pairs are made and destroyed on a pool of their own, since that blocks.
+// transport's poller. Nobody waits for it on the way down: what is handed over while somebody has
+// it goes to the mailbox, and who has the turn looks there again before leaving. Only visitors and
+// the poller call done(), without the turn. Queue pairs are made and destroyed on a pool of their
+// own, since that blocks.
 //
 // A work request cannot be taken back alone. Where one has to end, its queue pair fails, which
 // brings all of them back; if they do not come, the queue pair is destroyed: then nothing touches
@@ -92,7 +93,10 @@ class Mover {
   void hand_over(PeerGroup& group, bool PeerGroup::Mail::*what);
   void put_into_mailbox(PeerGroup& group) TE_REQUIRES(mail_mutex_);
   bool post_at_once(PeerGroup& group, SliceList slices);
-  void work_if_free();
+  void work_if_free() {
+    if (mail_.load()) take_turns();
+  }
+  void take_turns();
   // Looks at the completions so often, until there are some.
   bool work_as_visitor(int polls);
   bool visit_until(int64_t until_ns);

@@ -207,9 +207,9 @@ Status Mover::cut(const PeerGroup& group, const Slice& slice, const PeerGroup::L
 }
 
 void Mover::flush(Endpoint& endpoint, int64_t now) {
-  sieve_.used(&endpoint);
   uint32_t posted = 0;
   const int result = endpoint.flush(&posted);
+  sieve_.used(&endpoint);
   counters_.posted += posted;
   under_way_.fetch_add(posted);
   if (result == 0) return;
