@@ -4,9 +4,9 @@
 // Threads: values; distinct objects may be used from any thread.
 #pragma once
 
+#include <atomic>
 #include <cassert>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,6 +17,8 @@
 #else
 #define TE_EXPORT
 #endif
+// Keeps what only errors need out of the way of the rest.
+#define TE_COLD __attribute__((cold))
 
 namespace te {
 
@@ -47,9 +49,17 @@ class [[nodiscard]] Status {
  public:
   Status() = default;
   // `code` must not be kOk. `message` says what, where and what to do.
-  Status(Code code, std::string message)
-      : error_(std::make_shared<const Error>(Error{code, std::move(message)})) {
-    assert(code != Code::kOk);
+  TE_COLD TE_EXPORT Status(Code code, std::string message);
+  Status(const Status& other) : error_(other.error_) {
+    if (error_ != nullptr) share();
+  }
+  Status(Status&& other) noexcept : error_(std::exchange(other.error_, nullptr)) {}
+  Status& operator=(Status other) noexcept {
+    std::swap(error_, other.error_);
+    return *this;
+  }
+  ~Status() {
+    if (error_ != nullptr) release();
   }
 
   bool ok() const { return error_ == nullptr; }
@@ -64,9 +74,12 @@ class [[nodiscard]] Status {
   struct Error {
     Code code;
     std::string message;
+    std::atomic<uint32_t> users{1};
   };
+  TE_COLD TE_EXPORT void share() const;
+  TE_COLD TE_EXPORT void release();
   TE_EXPORT static const std::string& empty();
-  std::shared_ptr<const Error> error_;
+  Error* error_ = nullptr;
 };
 
 // Either a T or an error Status.

@@ -30,25 +30,25 @@ void log(LogLevel level, fmt::format_string<Args...> format, Args&&... args) {
 }
 
 template <typename... Args>
-void log_error(fmt::format_string<Args...> f, Args&&... args) {
+TE_COLD void log_error(fmt::format_string<Args...> f, Args&&... args) {
   log(LogLevel::kError, f, std::forward<Args>(args)...);
 }
 template <typename... Args>
-void log_warning(fmt::format_string<Args...> f, Args&&... args) {
+TE_COLD void log_warning(fmt::format_string<Args...> f, Args&&... args) {
   log(LogLevel::kWarning, f, std::forward<Args>(args)...);
 }
 template <typename... Args>
-void log_info(fmt::format_string<Args...> f, Args&&... args) {
+TE_COLD void log_info(fmt::format_string<Args...> f, Args&&... args) {
   log(LogLevel::kInfo, f, std::forward<Args>(args)...);
 }
 template <typename... Args>
-void log_debug(fmt::format_string<Args...> f, Args&&... args) {
+TE_COLD void log_debug(fmt::format_string<Args...> f, Args&&... args) {
   log(LogLevel::kDebug, f, std::forward<Args>(args)...);
 }
 
 // A Status whose message is formatted.
 template <typename... Args>
-Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {
+TE_COLD Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {
   return Status(code, fmt::format(format, std::forward<Args>(args)...));
 }
 

@@ -40,6 +40,16 @@ std::string_view code_name(Code code) {
   return "unknown";
 }
 
+Status::Status(Code code, std::string message) : error_(new Error{code, std::move(message)}) {
+  assert(code != Code::kOk);
+}
+
+void Status::share() const { error_->users.fetch_add(1, std::memory_order_relaxed); }
+
+void Status::release() {
+  if (error_->users.fetch_sub(1, std::memory_order_acq_rel) == 1) delete error_;
+}
+
 const std::string& Status::empty() {
   static const std::string text;
   return text;
