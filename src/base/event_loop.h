@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "base/mutex.h"
 #include "base/spin.h"
-#include "base/thread_annotations.h"
 #include "transfer_engine/status.h"
 
 struct epoll_event;

@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 
 namespace te {
 namespace {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "transfer_engine/status.h"
 
 namespace te {

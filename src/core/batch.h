@@ -16,7 +16,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "base/waker.h"
 #include "core/descriptor.h"
 #include "core/path.h"

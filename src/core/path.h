@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "transfer_engine/status.h"
 
 namespace te {

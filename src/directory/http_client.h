@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/socket.h"
-#include "base/thread_annotations.h"
 #include "transfer_engine/status.h"
 
 namespace te {

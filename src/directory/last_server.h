@@ -5,8 +5,8 @@
 
 #include <string>
 
+#include "base/mutex.h"
 #include "base/socket.h"
-#include "base/thread_annotations.h"
 
 namespace te {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <thread>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "directory/directory.h"
 #include "directory/store.h"
 

@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 
 namespace te {
 namespace {

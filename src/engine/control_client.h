@@ -9,8 +9,8 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/socket.h"
-#include "base/thread_annotations.h"
 #include "core/locator.h"
 #include "core/wire.h"
 

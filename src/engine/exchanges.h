@@ -13,8 +13,8 @@
 #include <memory>
 #include <string_view>
 
+#include "base/mutex.h"
 #include "base/task_pool.h"
-#include "base/thread_annotations.h"
 #include "engine/segments.h"
 #include "transport/transport.h"
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/memory_file.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "core/registry.h"
 #include "engine/transports.h"
 

@@ -9,7 +9,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "core/wire.h"
 
 namespace te {

@@ -8,9 +8,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/options.h"
 #include "base/task_pool.h"
-#include "base/thread_annotations.h"
 #include "core/batch.h"
 #include "engine/segments.h"
 

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/options.h"
-#include "base/thread_annotations.h"
 #include "core/batch.h"
 #include "directory/directory.h"
 #include "engine/control_client.h"

@@ -10,7 +10,7 @@
 #include <map>
 #include <thread>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 
 namespace te {
 namespace {

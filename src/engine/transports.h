@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/options.h"
-#include "base/thread_annotations.h"
 #include "core/topology.h"
 #include "transport/transport.h"
 

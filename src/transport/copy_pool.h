@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "core/batch.h"
 #include "transport/transport.h"
 

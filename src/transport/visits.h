@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "base/clock.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 
 namespace te {
 

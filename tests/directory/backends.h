@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "directory/directory.h"
 #include "directory/store.h"
 #include "support/servers.h"

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/log.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "engine/pair.h"
 
 namespace te::test {

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "transport/transport.h"
 
 namespace te::test {

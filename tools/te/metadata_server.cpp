@@ -9,12 +9,12 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 #include <utility>
 
-#include "base/thread_annotations.h"
 #include "stop_signals.h"
 
 namespace te::tool {
@@ -32,8 +32,8 @@ class Entries {
   explicit Entries(size_t max_entries) : max_entries_(max_entries) {}
 
   enum class Stored { kNew, kReplaced, kExists, kFull };
-  Stored put(const std::string& key, const std::string& value, bool only_new) TE_EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
+  Stored put(const std::string& key, const std::string& value, bool only_new) {
+    std::lock_guard lock(mutex_);
     if (const auto it = values_.find(key); it != values_.end()) {
       if (only_new) return Stored::kExists;
       value_bytes_ += value.size() - it->second.size();
@@ -46,14 +46,14 @@ class Entries {
     return Stored::kNew;
   }
 
-  std::optional<std::string> get(const std::string& key) const TE_EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
+  std::optional<std::string> get(const std::string& key) const {
+    std::lock_guard lock(mutex_);
     const auto it = values_.find(key);
     return it == values_.end() ? std::nullopt : std::optional(it->second);
   }
 
-  bool erase(const std::string& key) TE_EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
+  bool erase(const std::string& key) {
+    std::lock_guard lock(mutex_);
     const auto it = values_.find(key);
     if (it == values_.end()) return false;
     value_bytes_ -= it->second.size();
@@ -61,8 +61,8 @@ class Entries {
     return true;
   }
 
-  nlohmann::json summary() const TE_EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
+  nlohmann::json summary() const {
+    std::lock_guard lock(mutex_);
     nlohmann::json keys = nlohmann::json::array();
     for (auto it = values_.begin(); it != values_.end() && keys.size() < kMaxListedKeys; ++it) {
       keys.push_back(it->first);
@@ -76,9 +76,9 @@ class Entries {
 
  private:
   const size_t max_entries_;
-  mutable Mutex mutex_;
-  std::map<std::string, std::string> values_ TE_GUARDED_BY(mutex_);
-  size_t value_bytes_ TE_GUARDED_BY(mutex_) = 0;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::string> values_;
+  size_t value_bytes_ = 0;
 };
 
 void reply_text(httplib::Response& response, int status, const std::string& text) {

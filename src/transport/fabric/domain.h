@@ -8,11 +8,12 @@
 #include <rdma/fi_endpoint.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
 #include "base/bytes.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "transport/fabric/provider.h"
 
 namespace te::fabric {

@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "transport/fabric/memories.h"
 #include "transport/path_queue.h"
 

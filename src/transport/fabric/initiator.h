@@ -22,8 +22,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/spin.h"
-#include "base/thread_annotations.h"
 #include "base/waker.h"
 #include "transport/fabric/domain.h"
 #include "transport/fabric/memories.h"

@@ -7,7 +7,7 @@
 
 #include "base/dynamic_library.h"
 #include "base/log.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 
 namespace te::fabric {
 namespace {

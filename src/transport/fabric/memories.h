@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 #include "core/nearness.h"
 #include "core/registry.h"
 #include "transport/fabric/domain.h"

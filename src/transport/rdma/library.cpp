@@ -4,7 +4,7 @@
 
 #include "base/dynamic_library.h"
 #include "base/log.h"
-#include "base/thread_annotations.h"
+#include "base/mutex.h"
 
 namespace te::rdma {
 namespace {

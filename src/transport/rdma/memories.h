@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/task_pool.h"
-#include "base/thread_annotations.h"
 #include "core/nearness.h"
 #include "core/registry.h"
 #include "transport/rdma/card.h"

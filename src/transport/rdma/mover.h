@@ -23,9 +23,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/spin.h"
 #include "base/task_pool.h"
-#include "base/thread_annotations.h"
 #include "base/waker.h"
 #include "transport/rdma/memories.h"
 #include "transport/rdma/peer_group.h"

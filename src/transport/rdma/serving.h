@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/task_pool.h"
-#include "base/thread_annotations.h"
 #include "transport/rdma/card.h"
 #include "transport/rdma/message.h"
 
