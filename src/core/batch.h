@@ -96,7 +96,7 @@ struct Target {
 // One call of submit(): what its tasks share.
 struct Submission {
   Batch* batch = nullptr;
-  std::atomic<uint32_t> tasks_left{0};
+  std::atomic<uint32_t> tasks_left{0};  // and one until all is posted; 0: over
   std::atomic<uint32_t> data_left{0};  // tasks whose bytes are under way; counted for notifications
   std::atomic<bool> failed{false};
   std::atomic<Code> cancel{Code::kOk};  // kTimeout or kCancelled: its slices are wanted back

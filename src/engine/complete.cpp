@@ -127,6 +127,10 @@ void Transfers::finish_task(Task& task) {
     }
   }
   task.state.store(state, std::memory_order_release);
+  one_less(submission);
+}
+
+void Transfers::one_less(Submission& submission) {
   if (submission.tasks_left.fetch_sub(1) == 1) finish_submission(submission);
 }
 

@@ -1,8 +1,6 @@
 // The way down: requests are checked, planned into slices, and posted.
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <memory_resource>
 #include <new>
 #include <optional>
 
@@ -17,23 +15,20 @@ namespace te {
 struct Transfers::Plan {
   Submission* submission = nullptr;
   TaskBlock* block = nullptr;
-  // The segment and buffer of the request before: most often the next one's too.
+  // The segment and buffer of the request before: most often the next one's too. The submission
+  // keeps them.
   SegmentId segment_id = kLocalSegment;
-  std::shared_ptr<Segment> segment;
-  std::shared_ptr<const Target> target;
+  Segment* segment = nullptr;
+  const Target* target = nullptr;
   const Buffer* buffer = nullptr;
-  // Slices in order, by transport.
+  // Slices in order, by transport: nearly always one.
   struct Chain {
-    Transport* transport;
-    Slice* first;
-    Slice* last;
-    Path* path;                            // of the first slice
-    std::shared_ptr<const Target> target;  // holds the path
+    Transport* transport = nullptr;
+    Slice* first = nullptr;
+    Slice* last = nullptr;
   };
-  // Few, so that they fit here and no memory is asked for.
-  std::array<std::byte, 8 * sizeof(Chain)> chain_memory;
-  std::pmr::monotonic_buffer_resource chain_source{chain_memory.data(), chain_memory.size()};
-  std::pmr::vector<Chain> chains{&chain_source};
+  Chain chain;
+  std::vector<Chain> more_chains;
   std::vector<Task*> empty;        // of length zero: over as soon as the rest is posted
   std::byte* rehearsal = nullptr;  // where a rehearsal's byte goes, instead of its source
 };
@@ -69,30 +64,35 @@ Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
 }
 
 Status Transfers::find_segment(SegmentId id, Plan& plan) {
-  if (plan.segment && id == plan.segment_id) return {};
+  if (plan.segment != nullptr && id == plan.segment_id) return {};
   std::shared_ptr<Segment> segment = segments_.find(id);
   if (!segment) {
     return error(Code::kNotFound, "there is no open segment with id {}: open it first", id);
   }
   if (segment->self) segments_.refresh_self(*segment);
-  plan.target = segment->target();
-  plan.segment = std::move(segment);
+  std::shared_ptr<const Target> target = segment->target();
   plan.segment_id = id;
+  plan.segment = segment.get();
+  plan.target = target.get();
   MutexLock lock(plan.submission->mutex);
-  plan.submission->uses.push_back({plan.segment, plan.target});
+  plan.submission->uses.push_back({std::move(segment), std::move(target)});
   return {};
 }
 
 void Transfers::append(Slice* slice, Plan& plan) {
   slice->next = nullptr;
   Transport* transport = &slice->path->transport;
-  for (Plan::Chain& chain : plan.chains) {
-    if (chain.transport != transport) continue;
-    chain.last->next = slice;
-    chain.last = slice;
-    return;
+  Plan::Chain* chain = &plan.chain;
+  if (chain->transport != transport && chain->transport != nullptr) {
+    std::vector<Plan::Chain>& more = plan.more_chains;
+    const auto found = std::find_if(more.begin(), more.end(), [transport](const Plan::Chain& each) {
+      return each.transport == transport;
+    });
+    chain = found != more.end() ? &*found : &more.emplace_back();
   }
-  plan.chains.push_back({transport, slice, slice, slice->path, plan.target});
+  chain->transport = transport;
+  (chain->first == nullptr ? chain->first : chain->last->next) = slice;
+  chain->last = slice;
 }
 
 Status Transfers::cut(const TransferRequest& request, Task& task, Plan& plan) {
@@ -141,7 +141,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
   }
   TE_RETURN_IF_ERROR(find_segment(request.target_id, plan));
   task.submission = plan.submission;
-  task.segment = plan.segment.get();
+  task.segment = plan.segment;
   task.instance = plan.target->descriptor.instance;
   task.source = plan.rehearsal ? plan.rehearsal : static_cast<std::byte*>(request.source);
   task.target_offset = request.target_offset;
@@ -214,7 +214,7 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   const int64_t timeout_ms = options.timeout ? std::max<int64_t>(options.timeout->count(), 0)
                                              : static_cast<int64_t>(config_.transfer_timeout_ms);
   submission.deadline_ns = deadline_after_ms(now_ns(), timeout_ms);
-  submission.tasks_left.store(submission.task_count, std::memory_order_relaxed);
+  submission.tasks_left.store(submission.task_count + 1, std::memory_order_relaxed);
   submission.data_left.store(submission.task_count, std::memory_order_relaxed);
   for (uint32_t i = 0; i < submission.task_count; ++i) {
     plan.block->tasks[used + i].state.store(TaskState::kPending, std::memory_order_relaxed);
@@ -241,10 +241,10 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
   std::optional<Plan> plan(std::in_place);
   Status status = accept(id, requests, options, *plan);
   const bool unknown = status.code() == Code::kOutOfRange || status.code() == Code::kPermission;
-  if (unknown && plan->segment && !plan->segment->self) {
+  if (unknown && plan->segment_id != kLocalSegment) {
     // The target may have registered memory since it was asked last.
-    const std::shared_ptr<const Target> known = plan->target;
-    if (segments_.refresh(*plan->segment).ok() && plan->segment->target() != known) {
+    const std::shared_ptr<Segment> segment = segments_.find(plan->segment_id);
+    if (segment && segments_.refresh(*segment).ok()) {
       status = accept(id, requests, options, plan.emplace());
     }
   }
@@ -277,17 +277,20 @@ bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
 }
 
 void Transfers::post(Plan& plan) {
-  for (const Plan::Chain& chain : plan.chains) {
-    for (const Slice* slice = chain.first; slice != nullptr; slice = slice->next) {
-      slice->path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
-    }
-  }
-  // The submission may be over, and the batch freed, as soon as the last of these is handed down.
-  for (const Plan::Chain& chain : plan.chains) {
-    chain.transport->post(chain.first);
-    progress_after(*chain.path);
-  }
+  post(plan.chain.transport, plan.chain.first);
+  for (const Plan::Chain& chain : plan.more_chains) post(chain.transport, chain.first);
   for (Task* task : plan.empty) data_done(*task);
+  one_less(*plan.submission);
+}
+
+void Transfers::post(Transport* transport, Slice* first) {
+  if (first == nullptr) return;
+  Path& path = *first->path;
+  for (const Slice* slice = first; slice != nullptr; slice = slice->next) {
+    slice->path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
+  }
+  transport->post(first);
+  progress_after(path);
 }
 
 // What a transport copies with the caller's thread is done here, with no other thread woken.

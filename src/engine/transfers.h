@@ -72,6 +72,7 @@ class Transfers final : public SliceOwner {
   Status cut(const TransferRequest& request, Task& task, Plan& plan);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
+  static void post(Transport* transport, Slice* first);
   static void progress_after(Path& path);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
 
@@ -85,6 +86,7 @@ class Transfers final : public SliceOwner {
   void slice_ended(Slice* slice, Code code);
   void data_done(Task& task);
   void finish_task(Task& task);
+  void one_less(Submission& submission);
   void finish_submission(Submission& submission);
   void deliver(Submission& submission);
   static void note_error(Task& task, Status why);
