@@ -12,6 +12,9 @@
 namespace te {
 namespace {
 
+// To look so often takes less than to sleep, and most holders are gone by then.
+constexpr int kLooks = 200;
+
 static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
 
 // Sleeps while the word has that value; may wake for no reason. False when `until` passed.
@@ -37,6 +40,9 @@ void futex_wake(std::atomic<uint32_t>& word, int32_t count) {
 }  // namespace
 
 void Mutex::sleep_until_taken() {
+  for (int i = 0; i < kLooks && state_.load(std::memory_order_relaxed) != kAwaited; ++i) {
+    if (state_.load(std::memory_order_relaxed) == kFree && take()) return;
+  }
   // Whether others still sleep for it is not known, so it is theirs to be woken for from here on.
   while (state_.exchange(kAwaited) != kFree) futex_wait(state_, kAwaited, nullptr);
 }

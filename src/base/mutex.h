@@ -1,5 +1,5 @@
 // Locks that are a few instructions where nobody is in the way: one small transfer takes a dozen.
-// Who finds one taken sleeps in the kernel.
+// Who finds one taken looks again for a moment, then sleeps in the kernel.
 //
 // None may be taken twice by one thread, a SharedMutex not even for reading. Nobody may be inside
 // any of their calls when they end.

@@ -14,8 +14,8 @@ void Submission::reset() {
   failed.store(false, std::memory_order_relaxed);
   deadline_ns = kNever;
   notification.reset();
-  MutexLock lock(mutex);
-  uses.clear();
+  use = {};
+  more_uses.clear();
   pins.clear();
   extra_slices.clear();
   errors.clear();
@@ -71,32 +71,31 @@ Result<BatchId> BatchTable::allocate(uint64_t size) {
   free_slots_.pop_back();
   batch.block.store(block, std::memory_order_relaxed);
   batch.size.store(static_cast<uint32_t>(size), std::memory_order_relaxed);
-  batch.generation.fetch_add(1, std::memory_order_release);
+  batch.generation.store(batch.generation.load(std::memory_order_relaxed) + 1,
+                         std::memory_order_release);
   return id_of(batch);
 }
 
-void BatchTable::release(Batch* batch) {
-  TaskBlock* block = batch->block.load(std::memory_order_relaxed);
-  const uint32_t submitted = batch->submitted.load(std::memory_order_relaxed);
-  batch->generation.fetch_add(1, std::memory_order_release);
+void BatchTable::release(Batch& batch) {
+  TaskBlock* block = batch.block.load(std::memory_order_relaxed);
+  const uint32_t submitted = batch.submitted.load(std::memory_order_relaxed);
+  batch.generation.store(batch.generation.load(std::memory_order_relaxed) + 1,
+                         std::memory_order_release);
   for (uint32_t i = 0; i < submitted; ++i) {
     block->tasks[i].state.store(TaskState::kWaiting, std::memory_order_relaxed);
     block->tasks[i].transferred.store(0, std::memory_order_relaxed);
   }
-  batch->submitted.store(0, std::memory_order_relaxed);
-  batch->deadline_ns.store(kNever, std::memory_order_relaxed);
-  {
-    MutexLock lock(batch->mutex);
-    batch->closing = false;
-    batch->event.reset();
-    for (size_t i = 0; i < batch->submissions_used; ++i) batch->submissions[i]->reset();
-    batch->submissions_used = 0;
-    // One is kept for the next batch; many would hold their memory for nothing.
-    if (batch->submissions.size() > 4) batch->submissions.resize(4);
-  }
+  batch.submitted.store(0, std::memory_order_relaxed);
+  batch.deadline_ns.store(kNever, std::memory_order_relaxed);
+  batch.closing = false;
+  batch.event.reset();
+  for (size_t i = 0; i < batch.submissions_used; ++i) batch.submissions[i]->reset();
+  batch.submissions_used = 0;
+  // One is kept for the next batch; many would hold their memory for nothing.
+  if (batch.submissions.size() > 4) batch.submissions.resize(4);
   MutexLock lock(mutex_);
   free_blocks_[static_cast<size_t>(std::bit_width(block->capacity) - 1)].push_back(block);
-  free_slots_.push_back(batch->slot);
+  free_slots_.push_back(batch.slot);
 }
 
 }  // namespace te

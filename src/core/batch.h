@@ -70,6 +70,17 @@ struct SliceList {
   }
 };
 
+// Takes one off what several threads count down; whether that was the last. Who finds one left is
+// alone with it, and spares itself the dearer way.
+template <typename Count>
+bool take_last(std::atomic<Count>& left) {
+  if (left.load(std::memory_order_acquire) == 1) {
+    left.store(0, std::memory_order_relaxed);
+    return true;
+  }
+  return left.fetch_sub(1, std::memory_order_acq_rel) == 1;
+}
+
 struct Task {
   std::atomic<TaskState> state{TaskState::kWaiting};
   std::atomic<uint32_t> slices_left{0};
@@ -93,7 +104,8 @@ struct Target {
   std::vector<int> transport_of_path;        // index of each path's transport in the descriptor
 };
 
-// One call of submit(): what its tasks share.
+// One call of submit(): what its tasks share. What is no atomic is constant while it is under way,
+// or needs the batch's mutex.
 struct Submission {
   Batch* batch = nullptr;
   std::atomic<uint32_t> tasks_left{0};  // and one until all is posted; 0: over
@@ -104,16 +116,24 @@ struct Submission {
   uint32_t first_task = 0;
   uint32_t task_count = 0;
   std::optional<Notification> notification;
-  // What the tasks' segments, and the slices' paths and keys, live in.
+  // What the tasks' segments, and the slices' paths and keys, live in: nearly always one.
   struct Use {
     std::shared_ptr<Segment> segment;
     std::shared_ptr<const Target> target;
   };
-  Mutex mutex;
-  std::vector<Use> uses TE_GUARDED_BY(mutex);
-  std::vector<Buffer*> pins;  // one use of each
+  Use use;                     // with the batch's mutex
+  std::vector<Use> more_uses;  // likewise
+  std::vector<Buffer*> pins;   // one use of each
   std::vector<std::unique_ptr<Slice[]>> extra_slices;
-  std::vector<std::pair<uint32_t, Status>> errors TE_GUARDED_BY(mutex);  // by task, few
+  std::vector<std::pair<uint32_t, Status>> errors;  // by task, few; with the batch's mutex
+
+  void add_use(Use another) { (use.segment ? more_uses.emplace_back() : use) = std::move(another); }
+  const Use& last_use() const { return more_uses.empty() ? use : more_uses.back(); }
+  template <typename Visit>
+  void for_each_use(Visit&& visit) const {
+    if (use.segment) visit(use);
+    for (const Use& each : more_uses) visit(each);
+  }
 
   void release_pins() {
     for (Buffer* buffer : pins) buffer->release();
@@ -139,7 +159,7 @@ struct Batch {
   std::atomic<uint32_t> size{0};             // what the caller asked for
   std::atomic<uint32_t> submitted{0};        // tasks
   std::atomic<uint32_t> active{0};           // submissions under way; changed under `mutex`
-  std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them
+  std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them; changed under `mutex`
   uint32_t slot = 0;
 
   Mutex mutex;
@@ -167,7 +187,7 @@ class BatchTable {
   // Whether `batch` still is what `id` means; to be asked after reading from it.
   inline bool is(const Batch& batch, BatchId id) const;
   // The batch must be idle; its id is dead from here on.
-  void release(Batch* batch);
+  void release(Batch& batch) TE_REQUIRES(batch.mutex);
 
   template <typename Visit>
   void for_each_live(Visit&& visit) const {

@@ -10,7 +10,14 @@ void Transfers::done(Slice* slice, Code code) {
   if (code == Code::kOk) {
     slice->path->completed_bytes.fetch_add(slice->length, std::memory_order_relaxed);
     slice->path->completed_slices.fetch_add(1, std::memory_order_relaxed);
-    slice->task->transferred.fetch_add(slice->length, std::memory_order_relaxed);
+    Task& task = *slice->task;
+    const bool last = task.slices_left.load(std::memory_order_acquire) == 1;
+    if (!last) {
+      task.transferred.fetch_add(slice->length, std::memory_order_relaxed);
+    } else {
+      task.transferred.store(task.transferred.load(std::memory_order_relaxed) + slice->length,
+                             std::memory_order_relaxed);
+    }
     return slice_ended(slice, code);
   }
   slice->path->failed_slices.fetch_add(1, std::memory_order_relaxed);
@@ -21,10 +28,10 @@ void Transfers::done(Slice* slice, Code code) {
     std::shared_ptr<Segment> segment;
     Submission& submission = *slice->task->submission;
     {
-      MutexLock lock(submission.mutex);
-      for (const Submission::Use& use : submission.uses) {
+      MutexLock lock(submission.batch->mutex);
+      submission.for_each_use([&](const Submission::Use& use) {
         if (use.segment.get() == slice->task->segment) segment = use.segment;
-      }
+      });
     }
     return recovery_.add(std::move(segment), slice, code);
   }
@@ -61,7 +68,7 @@ void Transfers::note_error(Task& task, Status why) {
   const TaskBlock* block = submission.batch->block.load(std::memory_order_relaxed);
   const auto index = static_cast<uint32_t>(&task - block->tasks.get());
   constexpr size_t kMaxTexts = 64;  // of one submission: the rest failed for the same reasons
-  MutexLock lock(submission.mutex);
+  MutexLock lock(submission.batch->mutex);
   if (submission.errors.size() < kMaxTexts) submission.errors.emplace_back(index, std::move(why));
 }
 
@@ -84,7 +91,7 @@ void Transfers::slice_ended(Slice* slice, Code code) {
     Code expected = Code::kOk;
     task.failure.compare_exchange_strong(expected, code);
   }
-  if (task.slices_left.fetch_sub(1) == 1) data_done(task);
+  if (take_last(task.slices_left)) data_done(task);
 }
 
 // Every byte of the task came to its end. The task that carries a notification goes on until that
@@ -131,33 +138,25 @@ void Transfers::finish_task(Task& task) {
 }
 
 void Transfers::one_less(Submission& submission) {
-  if (submission.tasks_left.fetch_sub(1) == 1) finish_submission(submission);
+  if (take_last(submission.tasks_left)) finish_submission(submission);
 }
 
 void Transfers::finish_submission(Submission& submission) {
   submission.release_pins();
-  {
-    // Closing what they hold is not for under a lock. One alone leaves the vector's memory to the
-    // next submission.
-    Submission::Use first;
-    std::vector<Submission::Use> others;
-    MutexLock lock(submission.mutex);
-    if (submission.uses.size() > 1) {
-      others.swap(submission.uses);
-    } else if (!submission.uses.empty()) {
-      first = std::move(submission.uses.front());
-      submission.uses.clear();
-    }
-    submission.extra_slices.clear();
-  }
-  active_submissions_.fetch_sub(1);
   Batch& batch = *submission.batch;
+  // What they hold is closed without the lock.
+  Submission::Use use;
+  std::vector<Submission::Use> more_uses;
   MutexLock lock(batch.mutex);
-  if (batch.active.fetch_sub(1) == 1) {
-    set_readable(batch.event, true);
-    batch.idle.notify_all();
-    if (batch.helper != nullptr && batch.helper->of_another_thread()) batch.helper->wake();
-  }
+  use = std::move(submission.use);
+  more_uses.swap(submission.more_uses);
+  submission.extra_slices.clear();
+  const uint32_t active = batch.active.load(std::memory_order_relaxed) - 1;
+  batch.active.store(active, std::memory_order_release);
+  if (active > 0) return;
+  set_readable(batch.event, true);
+  batch.idle.notify_all();
+  if (batch.helper != nullptr && batch.helper->of_another_thread()) batch.helper->wake();
 }
 
 }  // namespace te

@@ -71,12 +71,24 @@ SegmentId Segments::id_of(size_t slot) const {
   return static_cast<SegmentId>(((slots_[slot].generation & kGenerationMask) << kSlotBits) | slot);
 }
 
-std::shared_ptr<Segment> Segments::find(SegmentId id) const {
-  if (id < 0) return nullptr;
+// Null where none is open by that id.
+const Segments::Slot* Segments::slot_of(SegmentId id) const {
   const size_t slot = static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1);
+  const bool open = id >= 0 && slot < slots_.size() && slots_[slot].segment && id_of(slot) == id;
+  return open ? &slots_[slot] : nullptr;
+}
+
+std::shared_ptr<Segment> Segments::find(SegmentId id) const {
   ReaderLock lock(mutex_);
-  if (slot >= slots_.size() || !slots_[slot].segment || id_of(slot) != id) return nullptr;
-  return slots_[slot].segment;
+  const Slot* slot = slot_of(id);
+  return slot == nullptr ? nullptr : slot->segment;
+}
+
+Submission::Use Segments::find_for_use(SegmentId id) const {
+  ReaderLock lock(mutex_);
+  const Slot* slot = slot_of(id);
+  if (slot == nullptr) return {};
+  return {slot->segment, slot->target};
 }
 
 std::shared_ptr<Segment> Segments::find(std::string_view name) const {
@@ -136,24 +148,27 @@ Result<SegmentId> Segments::open(std::string_view name, bool fresh) {
                    slots_.size() - 1);
     }
     free = slots_.size();
-    slots_.push_back({nullptr, first_generation_, 0});
+    slots_.push_back({nullptr, first_generation_, 0, nullptr});
   }
   Slot& slot = slots_[free];
   ++slot.generation;
   slot.opens = 1;
+  slot.target = segment->target();
   slot.segment = std::move(segment);
   return id_of(free);
 }
 
 Status Segments::close(SegmentId id) {
   if (id == kLocalSegment) return {};
-  std::shared_ptr<Segment> closed;  // dies after the lock
-  const size_t slot = static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1);
+  Submission::Use closed;  // dies after the lock
   WriterLock lock(mutex_);
-  if (id < 0 || slot >= slots_.size() || !slots_[slot].segment || id_of(slot) != id) {
+  if (slot_of(id) == nullptr) {
     return error(Code::kNotFound, "there is no open segment with id {}", id);
   }
-  if (--slots_[slot].opens == 0) closed.swap(slots_[slot].segment);
+  Slot& slot = slots_[static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1)];
+  if (--slot.opens > 0) return {};
+  closed.segment.swap(slot.segment);
+  closed.target.swap(slot.target);
   return {};
 }
 
@@ -220,8 +235,14 @@ void Segments::install(Segment& segment, Descriptor descriptor) {
   }
   const bool same_peer = previous && previous->descriptor.instance == peer.instance;
   transports_.make_paths(peer, previous.get(), same_peer, *target);
-  MutexLock lock(segment.mutex_);
-  segment.target_ = std::move(target);
+  {
+    MutexLock lock(segment.mutex_);
+    segment.target_ = target;
+  }
+  WriterLock lock(mutex_);
+  for (Slot& slot : slots_) {
+    if (slot.segment.get() == &segment) slot.target = target;
+  }
 }
 
 Status Segments::refresh(Segment& segment) {

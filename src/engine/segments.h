@@ -58,6 +58,8 @@ class Segments {
   Status close(SegmentId id);
   std::shared_ptr<Segment> find(SegmentId id) const;
   std::shared_ptr<Segment> find(std::string_view name) const;
+  // With its target of now; null where there is none.
+  Submission::Use find_for_use(SegmentId id) const;
   std::vector<std::shared_ptr<Segment>> all() const;
 
   // Asks the engine behind the segment what it offers now; looks for it again when it is not where
@@ -82,6 +84,7 @@ class Segments {
     std::shared_ptr<Segment> segment;
     uint32_t generation = 0;
     uint32_t opens = 0;
+    std::shared_ptr<const Target> target;  // the segment's, where submissions find it at once
   };
 
   Result<std::shared_ptr<ControlClient>> control_of(Segment& segment)
@@ -91,6 +94,7 @@ class Segments {
   // For the peer that answered last.
   void install(Segment& segment, Descriptor descriptor) TE_REQUIRES(segment.fetching_);
   SegmentId id_of(size_t slot) const TE_REQUIRES_SHARED(mutex_);
+  const Slot* slot_of(SegmentId id) const TE_REQUIRES_SHARED(mutex_);
 
   const uint64_t instance_;
   const Config& config_;

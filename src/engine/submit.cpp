@@ -65,17 +65,18 @@ Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
 
 Status Transfers::find_segment(SegmentId id, Plan& plan) {
   if (plan.segment != nullptr && id == plan.segment_id) return {};
-  std::shared_ptr<Segment> segment = segments_.find(id);
-  if (!segment) {
+  Submission::Use use = segments_.find_for_use(id);
+  if (!use.segment) {
     return error(Code::kNotFound, "there is no open segment with id {}: open it first", id);
   }
-  if (segment->self) segments_.refresh_self(*segment);
-  std::shared_ptr<const Target> target = segment->target();
+  if (use.segment->self) {
+    segments_.refresh_self(*use.segment);
+    use.target = use.segment->target();
+  }
   plan.segment_id = id;
-  plan.segment = segment.get();
-  plan.target = target.get();
-  MutexLock lock(plan.submission->mutex);
-  plan.submission->uses.push_back({std::move(segment), std::move(target)});
+  plan.segment = use.segment.get();
+  plan.target = use.target.get();
+  plan.submission->add_use(std::move(use));
   return {};
 }
 
@@ -222,10 +223,10 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   ++batch->submissions_used;
   batch->submitted.store(used + submission.task_count, std::memory_order_release);
   if (batch->active.load(std::memory_order_relaxed) == 0) set_readable(batch->event, false);
-  batch->active.fetch_add(1);
+  batch->active.store(batch->active.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   batch->deadline_ns.store(
-      std::min(batch->deadline_ns.load(std::memory_order_relaxed), submission.deadline_ns));
-  if (active_submissions_.fetch_add(1) == 0) wake_timer();
+      std::min(batch->deadline_ns.load(std::memory_order_relaxed), submission.deadline_ns),
+      std::memory_order_relaxed);
   return {};
 }
 
@@ -248,8 +249,10 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
       status = accept(id, requests, options, plan.emplace());
     }
   }
-  if (status.ok()) post(*plan);
-  return status;
+  if (!status.ok()) return status;
+  wake_timer();
+  post(*plan);
+  return {};
 }
 
 bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
@@ -268,6 +271,7 @@ bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
     Plan plan;
     plan.rehearsal = &there;
     if (!stopping_.load() && accept(*batch, {&request, 1}, {.timeout = kLimit}, plan).ok()) {
+      wake_timer();
       post(plan);
     }
   }
@@ -285,18 +289,10 @@ void Transfers::post(Plan& plan) {
 
 void Transfers::post(Transport* transport, Slice* first) {
   if (first == nullptr) return;
-  Path& path = *first->path;
   for (const Slice* slice = first; slice != nullptr; slice = slice->next) {
     slice->path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
   }
-  transport->post(first);
-  progress_after(path);
-}
-
-// What a transport copies with the caller's thread is done here, with no other thread woken.
-void Transfers::progress_after(Path& path) {
-  if (!path.transport.capabilities().caller_copies) return;
-  path.transport.progress(path, 0, Waker::of_this_thread());
+  transport->post_and_help(first);
 }
 
 bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) {
@@ -322,13 +318,12 @@ bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, St
   slice->attempts = static_cast<uint8_t>(slice->attempts + 1);
   slice->next = nullptr;
   {
-    MutexLock lock(task.submission->mutex);
-    std::vector<Submission::Use>& uses = task.submission->uses;
-    if (uses.empty() || uses.back().target != target) uses.push_back({segment, target});
+    Submission& submission = *task.submission;
+    MutexLock lock(submission.batch->mutex);
+    if (submission.last_use().target != target) submission.add_use({segment, target});
   }
   path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
-  path->transport.post(slice);
-  progress_after(*path);
+  path->transport.post_and_help(slice);
   return true;
 }
 

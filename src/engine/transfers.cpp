@@ -96,10 +96,9 @@ Result<TaskError> Transfers::task_error(BatchId id, size_t task) const {
   const TaskState state = found.state.load(std::memory_order_acquire);
   if (!is_terminal(state) || state == TaskState::kCompleted) return TaskError{};
   for (size_t i = 0; i < batch->submissions_used; ++i) {
-    Submission& submission = *batch->submissions[i];
+    const Submission& submission = *batch->submissions[i];
     if (task < submission.first_task || task >= submission.first_task + submission.task_count)
       continue;
-    MutexLock texts(submission.mutex);
     Status any;
     for (const auto& [index, text] : submission.errors) {
       if (index == task) return TaskError{text};
@@ -113,11 +112,12 @@ Result<TaskError> Transfers::task_error(BatchId id, size_t task) const {
 }
 
 Status Transfers::wait(BatchId id, std::optional<std::chrono::milliseconds> timeout) {
-  const Inside inside(waiting_);
   Batch* batch = table_.find(id);
   if (batch == nullptr) return no_batch(id);
+  if (batch->active.load(std::memory_order_acquire) == 0 && table_.is(*batch, id)) return {};
   int64_t until = kNever;
   if (timeout) until = timeout->count() <= 0 ? 0 : deadline_after_ms(now_ns(), timeout->count());
+  const Inside inside(waiting_);
   MutexLock lock(batch->mutex);
   if (!table_.is(*batch, id)) return no_batch(id);
   wait_idle(*batch, id, until);
@@ -159,9 +159,7 @@ bool Transfers::help(Batch& batch, int64_t until_ns) {
   std::shared_ptr<const Target> target;  // keeps the path
   for (size_t i = batch.submissions_used; i > 0 && !target; --i) {
     Submission& submission = *batch.submissions[i - 1];
-    if (submission.tasks_left.load() == 0) continue;
-    MutexLock lock(submission.mutex);
-    if (!submission.uses.empty()) target = submission.uses.back().target;
+    if (submission.tasks_left.load() != 0) target = submission.last_use().target;
   }
   const bool may_sleep = until_ns != 0;
   if (!target || (may_sleep && batch.helper != nullptr)) return false;
@@ -199,16 +197,17 @@ Result<int> Transfers::event_fd(BatchId id) {
 }
 
 Status Transfers::free(BatchId id) {
-  const Inside inside(waiting_);
   Batch* batch = table_.find(id);
   if (batch == nullptr) return no_batch(id);
-  {
-    MutexLock lock(batch->mutex);
-    if (!table_.is(*batch, id) || batch->closing) return no_batch(id);
-    batch->closing = true;
+  std::optional<Inside> inside;  // until the lock is let go, where there is something to wait for
+  MutexLock lock(batch->mutex);
+  if (!table_.is(*batch, id) || batch->closing) return no_batch(id);
+  batch->closing = true;
+  if (batch->active.load(std::memory_order_relaxed) != 0) {
+    inside.emplace(waiting_);
     wait_idle(*batch, id, kNever);
   }
-  table_.release(batch);
+  table_.release(*batch);
   return {};
 }
 
@@ -252,10 +251,9 @@ void Transfers::attend(Batch& batch, int64_t now,
       continue;
     }
     next = std::min(next, now + kTickMs * kNsPerMs);
-    MutexLock lock(submission.mutex);
-    for (const Submission::Use& use : submission.uses) targets.push_back(use.target);
+    submission.for_each_use([&](const Submission::Use& use) { targets.push_back(use.target); });
   }
-  batch.deadline_ns.store(next);
+  batch.deadline_ns.store(next, std::memory_order_relaxed);
 }
 
 void Transfers::sweep(const std::vector<std::shared_ptr<const Target>>& targets) {
@@ -270,10 +268,20 @@ void Transfers::sweep(const std::vector<std::shared_ptr<const Target>>& targets)
   recovery_.wake();
 }
 
+// After accept(), whose lock keeps this look behind what it stored: either it sees that the timer
+// sleeps, or the timer sees the batch.
 void Transfers::wake_timer() {
   if (!timer_asleep_.load()) return;
   MutexLock lock(timer_mutex_);
   timer_changed_.notify_one();
+}
+
+bool Transfers::anything_under_way() const {
+  bool any = false;
+  table_.for_each_live([&any](const Batch& batch) {
+    any = any || batch.active.load(std::memory_order_relaxed) != 0;
+  });
+  return any;
 }
 
 void Transfers::run_timer() {
@@ -282,7 +290,8 @@ void Transfers::run_timer() {
     {
       MutexLock lock(timer_mutex_);
       timer_asleep_.store(true);
-      while (!timer_stop_ && active_submissions_.load() == 0) timer_changed_.wait(timer_mutex_);
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      while (!timer_stop_ && !anything_under_way()) timer_changed_.wait(timer_mutex_);
       timer_asleep_.store(false);
       const int64_t until = now_ns() + kTickMs * kNsPerMs;
       while (!timer_stop_ && now_ns() < until) {
@@ -293,7 +302,7 @@ void Transfers::run_timer() {
     const int64_t now = now_ns();
     std::vector<std::shared_ptr<const Target>> targets;
     table_.for_each_live([&](Batch& batch) {
-      if (batch.deadline_ns.load() > now) return;
+      if (batch.deadline_ns.load(std::memory_order_relaxed) > now) return;
       MutexLock lock(batch.mutex);
       attend(batch, now, targets);
     });

@@ -73,7 +73,6 @@ class Transfers final : public SliceOwner {
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
   static void post(Transport* transport, Slice* first);
-  static void progress_after(Path& path);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
 
   // Waiting.
@@ -99,6 +98,7 @@ class Transfers final : public SliceOwner {
   void sweep(const std::vector<std::shared_ptr<const Target>>& targets);
   void run_timer();
   void wake_timer();
+  bool anything_under_way() const;
 
   const Config& config_;
   Memory& memory_;
@@ -111,7 +111,6 @@ class Transfers final : public SliceOwner {
   std::atomic<bool> stopping_{false};
   std::atomic<uint32_t> submitting_{0};  // calls under way
   std::atomic<uint32_t> waiting_{0};     // calls inside wait() or free()
-  std::atomic<uint64_t> active_submissions_{0};
 
   Mutex timer_mutex_;
   CondVar timer_changed_;

@@ -30,6 +30,14 @@ constexpr int64_t kLingerNs = 50'000;
 constexpr uint64_t kStreamBytes = 16 << 20;
 constexpr int64_t kPauseNs = 100'000;
 
+// For sums that change under the lock, but are read without it.
+void grow(std::atomic<uint64_t>& sum, uint64_t by) {
+  sum.store(sum.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+void shrink(std::atomic<uint64_t>& sum, uint64_t by) {
+  sum.store(sum.load(std::memory_order_relaxed) - by, std::memory_order_relaxed);
+}
+
 bool same_kind(const Slice& a, const Slice& b) { return a.path == b.path && a.opcode == b.opcode; }
 
 }  // namespace
@@ -66,6 +74,20 @@ CopyPool::CopyPool(TransportHost& host, uint64_t threads, Copy copy)
   for (uint64_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
 }
 
+// stop() does not wait for it. What it parks meanwhile is taken back here.
+bool CopyPool::copy_at_once(Slice* run) {
+  if (queued_bytes_.load(std::memory_order_relaxed) != 0 || stopping_.load()) return false;
+  uint64_t bytes = 0;
+  size_t count = 0;
+  for (const Slice* slice = run; slice != nullptr; slice = slice->next) {
+    bytes += slice->length;
+    if (bytes > kLeastRunBytes || ++count > kMaxRun || !same_kind(*run, *slice)) return false;
+  }
+  copy_(run, false);
+  if (stopping_.load()) take_back(Code::kCancelled, [](const Slice&) { return true; });
+  return true;
+}
+
 void CopyPool::post(Slice* first) {
   uint64_t bytes = 0;
   SliceList chain{first, first};
@@ -75,14 +97,14 @@ void CopyPool::post(Slice* first) {
     chain.last = slice;
     ++count;
   }
-  load_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   MutexLock lock(mutex_);
+  grow(load_bytes_, bytes);
   queued_ += count;
   add(chain, bytes);
 }
 
 void CopyPool::add(SliceList chain, uint64_t bytes) {
-  queued_bytes_ += bytes;
+  grow(queued_bytes_, bytes);
   fresh_ = true;
   if (bytes >= kWorthWaking && is_of_a_stream(bytes)) stream_bytes_ = queued_bytes_;
   if (bytes < kWorthDealing) return parts_.front().queue.append(chain);
@@ -144,7 +166,7 @@ CopyPool::Run CopyPool::take() {
   if (queue.first == nullptr) queue.last = nullptr;
   last->next = nullptr;
   queued_ -= count;
-  queued_bytes_ -= run.bytes;
+  shrink(queued_bytes_, run.bytes);
   stream_bytes_ -= std::min(stream_bytes_, run.bytes);
   ++active_;
   ++run.part->takers;
@@ -158,7 +180,7 @@ CopyPool::Run CopyPool::take() {
 }
 
 void CopyPool::ended(const Run& run) {
-  load_bytes_.fetch_sub(run.bytes, std::memory_order_relaxed);
+  shrink(load_bytes_, run.bytes);
   --run.part->takers;
   --active_;
   if (run.bytes >= kLeastRunBytes) busy_ns_ = now_ns();
@@ -240,11 +262,11 @@ void CopyPool::work() {
 
 void CopyPool::park(Slice* run) {
   SliceList list;
+  MutexLock lock(mutex_);
   for (Slice* slice = run; slice != nullptr;) {
-    load_bytes_.fetch_add(slice->length, std::memory_order_relaxed);
+    grow(load_bytes_, slice->length);
     list.push(std::exchange(slice, slice->next));
   }
-  MutexLock lock(mutex_);
   parked_.append(list);
 }
 
@@ -256,7 +278,7 @@ void CopyPool::resume(const Path& path) {
     if (slice->path == &path) {
       parts_.front().queue.push(slice);
       ++queued_;
-      queued_bytes_ += slice->length;
+      grow(queued_bytes_, slice->length);
     } else {
       rest.push(slice);
     }
@@ -284,13 +306,15 @@ void CopyPool::take_back(Code code, Wanted&& wanted) {
     for (Part& part : parts_) sift(part.queue);
     for (const Slice* slice = taken.first; slice != nullptr; slice = slice->next) {
       --queued_;
-      queued_bytes_ -= slice->length;
+      shrink(queued_bytes_, slice->length);
     }
     sift(parked_);
+    for (const Slice* slice = taken.first; slice != nullptr; slice = slice->next) {
+      shrink(load_bytes_, slice->length);
+    }
   }
   for (Slice* slice = taken.first; slice != nullptr;) {
     Slice* next = slice->next;
-    load_bytes_.fetch_sub(slice->length, std::memory_order_relaxed);
     host_.done(slice, code);
     slice = next;
   }

@@ -37,6 +37,9 @@ class CopyPool {
 
   // Whoever posts calls help() next.
   void post(Slice* first);
+  // Copies what is little enough not to be worth the queue, and is alone: a run of one path and
+  // direction. False: it did not.
+  bool copy_at_once(Slice* run);
   // Copies one run, of any path; false when nothing is queued.
   bool help();
   // The same; but when nothing is queued while others copy for this path, it waits some
@@ -89,7 +92,7 @@ class CopyPool {
 
   TransportHost& host_;
   const Copy copy_;
-  std::atomic<uint64_t> load_bytes_{0};
+  std::atomic<uint64_t> load_bytes_{0};  // changed under the mutex
   Mutex mutex_;
   CondVar changed_;  // for the pool's threads
   CondVar quiet_;    // for stop()
@@ -108,7 +111,7 @@ class CopyPool {
   size_t woken_ TE_GUARDED_BY(mutex_) = 0;            // of these, on their way
   // For so many more runs, a helper that left something behind is thought to come back.
   size_t expected_ TE_GUARDED_BY(mutex_) = 0;
-  bool stopping_ TE_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> stopping_{false};  // changed under the mutex
   std::vector<std::thread> threads_;
 };
 

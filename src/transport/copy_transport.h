@@ -14,7 +14,6 @@ class CopyTransport : public Transport {
  public:
   Capabilities capabilities() const override {
     Capabilities capabilities;
-    capabilities.caller_copies = true;
     capabilities.slice_bytes = CopyPool::kSliceBytes;
     capabilities.key_size = key_size_;
     return capabilities;
@@ -27,6 +26,12 @@ class CopyTransport : public Transport {
   void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
 
   void post(Slice* first) override { pool_.post(first); }
+  // With no other thread woken for what this one copies.
+  void post_and_help(Slice* first) override {
+    if (pool_.copy_at_once(first)) return;
+    pool_.post(first);
+    pool_.help();
+  }
   bool progress(Path& path, int64_t until_ns, Waker&) override {
     return until_ns == 0 ? pool_.help() : pool_.help_and_linger(path);
   }

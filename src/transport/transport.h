@@ -61,9 +61,7 @@ struct Peer {
 struct Capabilities {
   bool same_engine_only = false;
   bool data_over_engine_port = false;  // adopt() takes connections of the engine's port
-  // Whoever calls post() calls progress() of one of its paths right after it, which does the work.
-  bool caller_copies = false;
-  uint64_t slice_bytes = UINT64_MAX;  // no larger slices, so that several threads end together
+  uint64_t slice_bytes = UINT64_MAX;   // no larger slices, so that several threads end together
   // register_memory() is wanted for buffers that peers may not touch, too, since the transport has
   // to know the local memory; and unregister_memory() once this engine does not use it either.
   bool registers_local_memory = false;
@@ -106,6 +104,9 @@ class Transport {
   // Hands over the slices, linked by `next`; all are on paths of this transport. Never blocks, and
   // keeps nothing of the caller's but the slices.
   virtual void post(Slice* first) = 0;
+  // post(), and then what the calling thread can do for the slices at once: done() may be called
+  // from inside. The caller holds no lock, and keeps all that the slices lead to.
+  virtual void post_and_help(Slice* first) { post(first); }
   // Lends the calling thread to the path while its slices are under way: moves bytes, takes
   // answers, calls done(). Returns when something happened, when `waker` was woken (and clears it),
   // or at `until_ns`; 0: at once, without sleeping. False when there is nothing that the thread

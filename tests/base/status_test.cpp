@@ -17,7 +17,7 @@ TEST(Status, OkCostsNothing) {
   EXPECT_EQ(ok.message(), "");
   EXPECT_EQ(ok.to_string(), "ok");
   EXPECT_TRUE(ok.with_context("opening").ok());
-  EXPECT_EQ(sizeof(Status), 2 * sizeof(void*));
+  EXPECT_EQ(sizeof(Status), sizeof(void*));
 }
 
 TEST(Status, KeepsCodeAndMessage) {

@@ -18,6 +18,11 @@ BatchId must_allocate(BatchTable& table, uint64_t size) {
   return id.ok() ? *id : kInvalidBatch;
 }
 
+void release(BatchTable& table, Batch* batch) {
+  MutexLock lock(batch->mutex);
+  table.release(*batch);
+}
+
 TEST(BatchTable, FindsWhatWasAllocated) {
   BatchTable table;
   const BatchId id = must_allocate(table, 5);
@@ -33,7 +38,7 @@ TEST(BatchTable, FindsWhatWasAllocated) {
   for (size_t i = 0; i < 5; ++i) {
     EXPECT_EQ(batch->block.load()->tasks[i].state, TaskState::kWaiting);
   }
-  table.release(batch);
+  release(table, batch);
 }
 
 TEST(BatchTable, SizesAreChecked) {
@@ -64,7 +69,7 @@ TEST(BatchTable, ALackOfMemoryIsAnError) {
     for (int i = 0; i < 2'000; ++i) {
       Batch* batch = table.find(must_allocate(table, 1'000));
       if (batch == nullptr) ::_exit(3);
-      table.release(batch);
+      release(table, batch);
     }
     ::_exit(0);
   };
@@ -79,7 +84,7 @@ TEST(BatchTable, EverySizeGetsRoomEnough) {
     ASSERT_NE(batch, nullptr);
     EXPECT_GE(batch->block.load()->capacity, size);
     EXPECT_LT(batch->block.load()->capacity, 2 * size);
-    table.release(batch);
+    release(table, batch);
   }
 }
 
@@ -87,7 +92,7 @@ TEST(BatchTable, AStaleIdIsFoundNoMore) {
   BatchTable table;
   const BatchId old = must_allocate(table, 1);
   Batch* batch = table.find(old);
-  table.release(batch);
+  release(table, batch);
   EXPECT_EQ(table.find(old), nullptr);
   EXPECT_FALSE(table.is(*batch, old));
   const BatchId now = must_allocate(table, 1);
@@ -136,7 +141,7 @@ TEST(BatchTable, AllocatingAndReleasingDoesNotGrow) {
     ASSERT_NE(batch, nullptr);
     batches.insert(batch);
     blocks.insert(batch->block.load());
-    table.release(batch);
+    release(table, batch);
   }
   EXPECT_EQ(batches.size(), 1u);
   EXPECT_EQ(blocks.size(), 1u);
@@ -157,7 +162,7 @@ TEST(BatchTable, BlocksOfOtherSizesAreNotMixedUp) {
       live.push_back(batch);
     } else {
       const size_t pick = random() % live.size();
-      table.release(live[pick]);
+      release(table, live[pick]);
       live.erase(live.begin() + static_cast<ptrdiff_t>(pick));
     }
   }
@@ -175,7 +180,7 @@ TEST(BatchTable, ManyAtOnce) {
     EXPECT_TRUE(ids.contains(BatchTable::id_of(batch)));
   });
   EXPECT_EQ(seen.size(), 3'000u);
-  for (const BatchId id : ids) table.release(table.find(id));
+  for (const BatchId id : ids) release(table, table.find(id));
   table.for_each_live([](Batch&) { ADD_FAILURE() << "a batch is left"; });
 }
 
@@ -199,7 +204,7 @@ TEST(BatchTable, AReleasedBatchLeavesNothingToTheNext) {
     batch->submissions[0]->notification = Notification{"a", "b"};
     batch->submissions[0]->deadline_ns = 17;
   }
-  table.release(batch);
+  release(table, batch);
   ASSERT_EQ(table.find(must_allocate(table, 4)), batch);
   EXPECT_EQ(batch->block, block);
   EXPECT_EQ(batch->submitted, 0u);
@@ -234,7 +239,7 @@ TEST(BatchTable, ThreadsGetBatchesOfTheirOwn) {
         ASSERT_EQ(batch->active, mine);
         ASSERT_EQ(batch->block.load()->tasks[0].length, mine);
         batch->active = 0;
-        table.release(batch);
+        release(table, batch);
         ASSERT_EQ(table.find(*id), nullptr);
       }
     });

@@ -105,6 +105,34 @@ TEST_F(CopyPoolTest, SmallSlicesOfOneKindAreOneRun) {
   EXPECT_FALSE(pool_->help());
 }
 
+TEST_F(CopyPoolTest, ALittleOfOneKindIsCopiedWhereItIsPosted) {
+  make_pool_of_helpers();
+  EXPECT_TRUE(pool_->copy_at_once(chain({&a_, &a_}, 32 << 10)));
+  EXPECT_EQ(runs(), (std::vector<size_t>{2}));
+  EXPECT_EQ(host_.count(), 2u);
+  EXPECT_FALSE(pool_->copy_at_once(chain({&a_}, (64 << 10) + 1)));
+  EXPECT_FALSE(pool_->copy_at_once(chain({&a_, &a_, &a_}, 32 << 10)));
+  EXPECT_FALSE(pool_->copy_at_once(chain({&a_, &b_}, 16)));
+  EXPECT_FALSE(pool_->copy_at_once(chain(std::vector<Path*>(CopyPool::kMaxRun + 1, &a_), 16)));
+  EXPECT_EQ(host_.count(), 2u);
+}
+
+TEST_F(CopyPoolTest, NothingOvertakesWhatIsQueued) {
+  make_pool_of_helpers();
+  pool_->post(chain({&a_}, 1000));
+  EXPECT_FALSE(pool_->copy_at_once(chain({&a_}, 1000)));
+  EXPECT_TRUE(pool_->help());
+  EXPECT_TRUE(pool_->copy_at_once(chain({&a_}, 1000)));
+  EXPECT_EQ(host_.count(), 2u);
+}
+
+TEST_F(CopyPoolTest, AfterTheEndNothingIsCopiedWhereItIsPosted) {
+  make_pool();
+  pool_->stop();
+  EXPECT_FALSE(pool_->copy_at_once(chain({&a_}, 1000)));
+  EXPECT_EQ(host_.count(), 0u);
+}
+
 TEST_F(CopyPoolTest, ARunHasALimitOfSlicesAndOfBytes) {
   make_pool_of_helpers();
   pool_->post(chain(std::vector<Path*>(100, &a_), 16));
