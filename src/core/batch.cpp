@@ -4,6 +4,7 @@
 #include <bit>
 #include <new>
 
+#include "base/counts.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -71,16 +72,14 @@ Result<BatchId> BatchTable::allocate(uint64_t size) {
   free_slots_.pop_back();
   batch.block.store(block, std::memory_order_relaxed);
   batch.size.store(static_cast<uint32_t>(size), std::memory_order_relaxed);
-  batch.generation.store(batch.generation.load(std::memory_order_relaxed) + 1,
-                         std::memory_order_release);
+  grow(batch.generation, 1, std::memory_order_release);
   return id_of(batch);
 }
 
 void BatchTable::release(Batch& batch) {
   TaskBlock* block = batch.block.load(std::memory_order_relaxed);
   const uint32_t submitted = batch.submitted.load(std::memory_order_relaxed);
-  batch.generation.store(batch.generation.load(std::memory_order_relaxed) + 1,
-                         std::memory_order_release);
+  grow(batch.generation, 1, std::memory_order_release);
   for (uint32_t i = 0; i < submitted; ++i) {
     block->tasks[i].state.store(TaskState::kWaiting, std::memory_order_relaxed);
     block->tasks[i].transferred.store(0, std::memory_order_relaxed);

@@ -70,17 +70,6 @@ struct SliceList {
   }
 };
 
-// Takes one off what several threads count down; whether that was the last. Who finds one left is
-// alone with it, and spares itself the dearer way.
-template <typename Count>
-bool take_last(std::atomic<Count>& left) {
-  if (left.load(std::memory_order_acquire) == 1) {
-    left.store(0, std::memory_order_relaxed);
-    return true;
-  }
-  return left.fetch_sub(1, std::memory_order_acq_rel) == 1;
-}
-
 struct Task {
   std::atomic<TaskState> state{TaskState::kWaiting};
   std::atomic<uint32_t> slices_left{0};

@@ -1,4 +1,5 @@
 // The way up: slices come back, tasks and submissions end.
+#include "base/counts.h"
 #include "base/log.h"
 #include "engine/batch_event.h"
 #include "engine/transfers.h"
@@ -11,12 +12,10 @@ void Transfers::done(Slice* slice, Code code) {
     slice->path->completed_bytes.fetch_add(slice->length, std::memory_order_relaxed);
     slice->path->completed_slices.fetch_add(1, std::memory_order_relaxed);
     Task& task = *slice->task;
-    const bool last = task.slices_left.load(std::memory_order_acquire) == 1;
-    if (!last) {
-      task.transferred.fetch_add(slice->length, std::memory_order_relaxed);
+    if (task.slices_left.load(std::memory_order_acquire) == 1) {
+      grow(task.transferred, slice->length);  // nobody else is left
     } else {
-      task.transferred.store(task.transferred.load(std::memory_order_relaxed) + slice->length,
-                             std::memory_order_relaxed);
+      task.transferred.fetch_add(slice->length, std::memory_order_relaxed);
     }
     return slice_ended(slice, code);
   }
@@ -151,9 +150,8 @@ void Transfers::finish_submission(Submission& submission) {
   use = std::move(submission.use);
   more_uses.swap(submission.more_uses);
   submission.extra_slices.clear();
-  const uint32_t active = batch.active.load(std::memory_order_relaxed) - 1;
-  batch.active.store(active, std::memory_order_release);
-  if (active > 0) return;
+  shrink(batch.active, 1, std::memory_order_release);
+  if (batch.active.load(std::memory_order_relaxed) > 0) return;
   set_readable(batch.event, true);
   batch.idle.notify_all();
   if (batch.helper != nullptr && batch.helper->of_another_thread()) batch.helper->wake();

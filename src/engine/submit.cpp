@@ -4,6 +4,7 @@
 #include <new>
 #include <optional>
 
+#include "base/counts.h"
 #include "base/log.h"
 #include "core/plan.h"
 #include "engine/batch_event.h"
@@ -223,7 +224,7 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   ++batch->submissions_used;
   batch->submitted.store(used + submission.task_count, std::memory_order_release);
   if (batch->active.load(std::memory_order_relaxed) == 0) set_readable(batch->event, false);
-  batch->active.store(batch->active.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  grow(batch->active, 1);
   batch->deadline_ns.store(
       std::min(batch->deadline_ns.load(std::memory_order_relaxed), submission.deadline_ns),
       std::memory_order_relaxed);

@@ -1,6 +1,7 @@
 #include "transport/copy_pool.h"
 
 #include "base/clock.h"
+#include "base/counts.h"
 
 #include <pthread.h>
 
@@ -29,14 +30,6 @@ constexpr int64_t kLingerNs = 50'000;
 // More than this, asked for at once or without a pause, does not stay in a cache anyway.
 constexpr uint64_t kStreamBytes = 16 << 20;
 constexpr int64_t kPauseNs = 100'000;
-
-// For sums that change under the lock, but are read without it.
-void grow(std::atomic<uint64_t>& sum, uint64_t by) {
-  sum.store(sum.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
-void shrink(std::atomic<uint64_t>& sum, uint64_t by) {
-  sum.store(sum.load(std::memory_order_relaxed) - by, std::memory_order_relaxed);
-}
 
 bool same_kind(const Slice& a, const Slice& b) { return a.path == b.path && a.opcode == b.opcode; }
 
