@@ -73,16 +73,12 @@ SegmentId Segments::id_of(size_t slot) const {
 
 // Null where none is open by that id.
 const Segments::Slot* Segments::slot_of(SegmentId id) const {
-  const size_t slot = static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1);
+  const size_t slot = slot_number(id);
   const bool open = id >= 0 && slot < slots_.size() && slots_[slot].segment && id_of(slot) == id;
   return open ? &slots_[slot] : nullptr;
 }
 
-std::shared_ptr<Segment> Segments::find(SegmentId id) const {
-  ReaderLock lock(mutex_);
-  const Slot* slot = slot_of(id);
-  return slot == nullptr ? nullptr : slot->segment;
-}
+std::shared_ptr<Segment> Segments::find(SegmentId id) const { return find_for_use(id).segment; }
 
 Submission::Use Segments::find_for_use(SegmentId id) const {
   ReaderLock lock(mutex_);
@@ -165,7 +161,7 @@ Status Segments::close(SegmentId id) {
   if (slot_of(id) == nullptr) {
     return error(Code::kNotFound, "there is no open segment with id {}", id);
   }
-  Slot& slot = slots_[static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1)];
+  Slot& slot = slots_[slot_number(id)];
   if (--slot.opens > 0) return {};
   closed.segment.swap(slot.segment);
   closed.target.swap(slot.target);

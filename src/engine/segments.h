@@ -94,6 +94,9 @@ class Segments {
   // For the peer that answered last.
   void install(Segment& segment, Descriptor descriptor) TE_REQUIRES(segment.fetching_);
   SegmentId id_of(size_t slot) const TE_REQUIRES_SHARED(mutex_);
+  static size_t slot_number(SegmentId id) {
+    return static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1);
+  }
   const Slot* slot_of(SegmentId id) const TE_REQUIRES_SHARED(mutex_);
 
   const uint64_t instance_;

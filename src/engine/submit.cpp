@@ -251,7 +251,6 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
     }
   }
   if (!status.ok()) return status;
-  wake_timer();
   post(*plan);
   return {};
 }
@@ -272,7 +271,6 @@ bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
     Plan plan;
     plan.rehearsal = &there;
     if (!stopping_.load() && accept(*batch, {&request, 1}, {.timeout = kLimit}, plan).ok()) {
-      wake_timer();
       post(plan);
     }
   }
@@ -282,6 +280,7 @@ bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
 }
 
 void Transfers::post(Plan& plan) {
+  wake_timer();
   post(plan.chain.transport, plan.chain.first);
   for (const Plan::Chain& chain : plan.more_chains) post(chain.transport, chain.first);
   for (Task* task : plan.empty) data_done(*task);
