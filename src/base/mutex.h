@@ -62,16 +62,20 @@ class TE_CAPABILITY("mutex") Mutex {
   std::atomic<uint32_t> state_{kFree};
 };
 
-class TE_SCOPED_CAPABILITY MutexLock {
+// For as long as it is there, the lock is held, by nobody else.
+template <typename Lock>
+class TE_SCOPED_CAPABILITY ExclusiveLock {
  public:
-  explicit MutexLock(Mutex& mutex) TE_ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
-  ~MutexLock() TE_RELEASE() { mutex_.unlock(); }
-  MutexLock(const MutexLock&) = delete;
-  MutexLock& operator=(const MutexLock&) = delete;
+  explicit ExclusiveLock(Lock& mutex) TE_ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
+  ~ExclusiveLock() TE_RELEASE() { mutex_.unlock(); }
+  ExclusiveLock(const ExclusiveLock&) = delete;
+  ExclusiveLock& operator=(const ExclusiveLock&) = delete;
 
  private:
-  Mutex& mutex_;
+  Lock& mutex_;
 };
+
+using MutexLock = ExclusiveLock<Mutex>;
 
 // Waits with a Mutex that the caller holds; may wake for no reason. What is waited for changes
 // under that mutex; notify may come after it.
@@ -126,16 +130,7 @@ class TE_CAPABILITY("mutex") SharedMutex {
   Mutex writer_;                      // held by it, or by a reader that is about to come in
 };
 
-class TE_SCOPED_CAPABILITY WriterLock {
- public:
-  explicit WriterLock(SharedMutex& mutex) TE_ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
-  ~WriterLock() TE_RELEASE() { mutex_.unlock(); }
-  WriterLock(const WriterLock&) = delete;
-  WriterLock& operator=(const WriterLock&) = delete;
-
- private:
-  SharedMutex& mutex_;
-};
+using WriterLock = ExclusiveLock<SharedMutex>;
 
 class TE_SCOPED_CAPABILITY ReaderLock {
  public:
