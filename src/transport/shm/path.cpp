@@ -77,37 +77,33 @@ void ShmPath::prepare(const std::byte* key, int64_t until_ns) {
 }
 
 void ShmPath::copy(Slice* run, bool streaming) {
-  // The last slice that comes back may take the path along.
-  const std::shared_ptr<ShmPath> self = shared_from_this();
-  HazardHold hold(link_->hazards(), used_slots_);
+  TransportHost& host = host_;  // the last slice that comes back may take the path along
   while (run != nullptr) {
-    std::array<Part, CopyPool::kMaxRun> parts;
-    size_t count = 0;
-    for (; run != nullptr && count < parts.size(); run = run->next) {
-      const RangeKey key = RangeKey::decode(run->key);
-      if (!hold.name(key.index)) break;
-      parts[count++] = {run, Code::kOk, key, nullptr};
-    }
-    const Parts all(parts.data(), count);
-    HazardHold::publish();
-    const bool alive = link_->alive();
-    if (!alive) lost();
-    std::array<Part, CopyPool::kMaxRun> across;
-    size_t across_count = 0, ended = 0;
-    for (Part& part : all) {
-      if (!alive) part.code = Code::kUnavailable;
-      if (part.code == Code::kOk) check(part);
-      if (part.code == Code::kOk && part.key.mapped && !copy_mapped(part, streaming)) continue;
-      if (part.code == Code::kOk && !part.key.mapped) {
-        across[across_count++] = part;
-      } else {
-        parts[ended++] = part;
+    std::array<Part, CopyPool::kMaxRun> ended, across;
+    size_t ended_count = 0, across_count = 0;
+    {
+      HazardHold hold(link_->hazards(), used_slots_);
+      std::array<Part, CopyPool::kMaxRun> parts;
+      size_t count = 0;
+      for (; run != nullptr && count < parts.size(); run = run->next) {
+        const RangeKey key = RangeKey::decode(run->key);
+        if (!hold.name(key.index)) break;
+        parts[count++] = {run, Code::kOk, key, nullptr};
       }
+      HazardHold::publish();
+      const bool alive = link_->alive();
+      if (!alive) lost();
+      for (Part& part : Parts(parts.data(), count)) {
+        if (!alive) part.code = Code::kUnavailable;
+        if (part.code == Code::kOk) check(part);
+        if (part.code == Code::kOk && part.key.mapped && !copy_mapped(part, streaming)) continue;
+        const bool goes_across = part.code == Code::kOk && !part.key.mapped;
+        (goes_across ? across[across_count++] : ended[ended_count++]) = part;
+      }
+      copy_across({across.data(), across_count});
     }
-    copy_across({across.data(), across_count});
-    hold.clear();
-    for (const Part& part : Parts(parts.data(), ended)) host_.done(part.slice, part.code);
-    for (const Part& part : Parts(across.data(), across_count)) host_.done(part.slice, part.code);
+    for (const Part& part : Parts(ended.data(), ended_count)) host.done(part.slice, part.code);
+    for (const Part& part : Parts(across.data(), across_count)) host.done(part.slice, part.code);
   }
 }
 

@@ -12,7 +12,7 @@
 
 namespace te::shm {
 
-class ShmPath final : public Path, public std::enable_shared_from_this<ShmPath> {
+class ShmPath final : public Path {
  public:
   ShmPath(Transport& owner, std::string address, TransportHost& host, CopyPool& pool,
           std::shared_ptr<Link> link);
