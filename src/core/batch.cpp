@@ -13,7 +13,7 @@ namespace te {
 void Submission::reset() {
   cancel.store(Code::kOk, std::memory_order_relaxed);
   failed.store(false, std::memory_order_relaxed);
-  deadline_ns = kNever;
+  deadline_ns = 0;
   notification.reset();
   use = {};
   more_uses.clear();

@@ -101,7 +101,8 @@ struct Submission {
   std::atomic<uint32_t> data_left{0};  // tasks whose bytes are under way; counted for notifications
   std::atomic<bool> failed{false};
   std::atomic<Code> cancel{Code::kOk};  // kTimeout or kCancelled: its slices are wanted back
-  int64_t deadline_ns = kNever;
+  int64_t timeout_ms = 0;
+  int64_t deadline_ns = 0;  // from the timer's first look at it, which saves submit() the clock
   uint32_t first_task = 0;
   uint32_t task_count = 0;
   std::optional<Notification> notification;
@@ -148,7 +149,7 @@ struct Batch {
   std::atomic<uint32_t> size{0};             // what the caller asked for
   std::atomic<uint32_t> submitted{0};        // tasks
   std::atomic<uint32_t> active{0};           // submissions under way; changed under `mutex`
-  std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them; changed under `mutex`
+  std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them, 0: the timer is to look
   uint32_t slot = 0;
 
   Mutex mutex;

@@ -213,9 +213,8 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
     submission.reset();
     return status;
   }
-  const int64_t timeout_ms = options.timeout ? std::max<int64_t>(options.timeout->count(), 0)
-                                             : static_cast<int64_t>(config_.transfer_timeout_ms);
-  submission.deadline_ns = deadline_after_ms(now_ns(), timeout_ms);
+  submission.timeout_ms = options.timeout ? std::max<int64_t>(options.timeout->count(), 0)
+                                          : static_cast<int64_t>(config_.transfer_timeout_ms);
   submission.tasks_left.store(submission.task_count + 1, std::memory_order_relaxed);
   submission.data_left.store(submission.task_count, std::memory_order_relaxed);
   for (uint32_t i = 0; i < submission.task_count; ++i) {
@@ -225,9 +224,7 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   batch->submitted.store(used + submission.task_count, std::memory_order_release);
   if (batch->active.load(std::memory_order_relaxed) == 0) set_readable(batch->event, false);
   grow(batch->active, 1);
-  batch->deadline_ns.store(
-      std::min(batch->deadline_ns.load(std::memory_order_relaxed), submission.deadline_ns),
-      std::memory_order_relaxed);
+  batch->deadline_ns.store(0, std::memory_order_relaxed);
   return {};
 }
 

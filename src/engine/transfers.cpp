@@ -219,7 +219,7 @@ Status Transfers::cancel(BatchId id) {
     MutexLock lock(batch->mutex);
     if (!table_.is(*batch, id)) return no_batch(id);
     cancel_submissions(*batch);
-    attend(*batch, now_ns(), targets);
+    attend(*batch, targets);
   }
   sweep(targets);
   return {};
@@ -236,12 +236,15 @@ void Transfers::cancel_submissions(Batch& batch) {
 }
 
 // Ends what is overdue, and notes which paths hold slices that are wanted back.
-void Transfers::attend(Batch& batch, int64_t now,
-                       std::vector<std::shared_ptr<const Target>>& targets) {
+void Transfers::attend(Batch& batch, std::vector<std::shared_ptr<const Target>>& targets) {
+  const int64_t now = now_ns();
   int64_t next = kNever;
   for (size_t i = 0; i < batch.submissions_used; ++i) {
     Submission& submission = *batch.submissions[i];
     if (submission.tasks_left.load() == 0) continue;
+    if (submission.deadline_ns == 0) {
+      submission.deadline_ns = deadline_after_ms(now, submission.timeout_ms);
+    }
     if (submission.deadline_ns <= now) {
       Code expected = Code::kOk;
       submission.cancel.compare_exchange_strong(expected, Code::kTimeout);
@@ -304,7 +307,7 @@ void Transfers::run_timer() {
     table_.for_each_live([&](Batch& batch) {
       if (batch.deadline_ns.load(std::memory_order_relaxed) > now) return;
       MutexLock lock(batch.mutex);
-      attend(batch, now, targets);
+      attend(batch, targets);
     });
     sweep(targets);
   }
@@ -319,7 +322,7 @@ void Transfers::begin_stop() {
   table_.for_each_live([&](Batch& batch) {
     MutexLock lock(batch.mutex);
     cancel_submissions(batch);
-    attend(batch, now_ns(), targets);
+    attend(batch, targets);
   });
   sweep(targets);
 }

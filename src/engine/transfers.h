@@ -93,7 +93,7 @@ class Transfers final : public SliceOwner {
 
   // Deadlines and cancellation.
   static void cancel_submissions(Batch& batch) TE_REQUIRES(batch.mutex);
-  static void attend(Batch& batch, int64_t now, std::vector<std::shared_ptr<const Target>>& targets)
+  static void attend(Batch& batch, std::vector<std::shared_ptr<const Target>>& targets)
       TE_REQUIRES(batch.mutex);
   void sweep(const std::vector<std::shared_ptr<const Target>>& targets);
   void run_timer();

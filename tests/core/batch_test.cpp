@@ -220,7 +220,7 @@ TEST(BatchTable, AReleasedBatchLeavesNothingToTheNext) {
   EXPECT_FALSE(batch->submissions[0]->failed);
   EXPECT_EQ(batch->submissions[0]->cancel, Code::kOk);
   EXPECT_FALSE(batch->submissions[0]->notification.has_value());
-  EXPECT_EQ(batch->submissions[0]->deadline_ns, kNever);
+  EXPECT_EQ(batch->submissions[0]->deadline_ns, 0);
 }
 
 TEST(BatchTable, ThreadsGetBatchesOfTheirOwn) {
