@@ -15,8 +15,7 @@ void Submission::reset() {
   failed.store(false, std::memory_order_relaxed);
   deadline_ns = 0;
   notification.reset();
-  use = {};
-  more_uses.clear();
+  uses.clear();
   pins.clear();
   extra_slices.clear();
   errors.clear();

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/mostly_one.h"
 #include "base/mutex.h"
 #include "base/waker.h"
 #include "core/descriptor.h"
@@ -106,24 +107,15 @@ struct Submission {
   uint32_t first_task = 0;
   uint32_t task_count = 0;
   std::optional<Notification> notification;
-  // What the tasks' segments, and the slices' paths and keys, live in: nearly always one.
+  // What the tasks' segments, and the slices' paths and keys, live in.
   struct Use {
     std::shared_ptr<Segment> segment;
     std::shared_ptr<const Target> target;
   };
-  Use use;                     // with the batch's mutex
-  std::vector<Use> more_uses;  // likewise
-  std::vector<Buffer*> pins;   // one use of each
+  MostlyOne<Use> uses;        // with the batch's mutex
+  std::vector<Buffer*> pins;  // one use of each
   std::vector<std::unique_ptr<Slice[]>> extra_slices;
   std::vector<std::pair<uint32_t, Status>> errors;  // by task, few; with the batch's mutex
-
-  void add_use(Use another) { (use.segment ? more_uses.emplace_back() : use) = std::move(another); }
-  const Use& last_use() const { return more_uses.empty() ? use : more_uses.back(); }
-  template <typename Visit>
-  void for_each_use(Visit&& visit) const {
-    if (use.segment) visit(use);
-    for (const Use& each : more_uses) visit(each);
-  }
 
   void release_pins() {
     for (Buffer* buffer : pins) buffer->release();

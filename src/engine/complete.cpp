@@ -28,7 +28,7 @@ void Transfers::done(Slice* slice, Code code) {
     Submission& submission = *slice->task->submission;
     {
       MutexLock lock(submission.batch->mutex);
-      submission.for_each_use([&](const Submission::Use& use) {
+      submission.uses.for_each([&](const Submission::Use& use) {
         if (use.segment.get() == slice->task->segment) segment = use.segment;
       });
     }
@@ -144,11 +144,9 @@ void Transfers::finish_submission(Submission& submission) {
   submission.release_pins();
   Batch& batch = *submission.batch;
   // What they hold is closed without the lock.
-  Submission::Use use;
-  std::vector<Submission::Use> more_uses;
+  MostlyOne<Submission::Use> uses;
   MutexLock lock(batch.mutex);
-  use = std::move(submission.use);
-  more_uses.swap(submission.more_uses);
+  uses = submission.uses.take();
   submission.extra_slices.clear();
   shrink(batch.active, 1, std::memory_order_release);
   if (batch.active.load(std::memory_order_relaxed) > 0) return;

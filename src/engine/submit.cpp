@@ -22,14 +22,13 @@ struct Transfers::Plan {
   Segment* segment = nullptr;
   const Target* target = nullptr;
   const Buffer* buffer = nullptr;
-  // Slices in order, by transport: nearly always one.
+  // Slices in order, by transport.
   struct Chain {
     Transport* transport = nullptr;
     Slice* first = nullptr;
     Slice* last = nullptr;
   };
-  Chain chain;
-  std::vector<Chain> more_chains;
+  MostlyOne<Chain> chains;
   std::vector<Task*> empty;        // of length zero: over as soon as the rest is posted
   std::byte* rehearsal = nullptr;  // where a rehearsal's byte goes, instead of its source
 };
@@ -77,22 +76,16 @@ Status Transfers::find_segment(SegmentId id, Plan& plan) {
   plan.segment_id = id;
   plan.segment = use.segment.get();
   plan.target = use.target.get();
-  plan.submission->add_use(std::move(use));
+  plan.submission->uses.add(std::move(use));
   return {};
 }
 
 void Transfers::append(Slice* slice, Plan& plan) {
   slice->next = nullptr;
   Transport* transport = &slice->path->transport;
-  Plan::Chain* chain = &plan.chain;
-  if (chain->transport != transport && chain->transport != nullptr) {
-    std::vector<Plan::Chain>& more = plan.more_chains;
-    const auto found = std::find_if(more.begin(), more.end(), [transport](const Plan::Chain& each) {
-      return each.transport == transport;
-    });
-    chain = found != more.end() ? &*found : &more.emplace_back();
-  }
-  chain->transport = transport;
+  Plan::Chain* chain = plan.chains.find(
+      [transport](const Plan::Chain& each) { return each.transport == transport; });
+  if (chain == nullptr) chain = &plan.chains.add({transport, nullptr, nullptr});
   (chain->first == nullptr ? chain->first : chain->last->next) = slice;
   chain->last = slice;
 }
@@ -278,14 +271,12 @@ bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
 
 void Transfers::post(Plan& plan) {
   wake_timer();
-  post(plan.chain.transport, plan.chain.first);
-  for (const Plan::Chain& chain : plan.more_chains) post(chain.transport, chain.first);
+  plan.chains.for_each([](const Plan::Chain& chain) { post(chain.transport, chain.first); });
   for (Task* task : plan.empty) data_done(*task);
   one_less(*plan.submission);
 }
 
 void Transfers::post(Transport* transport, Slice* first) {
-  if (first == nullptr) return;
   for (const Slice* slice = first; slice != nullptr; slice = slice->next) {
     slice->path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
   }
@@ -317,7 +308,7 @@ bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, St
   {
     Submission& submission = *task.submission;
     MutexLock lock(submission.batch->mutex);
-    if (submission.last_use().target != target) submission.add_use({segment, target});
+    if (submission.uses.last().target != target) submission.uses.add({segment, target});
   }
   path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
   path->transport.post_and_help(slice);

@@ -159,7 +159,7 @@ bool Transfers::help(Batch& batch, int64_t until_ns) {
   std::shared_ptr<const Target> target;  // keeps the path
   for (size_t i = batch.submissions_used; i > 0 && !target; --i) {
     Submission& submission = *batch.submissions[i - 1];
-    if (submission.tasks_left.load() != 0) target = submission.last_use().target;
+    if (submission.tasks_left.load() != 0) target = submission.uses.last().target;
   }
   const bool may_sleep = until_ns != 0;
   if (!target || (may_sleep && batch.helper != nullptr)) return false;
@@ -254,7 +254,7 @@ void Transfers::attend(Batch& batch, std::vector<std::shared_ptr<const Target>>&
       continue;
     }
     next = std::min(next, now + kTickMs * kNsPerMs);
-    submission.for_each_use([&](const Submission::Use& use) { targets.push_back(use.target); });
+    submission.uses.for_each([&](const Submission::Use& use) { targets.push_back(use.target); });
   }
   batch.deadline_ns.store(next, std::memory_order_relaxed);
 }
