@@ -3,12 +3,14 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
 #include <fmt/core.h>
 
 #include "experiment.h"
 #include "link.h"
+#include "pattern.h"
 
 namespace te::bench {
 namespace {
@@ -291,6 +293,51 @@ class FirstTransfer : public Experiment {
   uint64_t verified_ = 0;
 };
 
+// The same without an engine, which shows what a first one has to take: a copy from where this
+// process was not lately into memory that is there, but was not looked at, against those that
+// follow it.
+class FirstCopy : public Experiment {
+ public:
+  std::vector<Row> rows() const override {
+    return {
+        {"first memcpy of 4 KiB into other memory, p50", "us", "a later one, p50", Bar::none()}};
+  }
+
+  Status prepare(Bench& bench) override {
+    seed_ = bench.next_seed();
+    tool::fill_pattern(seed_, 0, bench.buffers.main_bytes());
+    return {};
+  }
+
+  Status round(Bench& bench, std::span<Row> rows) override {
+    std::vector<double> first_us, later_us;
+    for (size_t i = 0; i < FirstTransfer::kSegments; ++i) {
+      const std::span<std::byte> source =
+          stripe(bench.buffers.main_bytes(), i, FirstTransfer::kSegments);
+      const Result<tool::MappedMemory> target = tool::MappedMemory::allocate(source.size());
+      if (!target.ok()) return target.status();
+      for (size_t k = 0; k <= FirstTransfer::kLater; ++k) {
+        const size_t at = k * FirstTransfer::kBlock;
+        const Clock::time_point before = Clock::now();
+        std::memcpy(target->data() + at, source.data() + at, FirstTransfer::kBlock);
+        (k == 0 ? first_us : later_us).push_back(ns(Clock::now() - before) / 1e3);
+      }
+      const size_t copied = (FirstTransfer::kLater + 1) * FirstTransfer::kBlock;
+      const auto position = static_cast<uint64_t>(source.data() - bench.buffers.main.data());
+      TE_RETURN_IF_ERROR(expect_pattern(seed_, position, {target->data(), copied}));
+      verified_ += copied;
+    }
+    rows[0].add(summarize(std::move(first_us)).median, summarize(std::move(later_us)).median);
+    return {};
+  }
+
+  Result<uint64_t> verify(Bench&) override { return verified_; }
+
+ private:
+  uint64_t seed_ = 0;
+  uint64_t verified_ = 0;
+};
+
 }  // namespace
 
 void add_engine(Experiments& experiments) {
@@ -303,6 +350,7 @@ void add_engine(Experiments& experiments) {
   experiments.push_back(std::make_unique<FirstTransfer>("same-host write", "shm", false));
   experiments.push_back(
       std::make_unique<FirstTransfer>("same-host write (allocated)", "shm", true));
+  experiments.push_back(std::make_unique<FirstCopy>());
 }
 
 }  // namespace te::bench

@@ -19,22 +19,32 @@ constexpr uint64_t kSmallBlock = 4 << 10;
 // A move and the copy that it is held against: throughput, or the time of one small block.
 class Copying : public Experiment {
  public:
-  // `small_bar`: of the time of one small block.
-  Copying(const Load& load, std::string chart, std::string limit_name, Bar small_bar)
+  // `small_bar`: of the time of one small block. `in_batches`: held also against threads that meet
+  // at the end of each batch.
+  Copying(const Load& load, std::string chart, std::string limit_name, Bar small_bar,
+          bool in_batches = false)
       : load_(load),
         chart_(std::move(chart)),
         limit_name_(std::move(limit_name)),
-        small_bar_(small_bar) {}
+        small_bar_(small_bar),
+        in_batches_(in_batches) {}
 
   std::vector<Row> rows() const override {
     if (load_.block_size == kSmallBlock) {
       return {{"one " + chart_ + " of 4 KiB, p50", "us", limit_name_, small_bar_}};
     }
-    return {{fmt::format("{} {} x {}", chart_, block_text(load_.block_size), load_.batch_size),
-             "GB/s",
-             limit_name_ + ", best number of threads",
-             Bar::ratio_at_least(0.95),
-             {load_.batch_size == 1 ? "" : chart_, load_.block_size}}};
+    const std::string name =
+        fmt::format("{} {} x {}", chart_, block_text(load_.block_size), load_.batch_size);
+    std::vector<Row> result = {{name,
+                                "GB/s",
+                                limit_name_ + ", best number of threads",
+                                Bar::ratio_at_least(0.95),
+                                {load_.batch_size == 1 ? "" : chart_, load_.block_size}}};
+    if (in_batches_) {
+      result.push_back({name + ", by batches", "GB/s",
+                        limit_name_ + ", threads that meet after each batch", Bar::none()});
+    }
+    return result;
   }
 
   Status round(Bench& bench, std::span<Row> rows) override {
@@ -44,6 +54,11 @@ class Copying : public Experiment {
     const Result<double> rate = gb_per_s(*mover_, bench.window_end());
     if (!rate.ok()) return rate.status();
     rows[0].add(*rate, *limit);
+    if (!in_batches_) return {};
+    const Result<double> in_batches =
+        limit_->run_in_batches(load_.batch_size, bench.settings.window);
+    if (!in_batches.ok()) return in_batches.status();
+    rows[1].add(*rate, *in_batches);
     return {};
   }
 
@@ -57,6 +72,7 @@ class Copying : public Experiment {
   const std::string chart_;
   const std::string limit_name_;
   const Bar small_bar_;
+  const bool in_batches_;
   std::unique_ptr<Mover> mover_;
   std::unique_ptr<Copies> limit_;
 
@@ -81,7 +97,7 @@ class BetweenProcesses : public Copying {
   explicit BetweenProcesses(const Load& load)
       : Copying(load, fmt::format("same-host {}", verb(load.opcode)),
                 load.opcode == Opcode::kWrite ? "process_vm_writev" : "process_vm_readv",
-                Bar::ratio_at_most(1.3)) {}
+                Bar::ratio_at_most(1.3), true) {}
 
   Status prepare(Bench& bench) override {
     TE_RETURN_IF_ERROR(link_.open(bench, "shm", load_.opcode));

@@ -14,6 +14,32 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+size_t cores() { return std::max(1u, std::thread::hardware_concurrency()); }
+
+// Where threads wait for each other, without sleeping, again and again.
+class Meeting {
+ public:
+  explicit Meeting(size_t threads) : threads_(threads) {}
+
+  // True, for all of them alike: one of them said `last`.
+  bool meet(bool last) {
+    const size_t round = round_.load();
+    if (last) last_.store(true);
+    if (arrived_.fetch_add(1) + 1 == threads_) {
+      arrived_.store(0);
+      over_.store(last_.load());
+      round_.store(round + 1);
+    }
+    while (round_.load() == round) std::this_thread::yield();
+    return over_.load();
+  }
+
+ private:
+  const size_t threads_;
+  std::atomic<size_t> arrived_{0}, round_{0};
+  std::atomic<bool> last_{false}, over_{false};
+};
+
 }  // namespace
 
 CopyBlock memcpy_block(std::byte* to, const std::byte* from) {
@@ -63,14 +89,43 @@ Result<double> Copies::run(size_t threads, std::chrono::milliseconds window) {
 }
 
 Result<double> Copies::best(std::chrono::milliseconds window) {
-  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
   double result = 0;
-  for (size_t threads = 1;; threads = std::min(2 * threads, cores)) {
+  for (size_t threads = 1;; threads = std::min(2 * threads, cores())) {
     const Result<double> rate = run(threads, window);
     if (!rate.ok()) return rate;
     result = std::max(result, *rate);
-    if (threads == cores) return result;
+    if (threads == cores()) return result;
   }
+}
+
+Result<double> Copies::run_in_batches(uint64_t batch, std::chrono::milliseconds window) {
+  const uint64_t batches = blocks_ / batch;
+  if (batches == 0) return Status(Code::kInvalidArgument, "a batch is larger than the memory");
+  const size_t threads = cores();
+  const uint64_t batch_bytes = batch * block_size_;
+  const uint64_t share = (batch_bytes + threads - 1) / threads;
+  const Clock::time_point begin = Clock::now(), end = begin + window;
+  Meeting meeting(threads);
+  std::vector<Status> ends(threads);
+  uint64_t done = 0;
+  const auto work = [&](size_t index) {
+    for (uint64_t number = 0;; ++number) {
+      const uint64_t from = std::min(index * share, batch_bytes);
+      const uint64_t to = std::min(from + share, batch_bytes);
+      for (uint64_t at = from; at < to && ends[index].ok(); at += block_size_) {
+        ends[index] = copy_(number % batches * batch_bytes + at, std::min(block_size_, to - at));
+      }
+      if (index == 0) done = number + 1;
+      if (meeting.meet(!ends[index].ok() || (index == 0 && Clock::now() >= end))) return;
+    }
+  };
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < threads; ++i) others.emplace_back(work, i);
+  work(0);
+  for (std::thread& other : others) other.join();
+  const std::chrono::duration<double> wall = Clock::now() - begin;
+  for (const Status& status : ends) TE_RETURN_IF_ERROR(status);
+  return static_cast<double>(done * batch_bytes) / wall.count() / 1e9;
 }
 
 Status Copies::time_blocks(std::chrono::milliseconds window, tool::Histogram& block_ns) {

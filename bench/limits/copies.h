@@ -34,6 +34,9 @@ class Copies {
   Result<double> run(size_t threads, std::chrono::milliseconds window);
   // The best of 1, 2, 4, ... threads, up to the machine's cores.
   Result<double> best(std::chrono::milliseconds window);
+  // As many threads as there are cores, which share each batch of `batch` blocks and meet at its
+  // end, as those of an engine do; GB/s.
+  Result<double> run_in_batches(uint64_t batch, std::chrono::milliseconds window);
   // One block after the other; the time of each goes to `block_ns`.
   Status time_blocks(std::chrono::milliseconds window, tool::Histogram& block_ns);
 

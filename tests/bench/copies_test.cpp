@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "buffers.h"
@@ -31,6 +32,23 @@ TEST_F(CopiesTest, ThreadsTogetherCopyEveryBlock) {
   EXPECT_TRUE(expect_pattern(1, 0, to_).ok());
 }
 
+TEST_F(CopiesTest, ThreadsThatMeetCopyEveryBatch) {
+  // The batch is no multiple of what is copied at once, nor the memory of the batch.
+  constexpr uint64_t kBlock = 12 << 10, kBatch = 7;
+  Copies copies(memcpy_block(to_.data(), from_.data()), kBlock, to_.size());
+  const uint64_t whole = to_.size() / (kBatch * kBlock) * (kBatch * kBlock);
+  const std::span<const std::byte> arrived = std::span(to_).first(whole);
+  for (int i = 0; i < 100 && !expect_pattern(1, 0, arrived).ok(); ++i) {
+    const Result<double> rate = copies.run_in_batches(kBatch, kShort);
+    ASSERT_TRUE(rate.ok());
+    EXPECT_GT(*rate, 0);
+  }
+  EXPECT_TRUE(expect_pattern(1, 0, arrived).ok());
+  EXPECT_TRUE(std::ranges::all_of(std::span(to_).subspan(whole),
+                                  [](std::byte byte) { return byte == std::byte{0}; }));
+  EXPECT_EQ(copies.run_in_batches(1'000, kShort).code(), Code::kInvalidArgument);
+}
+
 TEST_F(CopiesTest, TimesEachBlock) {
   Copies copies(memcpy_block(to_.data(), from_.data()), 4 << 10, to_.size());
   tool::Histogram block_ns;
@@ -57,6 +75,7 @@ TEST_F(CopiesTest, AFailedCopyIsReported) {
   Copies copies([](uint64_t, uint64_t) { return Status(Code::kInternal, "no"); }, 4096, 8192);
   EXPECT_EQ(copies.run(2, kShort).code(), Code::kInternal);
   EXPECT_EQ(copies.best(kShort).code(), Code::kInternal);
+  EXPECT_EQ(copies.run_in_batches(1, kShort).code(), Code::kInternal);
 }
 
 }  // namespace

@@ -17,17 +17,20 @@ ROW_KEYS = {"case", "value", "min", "max", "unit", "limit", "ratio", "bar", "met
             "verified_bytes", "skipped", "failed"}
 # Some of each kind.
 FILTER = (r"TCP write 64 KiB x 16$|TCP read 4 KiB x|write of 4 KiB, waiting|local copy 64|"
-          r"same-host write 64|submit of 1000 |create an|first TCP|first same-host")
+          r"same-host write 64|submit of 1000 |create an|first TCP|first same-host|"
+          r"first memcpy")
 CASES = {
     "TCP write 64 KiB x 16", "TCP write 64 KiB x 16, CPU of both sides",
     "TCP read 4 KiB x 128", "TCP read 4 KiB x 128, CPU of both sides",
     "one TCP write of 4 KiB, waiting, p50", "one TCP write of 4 KiB, waiting, p99",
     "local copy 64 KiB x 16", "same-host write 64 KiB x 16",
+    "same-host write 64 KiB x 16, by batches",
     "submit of 1000 TCP writes of 4 KiB, each", "status read, batch of 1000",
     "create an engine until it serves", "open a segment, p50",
     "first TCP write of 4 KiB after a warm-up, p50",
     "first same-host write of 4 KiB after a warm-up, p50",
     "first same-host write (allocated) of 4 KiB after a warm-up, p50",
+    "first memcpy of 4 KiB into other memory, p50",
 }
 
 
