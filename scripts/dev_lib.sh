@@ -158,11 +158,11 @@ shell_scripts() {
   done
 }
 
-# Errors here: a mutex that is not held where it should be, and a public header that needs another
-# one before it, in C or in C++.
+# Of what clang-tidy is not asked about. Errors here: a public header that needs another one before
+# it, in C or in C++.
 clang_checks() {
   local files
-  mapfile -t files < <(git ls-files -co --exclude-standard -- 'src/*.cpp' 'tools/*.cpp')
+  mapfile -t files < <(git ls-files -co --exclude-standard -- 'tools/*.cpp')
   printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 1 clang++ -std=c++20 -fsyntax-only -Wall \
     -Wextra -Wshadow -Wthread-safety -Werror -Iinclude -Isrc -Itools/te -DTE_VERSION='"0"'
   for file in include/transfer_engine/*.h include/transfer_engine_c.h; do
