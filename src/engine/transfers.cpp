@@ -17,6 +17,12 @@ namespace {
 constexpr int64_t kTickMs = 20;
 constexpr int64_t kEndingNs = 5'000;
 
+// Made once: who polls hears it dozens of times in one transfer.
+const Status& still_in_flight() {
+  static const Status& status = *new Status(Code::kTimeout, "the batch is still in flight");
+  return status;
+}
+
 }  // namespace
 
 Status no_batch(BatchId id) {
@@ -122,7 +128,7 @@ Status Transfers::wait(BatchId id, std::optional<std::chrono::milliseconds> time
   if (!table_.is(*batch, id)) return no_batch(id);
   wait_idle(*batch, id, until);
   if (batch->active.load(std::memory_order_relaxed) == 0 || !table_.is(*batch, id)) return {};
-  return Status(Code::kTimeout, "the batch is still in flight");
+  return still_in_flight();
 }
 
 void Transfers::wait_idle(Batch& batch, BatchId id, int64_t until_ns) {
