@@ -16,6 +16,17 @@ using Clock = std::chrono::steady_clock;
 
 size_t cores() { return std::max(1u, std::thread::hardware_concurrency()); }
 
+// On so many threads, this one among them; an error of any of them.
+Status on_threads(size_t threads, const std::function<Status(size_t index)>& work) {
+  std::vector<Status> ends(threads);
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < threads; ++i) others.emplace_back([&, i] { ends[i] = work(i); });
+  ends[0] = work(0);
+  for (std::thread& other : others) other.join();
+  for (const Status& status : ends) TE_RETURN_IF_ERROR(status);
+  return {};
+}
+
 // Where threads wait for each other, without sleeping, again and again.
 class Meeting {
  public:
@@ -73,18 +84,14 @@ Result<double> Copies::run(size_t threads, std::chrono::milliseconds window) {
   const uint64_t before = next_;
   const Clock::time_point begin = Clock::now();
   const Clock::time_point end = begin + window;
-  std::vector<Status> ends(threads);
-  const auto work = [this, end, &ends](size_t index) {
+  TE_RETURN_IF_ERROR(on_threads(threads, [this, end](size_t) {
+    Status status;
     do {
-      ends[index] = step();
-    } while (ends[index].ok() && Clock::now() < end);
-  };
-  std::vector<std::thread> others;
-  for (size_t i = 1; i < threads; ++i) others.emplace_back(work, i);
-  work(0);
-  for (std::thread& other : others) other.join();
+      status = step();
+    } while (status.ok() && Clock::now() < end);
+    return status;
+  }));
   const std::chrono::duration<double> wall = Clock::now() - begin;
-  for (const Status& status : ends) TE_RETURN_IF_ERROR(status);
   return static_cast<double>((next_ - before) * block_size_) / wall.count() / 1e9;
 }
 
@@ -106,25 +113,20 @@ Result<double> Copies::run_in_batches(uint64_t batch, std::chrono::milliseconds 
   const uint64_t share = (batch_bytes + threads - 1) / threads;
   const Clock::time_point begin = Clock::now(), end = begin + window;
   Meeting meeting(threads);
-  std::vector<Status> ends(threads);
   uint64_t done = 0;
-  const auto work = [&](size_t index) {
+  TE_RETURN_IF_ERROR(on_threads(threads, [&](size_t index) {
+    const uint64_t from = std::min(index * share, batch_bytes);
+    const uint64_t to = std::min(from + share, batch_bytes);
+    Status status;
     for (uint64_t number = 0;; ++number) {
-      const uint64_t from = std::min(index * share, batch_bytes);
-      const uint64_t to = std::min(from + share, batch_bytes);
-      for (uint64_t at = from; at < to && ends[index].ok(); at += block_size_) {
-        ends[index] = copy_(number % batches * batch_bytes + at, std::min(block_size_, to - at));
+      for (uint64_t at = from; at < to && status.ok(); at += block_size_) {
+        status = copy_(number % batches * batch_bytes + at, std::min(block_size_, to - at));
       }
       if (index == 0) done = number + 1;
-      if (meeting.meet(!ends[index].ok() || (index == 0 && Clock::now() >= end))) return;
+      if (meeting.meet(!status.ok() || (index == 0 && Clock::now() >= end))) return status;
     }
-  };
-  std::vector<std::thread> others;
-  for (size_t i = 1; i < threads; ++i) others.emplace_back(work, i);
-  work(0);
-  for (std::thread& other : others) other.join();
+  }));
   const std::chrono::duration<double> wall = Clock::now() - begin;
-  for (const Status& status : ends) TE_RETURN_IF_ERROR(status);
   return static_cast<double>(done * batch_bytes) / wall.count() / 1e9;
 }
 
