@@ -63,7 +63,9 @@ void allocate_and_release_batch(benchmark::State& state) {
   for (auto _ : state) {
     const Result<BatchId> id = table.allocate(static_cast<uint64_t>(state.range(0)));
     if (!id.ok()) return state.SkipWithError("allocate");
-    table.release(table.find(*id));
+    Batch& batch = *table.find(*id);
+    const MutexLock lock(batch.mutex);
+    table.release(batch);
   }
 }
 BENCHMARK(allocate_and_release_batch)->Arg(1)->Arg(1000);

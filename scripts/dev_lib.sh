@@ -4,7 +4,7 @@
 BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config libfmt-dev libcli11-dev libcpp-httplib-dev
   libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev libhwloc-dev libfabric-dev
   libibverbs-dev)
-TEST_PACKAGES=(libgtest-dev etcd-server redis-server nftables iproute2 python3)
+TEST_PACKAGES=(libgtest-dev libbenchmark-dev etcd-server redis-server nftables iproute2 python3)
 LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
 BENCH_PACKAGES=(libbenchmark-dev iperf3 perftest)
 FUZZ_PACKAGES=(clang libclang-rt-14-dev)
