@@ -1,7 +1,8 @@
 // Fuzzes the values of settings and variables.
 //
-// The input is lines of text: NAME=value. Those that begin with TE_ are the environment, the others
-// are settings. What was accepted must be shown as values that are accepted again.
+// The input is lines of text: NAME=value. Those that begin with TRANSFER_ENGINE_ or TE_ are the
+// environment, the others are settings. What was accepted must be shown as values that are accepted
+// again.
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -33,7 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
     const size_t equals = line.find('=');
-    if (line.starts_with("TE_") || equals == std::string_view::npos) {
+    if (line.starts_with("TE_") || line.starts_with("TRANSFER_ENGINE_") ||
+        equals == std::string_view::npos) {
       variables.emplace_back(line);
     } else {
       settings.emplace(line.substr(0, equals), line.substr(equals + 1));

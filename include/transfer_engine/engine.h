@@ -165,7 +165,7 @@ enum class LogLevel : int { kError = 0, kWarning = 1, kInfo = 2, kDebug = 3 };
 // Every message of every engine of the process goes to `hook` instead of stderr; null restores
 // that. The hook may be called from any thread, and must not call the library.
 TE_EXPORT void set_log_hook(std::function<void(LogLevel, std::string_view)> hook);
-// Messages above `level` are dropped. Default: warning, or TE_LOG_LEVEL.
+// Messages above `level` are dropped. Default: warning, or TRANSFER_ENGINE_LOG_LEVEL.
 TE_EXPORT void set_log_level(LogLevel level);
 
 }  // namespace te

@@ -1,6 +1,7 @@
 // An owned file descriptor.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -30,7 +31,13 @@ class Fd {
   int fd_ = -1;
 };
 
-// The text of an errno, such as "Connection refused".
+// The text of an errno, such as "Connection refused". Of a lack of file descriptors it says which
+// limit is reached and how it is raised.
 std::string errno_text(int error);
+// Whether the process or the system has too little of something now, and so may have enough later:
+// file descriptors, memory, buffers of the kernel.
+bool is_shortage(int error);
+// The number of file descriptors that this process may have, as it is now (RLIMIT_NOFILE).
+uint64_t descriptor_limit();
 
 }  // namespace te

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <set>
+#include <string>
 
 #include "base/mutex.h"
 
@@ -44,7 +46,32 @@ void write(LogLevel at, std::string_view message) {
                static_cast<int>(message.size()), message.data());
 }
 
+void write_after(uint64_t left_out, LogLevel at, std::string_view message) {
+  if (left_out == 0) return write(at, message);
+  write(at, fmt::format("{} ({} more like this were left out)", message, left_out));
+}
+
 }  // namespace log_internal
+
+bool LogLimit::admit(int64_t now_ns, uint64_t* left_out) {
+  int64_t next_ns = next_ns_.load(std::memory_order_relaxed);
+  if (now_ns < next_ns || !next_ns_.compare_exchange_strong(next_ns, now_ns + interval_ns_)) {
+    left_out_.fetch_add(1, std::memory_order_relaxed);
+    return false;
+  }
+  *left_out = left_out_.exchange(0);
+  return true;
+}
+
+void warn_once(const std::string& message) {
+  static Mutex* mutex = new Mutex;
+  static auto* given = new std::set<std::string>;
+  {
+    MutexLock lock(*mutex);
+    if (!given->insert(message).second) return;
+  }
+  log_warning("{}", message);
+}
 
 void set_log_hook(std::function<void(LogLevel, std::string_view)> function) {
   MutexLock lock(hook().mutex);

@@ -2,6 +2,7 @@
 // (warnings).
 //
 // Threads: any. The function that decides that something is an error logs it; callers pass it on.
+// A line that a peer can cause goes through a LogLimit, so that no peer can fill the log.
 #pragma once
 
 #include <fmt/core.h>
@@ -10,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/clock.h"
 #include "transfer_engine/engine.h"
 
 namespace te {
@@ -17,6 +19,7 @@ namespace te {
 namespace log_internal {
 extern std::atomic<int> level;
 void write(LogLevel level, std::string_view message);
+void write_after(uint64_t left_out, LogLevel level, std::string_view message);
 }  // namespace log_internal
 
 inline bool log_enabled(LogLevel level) {
@@ -45,6 +48,34 @@ template <typename... Args>
 TE_COLD void log_debug(fmt::format_string<Args...> f, Args&&... args) {
   log(LogLevel::kDebug, f, std::forward<Args>(args)...);
 }
+
+// Lines of one kind: at most one per interval is written, with the number of those left out before
+// it. One for each place that logs, most simply a static variable there. Threads: any.
+class LogLimit {
+ public:
+  static constexpr int64_t kIntervalNs = 10'000 * kNsPerMs;
+
+  constexpr explicit LogLimit(int64_t interval_ns = kIntervalNs) : interval_ns_(interval_ns) {}
+  // Whether a line may be written now; if so, how many were not since the last one that was.
+  bool admit(int64_t now_ns, uint64_t* left_out);
+
+ private:
+  const int64_t interval_ns_;
+  std::atomic<int64_t> next_ns_{INT64_MIN};
+  std::atomic<uint64_t> left_out_{0};
+};
+
+template <typename... Args>
+TE_COLD void log_limited(LogLimit& limit, LogLevel level, fmt::format_string<Args...> format,
+                         Args&&... args) {
+  uint64_t left_out = 0;
+  if (!log_enabled(level) || !limit.admit(now_ns(), &left_out)) return;
+  log_internal::write_after(left_out, level, fmt::format(format, std::forward<Args>(args)...));
+}
+
+// A warning that the process gives once: the same text is not written again. For what the
+// application or its environment says, never for what peers say.
+TE_COLD void warn_once(const std::string& message);
 
 // A Status whose message is formatted.
 template <typename... Args>

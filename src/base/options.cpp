@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <variant>
@@ -100,11 +101,25 @@ const std::vector<Setting>& table() {
   return settings;
 }
 
-std::string variable_name(std::string_view name) {
-  std::string result = "TE_";
-  for (const char c : name) result += static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+constexpr std::string_view kPrefix = "TRANSFER_ENGINE_";
+constexpr std::string_view kOlderPrefix = "TE_";
+// Variables with our prefix that other programs of the project read.
+constexpr std::string_view kBuildVariables[] = {"TRANSFER_ENGINE_LIB_DIR",
+                                                "TRANSFER_ENGINE_USE_INSTALLED"};
+
+std::string upper(std::string_view name) {
+  std::string result(name);
+  for (char& c : result) c = static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
   return result;
 }
+
+std::string lower(std::string_view name) {
+  std::string result(name);
+  for (char& c : result) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  return result;
+}
+
+std::string variable_name(std::string_view name) { return std::string(kPrefix) + upper(name); }
 
 Status assign(const Setting& setting, std::string_view shown, std::string_view value,
               Config& config) {
@@ -152,14 +167,75 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-Status unknown(std::string_view shown, std::string_view name, bool variable) {
+const Setting& nearest_setting(std::string_view name) {
   const Setting* nearest = &table().front();
   for (const Setting& setting : table()) {
     if (edit_distance(setting.name, name) < edit_distance(nearest->name, name)) nearest = &setting;
   }
-  return error(Code::kInvalidArgument,
-               "there is no setting '{}': did you mean '{}'? (`te info` lists them)", shown,
-               variable ? variable_name(nearest->name) : std::string(nearest->name));
+  return *nearest;
+}
+
+const Setting* find_setting(std::string_view name) {
+  for (const Setting& setting : table()) {
+    if (setting.name == name) return &setting;
+  }
+  return nullptr;
+}
+
+// What one variable sets, and under which spelling.
+struct Variable {
+  std::string_view name;
+  std::string_view value;
+};
+using Variables = std::map<const Setting*, Variable>;
+
+// The variables that begin with `prefix`, by the setting of the rest of their name. Those without a
+// setting go to `others`.
+Variables variables_of(const char* const* environment, std::string_view prefix,
+                       std::vector<std::string_view>& others) {
+  Variables result;
+  for (; *environment != nullptr; ++environment) {
+    const std::string_view entry = *environment;
+    const size_t equals = entry.find('=');
+    if (!entry.starts_with(prefix) || equals == std::string_view::npos) continue;
+    const std::string_view name = entry.substr(0, equals);
+    const std::string_view rest = name.substr(prefix.size());
+    const Setting* setting = upper(rest) == rest ? find_setting(lower(rest)) : nullptr;
+    if (setting == nullptr) {
+      others.push_back(name);
+    } else {
+      result.insert_or_assign(setting, Variable{name, entry.substr(equals + 1)});
+    }
+  }
+  return result;
+}
+
+Status read_environment(const char* const* environment, Config& config) {
+  std::vector<std::string_view> unknown, foreign;
+  const Variables ours = variables_of(environment, kPrefix, unknown);
+  const Variables older = variables_of(environment, kOlderPrefix, foreign);
+  // The older spelling first, so that ours has the last word. Both have to be understood.
+  for (const Variables* variables : {&older, &ours}) {
+    for (const auto& [setting, variable] : *variables) {
+      TE_RETURN_IF_ERROR(assign(*setting, variable.name, variable.value, config));
+      config.origins[std::string(setting->name)] = "environment";
+    }
+  }
+  for (const auto& [setting, variable] : older) {
+    const auto also = ours.find(setting);
+    if (also == ours.end() || also->second.value == variable.value) continue;
+    config.warnings.push_back(fmt::format("{}='{}' has no effect: {}='{}' is set too, and counts",
+                                          variable.name, variable.value, also->second.name,
+                                          also->second.value));
+  }
+  for (const std::string_view name : unknown) {
+    if (std::ranges::count(kBuildVariables, name) > 0) continue;
+    const Setting& nearest = nearest_setting(lower(name.substr(kPrefix.size())));
+    config.warnings.push_back(
+        fmt::format("the variable {} has no effect: did you mean {}? (`te info` lists them)", name,
+                    variable_name(nearest.name)));
+  }
+  return {};
 }
 
 }  // namespace
@@ -171,33 +247,16 @@ Result<Config> Config::load(const std::map<std::string, std::string>& settings) 
 Result<Config> Config::load(const std::map<std::string, std::string>& settings,
                             const char* const* environment) {
   Config config;
-  for (; *environment != nullptr; ++environment) {
-    const std::string_view entry = *environment;
-    const size_t equals = entry.find('=');
-    if (!entry.starts_with("TE_") || equals == std::string_view::npos) continue;
-    const std::string_view variable = entry.substr(0, equals);
-    bool found = false;
-    for (const Setting& setting : table()) {
-      if (variable_name(setting.name) != variable) continue;
-      found = true;
-      TE_RETURN_IF_ERROR(assign(setting, variable, entry.substr(equals + 1), config));
-      config.origins[std::string(setting.name)] = "environment";
-    }
-    if (!found) {
-      std::string lower(variable.substr(3));
-      for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-      return unknown(variable, lower, true);
-    }
-  }
+  TE_RETURN_IF_ERROR(read_environment(environment, config));
   for (const auto& [name, value] : settings) {
-    bool found = false;
-    for (const Setting& setting : table()) {
-      if (setting.name != name) continue;
-      found = true;
-      TE_RETURN_IF_ERROR(assign(setting, name, value, config));
-      config.origins[name] = "engine";
+    const Setting* setting = find_setting(name);
+    if (setting == nullptr) {
+      return error(Code::kInvalidArgument,
+                   "there is no setting '{}': did you mean '{}'? (`te info` lists them)", name,
+                   nearest_setting(name).name);
     }
-    if (!found) return unknown(name, name, false);
+    TE_RETURN_IF_ERROR(assign(*setting, name, value, config));
+    config.origins[name] = "engine";
   }
   return config;
 }

@@ -1,6 +1,9 @@
-// The configuration: one table of name, type, default, unit and help. The environment (TE_NAME in
-// capitals) overlays the defaults, the caller's settings overlay both. Unknown names and malformed
-// values are errors. A Config is a plain value, read-only once made.
+// The configuration: one table of name, type, default, unit and help. The environment overlays the
+// defaults, the caller's settings overlay both. A Config is a plain value, read-only once made.
+//
+// A variable is TRANSFER_ENGINE_ and the setting's name in capitals; TE_ and the name is the older
+// spelling of the same. Malformed values and unknown settings are errors. An unknown variable is
+// only a warning, and none at all where it begins with TE_, a prefix that others use too.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +48,7 @@ struct Config {
   std::string log_level = "warning";
 
   // From the process's environment and `settings`. kInvalidArgument names the setting, the value
-  // and what is accepted.
+  // and what is accepted; `warnings` has what does not stop an engine.
   static Result<Config> load(const std::map<std::string, std::string>& settings);
   // The same over a given environment ("NAME=value" entries), for tests.
   static Result<Config> load(const std::map<std::string, std::string>& settings,
@@ -54,6 +57,7 @@ struct Config {
   std::string to_json() const;
 
   std::map<std::string, std::string> origins;  // name -> "environment" or "engine"
+  std::vector<std::string> warnings;           // for the log: variables that have no effect
 };
 
 }  // namespace te

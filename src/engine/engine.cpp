@@ -58,6 +58,7 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& 
   Result<Config> config = Config::load(options.config);
   if (!config.ok()) return config.status();
   if (config->origins.contains("log_level")) set_log_level(level_of(config->log_level));
+  for (const std::string& warning : config->warnings) warn_once(warning);
   DirectoryOptions directory_options;
   directory_options.timeout = std::chrono::milliseconds(config->directory_timeout_ms);
   directory_options.lease = std::chrono::seconds(config->directory_lease_s);

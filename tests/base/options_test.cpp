@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace te {
@@ -157,31 +158,75 @@ TEST(Options, UnknownSettingSuggestsTheNearest) {
   expect_refused({{"TCP_CONNECTIONS", "2"}}, {}, {"there is no setting 'TCP_CONNECTIONS'"});
 }
 
-TEST(Options, UnknownVariableSuggestsTheNearest) {
-  expect_refused({}, {"TE_SLICE_BYTE=8192"}, {"'TE_SLICE_BYTE'", "did you mean 'TE_SLICE_BYTES'?"});
-  expect_refused({}, {"TE_=1"}, {"'TE_'"});
-  expect_refused({}, {"TE_tcp_threads=1"}, {"'TE_tcp_threads'", "'TE_TCP_THREADS'"});
+TEST(Options, UnknownVariableOfOursIsAWarningThatSuggestsTheNearest) {
+  const Result<Config> config =
+      load({}, {"TRANSFER_ENGINE_SLICE_BYTE=8192", "TRANSFER_ENGINE_=1",
+                "TRANSFER_ENGINE_tcp_threads=1", "TRANSFER_ENGINE_COPY_THREADS=3"});
+  ASSERT_TRUE(config.ok()) << config.status().to_string();
+  ASSERT_EQ(config->warnings.size(), 3u) << testing::PrintToString(config->warnings);
+  for (const char* part :
+       {"TRANSFER_ENGINE_SLICE_BYTE has no effect", "did you mean TRANSFER_ENGINE_SLICE_BYTES?"}) {
+    EXPECT_NE(config->warnings[0].find(part), std::string::npos) << config->warnings[0];
+  }
+  EXPECT_NE(config->warnings[1].find("TRANSFER_ENGINE_ has no effect"), std::string::npos);
+  EXPECT_NE(config->warnings[2].find("TRANSFER_ENGINE_TCP_THREADS?"), std::string::npos);
+  EXPECT_EQ(config->copy_threads, 3u);
+  EXPECT_EQ(config->tcp_threads, Config().tcp_threads);
+  EXPECT_EQ(config->slice_bytes, Config().slice_bytes);
+}
+
+TEST(Options, TheOlderSpellingOfAVariableCountsToo) {
+  const Result<Config> config = load({}, {"TE_SLICE_BYTES=8192", "TE_LOG_LEVEL=info"});
+  ASSERT_TRUE(config.ok()) << config.status().to_string();
+  EXPECT_EQ(config->slice_bytes, 8192u);
+  EXPECT_EQ(config->log_level, "info");
+  EXPECT_EQ(config->origins,
+            (Settings{{"slice_bytes", "environment"}, {"log_level", "environment"}}));
+  EXPECT_TRUE(config->warnings.empty()) << config->warnings.front();
+}
+
+TEST(Options, OfTwoSpellingsTheNewerCounts) {
+  for (const bool older_first : {true, false}) {
+    std::vector<const char*> environment = {"TE_SLICE_BYTES=8192",
+                                            "TRANSFER_ENGINE_SLICE_BYTES=16384",
+                                            "TE_COPY_THREADS=3", "TRANSFER_ENGINE_COPY_THREADS=3"};
+    if (!older_first) std::ranges::reverse(environment);
+    const Result<Config> config = load({}, environment);
+    ASSERT_TRUE(config.ok()) << config.status().to_string();
+    EXPECT_EQ(config->slice_bytes, 16384u);
+    ASSERT_EQ(config->warnings.size(), 1u) << "one differs";
+    for (const char* part :
+         {"TE_SLICE_BYTES='8192' has no effect", "TRANSFER_ENGINE_SLICE_BYTES='16384'"}) {
+      EXPECT_NE(config->warnings[0].find(part), std::string::npos) << config->warnings[0];
+    }
+  }
+  expect_refused({}, {"TE_SLICE_BYTES=many", "TRANSFER_ENGINE_SLICE_BYTES=8192"},
+                 {"TE_SLICE_BYTES='many'"});
 }
 
 TEST(Options, BadVariableIsNamedAsTheVariable) {
   expect_refused({}, {"TE_TCP_SPIN_US=soon"},
                  {"TE_TCP_SPIN_US='soon'", "a whole number of us from 0 to 1000000"});
-  expect_refused({}, {"TE_LOG_LEVEL=loud"}, {"TE_LOG_LEVEL='loud'"});
+  expect_refused({}, {"TRANSFER_ENGINE_LOG_LEVEL=loud"}, {"TRANSFER_ENGINE_LOG_LEVEL='loud'"});
   expect_refused({}, {"TE_TCP_SPIN_US="}, {"TE_TCP_SPIN_US=''"});
 }
 
 TEST(Options, ForeignVariablesAreIgnored) {
-  const Result<Config> config = load({}, {"PATH=/bin", "TERM=xterm", "te_tcp_threads=9",
-                                          "XTE_TCP_THREADS=9", "TE_NO_EQUALS", "", "=", "TE"});
+  const Result<Config> config =
+      load({}, {"PATH=/bin", "TERM=xterm", "te_tcp_threads=9", "XTE_TCP_THREADS=9", "TE_NO_EQUALS",
+                "", "=", "TE", "TE_PATH=/opt/te", "TE_=1", "TE_SLICE_BYTE=1", "TE_tcp_threads=9",
+                "TRANSFER_ENGINE_NO_EQUALS", "TRANSFER_ENGINE_LIB_DIR=/opt/lib",
+                "TRANSFER_ENGINE_USE_INSTALLED=1"});
   ASSERT_TRUE(config.ok()) << config.status().to_string();
+  EXPECT_TRUE(config->warnings.empty()) << config->warnings.front();
   EXPECT_EQ(config->tcp_threads, Config().tcp_threads);
   EXPECT_TRUE(config->origins.empty());
 }
 
 TEST(Options, SettingsOverlayTheEnvironmentOverlaysTheDefaults) {
-  const Result<Config> config =
-      load({{"tcp_threads", "5"}, {"copy_threads", "7"}},
-           {"TE_TCP_THREADS=4", "TE_TCP_CONNECTIONS=3", "TE_BIND_ADDRESS=a=b"});
+  const Result<Config> config = load({{"tcp_threads", "5"}, {"copy_threads", "7"}},
+                                     {"TRANSFER_ENGINE_TCP_THREADS=4", "TE_TCP_CONNECTIONS=3",
+                                      "TRANSFER_ENGINE_BIND_ADDRESS=a=b"});
   ASSERT_TRUE(config.ok()) << config.status().to_string();
   EXPECT_EQ(config->tcp_threads, 5u);
   EXPECT_EQ(config->copy_threads, 7u);
@@ -199,9 +244,9 @@ TEST(Options, ABadVariableIsAnErrorEvenUnderASetting) {
 }
 
 TEST(Options, ReadsTheEnvironmentOfTheProcess) {
-  ASSERT_EQ(::setenv("TE_MAX_NOTIFICATIONS", "77", 1), 0);
+  ASSERT_EQ(::setenv("TRANSFER_ENGINE_MAX_NOTIFICATIONS", "77", 1), 0);
   const Result<Config> config = Config::load({});
-  ::unsetenv("TE_MAX_NOTIFICATIONS");
+  ::unsetenv("TRANSFER_ENGINE_MAX_NOTIFICATIONS");
   ASSERT_TRUE(config.ok()) << config.status().to_string();
   EXPECT_EQ(config->max_notifications, 77u);
 }
@@ -226,7 +271,7 @@ TEST(Options, JsonTellsEverySetting) {
   }
   EXPECT_EQ(by_name["tcp_threads"]["value"], "5");
   EXPECT_EQ(by_name["tcp_threads"]["origin"], "engine");
-  EXPECT_EQ(by_name["tcp_threads"]["variable"], "TE_TCP_THREADS");
+  EXPECT_EQ(by_name["tcp_threads"]["variable"], "TRANSFER_ENGINE_TCP_THREADS");
   EXPECT_EQ(by_name["slice_bytes"]["value"], "8192");
   EXPECT_EQ(by_name["slice_bytes"]["origin"], "environment");
   EXPECT_EQ(by_name["slice_bytes"]["unit"], "bytes");

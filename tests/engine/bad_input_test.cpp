@@ -376,7 +376,7 @@ TEST(BadInput, Settings) {
 // The environment belongs to the whole process, so another one tries it.
 TEST(BadInput, EnvironmentValues) {
   for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{
-           {"TE_TCP_CONNECTIONS", "none"}, {"TE_SLICE_BYTES", "1"}, {"TE_NO_SUCH_THING", "1"}}) {
+           {"TRANSFER_ENGINE_TCP_CONNECTIONS", "none"}, {"TE_SLICE_BYTES", "1"}}) {
     const std::string refused = mover_error({{name, value}});
     EXPECT_NE(refused.find(name), std::string::npos) << refused;
     EXPECT_NE(refused.find("invalid_argument"), std::string::npos) << refused;

@@ -93,7 +93,7 @@ TEST_P(Crash, ATargetThatMovesToAnotherPortIsFoundByItsName) {
   PeerOptions options;
   options.metadata = etcd.url();
   options.name = "moving-target";
-  options.environment = {{"TE_DIRECTORY_LEASE_S", "2"}};
+  options.environment = {{"TRANSFER_ENGINE_DIRECTORY_LEASE_S", "2"}};
   begin(options, GetParam());
   ASSERT_TRUE(works(1));
   const std::string first = peer_->endpoint();

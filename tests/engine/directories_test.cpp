@@ -129,7 +129,7 @@ TEST_P(Directories, ADeadOwnersNameIsTakenOver) {
   PeerOptions options;
   options.metadata = url_;
   options.name = "mortal";
-  options.environment = {{"TE_DIRECTORY_LEASE_S", "600"}};
+  options.environment = {{"TRANSFER_ENGINE_DIRECTORY_LEASE_S", "600"}};
   PeerProcess peer(options);
   ASSERT_TRUE(peer.running());
   EXPECT_EQ(try_engine("mortal").code(), Code::kAlreadyExists);
@@ -158,7 +158,7 @@ TEST_P(Directories, GracefulShutdownWithdrawsTheNameAndDiesByTheSignal) {
     options.metadata = url_;
     options.name = "graceful";
     options.graceful = true;
-    options.environment = {{"TE_DIRECTORY_LEASE_S", "600"}};
+    options.environment = {{"TRANSFER_ENGINE_DIRECTORY_LEASE_S", "600"}};
     PeerProcess peer(options);
     ASSERT_TRUE(peer.running());
     EXPECT_TRUE(other->open_segment_no_cache("graceful").ok());

@@ -27,7 +27,7 @@ class FabricPeer : public testing::TestWithParam<Settings>, protected LoadedPeer
     if (!engine) return false;
     PeerOptions options;
     options.transport = "fabric:tcp";
-    options.environment["TE_FABRIC_ADDRESSES"] = GetParam().at("fabric_addresses");
+    options.environment["TRANSFER_ENGINE_FABRIC_ADDRESSES"] = GetParam().at("fabric_addresses");
     start_peer(options);
     if (HasFatalFailure()) return true;
     options_.port = peer_->port();

@@ -53,7 +53,8 @@ def inside(namespace, *command):
 
 def environment(**settings):
     """With these settings of the engine, and no others."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TE_")}
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("TE_", "TRANSFER_ENGINE_"))}
     return kept | settings
 
 
@@ -200,7 +201,7 @@ def interrupted(programs, **settings):
         worker.start()
         try:
             # It may have to begin in an outage, and again in the next.
-            move(programs, 4, 128 * MIB, TE_CONNECT_TIMEOUT_MS="60000", **settings)
+            move(programs, 4, 128 * MIB, TRANSFER_ENGINE_CONNECT_TIMEOUT_MS="60000", **settings)
         finally:
             over.set()
             worker.join()
@@ -223,7 +224,8 @@ def case_withoutcopy(programs):
     """Sends without a copy: tried, and given up since the kernel copies what stays on the machine;
     kept up where that is wished, also while the link loses packets or everything."""
     def sends(mode, family, volume):
-        said = move(programs, family, volume, TE_TCP_ZERO_COPY=mode, TE_LOG_LEVEL="debug")
+        settings = {"TRANSFER_ENGINE_TCP_ZERO_COPY": mode, "TRANSFER_ENGINE_LOG_LEVEL": "debug"}
+        said = move(programs, family, volume, **settings)
         return sends_without_copy(said)
 
     with network():
@@ -237,7 +239,7 @@ def case_withoutcopy(programs):
     with network(rate_mbit=400, loss_percent=1):
         if sends("on", 4, 64 * MIB)[0] == 0 or sent_again(NAMESPACES[1]) == 0:
             raise AssertionError("nothing sent so, or nothing lost, so nothing was tested")
-    interrupted(programs, TE_TCP_ZERO_COPY="on")
+    interrupted(programs, TRANSFER_ENGINE_TCP_ZERO_COPY="on")
 
 
 CASES = {name[len("case_"):]: function for name, function in globals().items()

@@ -138,7 +138,7 @@ class InfoTest(TeTest):
             self.assertIn(setting["name"], text)
 
     def test_the_environment_shows(self):
-        result = te("info", "--json", env=environment(TE_TCP_CONNECTIONS="7"))
+        result = te("info", "--json", env=environment(TRANSFER_ENGINE_TCP_CONNECTIONS="7"))
         settings = {s["name"]: s for s in json.loads(result.stdout)["configuration"]}
         self.assertEqual(settings["tcp_connections"]["value"], "7")
         self.assertEqual(settings["tcp_connections"]["origin"], "environment")
@@ -162,10 +162,10 @@ class InfoTest(TeTest):
     def test_the_setting_leaves_nics_out(self):
         fixtures = os.path.join(os.path.dirname(__file__), "..", "platform", "fixtures")
         xml = os.path.join(fixtures, "four_nodes_2_nics.xml")
-        env = environment(HWLOC_XMLFILE=xml, TE_NICS="^mlx5_0")
+        env = environment(HWLOC_XMLFILE=xml, TRANSFER_ENGINE_NICS="^mlx5_0")
         matrix = json.loads(te("info", "--topology", "--json", env=env).stdout)
         self.assertEqual(matrix["cpu:0"], [["mlx5_1"], []])
-        env = environment(HWLOC_XMLFILE=xml, TE_NICS="mlx5_5")
+        env = environment(HWLOC_XMLFILE=xml, TRANSFER_ENGINE_NICS="mlx5_5")
         self.assert_failed(te("info", "--topology", env=env), "mlx5_5", "mlx5_0, mlx5_1")
 
     def test_a_recording_that_is_not_there_is_an_error(self):
@@ -173,11 +173,22 @@ class InfoTest(TeTest):
         self.assert_failed(te("info", "--topology", env=env), "/nonexistent.xml")
 
     def test_a_wrong_environment_is_an_error_and_the_rest_is_still_shown(self):
-        result = te("info", "--json", env=environment(TE_TCP_CONECTIONS="7"))
-        self.assert_failed(result, "TE_TCP_CONECTIONS")
+        result = te("info", "--json", env=environment(TRANSFER_ENGINE_TCP_CONNECTIONS="no"))
+        self.assert_failed(result, "TRANSFER_ENGINE_TCP_CONNECTIONS='no'")
         info = json.loads(result.stdout)
-        self.assertIn("TE_TCP_CONECTIONS", info["error"])
+        self.assertIn("TRANSFER_ENGINE_TCP_CONNECTIONS", info["error"])
         self.assertTrue(info["addresses"])
+
+    def test_variables_of_others_do_not_matter(self):
+        result = te("info", env=environment(TE_PATH="/opt/te", TRANSFER_ENGINE_LIB_DIR="/opt"))
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+    def test_a_misspelt_variable_is_a_warning(self):
+        result = te("info", "--json", env=environment(TRANSFER_ENGINE_TCP_CONECTIONS="7"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assertIn("did you mean TRANSFER_ENGINE_TCP_CONNECTIONS?", result.stderr)
+        self.assertEqual(json.loads(result.stdout)["error"], "")
 
 
 class CompletionTest(TeTest):

@@ -18,7 +18,8 @@ TIMEOUT_S = 60  # of anything that should take moments; machines may be slow
 
 def environment(**settings):
     """The caller's environment without settings of the engine, and with `settings`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TE_")}
+    clean = {name: value for name, value in os.environ.items()
+             if not name.startswith(("TE_", "TRANSFER_ENGINE_"))}
     return {**clean, **settings}
 
 
