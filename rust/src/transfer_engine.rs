@@ -21,8 +21,8 @@ use crate::ffi;
 
 pub use inspect::version;
 pub use types::{
-    BufferEntry, HugePages, NicLoad, Notification, OpcodeEnum, SegmentBuffer, TransferRequest,
-    TransferStatusEnum, UnknownStatus,
+    BatchID, BufferEntry, HugePages, NicLoad, Notification, OpcodeEnum, SegmentBuffer, TaskId,
+    TransferRequest, TransferStatusEnum, UnknownStatus,
 };
 
 /// The number of the caller's own segment.
@@ -31,7 +31,7 @@ pub const LOCAL_SEGMENT: i32 = ffi::LOCAL_SEGMENT as i32;
 /// An engine: what this process exposes, and its way to what others expose.
 ///
 /// Every method may be called from any thread. Dropping it cancels what is in flight and withdraws
-/// the segment.
+/// the segment, as [`close`](Self::close) does.
 ///
 /// ```no_run
 /// use std::ffi::c_void;
@@ -61,7 +61,8 @@ pub const LOCAL_SEGMENT: i32 = ffi::LOCAL_SEGMENT as i32;
 /// # }
 /// ```
 pub struct TransferEngine {
-    handle: NonNull<c_void>,
+    /// None: closed. The C API then refuses every call, since its engine is null.
+    handle: Option<NonNull<c_void>>,
 }
 
 // SAFETY: the C API lets any thread call any function on an engine, several at a time. The one
@@ -78,8 +79,7 @@ impl fmt::Debug for TransferEngine {
 
 impl Drop for TransferEngine {
     fn drop(&mut self) {
-        // SAFETY: a live handle, which no one else can be using: drop() has the only reference.
-        unsafe { ffi::destroyTransferEngine(self.raw()) }
+        self.destroy();
     }
 }
 
@@ -115,13 +115,24 @@ impl TransferEngine {
             ffi::createTransferEngine(uri, name, host, rpc_port, no_discovery)
         };
         match NonNull::new(handle) {
-            Some(handle) => Ok(Self { handle }),
+            handle @ Some(_) => Ok(Self { handle }),
             None => {
                 let uri = without_password(metadata_uri);
                 let call = format!("new({uri:?}, {local_server_name:?}, {rpc_port})");
                 Err(EngineError::last(None, call).into())
             }
         }
+    }
+
+    /// Ends the engine before it is dropped: cancels what is in flight, withdraws the segment, and
+    /// gives back every connection and registration. Later calls are errors, except this one and
+    /// the drop, which do nothing more.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn close(&mut self) -> Result<()> {
+        self.destroy();
+        Ok(())
     }
 
     /// Finds this machine's NICs, memory nodes and accelerators.
@@ -345,8 +356,16 @@ impl TransferEngine {
         unsafe { ffi::enableGracefulShutdown(self.raw()) }
     }
 
+    fn destroy(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            // SAFETY: a live handle, which nobody else uses: this is the only reference.
+            unsafe { ffi::destroyTransferEngine(handle.as_ptr()) }
+        }
+    }
+
+    /// The handle for C, or null once the engine is closed.
     fn raw(&self) -> ffi::transfer_engine_t {
-        self.handle.as_ptr()
+        self.handle.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Notification, TransferEngine, TransferRequest, TransferStatusEnum};
+use super::{BatchID, Notification, TaskId, TransferEngine, TransferRequest, TransferStatusEnum};
 use crate::error::{c_string, check, code, filled_text, text_of, EngineError};
 use crate::ffi;
 
@@ -15,7 +15,7 @@ impl TransferEngine {
     /// Makes room for `batch_size` requests, submitted at once or bit by bit.
     ///
     /// To be given back with [`free_batch_id`](Self::free_batch_id).
-    pub fn allocate_batch_id(&self, batch_size: usize) -> Result<u64> {
+    pub fn allocate_batch_id(&self, batch_size: usize) -> Result<BatchID> {
         // SAFETY: a live handle.
         let batch_id = unsafe { ffi::allocateBatchID(self.raw(), batch_size) };
         // INVALID_BATCH.
@@ -29,7 +29,7 @@ impl TransferEngine {
     /// from 0. An empty list does nothing.
     ///
     /// The list may go at once; the sources must stay valid until their tasks are terminal.
-    pub fn submit_transfer(&self, batch_id: u64, requests: &[TransferRequest]) -> Result<()> {
+    pub fn submit_transfer(&self, batch_id: BatchID, requests: &[TransferRequest]) -> Result<()> {
         if requests.is_empty() {
             return Ok(());
         }
@@ -43,7 +43,7 @@ impl TransferEngine {
     /// in [`TransferStatusEnum::Timeout`].
     pub fn submit_transfer_with_timeout(
         &self,
-        batch_id: u64,
+        batch_id: BatchID,
         requests: &[TransferRequest],
         timeout: Duration,
     ) -> Result<()> {
@@ -66,7 +66,7 @@ impl TransferEngine {
     /// Also an empty list, which [`notify`](Self::notify) is for.
     pub fn submit_transfer_with_notify(
         &self,
-        batch_id: u64,
+        batch_id: BatchID,
         requests: &[TransferRequest],
         notification: &Notification,
     ) -> Result<()> {
@@ -85,17 +85,22 @@ impl TransferEngine {
 
     /// Where task `task_id` of a batch stands: the number of a [`TransferStatusEnum`], and the
     /// bytes transferred. Reads memory only; tasks progress by themselves.
-    pub fn get_transfer_status(&self, batch_id: u64, task_id: usize) -> Result<(i32, u64)> {
-        let mut status = ffi::transfer_status_t { status: 0, transferred_bytes: 0 };
+    pub fn get_transfer_status(
+        &self,
+        batch_id: BatchID,
+        task_id: impl TaskId,
+    ) -> Result<(i32, u64)> {
+        let (index, mut status) =
+            (task_id.index(), ffi::transfer_status_t { status: 0, transferred_bytes: 0 });
         // SAFETY: a live handle and a place for the answer; forged numbers are errors.
-        let answer = unsafe { ffi::getTransferStatus(self.raw(), batch_id, task_id, &mut status) };
+        let answer = unsafe { ffi::getTransferStatus(self.raw(), batch_id, index, &mut status) };
         check(answer, || format!("get_transfer_status({batch_id:#x}, {task_id})"))?;
         Ok((status.status, status.transferred_bytes))
     }
 
     /// Where a batch stands: pending while any submitted task is, then the worst end; and the sum
     /// of the bytes.
-    pub fn get_batch_status(&self, batch_id: u64) -> Result<(TransferStatusEnum, u64)> {
+    pub fn get_batch_status(&self, batch_id: BatchID) -> Result<(TransferStatusEnum, u64)> {
         let mut status = ffi::transfer_status_t { status: 0, transferred_bytes: 0 };
         // SAFETY: as in get_transfer_status().
         let answer = unsafe { ffi::getBatchStatus(self.raw(), batch_id, &mut status) };
@@ -104,10 +109,10 @@ impl TransferEngine {
     }
 
     /// Why a task ended as it did; empty when it completed or is in flight.
-    pub fn get_transfer_error(&self, batch_id: u64, task_id: usize) -> Result<String> {
+    pub fn get_transfer_error(&self, batch_id: BatchID, task_id: impl TaskId) -> Result<String> {
         filled_text(&format!("get_transfer_error({batch_id:#x}, {task_id})"), |text, room| {
             // SAFETY: a live handle and that much room; forged numbers are errors.
-            unsafe { ffi::getTransferError(self.raw(), batch_id, task_id, text, room) }
+            unsafe { ffi::getTransferError(self.raw(), batch_id, task_id.index(), text, room) }
         })
     }
 
@@ -116,7 +121,7 @@ impl TransferEngine {
     ///
     /// # Errors
     /// [`code::TIMEOUT`] when that takes longer than `timeout`; the tasks go on.
-    pub fn wait_batch(&self, batch_id: u64, timeout: Option<Duration>) -> Result<()> {
+    pub fn wait_batch(&self, batch_id: BatchID, timeout: Option<Duration>) -> Result<()> {
         let timeout_ms =
             timeout.map_or(-1, |timeout| i64::try_from(milliseconds(timeout)).unwrap_or(i64::MAX));
         // SAFETY: a live handle; a forged number is an error.
@@ -126,7 +131,7 @@ impl TransferEngine {
 
     /// Asks for the end of every task in flight; [`wait_batch`](Self::wait_batch) tells when they
     /// ended.
-    pub fn cancel_batch(&self, batch_id: u64) -> Result<()> {
+    pub fn cancel_batch(&self, batch_id: BatchID) -> Result<()> {
         // SAFETY: a live handle; a forged number is an error.
         let answer = unsafe { ffi::cancelBatch(self.raw(), batch_id) };
         check(answer, || format!("cancel_batch({batch_id:#x})")).map(drop)
@@ -136,14 +141,14 @@ impl TransferEngine {
     /// submission.
     ///
     /// It is the engine's own: never read or close it. It ends with the batch.
-    pub fn batch_event_fd(&self, batch_id: u64) -> Result<RawFd> {
+    pub fn batch_event_fd(&self, batch_id: BatchID) -> Result<RawFd> {
         // SAFETY: a live handle; a forged number is an error.
         let fd = unsafe { ffi::getBatchEventFd(self.raw(), batch_id) };
         check(fd, || format!("batch_event_fd({batch_id:#x})"))
     }
 
     /// Waits until every task is terminal (their deadlines bound that), then frees the batch.
-    pub fn free_batch_id(&self, batch_id: u64) -> Result<()> {
+    pub fn free_batch_id(&self, batch_id: BatchID) -> Result<()> {
         // SAFETY: a live handle; a forged number is an error.
         let answer = unsafe { ffi::freeBatchID(self.raw(), batch_id) };
         check(answer, || format!("free_batch_id({batch_id:#x})")).map(drop)
@@ -192,7 +197,7 @@ fn native(requests: &[TransferRequest]) -> *mut ffi::transfer_request_t {
 }
 
 /// A submission for an error: the first request, and how many there are.
-fn submission(call: &str, batch_id: u64, requests: &[TransferRequest]) -> String {
+fn submission(call: &str, batch_id: BatchID, requests: &[TransferRequest]) -> String {
     let first = match requests.first() {
         Some(first) => format!(
             "{} of {} bytes, {:p}, segment {} at offset {:#x}",

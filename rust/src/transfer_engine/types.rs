@@ -19,6 +19,32 @@ pub enum HugePages {
     Require = 2,
 }
 
+/// The number of a batch, from [`allocate_batch_id`](super::TransferEngine::allocate_batch_id).
+pub type BatchID = u64;
+
+/// The number of a task in its batch, from 0: an integer of any of these types. What is no number
+/// of a task, such as -1, is an error of the call.
+pub trait TaskId: sealed::Integer + Copy + fmt::Display {
+    /// As the C API counts; `usize::MAX`, which no task has, for what is beyond.
+    fn index(self) -> usize;
+}
+
+mod sealed {
+    pub trait Integer {}
+}
+
+macro_rules! task_ids {
+    ($($integer:ty),*) => {$(
+        impl sealed::Integer for $integer {}
+        impl TaskId for $integer {
+            fn index(self) -> usize {
+                usize::try_from(self).unwrap_or(usize::MAX)
+            }
+        }
+    )*};
+}
+task_ids!(u64, usize, u32, i32, i64);
+
 /// The direction of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i32)]
