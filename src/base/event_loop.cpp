@@ -68,6 +68,7 @@ Status EventLoop::add(int fd, uint32_t events, Handler* handler) {
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     return error(Code::kResource, "cannot watch a descriptor: {}", errno_text(errno));
   }
+  handler->removed_ = false;
   return {};
 }
 

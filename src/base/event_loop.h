@@ -54,7 +54,8 @@ class EventLoop {
   bool run(std::function<void()> task);
   bool in_loop() const { return std::this_thread::get_id() == thread_.get_id(); }
 
-  // Edge-triggered interest in `events`.
+  // Edge-triggered interest in `events`. A handler that was removed may be added again; what is
+  // left of its old descriptor's events in this turn then reaches it too.
   Status add(int fd, uint32_t events, Handler* handler);
   // Changes the interest; what is ready now is told again. Any thread, while `fd` is added.
   void change(int fd, uint32_t events, Handler* handler);

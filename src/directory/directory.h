@@ -38,6 +38,8 @@ class Directory {
   virtual Status withdraw(std::string_view name) = 0;
   // kNotFound when nobody holds the name; kUnavailable when the server cannot be reached.
   virtual Result<Locator> resolve(std::string_view name) = 0;
+  // Whether resolve() does, so that it may block.
+  virtual bool asks_a_server() const { return true; }
   // The local address that reaches the server, or empty when there is no server or no way to it.
   virtual std::string local_address() const = 0;
 };

@@ -34,6 +34,8 @@ class P2pDirectory final : public Directory {
     return Locator{address->host, address->port, 0};
   }
 
+  bool asks_a_server() const override { return false; }
+
   std::string local_address() const override { return {}; }
 };
 

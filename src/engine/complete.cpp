@@ -112,7 +112,14 @@ void Transfers::data_done(Task& task) {
 void Transfers::deliver(Submission& submission) {
   const TaskBlock* block = submission.batch->block.load(std::memory_order_relaxed);
   Task& carrier = block->tasks[submission.first_task + submission.task_count - 1];
-  const Status status = notify_(*carrier.segment, *submission.notification);
+  std::shared_ptr<Segment> segment;
+  {
+    MutexLock lock(submission.batch->mutex);
+    submission.uses.for_each([&](const Submission::Use& use) {
+      if (use.segment.get() == carrier.segment) segment = use.segment;
+    });
+  }
+  const Status status = notify_(segment, *submission.notification);
   if (!status.ok()) {
     carrier.failure.store(status.code() == Code::kCancelled ? Code::kCancelled
                                                             : Code::kUnavailable);

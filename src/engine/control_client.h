@@ -1,51 +1,122 @@
-// The calling side of the control channel to one peer: one connection, one call at a time.
+// The calling side of the control channel: one connection to one engine, driven by an event loop.
+// Requests leave as they come, and are answered in their order.
 //
-// Threads: any; calls wait for each other. All block, bounded by the timeout.
+// Threads: the loop's alone. Nothing blocks. Every callback comes exactly once; where the
+// connection is closed already, from inside the call.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
-#include <optional>
-#include <string>
+#include <unordered_map>
+#include <vector>
 
 #include "base/clock.h"
-#include "base/mutex.h"
+#include "base/event_loop.h"
 #include "base/socket.h"
 #include "core/locator.h"
 #include "core/wire.h"
 
 namespace te {
 
-class ControlClient {
+class ControlClient final : public EventLoop::Handler,
+                            public std::enable_shared_from_this<ControlClient> {
  public:
-  // Resolves the host, tries its addresses in turn. kStale when another run than the locator's
-  // answers; kUnavailable when nobody does.
-  static Result<std::unique_ptr<ControlClient>> connect(const Locator& locator,
-                                                        uint64_t own_instance,
-                                                        std::chrono::milliseconds timeout);
+  using Connected = std::function<void(Status)>;
+  using Answered = std::function<void(Result<Bytes>)>;
 
-  // The answer's body. After any error but the peer's own answer, usable() is false.
-  Result<Bytes> call(wire::ControlType type, std::string_view body);
+  // Keeps the clients of one loop alive while they are open.
+  class Registry {
+   public:
+    // Every call is answered with `why`. The loop's.
+    void close_all(const Status& why);
 
-  bool usable() const;
+   private:
+    friend class ControlClient;
+    std::unordered_map<ControlClient*, std::shared_ptr<ControlClient>> open_;
+  };
+
+  struct Options {
+    uint64_t own_instance = 0;
+    uint64_t target_instance = 0;  // 0: whoever answers
+    // For each address to connect and to answer the hello, and for each answer.
+    std::chrono::milliseconds timeout{0};
+  };
+
+  static constexpr size_t kMaxPending = 1024;      // calls without an answer
+  static constexpr size_t kMaxUnsent = 16u << 20;  // bytes
+
+  // Tries the addresses in turn. `connected`: kStale when another run than the wanted one answers;
+  // kUnavailable when nobody does.
+  static std::shared_ptr<ControlClient> connect(EventLoop& loop, Registry& registry,
+                                                std::vector<SocketAddress> addresses,
+                                                const Options& options, Connected connected);
+
+  // `answered` gets the answer's body, or the peer's error. kUnavailable when the connection is
+  // lost, or when no answer comes in time: the connection is closed then. kTimeout at
+  // `deadline_ns`, which closes it too, so that what was not sent never leaves. kBusy: too much
+  // waits.
+  void call(wire::ControlType type, std::string_view body, int64_t deadline_ns, Answered answered);
+  // Calls without an answer get `why`. What the peer has not received by then never reaches it.
+  void close(const Status& why);
+
+  // Whether calls can be made. After any error but the peer's own answer it is false.
+  bool usable() const { return phase_ == Phase::kReady; }
   uint64_t peer_instance() const { return peer_instance_; }
-  const SocketAddress& address() const { return address_; }
+  const SocketAddress& address() const { return address_; }  // the one tried last
+
+  void on_events(uint32_t events) override;
 
  private:
-  ControlClient(BlockingStream stream, const SocketAddress& address,
-                std::chrono::milliseconds timeout)
-      : address_(address), timeout_(timeout), stream_(std::move(stream)) {}
-  Status hello(const Locator& locator, uint64_t own_instance);
-  Result<Bytes> exchange(wire::ControlType type, std::string_view body, bool* answered)
-      TE_REQUIRES(mutex_);
+  enum class Phase { kConnecting, kHello, kReady, kClosed };
+  struct Pending {
+    uint64_t id;
+    int64_t deadline_ns;
+    Answered answered;
+  };
 
-  const SocketAddress address_;
-  const std::chrono::milliseconds timeout_;
+  ControlClient(EventLoop& loop, Registry& registry, std::vector<SocketAddress> addresses,
+                const Options& options, Connected connected);
+  void try_next_address();
+  void start_hello();
+  void finish_hello();
+  // This address does not lead to the engine.
+  void address_failed(Status why);
+  void close_socket(bool reset);
+  void flush();
+  void receive();
+  bool parse();  // false: closed
+  // When the oldest call must be answered.
+  int64_t answer_due_ns() const;
+  void check_time();
+  void arm(int64_t at_ns);
+  Status lost(std::string_view why) const;
+
+  EventLoop& loop_;
+  Registry& registry_;
+  const Options options_;
+  const int64_t timeout_ns_;
+  std::vector<SocketAddress> addresses_;
+  size_t next_address_ = 0;
+  SocketAddress address_;
+  Connected connected_;
+  Phase phase_ = Phase::kConnecting;
+  Fd fd_;
   uint64_t peer_instance_ = 0;
-  mutable Mutex mutex_;
-  BlockingStream stream_ TE_GUARDED_BY(mutex_);
-  uint64_t next_id_ TE_GUARDED_BY(mutex_) = 1;
-  bool usable_ TE_GUARDED_BY(mutex_) = true;
+  Bytes out_;
+  size_t out_sent_ = 0;
+  Bytes in_;
+  uint64_t next_id_ = 1;
+  std::deque<Pending> pending_;
+  int64_t phase_since_ns_ = 0;  // while connecting; then since when the oldest call is the oldest
+  int64_t armed_at_ns_ = kNever;
 };
+
+// Connects and exchanges hellos; the instance that answers. Blocks, on name servers too; any
+// thread.
+Result<uint64_t> greet(const Locator& locator, uint64_t own_instance,
+                       std::chrono::milliseconds timeout);
 
 }  // namespace te

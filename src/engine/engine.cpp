@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "core/plan.h"
+#include "engine/answer.h"
 #include "engine/impl.h"
 #include "platform/topology.h"
 
@@ -90,15 +91,20 @@ Result<std::string> Engine::Impl::advertised_host(const EngineOptions& options) 
 Status Engine::Impl::start(const EngineOptions& options) {
   const bool no_server = options.metadata == "P2PHANDSHAKE";
   if (!options.name.empty() || !no_server) TE_RETURN_IF_ERROR(check_segment_name(options.name));
-  segments_ = std::make_unique<Segments>(instance_, config_, *directory_, memory_, transports_);
+  Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-peers");
+  if (!loop.ok()) return loop.status();
+  peers_loop_ = loop.take();
+  peers_loop_->start();
+  segments_ = std::make_unique<Segments>(instance_, config_, *directory_, memory_, transports_,
+                                         *peers_loop_);
   exchanges_ = std::make_unique<Exchanges>(
       instance_, *segments_, [this](std::string_view name) { return transports_.find(name); });
   recovery_ = std::make_unique<Recovery>(config_, *segments_, pool_);
-  transfers_ =
-      std::make_unique<Transfers>(config_, memory_, *segments_, *recovery_, pool_,
-                                  [this](Segment& segment, const Notification& notification) {
-                                    return send_notification(segment, notification);
-                                  });
+  transfers_ = std::make_unique<Transfers>(
+      config_, memory_, *segments_, *recovery_, pool_,
+      [this](const std::shared_ptr<Segment>& segment, const Notification& notification) {
+        return send_notification(segment, notification);
+      });
   recovery_->set_owner(*transfers_);
   Result<std::string> host = advertised_host(options);
   if (!host.ok()) return host.status();
@@ -135,9 +141,8 @@ Status Engine::Impl::start(const EngineOptions& options) {
 
 Status Engine::Impl::publish() {
   const auto alive = [this](const Locator& holder) {
-    const Code code = ControlClient::connect(holder, instance_,
-                                             std::chrono::milliseconds(config_.connect_timeout_ms))
-                          .code();
+    const Code code =
+        greet(holder, instance_, std::chrono::milliseconds(config_.connect_timeout_ms)).code();
     // One that refuses us is there all the same; one that is silent, or another run, is not.
     return code != Code::kUnavailable && code != Code::kStale && code != Code::kProtocol;
   };
@@ -162,6 +167,7 @@ Engine::Impl::~Impl() {
   pool_.stop();
   if (exchanges_) exchanges_->begin_stop();
   transports_.stop();
+  if (segments_) segments_->stop();
   if (exchanges_) exchanges_->stop();
   if (transfers_) transfers_->finish_stop();
 }
@@ -285,7 +291,8 @@ Status Engine::Impl::rehearse(std::string_view name, uint64_t address) {
   return segments_->close(*segment);
 }
 
-Status Engine::Impl::send_notification(Segment& segment, const Notification& notification) {
+Status Engine::Impl::send_notification(const std::shared_ptr<Segment>& segment,
+                                       const Notification& notification) {
   if (notification.name.size() > wire::kMaxNotificationText / 2 ||
       notification.message.size() > wire::kMaxNotificationText) {
     return error(Code::kInvalidArgument,
@@ -295,52 +302,42 @@ Status Engine::Impl::send_notification(Segment& segment, const Notification& not
                  wire::kMaxNotificationText / 2, wire::kMaxNotificationText);
   }
   wire::NotifyBody body{instance_, next_notification_.fetch_add(1), notification};
-  if (segment.self) return notifications_.deliver(std::move(body));
-  return segments_->call(segment, wire::ControlType::kNotify, body.encode()).status();
+  if (segment->self) return notifications_.deliver(std::move(body));
+  const auto answer = std::make_shared<Answer<Status>>();
+  segments_->call(segment, wire::ControlType::kNotify, body.encode(), 0,
+                  [answer](const Result<Bytes>& result) { answer->set(result.status()); });
+  return answer->get();
 }
 
 Status Engine::Impl::notify(SegmentId target, const Notification& notification) {
   const std::shared_ptr<Segment> segment = segments_->find(target);
   if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", target);
-  return send_notification(*segment, notification)
+  return send_notification(segment, notification)
       .with_context(fmt::format("segment '{}'", segment->name));
 }
 
 Result<ProbeResult> Engine::Impl::probe(std::string_view name, size_t rounds) {
-  TE_RETURN_IF_ERROR(check_segment_name(name));
-  const int64_t begin = now_ns();
-  Result<Locator> locator = segments_->locate(name);
-  if (!locator.ok()) return locator.status();
-  Result<std::unique_ptr<ControlClient>> client = ControlClient::connect(
-      *locator, instance_, std::chrono::milliseconds(config_.connect_timeout_ms));
-  if (!client.ok()) return client.status();
+  const Result<Segments::Probe> probe =
+      segments_->probe(name, wire::ControlType::kPing, "ping", rounds);
+  if (!probe.ok()) return probe.status();
   ProbeResult result;
-  result.connect_us = static_cast<uint64_t>(now_ns() - begin) / 1000;
-  for (size_t i = 0; i < rounds; ++i) {
-    const int64_t sent = now_ns();
-    Result<Bytes> answer = (*client)->call(wire::ControlType::kPing, "ping");
-    if (!answer.ok()) return answer.status();
-    result.round_trips_ns.push_back(static_cast<uint64_t>(now_ns() - sent));
+  result.connect_us = static_cast<uint64_t>(probe.value().connect_ns) / 1000;
+  for (const int64_t ns : probe.value().rounds_ns) {
+    result.round_trips_ns.push_back(static_cast<uint64_t>(ns));
   }
   return result;
 }
 
 Result<std::vector<PathInfo>> Engine::Impl::paths_of(std::string_view name) {
-  TE_RETURN_IF_ERROR(check_segment_name(name));
-  Result<Locator> locator = segments_->locate(name);
-  if (!locator.ok()) return locator.status();
-  Result<std::unique_ptr<ControlClient>> client = ControlClient::connect(
-      *locator, instance_, std::chrono::milliseconds(config_.connect_timeout_ms));
-  if (!client.ok()) return client.status();
-  const Result<Bytes> answer = (*client)->call(wire::ControlType::kLinks, "");
-  if (!answer.ok()) return answer.status();
-  return links_from_json(*answer);
+  const Result<Segments::Probe> probe = segments_->probe(name, wire::ControlType::kLinks, "", 1);
+  if (!probe.ok()) return probe.status();
+  return links_from_json(probe.value().last_answer);
 }
 
 Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
   const std::shared_ptr<Segment> segment = segments_->find(id);
   if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", id);
-  if (Status status = segments_->refresh(*segment); !status.ok()) {
+  if (Status status = segments_->refresh_now(segment); !status.ok()) {
     return status.with_context(fmt::format("segment '{}'", segment->name));
   }
   const std::shared_ptr<const Target> target = segment->target();
@@ -495,14 +492,7 @@ Result<std::vector<PathInfo>> Engine::paths_of(std::string_view name) {
 }
 
 Status Engine::sync_segment_cache() {
-  Status first;
-  for (const std::shared_ptr<Segment>& segment : impl_->segments().all()) {
-    Status status = impl_->segments().refresh(*segment);
-    if (first.ok() && !status.ok()) {
-      first = status.with_context(fmt::format("segment '{}'", segment->name));
-    }
-  }
-  return first;
+  return impl_->segments().refresh_now(impl_->segments().all());
 }
 
 Result<BatchId> Engine::allocate_batch(size_t size) { return impl_->transfers().allocate(size); }

@@ -11,47 +11,83 @@ void Exchanges::ask(const Peer& peer, std::string_view transport, Bytes hello, A
     line.push_back({{std::string(transport), std::move(hello)}, std::move(answered)});
     if (line.size() > 1) return;
   }
-  const bool taken = asking_.run([this, instance = peer.instance] { ask_all_in_line(instance); });
-  if (!taken) ask_all_in_line(peer.instance);  // the engine ends, which is what they are told
+  ask_next(peer.instance);
 }
 
-void Exchanges::ask_all_in_line(uint64_t instance) {
-  for (;;) {
-    Asked first;
-    {
-      MutexLock lock(mutex_);
-      first = std::move(lines_.at(instance).front());
-    }
-    first.answered(bring(instance, first.body));
+void Exchanges::ask_next(uint64_t instance) {
+  const wire::ExchangeBody* body = nullptr;
+  {
+    MutexLock lock(mutex_);
+    body = &lines_.at(instance).front().body;  // stays where it is until it is answered
+  }
+  bring(instance, *body, [this, instance](Result<Bytes> answer) {
+    // Where the pool takes nothing any more, the engine ends, and so does the transport.
+    const auto shared = std::make_shared<Result<Bytes>>(std::move(answer));
+    const bool taken =
+        asking_.run([this, instance, shared] { answered(instance, std::move(*shared)); });
+    if (!taken) answered(instance, std::move(*shared));
+  });
+}
+
+void Exchanges::answered(uint64_t instance, Result<Bytes> answer) {
+  Answered first;
+  {
+    MutexLock lock(mutex_);
+    first = std::move(lines_.at(instance).front().answered);
+  }
+  first(std::move(answer));
+  first = nullptr;
+  {
     MutexLock lock(mutex_);
     std::deque<Asked>& line = lines_.at(instance);
     line.pop_front();
-    if (!line.empty()) continue;
-    lines_.erase(instance);
-    return;
+    if (line.empty()) {
+      lines_.erase(instance);
+      none_left_.notify_all();
+      return;
+    }
   }
+  ask_next(instance);
 }
 
-Result<Bytes> Exchanges::bring(uint64_t instance, const wire::ExchangeBody& body) {
-  if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
+void Exchanges::bring(uint64_t instance, const wire::ExchangeBody& body, Answered answered) {
+  if (stopping_.load()) return answered(Status(Code::kCancelled, "the engine ends"));
   if (body.transport.size() > wire::kMaxTransportName || body.hello.size() > wire::kMaxExchange) {
-    return error(Code::kInvalidArgument, "an exchange of {} bytes is too large: the most is {}",
-                 body.hello.size(), wire::kMaxExchange);
+    return answered(error(Code::kInvalidArgument,
+                          "an exchange of {} bytes is too large: the most is {}", body.hello.size(),
+                          wire::kMaxExchange));
   }
-  if (instance == instance_) return give(body);
+  if (instance == instance_) {
+    const bool taken = asking_.run([this, body, answered] { answered(give(body)); });
+    if (!taken) answered(Status(Code::kCancelled, "the engine ends"));
+    return;
+  }
   const std::shared_ptr<Segment> segment = segments_.behind(instance);
   if (!segment) {
-    return error(Code::kNotFound, "no segment leads to the engine {:#x} any more", instance);
+    return answered(
+        error(Code::kNotFound, "no segment leads to the engine {:#x} any more", instance));
   }
-  Result<Bytes> answer =
-      segments_.call(*segment, wire::ControlType::kExchange, body.encode(), instance);
-  if (answer.ok() && answer->size() > wire::kMaxExchange) {
-    answer = error(Code::kProtocol, "the answer of {} bytes is too large: the most is {}",
-                   answer->size(), wire::kMaxExchange);
+  const std::string context =
+      fmt::format("{}: the exchange with segment '{}'", body.transport, segment->name);
+  segments_.call(segment, wire::ControlType::kExchange, body.encode(), instance,
+                 [answered = std::move(answered), context](Result<Bytes> answer) {
+                   if (answer.ok() && answer->size() > wire::kMaxExchange) {
+                     answer = error(Code::kProtocol,
+                                    "the answer of {} bytes is too large: the most is {}",
+                                    answer->size(), wire::kMaxExchange);
+                   }
+                   if (answer.ok()) return answered(std::move(answer));
+                   answered(answer.status().with_context(context));
+                 });
+}
+
+void Exchanges::stop() {
+  begin_stop();
+  {
+    MutexLock lock(mutex_);
+    while (!lines_.empty()) none_left_.wait(mutex_);
   }
-  if (answer.ok()) return answer;
-  return answer.status().with_context(
-      fmt::format("{}: the exchange with segment '{}'", body.transport, segment->name));
+  asking_.stop();
 }
 
 Status Exchanges::accept(wire::ExchangeBody body, Answered answered) {

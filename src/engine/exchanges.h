@@ -1,9 +1,10 @@
 // What transports tell each other over the control channel before they can connect, in both
 // directions.
 //
-// Threads: any. Two pools of its own: accepting never waits behind asking, or two engines that ask
-// each other could wait for each other. A peer is asked one thing at a time, since its connection
-// takes no more at once; so one that is slow or dead keeps one thread, and delays no other peer.
+// Threads: any. No thread waits for a peer: what transports asked is brought by the control client,
+// and their callbacks, which may block, run on a pool of their own. A peer is asked one thing at a
+// time, as it answers them one after the other. Accepting has another pool, and never waits behind
+// asking, or two engines that ask each other could wait for each other.
 #pragma once
 
 #include <atomic>
@@ -39,11 +40,8 @@ class Exchanges {
 
   // No transport is called for a peer after this, and what was not asked yet is cancelled.
   void begin_stop();
-  // Waits until everything that was asked is answered.
-  void stop() {
-    begin_stop();
-    asking_.stop();
-  }
+  // Waits until everything that was asked is answered, which the end of the segments speeds up.
+  void stop();
 
  private:
   static constexpr size_t kAskThreads = 16;
@@ -54,8 +52,10 @@ class Exchanges {
     Answered answered;
   };
 
-  void ask_all_in_line(uint64_t instance);
-  Result<Bytes> bring(uint64_t instance, const wire::ExchangeBody& body);
+  // The first in line.
+  void ask_next(uint64_t instance);
+  void bring(uint64_t instance, const wire::ExchangeBody& body, Answered answered);
+  void answered(uint64_t instance, Result<Bytes> answer);
   Result<Bytes> give(const wire::ExchangeBody& body) const;
 
   const uint64_t instance_;
@@ -64,9 +64,10 @@ class Exchanges {
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> accepts_{0};
   Mutex mutex_;
+  CondVar none_left_;
   // By the peer's instance; the first of each line is under way.
   std::map<uint64_t, std::deque<Asked>> lines_ TE_GUARDED_BY(mutex_);
-  TaskPool asking_{kAskThreads};
+  TaskPool asking_{kAskThreads};  // runs the callbacks
   TaskPool accepting_{kAcceptThreads};
 };
 

@@ -80,7 +80,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status publish();
   Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_);
   Result<std::string> advertised_host(const EngineOptions& options) const;
-  Status send_notification(Segment& segment, const Notification& notification);
+  Status send_notification(const std::shared_ptr<Segment>& segment,
+                           const Notification& notification);
 
   const Config config_;
   const uint64_t instance_;
@@ -105,6 +106,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   std::map<std::string, Meter> meters_ TE_GUARDED_BY(meter_mutex_);
   std::atomic<bool> published_{false};
   TaskPool pool_;
+  // Control connections to peers. Outlives what asks them.
+  std::unique_ptr<EventLoop> peers_loop_;
   std::unique_ptr<Segments> segments_;
   std::unique_ptr<Exchanges> exchanges_;
   // Recovery and Transfers know each other; transports stop before either goes.

@@ -100,7 +100,7 @@ bool Recovery::round(Segment* key) {
     }
   }
   if (!left.empty()) {
-    const Status status = segments_.refresh(*segment);
+    const Status status = segments_.refresh_now(segment);
     if (status.ok()) {
       left = repost_all(segment, left);
     } else if (now_ns() - since_ns >= static_cast<int64_t>(config_.retry_window_ms) * kNsPerMs) {

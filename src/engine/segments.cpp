@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "engine/answer.h"
 
 namespace te {
 namespace {
@@ -49,20 +50,51 @@ Status check_segment_name(std::string_view name) {
   return {};
 }
 
+Segment::~Segment() {
+  if (!contact) return;
+  loop_.run([contact = contact] { contact->close(Status(Code::kCancelled, "it was closed")); });
+}
+
 Segments::Segments(uint64_t instance, const Config& config, Directory& directory, Memory& memory,
-                   Transports& transports)
+                   Transports& transports, EventLoop& loop)
     : instance_(instance),
       config_(config),
       directory_(directory),
       memory_(memory),
       transports_(transports),
+      loop_(loop),
+      finder_(loop, directory),
+      site_{loop, clients_, finder_, instance,
+            std::chrono::milliseconds(config.connect_timeout_ms)},
       first_generation_(static_cast<uint32_t>(random_u64())) {}
+
+void Segments::stop() {
+  if (stopping_.exchange(true)) return;
+  std::vector<std::shared_ptr<Segment>> alive;
+  {
+    ReaderLock lock(mutex_);
+    for (const std::weak_ptr<Segment>& weak : alive_) alive.push_back(weak.lock());
+  }
+  const auto closed = std::make_shared<Answer<bool>>();
+  const auto close_all = [this, &alive, closed] {
+    const Status why(Code::kCancelled, "the engine ends");
+    for (const std::shared_ptr<Segment>& segment : alive) {
+      if (segment) segment->contact->close(why);
+    }
+    clients_.close_all(why);
+    closed->set(true);
+  };
+  if (!loop_.run(close_all)) close_all();
+  (void)closed->get();
+  finder_.stop();
+  installs_.stop();
+}
 
 void Segments::set_local_name(std::string name) {
   local_name_ = name;
   WriterLock lock(mutex_);
   slots_.resize(1);
-  slots_[0].segment = std::make_shared<Segment>(std::move(name), true);
+  slots_[0].segment = std::make_shared<Segment>(std::move(name), loop_, nullptr);
   slots_[0].opens = 1;
 }
 
@@ -120,12 +152,13 @@ Result<SegmentId> Segments::open(std::string_view name, bool fresh) {
     }
   }
   if (!segment) {
-    segment = std::make_shared<Segment>(std::string(name), false);
+    segment = std::make_shared<Segment>(std::string(name), loop_,
+                                        std::make_shared<Contact>(site_, std::string(name)));
     WriterLock lock(mutex_);
     std::erase_if(alive_, [](const std::weak_ptr<Segment>& other) { return other.expired(); });
     alive_.push_back(segment);
   }
-  if (Status status = refresh(*segment); !status.ok()) {
+  if (Status status = refresh_now(segment); !status.ok()) {
     return status.with_context(fmt::format("cannot open segment '{}'", name));
   }
   WriterLock lock(mutex_);
@@ -168,50 +201,55 @@ Status Segments::close(SegmentId id) {
   return {};
 }
 
-Result<Locator> Segments::locate(std::string_view name) { return directory_.resolve(name); }
-
-Result<std::shared_ptr<ControlClient>> Segments::control_of(Segment& segment) {
-  Locator known;
-  {
-    MutexLock lock(segment.mutex_);
-    if (segment.control_ && segment.control_->usable()) return segment.control_;
-    segment.control_ = nullptr;
-    known = segment.locator_;
-  }
-  Result<Locator> found = directory_.resolve(segment.name);
-  if (!found.ok()) {
-    // While the directory is away, the engine may still be where it was.
-    if (found.code() == Code::kNotFound || known.host.empty()) return found.status();
-    found = known;
-  }
-  Result<std::unique_ptr<ControlClient>> connected = ControlClient::connect(
-      *found, instance_, std::chrono::milliseconds(config_.connect_timeout_ms));
-  if (!connected.ok()) return connected.status();
-  std::shared_ptr<ControlClient> control(connected.take());
-  MutexLock lock(segment.mutex_);
-  segment.control_ = control;
-  segment.address_ = control->address();
-  segment.locator_ = *found;
-  segment.locator_.instance = control->peer_instance();
-  return control;
+// A connection that looked usable may turn out to be dead: then once more with a fresh one.
+void Segments::describe(const std::shared_ptr<Segment>& segment, bool again,
+                        const Refreshed& refreshed) {
+  if (stopping_.load()) return refreshed(Status(Code::kCancelled, "the engine ends"));
+  segment->contact->get([this, segment, again,
+                         refreshed](Result<std::shared_ptr<ControlClient>> found) {
+    if (!found.ok()) return refreshed(found.status());
+    const std::shared_ptr<ControlClient> client = found.take();
+    const std::shared_ptr<const Target> known = segment->target();
+    bool same = known && known->descriptor.instance == client->peer_instance();
+    for (size_t i = 0; same && i < known->paths.size(); ++i) same = !known->paths[i]->over();
+    ByteWriter body;
+    body.number(same ? known->descriptor.generation : uint64_t{0});
+    client->call(wire::ControlType::kDescribe, body.take(), kNever, [=, this](Result<Bytes> bytes) {
+      described(segment, client, same, again, std::move(bytes), refreshed);
+    });
+  });
 }
 
-Status Segments::fetch(Segment& segment, const std::shared_ptr<ControlClient>& control) {
-  const std::shared_ptr<const Target> known = segment.target();
-  ByteWriter body;
-  bool same = known && known->descriptor.instance == control->peer_instance();
-  for (size_t i = 0; same && i < known->paths.size(); ++i) same = !known->paths[i]->over();
-  body.number(same ? known->descriptor.generation : uint64_t{0});
-  Result<Bytes> bytes = control->call(wire::ControlType::kDescribe, body.take());
-  if (!bytes.ok()) return bytes.status();
-  if (bytes->empty()) {
-    if (!same) return Status(Code::kProtocol, "the peer does not describe itself");
-    return {};
+void Segments::described(const std::shared_ptr<Segment>& segment,
+                         const std::shared_ptr<ControlClient>& client, bool same, bool again,
+                         Result<Bytes> bytes, const Refreshed& refreshed) {
+  if (!bytes.ok()) {
+    if (again && !client->usable()) return describe(segment, false, refreshed);
+    return refreshed(bytes.status());
   }
-  Result<Descriptor> descriptor = Descriptor::decode(*bytes);
+  if (bytes->empty()) {
+    if (!same) return refreshed(Status(Code::kProtocol, "the peer does not describe itself"));
+    return refreshed({});
+  }
+  const auto body = std::make_shared<const Bytes>(bytes.take());
+  const auto install_it = [this, segment, body, instance = client->peer_instance(), refreshed] {
+    refreshed(take(*segment, instance, *body));
+  };
+  if (!installs_.run(install_it)) refreshed(Status(Code::kCancelled, "the engine ends"));
+}
+
+Status Segments::take(Segment& segment, uint64_t instance, const Bytes& bytes) {
+  Result<Descriptor> descriptor = Descriptor::decode(bytes);
   if (!descriptor.ok()) return descriptor.status();
-  if (descriptor->instance != control->peer_instance()) {
+  if (descriptor->instance != instance) {
     return Status(Code::kProtocol, "the peer describes another engine than itself");
+  }
+  MutexLock installing(segment.installing_);
+  const std::shared_ptr<const Target> known = segment.target();
+  // Answers to two questions may come here in the wrong order.
+  if (known && known->descriptor.instance == instance &&
+      known->descriptor.generation > descriptor->generation) {
+    return {};
   }
   install(segment, descriptor.take());
   return {};
@@ -225,14 +263,12 @@ void Segments::install(Segment& segment, Descriptor descriptor) {
   Peer peer;
   peer.instance = target->descriptor.instance;
   peer.self = peer.instance == instance_;
-  {
-    MutexLock lock(segment.mutex_);
-    peer.address = segment.address_;
-  }
+  if (segment.contact) peer.address = segment.contact->address();
   const bool same_peer = previous && previous->descriptor.instance == peer.instance;
   transports_.make_paths(peer, previous.get(), same_peer, *target);
   {
     MutexLock lock(segment.mutex_);
+    if (previous && !same_peer) segment.restarted_ns_ = now_ns();
     segment.target_ = target;
   }
   WriterLock lock(mutex_);
@@ -241,27 +277,42 @@ void Segments::install(Segment& segment, Descriptor descriptor) {
   }
 }
 
-Status Segments::refresh(Segment& segment) {
-  if (segment.self) {
-    refresh_self(segment);
-    return {};
+void Segments::refresh(std::shared_ptr<Segment> segment, Refreshed refreshed) {
+  if (segment->self) {
+    refresh_self(*segment);
+    return refreshed({});
   }
-  MutexLock fetching(segment.fetching_);
-  // A connection that looked usable may turn out to be dead: then once more with a fresh one.
-  Status status;
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    Result<std::shared_ptr<ControlClient>> control = control_of(segment);
-    if (!control.ok()) return control.status();
-    status = fetch(segment, *control);
-    if (status.ok() || (*control)->usable()) return status;
+  const auto shared = std::make_shared<Refreshed>(std::move(refreshed));
+  const bool taken = loop_.run([this, segment, shared] { describe(segment, true, *shared); });
+  if (!taken) (*shared)(Status(Code::kCancelled, "the engine ends"));
+}
+
+Status Segments::refresh_now(const std::shared_ptr<Segment>& segment) {
+  const auto answer = std::make_shared<Answer<Status>>();
+  refresh(segment, [answer](Status status) { answer->set(std::move(status)); });
+  return answer->get();
+}
+
+Status Segments::refresh_now(const std::vector<std::shared_ptr<Segment>>& segments) {
+  std::vector<std::shared_ptr<Answer<Status>>> answers;
+  for (const std::shared_ptr<Segment>& segment : segments) {
+    answers.push_back(std::make_shared<Answer<Status>>());
+    refresh(segment, [answer = answers.back()](Status status) { answer->set(std::move(status)); });
   }
-  return status;
+  Status first;
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const Status status = answers[i]->get();
+    if (first.ok() && !status.ok()) {
+      first = status.with_context(fmt::format("segment '{}'", segments[i]->name));
+    }
+  }
+  return first;
 }
 
 void Segments::refresh_self(Segment& segment) {
   const std::shared_ptr<const Target> known = segment.target();
   if (known && known->descriptor.generation == memory_.generation()) return;
-  MutexLock fetching(segment.fetching_);
+  MutexLock installing(segment.installing_);
   install(segment, *memory_.descriptor());
 }
 
@@ -271,7 +322,7 @@ void Segments::rebuild_all() {
       if (segment->target()) refresh_self(*segment);
       continue;
     }
-    MutexLock fetching(segment->fetching_);
+    MutexLock installing(segment->installing_);
     if (const std::shared_ptr<const Target> known = segment->target()) {
       install(*segment, known->descriptor);
     }
@@ -288,26 +339,80 @@ std::shared_ptr<Segment> Segments::behind(uint64_t instance) const {
   return nullptr;
 }
 
-Result<Bytes> Segments::call(Segment& segment, wire::ControlType type, std::string_view body,
-                             uint64_t instance) {
-  Status last;
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    std::shared_ptr<ControlClient> control;
-    {
-      MutexLock fetching(segment.fetching_);
-      Result<std::shared_ptr<ControlClient>> found = control_of(segment);
-      if (!found.ok()) return found.status();
-      control = *found;
+void Segments::call_once(const std::shared_ptr<Segment>& segment, wire::ControlType type,
+                         const Bytes& body, uint64_t instance, bool again,
+                         const Answered& answered) {
+  if (stopping_.load()) return answered(Status(Code::kCancelled, "the engine ends"));
+  segment->contact->get([=, this](Result<std::shared_ptr<ControlClient>> found) {
+    if (!found.ok()) return answered(found.status());
+    const std::shared_ptr<ControlClient> client = found.take();
+    if (instance != 0 && client->peer_instance() != instance) {
+      return answered(error(Code::kStale, "{}: another run of the engine is there now",
+                            client->address().to_string()));
     }
-    if (instance != 0 && control->peer_instance() != instance) {
-      return error(Code::kStale, "{}: another run of the engine is there now",
-                   control->address().to_string());
+    client->call(type, body, kNever, [=, this](Result<Bytes> answer) {
+      if (answer.ok() || client->usable() || !again) return answered(std::move(answer));
+      call_once(segment, type, body, instance, false, answered);
+    });
+  });
+}
+
+void Segments::call(std::shared_ptr<Segment> segment, wire::ControlType type, Bytes body,
+                    uint64_t instance, Answered answered) {
+  const auto shared = std::make_shared<Answered>(std::move(answered));
+  const bool taken =
+      loop_.run([this, segment = std::move(segment), type, body = std::move(body), instance,
+                 shared] { call_once(segment, type, body, instance, true, *shared); });
+  if (!taken) (*shared)(Status(Code::kCancelled, "the engine ends"));
+}
+
+Result<Segments::Probe> Segments::probe(std::string_view name, wire::ControlType type,
+                                        const Bytes& body, size_t rounds) {
+  TE_RETURN_IF_ERROR(check_segment_name(name));
+  const int64_t begin_ns = now_ns();
+  Result<Finder::Place> place = Finder::find_now(directory_, std::string(name));
+  if (!place.ok()) return place.status();
+  // The times are taken on the loop, or they would contain the way to this thread.
+  struct Prober : std::enable_shared_from_this<Prober> {
+    std::shared_ptr<ControlClient> client;
+    wire::ControlType type;
+    Bytes body;
+    size_t rounds;
+    Probe probe;
+    Answer<Status> answer;
+
+    void end(const Status& status) {
+      if (client) client->close(Status(Code::kCancelled, "it is not needed"));
+      answer.set(status);
     }
-    Result<Bytes> answer = control->call(type, body);
-    if (answer.ok() || control->usable()) return answer;
-    last = answer.status();
-  }
-  return last;
+    void next() {
+      if (probe.rounds_ns.size() == rounds) return end({});
+      client->call(type, body, kNever,
+                   [self = shared_from_this(), sent_ns = now_ns()](Result<Bytes> bytes) {
+                     if (!bytes.ok()) return self->end(bytes.status());
+                     self->probe.rounds_ns.push_back(now_ns() - sent_ns);
+                     self->probe.last_answer = bytes.take();
+                     self->next();
+                   });
+    }
+  };
+  const auto prober = std::make_shared<Prober>();
+  prober->type = type;
+  prober->body = body;
+  prober->rounds = rounds;
+  const bool taken = loop_.run([this, prober, begin_ns, place = place.take()] {
+    if (stopping_.load()) return prober->end(Status(Code::kCancelled, "the engine ends"));
+    prober->client = ControlClient::connect(loop_, clients_, place.addresses,
+                                            {instance_, place.locator.instance, site_.timeout},
+                                            [prober, begin_ns](Status status) {
+                                              if (!status.ok()) return prober->end(status);
+                                              prober->probe.connect_ns = now_ns() - begin_ns;
+                                              prober->next();
+                                            });
+  });
+  if (!taken) return Status(Code::kCancelled, "the engine ends");
+  TE_RETURN_IF_ERROR(prober->answer.get());
+  return std::move(prober->probe);
 }
 
 }  // namespace te

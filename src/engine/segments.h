@@ -1,8 +1,10 @@
 // The segments that this engine has open: who is behind each, and what it offers.
 //
-// Threads: any. find() and Segment::target() do not block; the rest may, on directory and network.
+// Threads: any. What takes a callback does not block, nor do find() and Segment::target(); the rest
+// may, on directory and network, and is not for the loop's thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,7 +14,7 @@
 #include "base/options.h"
 #include "core/batch.h"
 #include "directory/directory.h"
-#include "engine/control_client.h"
+#include "engine/contact.h"
 #include "engine/memory.h"
 #include "engine/transports.h"
 
@@ -20,28 +22,36 @@ namespace te {
 
 class Segment {
  public:
-  Segment(std::string segment_name, bool is_self) : name(std::move(segment_name)), self(is_self) {}
+  // `contact`: null for the engine's own.
+  Segment(std::string segment_name, EventLoop& loop, std::shared_ptr<Contact> segment_contact)
+      : name(std::move(segment_name)),
+        self(segment_contact == nullptr),
+        contact(std::move(segment_contact)),
+        loop_(loop) {}
+  ~Segment();
 
   const std::string name;
   const bool self;  // the engine's own
+  const std::shared_ptr<Contact> contact;
 
   std::shared_ptr<const Target> target() const {
     MutexLock lock(mutex_);
     return target_;
   }
-  Locator locator() const {
+  // When another run of the engine took the place of the one before; 0: never.
+  int64_t restarted_ns() const {
     MutexLock lock(mutex_);
-    return locator_;
+    return restarted_ns_;
   }
+  Locator locator() const { return contact ? contact->locator() : Locator(); }
 
  private:
   friend class Segments;
-  Mutex fetching_;  // one fetch at a time; taken before mutex_
+  EventLoop& loop_;
+  Mutex installing_;  // one new target at a time; taken before mutex_
   mutable Mutex mutex_;
   std::shared_ptr<const Target> target_ TE_GUARDED_BY(mutex_);
-  std::shared_ptr<ControlClient> control_ TE_GUARDED_BY(mutex_);
-  SocketAddress address_ TE_GUARDED_BY(mutex_);  // that answered last; outlives `control_`
-  Locator locator_ TE_GUARDED_BY(mutex_);
+  int64_t restarted_ns_ TE_GUARDED_BY(mutex_) = 0;
 };
 
 // Empty, overlong and non-UTF-8 names are errors.
@@ -49,8 +59,15 @@ Status check_segment_name(std::string_view name);
 
 class Segments {
  public:
+  using Refreshed = std::function<void(Status)>;
+  using Answered = ControlClient::Answered;
+
+  // `loop` outlives this, and every segment.
   Segments(uint64_t instance, const Config& config, Directory& directory, Memory& memory,
-           Transports& transports);
+           Transports& transports, EventLoop& loop);
+  ~Segments() { stop(); }
+  // What is asked of peers ends as kCancelled, now and later. From outside the loop.
+  void stop();
 
   void set_local_name(std::string name);
 
@@ -63,23 +80,35 @@ class Segments {
   std::vector<std::shared_ptr<Segment>> all() const;
 
   // Asks the engine behind the segment what it offers now; looks for it again when it is not where
-  // it was, or is another run.
-  Status refresh(Segment& segment);
+  // it was, or is another run. The callback comes once, on any thread, possibly from inside.
+  void refresh(std::shared_ptr<Segment> segment, Refreshed refreshed);
+  // The same, and waits for it.
+  Status refresh_now(const std::shared_ptr<Segment>& segment);
+  // All of `segments` at once; the first error.
+  Status refresh_now(const std::vector<std::shared_ptr<Segment>>& segments);
   // The same for our own segment: no network.
   void refresh_self(Segment& segment);
   // Makes the paths of every segment anew, as after a change of the installed transports.
   void rebuild_all();
-  // One call on the segment's control channel, connected if need be. kStale when another run than
-  // `instance` (0: any) answers there.
-  Result<Bytes> call(Segment& segment, wire::ControlType type, std::string_view body,
-                     uint64_t instance = 0);
+  // One call on the segment's control channel, connected if need be; once more where the connection
+  // is lost before the answer. kStale when another run than `instance` (0: any) answers there. The
+  // callback comes once, on any thread, possibly from inside.
+  void call(std::shared_ptr<Segment> segment, wire::ControlType type, Bytes body, uint64_t instance,
+            Answered answered);
   // One that leads to this run of an engine, be it closed already, or not open yet; or null.
   std::shared_ptr<Segment> behind(uint64_t instance) const;
-  // Where a name leads, by the directory.
-  Result<Locator> locate(std::string_view name);
+  // Looks up the name, connects afresh and makes `rounds` calls, one after the other. Waits.
+  struct Probe {
+    int64_t connect_ns = 0;  // with the look-up
+    std::vector<int64_t> rounds_ns = {};
+    Bytes last_answer = {};
+  };
+  Result<Probe> probe(std::string_view name, wire::ControlType type, const Bytes& body,
+                      size_t rounds);
 
  private:
   static constexpr uint32_t kSlotBits = 15;
+  static constexpr size_t kInstallThreads = 8;
   struct Slot {
     std::shared_ptr<Segment> segment;
     uint32_t generation = 0;
@@ -87,12 +116,16 @@ class Segments {
     std::shared_ptr<const Target> target;  // the segment's, where submissions find it at once
   };
 
-  Result<std::shared_ptr<ControlClient>> control_of(Segment& segment)
-      TE_REQUIRES(segment.fetching_);
-  Status fetch(Segment& segment, const std::shared_ptr<ControlClient>& control)
-      TE_REQUIRES(segment.fetching_);
+  // On the loop. `again`: once more where the connection is lost.
+  void describe(const std::shared_ptr<Segment>& segment, bool again, const Refreshed& refreshed);
+  void described(const std::shared_ptr<Segment>& segment,
+                 const std::shared_ptr<ControlClient>& client, bool same, bool again,
+                 Result<Bytes> bytes, const Refreshed& refreshed);
+  void call_once(const std::shared_ptr<Segment>& segment, wire::ControlType type, const Bytes& body,
+                 uint64_t instance, bool again, const Answered& answered);
+  Status take(Segment& segment, uint64_t instance, const Bytes& bytes);
   // For the peer that answered last.
-  void install(Segment& segment, Descriptor descriptor) TE_REQUIRES(segment.fetching_);
+  void install(Segment& segment, Descriptor descriptor) TE_REQUIRES(segment.installing_);
   SegmentId id_of(size_t slot) const TE_REQUIRES_SHARED(mutex_);
   static size_t slot_number(SegmentId id) {
     return static_cast<uint32_t>(id) & ((1u << kSlotBits) - 1);
@@ -104,6 +137,13 @@ class Segments {
   Directory& directory_;
   Memory& memory_;
   Transports& transports_;
+  EventLoop& loop_;
+  ControlClient::Registry clients_;  // the loop's
+  Finder finder_;
+  const ContactSite site_;
+  // Where descriptions are decoded, and transports make paths, which may block.
+  TaskPool installs_{kInstallThreads};
+  std::atomic<bool> stopping_{false};
   std::string local_name_;
   mutable SharedMutex mutex_;
   std::vector<Slot> slots_ TE_GUARDED_BY(mutex_);  // slot 0: our own

@@ -236,7 +236,7 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
   if (unknown && plan->segment_id != kLocalSegment) {
     // The target may have registered memory since it was asked last.
     const std::shared_ptr<Segment> segment = segments_.find(plan->segment_id);
-    if (segment && segments_.refresh(*segment).ok()) {
+    if (segment && segments_.refresh_now(segment).ok()) {
       status = accept(id, requests, options, plan.emplace());
     }
   }

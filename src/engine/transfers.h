@@ -27,7 +27,7 @@ namespace te {
 class Transfers final : public SliceOwner {
  public:
   // Brings a notification to a segment; blocks.
-  using Notify = std::function<Status(Segment&, const Notification&)>;
+  using Notify = std::function<Status(const std::shared_ptr<Segment>&, const Notification&)>;
 
   Transfers(const Config& config, Memory& memory, Segments& segments, Recovery& recovery,
             TaskPool& pool, Notify notify);

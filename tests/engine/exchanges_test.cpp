@@ -38,6 +38,7 @@ class Answering final : public NullTransport {
 class Side final : public ControlService, public TransportHost {
  public:
   explicit Side(uint64_t instance, uint16_t port = 0) : instance_(instance) {
+    loop->start();
     config.connect_timeout_ms = 5'000;
     segments.set_local_name("here");
     Result<std::unique_ptr<ControlServer>> started =
@@ -47,6 +48,7 @@ class Side final : public ControlService, public TransportHost {
   }
   ~Side() override {
     server->stop();
+    segments.stop();
     exchanges.stop();
   }
 
@@ -78,7 +80,8 @@ class Side final : public ControlService, public TransportHost {
   std::unique_ptr<Directory> directory = open_directory("P2PHANDSHAKE", {}).take();
   Transports transports{*this, config, {}};
   Memory memory{instance_, transports};
-  Segments segments{instance_, config, *directory, memory, transports};
+  const std::unique_ptr<EventLoop> loop = EventLoop::create("te-test").take();
+  Segments segments{instance_, config, *directory, memory, transports, *loop};
   const std::shared_ptr<Answering> transport = std::make_shared<Answering>();
   const std::shared_ptr<NullTransport> silent = std::make_shared<NullTransport>();
   Exchanges exchanges{instance_, segments,
