@@ -104,7 +104,7 @@ class Session : public te::TransportHost, public te::tcp::LaneOwner {
 struct World {
   World() {
     loop = te::EventLoop::create("te-fuzz").take();
-    loop->start();
+    if (!loop->start().ok()) std::abort();
     auto* name = reinterpret_cast<sockaddr_un*>(address.get());
     name->sun_family = AF_UNIX;
     const std::string text = "te-fuzz-lane-" + std::to_string(::getpid());

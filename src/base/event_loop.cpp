@@ -1,6 +1,5 @@
 #include "base/event_loop.h"
 
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -30,8 +29,11 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create(std::string thread_name) {
 
 EventLoop::~EventLoop() { stop(); }
 
-void EventLoop::start() {
-  thread_ = std::thread([this] { loop(); });
+Status EventLoop::start() {
+  Result<Thread> thread = Thread::start(name_, [this] { loop(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = thread.take();
+  return {};
 }
 
 void EventLoop::stop() {
@@ -43,7 +45,7 @@ void EventLoop::stop() {
   stopping_.store(true);
   const uint64_t one = 1;
   (void)!::write(wake_.get(), &one, sizeof one);
-  if (thread_.joinable()) thread_.join();
+  thread_.join();
   run_tasks();
   retired_.clear();
 }
@@ -105,14 +107,14 @@ void EventLoop::run_tasks() {
     MutexLock lock(mutex_);
     tasks.swap(tasks_);
   }
-  for (const std::function<void()>& task : tasks) task();
+  for (const std::function<void()>& task : tasks) run_guarded(task);
 }
 
 void EventLoop::run_timers() {
   while (!timers_.empty() && timers_.top().at_ns <= now_ns()) {
     const std::function<void()> task = timers_.top().task;
     timers_.pop();
-    task();
+    run_guarded(task);
   }
 }
 
@@ -157,6 +159,13 @@ void EventLoop::forget(Handler* handler) {
   if (latest_ == handler) latest_ = nullptr;
 }
 
+// An event that was lost with what its handler threw would not be told again.
+void EventLoop::call(Handler* handler, uint32_t events) {
+  if (run_guarded([&] { handler->on_events(events); }) || handler->removed_) return;
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));  // memory may come back
+  again(handler);
+}
+
 void EventLoop::turn() {
   epoll_event events[64];
   const int count = again_.empty() ? wait(events, 64) : ::epoll_wait(epoll_.get(), events, 64, 0);
@@ -170,11 +179,11 @@ void EventLoop::turn() {
       wake = true;
     } else if (!handler->removed_) {
       latest_ = handler;
-      handler->on_events(events[i].events);
+      call(handler, events[i].events);
     }
   }
   for (Handler* handler : repeat) {
-    if (!handler->removed_) handler->on_events(0);
+    if (!handler->removed_) call(handler, 0);
   }
   if (wake) {
     uint64_t ignored;
@@ -187,7 +196,7 @@ void EventLoop::turn() {
 }
 
 void EventLoop::loop() {
-  ::pthread_setname_np(::pthread_self(), name_.substr(0, 15).c_str());
+  looping_.store(std::this_thread::get_id());
   while (!stopping_.load(std::memory_order_relaxed)) turn();
 }
 

@@ -2,7 +2,8 @@
 //
 // run() may be called from any thread; everything else from the loop's own thread only (or before
 // start()). Handlers and tasks run on the loop's thread, must not block, and never run after
-// stop().
+// stop(). What throws, which memory shortage does, is logged: a handler is called again, a task is
+// over.
 #pragma once
 
 #include <atomic>
@@ -17,6 +18,7 @@
 #include "base/fd.h"
 #include "base/mutex.h"
 #include "base/spin.h"
+#include "base/thread.h"
 #include "transfer_engine/status.h"
 
 struct epoll_event;
@@ -46,13 +48,14 @@ class EventLoop {
   static Result<std::unique_ptr<EventLoop>> create(std::string thread_name);
   ~EventLoop();
 
-  void start();
+  // kResource: there is no thread for it.
+  Status start();
   // Ends the thread after the tasks handed over so far; idempotent. From outside the loop only.
   void stop();
 
   // False, and the task is dropped, after stop() began.
   bool run(std::function<void()> task);
-  bool in_loop() const { return std::this_thread::get_id() == thread_.get_id(); }
+  bool in_loop() const { return std::this_thread::get_id() == looping_.load(); }
 
   // Edge-triggered interest in `events`. A handler that was removed may be added again; what is
   // left of its old descriptor's events in this turn then reaches it too.
@@ -87,6 +90,7 @@ class EventLoop {
   bool poll_latest(int64_t until_ns);
   void forget(Handler* handler);
   void turn();
+  void call(Handler* handler, uint32_t events);
   int sleep_ms() const;
   void run_tasks();
   void run_timers();
@@ -94,7 +98,8 @@ class EventLoop {
   const std::string name_;
   Fd epoll_;
   Fd wake_;
-  std::thread thread_;
+  Thread thread_;
+  std::atomic<std::thread::id> looping_{};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> woken_{false};
   Mutex mutex_;

@@ -1,6 +1,5 @@
 #include "directory/leased.h"
 
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -29,12 +28,12 @@ LeasedDirectory::~LeasedDirectory() {
     stopping_ = true;
   }
   wake_.notify_all();
-  std::thread keeper;
+  Thread keeper;
   {
     MutexLock turn(turn_);
     keeper = std::move(keeper_);
   }
-  if (keeper.joinable()) keeper.join();
+  keeper.join();
   MutexLock turn(turn_);
   for (const auto& [name, claim] : claims_) {
     const Result<bool> removed = store_->remove(claim.key, claim.value);
@@ -142,12 +141,9 @@ Status LeasedDirectory::take_over(const std::string& name, const Claim& claim,
 
 Status LeasedDirectory::start_keeper() {
   if (keeper_.joinable()) return {};
-  try {
-    keeper_ = std::thread([this] { keep_names(); });
-  } catch (const std::system_error& failure) {
-    return error(Code::kResource, "cannot start the thread that keeps segment names alive: {}",
-                 failure.what());
-  }
+  Result<Thread> keeper = Thread::start("te-directory", [this] { keep_names(); });
+  if (!keeper.ok()) return keeper.status();
+  keeper_ = keeper.take();
   return {};
 }
 

@@ -7,9 +7,9 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "directory/directory.h"
 #include "directory/store.h"
 
@@ -53,7 +53,7 @@ class LeasedDirectory final : public Directory {
 
   Mutex turn_;  // held across calls to the server and to Claim::alive
   std::map<std::string, Claim, std::less<>> claims_ TE_GUARDED_BY(turn_);
-  std::thread keeper_ TE_GUARDED_BY(turn_);
+  Thread keeper_ TE_GUARDED_BY(turn_);
 
   Mutex mutex_;  // never held across a call
   CondVar wake_;

@@ -9,13 +9,12 @@
 #include <cerrno>
 #include <cstdlib>
 #include <optional>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 
 namespace te {
 namespace {
@@ -32,17 +31,14 @@ Result<std::vector<SocketAddress>> resolve_within(const std::string& host, uint1
                                                   int64_t deadline_ns) {
   if (is_numeric_address(host)) return resolve_host(host, port);
   const auto lookup = std::make_shared<Lookup>();
-  try {
-    std::thread([lookup, host, port] {
-      Result<std::vector<SocketAddress>> addresses = resolve_host(host, port);
-      MutexLock lock(lookup->mutex);
-      lookup->answer.emplace(std::move(addresses));
-      lookup->done.notify_all();
-    }).detach();
-  } catch (const std::system_error& failure) {
-    return error(Code::kResource, "cannot start a thread to resolve '{}': {}", host,
-                 failure.what());
-  }
+  Result<Thread> thread = Thread::start("te-resolve", [lookup, host, port] {
+    Result<std::vector<SocketAddress>> addresses = resolve_host(host, port);
+    MutexLock lock(lookup->mutex);
+    lookup->answer.emplace(std::move(addresses));
+    lookup->done.notify_all();
+  });
+  if (!thread.ok()) return thread.status();
+  thread->detach();
   MutexLock lock(lookup->mutex);
   while (!lookup->answer) {
     if (!lookup->done.wait_until(lookup->mutex, to_time_point(deadline_ns)) && !lookup->answer) {

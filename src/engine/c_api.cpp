@@ -36,17 +36,42 @@ int report(const Status& status) noexcept {
   return static_cast<int>(status.code());
 }
 
-// Runs `body`, which returns a Status, for an engine that must not be null.
-template <typename Body>
-int with_engine(transfer_engine_t engine, Body&& body) noexcept {
+// What an exception means; nothing but memory shortage should throw. Without memory for a text the
+// last error is empty.
+int report_exception() noexcept {
+  last_error.clear();
   try {
-    if (engine == nullptr) {
-      return report(Status(Code::kInvalidArgument, "the engine is null: was it created?"));
+    try {
+      throw;
+    } catch (const std::bad_alloc&) {
+      return report(Status(Code::kResource, "out of memory"));
+    } catch (const std::exception& failure) {
+      return report(Status(Code::kInternal, failure.what()));
     }
-    return report(body(*static_cast<te::Engine*>(engine)));
-  } catch (const std::bad_alloc&) {
+  } catch (...) {
     return static_cast<int>(Code::kResource);
   }
+}
+
+// Runs `body`, which returns a Status.
+template <typename Body>
+int guarded(Body&& body) noexcept {
+  try {
+    return report(body());
+  } catch (...) {
+    return report_exception();
+  }
+}
+
+// The same for an engine that must not be null.
+template <typename Body>
+int with_engine(transfer_engine_t engine, Body&& body) noexcept {
+  return guarded([&] {
+    if (engine == nullptr) {
+      return Status(Code::kInvalidArgument, "the engine is null: was it created?");
+    }
+    return body(*static_cast<te::Engine*>(engine));
+  });
 }
 
 Status null_argument(const char* name) {
@@ -110,17 +135,13 @@ extern "C" {
 transfer_engine_t createTransferEngine(const char* metadata_conn_string,
                                        const char* local_server_name, const char* ip_or_host_name,
                                        uint64_t rpc_port, int auto_discover) {
-  try {
-    Status status;
-    if (metadata_conn_string == nullptr) status = null_argument("metadata_conn_string");
-    if (local_server_name == nullptr) status = null_argument("local_server_name");
+  te::Engine* created = nullptr;
+  guarded([&]() -> Status {
+    if (metadata_conn_string == nullptr) return null_argument("metadata_conn_string");
+    if (local_server_name == nullptr) return null_argument("local_server_name");
     if (rpc_port > 65535) {
-      status =
-          te::error(Code::kInvalidArgument, "rpc_port {} is not a port: give 0 to 65535", rpc_port);
-    }
-    if (!status.ok()) {
-      report(status);
-      return nullptr;
+      return te::error(Code::kInvalidArgument, "rpc_port {} is not a port: give 0 to 65535",
+                       rpc_port);
     }
     te::EngineOptions options;
     options.metadata = metadata_conn_string;
@@ -129,14 +150,10 @@ transfer_engine_t createTransferEngine(const char* metadata_conn_string,
     options.port = static_cast<uint16_t>(rpc_port);
     options.auto_discover = auto_discover != 0;
     te::Result<std::unique_ptr<te::Engine>> engine = te::Engine::create(options);
-    if (!engine.ok()) {
-      report(engine.status());
-      return nullptr;
-    }
-    return engine.take().release();
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
+    if (engine.ok()) created = engine.take().release();
+    return engine.status();
+  });
+  return created;
 }
 
 void destroyTransferEngine(transfer_engine_t engine) {
@@ -184,8 +201,8 @@ int uninstallTransport(transfer_engine_t engine, const char* proto) {
 
 void enableGracefulShutdown(transfer_engine_t engine) {
   with_engine(engine, [&](te::Engine& e) {
-    te::enable_graceful_shutdown(engine, [&e] { (void)e.remove_local_segment(e.local_name()); });
-    return Status();
+    return te::enable_graceful_shutdown(engine,
+                                        [&e] { (void)e.remove_local_segment(e.local_name()); });
   });
 }
 
@@ -324,15 +341,13 @@ int submitTransferWithNotify(transfer_engine_t engine, batch_id_t batch_id,
                              struct transfer_request* entries, size_t count,
                              notify_msg_t notify_msg) {
   te::SubmitOptions options;
-  try {
+  const int code = guarded([&] {
     te::Notification notification;
-    if (Status status = to_notification(notify_msg, &notification); !status.ok()) {
-      return report(status);
-    }
+    Status status = to_notification(notify_msg, &notification);
     options.notification = std::move(notification);
-  } catch (const std::bad_alloc&) {
-    return static_cast<int>(Code::kResource);
-  }
+    return status;
+  });
+  if (code != 0) return code;
   return submit(engine, batch_id, entries, count, options);
 }
 
@@ -478,9 +493,15 @@ const char* transferEngineErrorName(int code) {
 const char* transferEngineVersion(void) { return te::version().data(); }
 
 void setTransferEngineLogCallback(transfer_engine_log_callback_t callback, void* user) {
-  if (callback == nullptr) return te::set_log_hook(nullptr);
-  te::set_log_hook([callback, user](te::LogLevel level, std::string_view message) {
-    callback(static_cast<int>(level), std::string(message).c_str(), user);
+  guarded([&] {
+    te::set_log_hook(callback == nullptr
+                         ? nullptr
+                         : std::function<void(te::LogLevel, std::string_view)>(
+                               [callback, user](te::LogLevel level, std::string_view message) {
+                                 callback(static_cast<int>(level), std::string(message).c_str(),
+                                          user);
+                               }));
+    return Status();
   });
 }
 

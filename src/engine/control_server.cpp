@@ -260,7 +260,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& b
   TE_RETURN_IF_ERROR(
       server->loop_->add(server->listening_.get(), EPOLLIN, server->listener_.get()));
   server->loop_->run([raw = server.get()] { raw->check_times(); });
-  server->loop_->start();
+  TE_RETURN_IF_ERROR(server->loop_->start());
   return server;
 }
 

@@ -94,7 +94,7 @@ Status Engine::Impl::start(const EngineOptions& options) {
   Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-peers");
   if (!loop.ok()) return loop.status();
   peers_loop_ = loop.take();
-  peers_loop_->start();
+  TE_RETURN_IF_ERROR(peers_loop_->start());
   segments_ = std::make_unique<Segments>(instance_, config_, *directory_, memory_, transports_,
                                          *peers_loop_);
   exchanges_ = std::make_unique<Exchanges>(
@@ -106,6 +106,11 @@ Status Engine::Impl::start(const EngineOptions& options) {
         return send_notification(segment, notification);
       });
   recovery_->set_owner(*transfers_);
+  // What is in flight later needs them: here their absence is an error that a caller sees.
+  TE_RETURN_IF_ERROR(pool_.start());
+  TE_RETURN_IF_ERROR(segments_->start());
+  TE_RETURN_IF_ERROR(exchanges_->start());
+  TE_RETURN_IF_ERROR(transfers_->start());
   Result<std::string> host = advertised_host(options);
   if (!host.ok()) return host.status();
   host_ = host.take();

@@ -32,6 +32,11 @@ class Exchanges {
   Exchanges(uint64_t instance, Segments& segments, FindTransport find_transport)
       : instance_(instance), segments_(segments), find_transport_(std::move(find_transport)) {}
   ~Exchanges() { stop(); }
+  // Starts a thread of either pool. kResource.
+  Status start() {
+    TE_RETURN_IF_ERROR(asking_.start());
+    return accepting_.start();
+  }
 
   // TransportHost::exchange().
   void ask(const Peer& peer, std::string_view transport, Bytes hello, Answered answered);

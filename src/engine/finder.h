@@ -29,6 +29,11 @@ class Finder {
 
   Finder(EventLoop& loop, Directory& directory) : loop_(loop), directory_(directory) {}
   ~Finder() { stop(); }
+  // Starts a thread of either pool. kResource.
+  Status start() {
+    TE_RETURN_IF_ERROR(usual_.start());
+    return slow_.start();
+  }
 
   // Inside the call where nothing blocks: a name that is a numeric address. `slow`: the last
   // look-up of the name took long, or failed.

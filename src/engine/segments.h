@@ -66,6 +66,11 @@ class Segments {
   Segments(uint64_t instance, const Config& config, Directory& directory, Memory& memory,
            Transports& transports, EventLoop& loop);
   ~Segments() { stop(); }
+  // Starts the threads that it needs at least. kResource.
+  Status start() {
+    TE_RETURN_IF_ERROR(finder_.start());
+    return installs_.start();
+  }
   // What is asked of peers ends as kCancelled, now and later. From outside the loop.
   void stop();
 

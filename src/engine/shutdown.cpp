@@ -1,16 +1,17 @@
 #include "engine/shutdown.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <map>
-#include <thread>
+#include <utility>
 
+#include "base/fd.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 
 namespace te {
 namespace {
@@ -41,7 +42,6 @@ void on_signal(int number) {
 
 // Handlers may do next to nothing, so a thread does the rest.
 void watch() {
-  ::pthread_setname_np(::pthread_self(), "te-signals");
   unsigned char number = 0;
   for (;;) {
     const ssize_t got = ::read(wake_pipe[0], &number, 1);
@@ -66,13 +66,20 @@ void watch() {
 
 }  // namespace
 
-void enable_graceful_shutdown(const void* key, std::function<void()> withdraw) {
+Status enable_graceful_shutdown(const void* key, std::function<void()> withdraw) {
   MutexLock lock(state().mutex);
   state().engines[key] = std::move(withdraw);
-  if (state().installed) return;
+  if (state().installed) return {};
   if (wake_pipe[0] < 0) {
-    if (::pipe2(wake_pipe, O_CLOEXEC) != 0) return;
-    std::thread(watch).detach();
+    if (::pipe2(wake_pipe, O_CLOEXEC) != 0) {
+      return error(Code::kResource, "cannot make a pipe: {}; see ulimit -n", errno_text(errno));
+    }
+    Result<Thread> watcher = Thread::start("te-signals", watch);
+    if (!watcher.ok()) {
+      for (int& end : wake_pipe) ::close(std::exchange(end, -1));
+      return watcher.status();
+    }
+    watcher->detach();
   }
   struct sigaction action {};
   action.sa_handler = on_signal;
@@ -81,6 +88,7 @@ void enable_graceful_shutdown(const void* key, std::function<void()> withdraw) {
     ::sigaction(kSignals[i], &action, &state().previous[i]);
   }
   state().installed = true;
+  return {};
 }
 
 void disable_graceful_shutdown(const void* key) {

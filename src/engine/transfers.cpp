@@ -1,7 +1,6 @@
 // Batches as callers see them, and the timer. submit.cpp is the way down, complete.cpp the way up.
 #include "engine/transfers.h"
 
-#include <pthread.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -37,8 +36,13 @@ Transfers::Transfers(const Config& config, Memory& memory, Segments& segments, R
       segments_(segments),
       recovery_(recovery),
       pool_(pool),
-      notify_(std::move(notify)) {
-  timer_ = std::thread([this] { run_timer(); });
+      notify_(std::move(notify)) {}
+
+Status Transfers::start() {
+  Result<Thread> timer = Thread::start("te-timer", [this] { run_timer(); });
+  if (!timer.ok()) return timer.status();
+  timer_ = timer.take();
+  return {};
 }
 
 Transfers::~Transfers() { finish_stop(); }
@@ -294,7 +298,6 @@ bool Transfers::anything_under_way() const {
 }
 
 void Transfers::run_timer() {
-  ::pthread_setname_np(::pthread_self(), "te-timer");
   for (;;) {
     {
       MutexLock lock(timer_mutex_);
@@ -342,7 +345,7 @@ void Transfers::finish_stop() {
     timer_stop_ = true;
     timer_changed_.notify_all();
   }
-  if (timer_.joinable()) timer_.join();
+  timer_.join();
 }
 
 }  // namespace te

@@ -15,6 +15,7 @@
 
 #include "base/options.h"
 #include "base/task_pool.h"
+#include "base/thread.h"
 #include "core/batch.h"
 #include "engine/memory.h"
 #include "engine/recovery.h"
@@ -32,6 +33,8 @@ class Transfers final : public SliceOwner {
   Transfers(const Config& config, Memory& memory, Segments& segments, Recovery& recovery,
             TaskPool& pool, Notify notify);
   ~Transfers() override;
+  // Starts the timer. kResource.
+  Status start();
 
   Result<BatchId> allocate(uint64_t size);
   Status submit(BatchId id, std::span<const TransferRequest> requests,
@@ -116,7 +119,7 @@ class Transfers final : public SliceOwner {
   CondVar timer_changed_;
   std::atomic<bool> timer_asleep_{false};
   bool timer_stop_ TE_GUARDED_BY(timer_mutex_) = false;
-  std::thread timer_;
+  Thread timer_;
 };
 
 }  // namespace te

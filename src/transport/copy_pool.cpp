@@ -1,12 +1,11 @@
 #include "transport/copy_pool.h"
 
-#include "base/clock.h"
-#include "base/counts.h"
-
-#include <pthread.h>
-
 #include <algorithm>
 #include <cstring>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/counts.h"
 
 #if __has_include(<emmintrin.h>)
 #include <emmintrin.h>
@@ -62,9 +61,21 @@ void copy_bytes(std::byte* to, const std::byte* from, size_t length, bool stream
 }
 
 CopyPool::CopyPool(TransportHost& host, uint64_t threads, Copy copy)
-    : host_(host), copy_(std::move(copy)), parts_(threads) {
+    : host_(host), copy_(std::move(copy)), parts_(threads) {}
+
+Status CopyPool::start() {
   MutexLock lock(mutex_);  // the threads look at how many they are
-  for (uint64_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  while (threads_.size() < parts_.size()) {
+    Result<Thread> thread = Thread::start("te-copy", [this] { work(); });
+    if (!thread.ok() && threads_.empty()) return thread.status();
+    if (!thread.ok()) {
+      log_warning("{}; {} threads copy instead of {}", thread.status().message(), threads_.size(),
+                  parts_.size());
+      return {};
+    }
+    threads_.push_back(thread.take());
+  }
+  return {};
 }
 
 // stop() does not wait for it. What it parks meanwhile is taken back here.
@@ -193,7 +204,7 @@ bool CopyPool::help() {
     return true;
   }
   if (run.wake) changed_.notify_one();
-  copy_(run.first, run.streaming);
+  run_guarded([&] { copy_(run.first, run.streaming); });
   MutexLock lock(mutex_);
   ended(run);
   if (stopping_ || queued_ == 0) return true;
@@ -226,7 +237,6 @@ void CopyPool::linger() {
 }
 
 void CopyPool::work() {
-  ::pthread_setname_np(::pthread_self(), "te-copy");
   MutexLock lock(mutex_);
   for (;;) {
     while (!stopping_ && (queued_ == 0 || crowded())) {
@@ -240,7 +250,7 @@ void CopyPool::work() {
     ++working_;
     mutex_.unlock();
     if (run.wake) changed_.notify_one();
-    copy_(run.first, run.streaming);
+    run_guarded([&] { copy_(run.first, run.streaming); });
     mutex_.lock();
     --working_;
     ended(run);
@@ -327,9 +337,7 @@ void CopyPool::stop() {
     stopping_ = true;
     changed_.notify_all();
   }
-  for (std::thread& thread : threads_) {
-    if (thread.joinable()) thread.join();
-  }
+  for (Thread& thread : threads_) thread.join();
   {
     MutexLock lock(mutex_);
     while (active_ > 0) quiet_.wait(mutex_);

@@ -10,10 +10,10 @@
 #pragma once
 
 #include <functional>
-#include <thread>
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "core/batch.h"
 #include "transport/transport.h"
 
@@ -34,6 +34,9 @@ class CopyPool {
   // At most `threads` copy at once, but for threads that are lent.
   CopyPool(TransportHost& host, uint64_t threads, Copy copy);
   ~CopyPool() { stop(); }
+  // Makes the threads. kResource when there is not even one for it; with fewer than were wanted it
+  // is slower.
+  Status start();
 
   // Whoever posts calls help() next.
   void post(Slice* first);
@@ -112,7 +115,7 @@ class CopyPool {
   // For so many more runs, a helper that left something behind is thought to come back.
   size_t expected_ TE_GUARDED_BY(mutex_) = 0;
   std::atomic<bool> stopping_{false};  // changed under the mutex
-  std::vector<std::thread> threads_;
+  std::vector<Thread> threads_;
 };
 
 }  // namespace te

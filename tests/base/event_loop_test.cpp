@@ -55,7 +55,7 @@ TEST(EventLoop, TasksRunInOrderOnItsThread) {
   std::vector<int> order;
   EXPECT_FALSE(loop->in_loop());
   EXPECT_TRUE(loop->run([&] { order.push_back(-1); }));  // before it starts
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   for (int i = 0; i < 100; ++i) {
     EXPECT_TRUE(loop->run([&, i] {
       EXPECT_TRUE(loop->in_loop());
@@ -69,7 +69,7 @@ TEST(EventLoop, TasksRunInOrderOnItsThread) {
 
 TEST(EventLoop, NoTaskIsLostWhenManyThreadsHandThemOver) {
   auto loop = make_loop();
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   int ran = 0;  // the loop's
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
@@ -84,7 +84,7 @@ TEST(EventLoop, NoTaskIsLostWhenManyThreadsHandThemOver) {
 
 TEST(EventLoop, ATaskMayHandOverAnother) {
   auto loop = make_loop();
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   std::binary_semaphore ran{0};
   loop->run([&] { loop->run([&] { ran.release(); }); });
   ran.acquire();
@@ -92,7 +92,7 @@ TEST(EventLoop, ATaskMayHandOverAnother) {
 
 TEST(EventLoop, StopRunsWhatWasHandedOverAndDropsTheRest) {
   auto loop = make_loop();
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   int ran = 0;
   for (int i = 0; i < 50; ++i) loop->run([&] { ++ran; });
   loop->stop();
@@ -113,7 +113,7 @@ TEST(EventLoop, StopsWithoutHavingStarted) {
 TEST(EventLoop, EventsReachTheHandlerOncePerEdge) {
   Pipe pipe;
   auto loop = make_loop();
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   std::counting_semaphore<16> seen{0};
   int calls = 0;
   Handler handler([&](uint32_t events) {
@@ -155,7 +155,7 @@ TEST(EventLoop, AgainCallsInTheNextTurnWithoutEvents) {
     }
   });
   self = &handler;
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   on_loop(*loop, [&] { loop->again(&handler); });
   done.acquire();
   on_loop(*loop, [] {});
@@ -166,7 +166,7 @@ TEST(EventLoop, AgainCallsInTheNextTurnWithoutEvents) {
 TEST(EventLoop, RemoveTakesAgainBack) {
   Pipe pipe;
   auto loop = make_loop();
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   int calls = 0;
   Handler handler([&](uint32_t) { ++calls; });
   on_loop(*loop, [&] {
@@ -182,7 +182,7 @@ TEST(EventLoop, RemoveTakesAgainBack) {
 TEST(EventLoop, AHandlerRemovedInThisTurnIsLeftAlone) {
   Pipe first, second;
   auto loop = make_loop();
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   int calls = 0;
   std::vector<std::unique_ptr<Handler>> handlers(2);
   for (size_t i = 0; i < 2; ++i) {
@@ -215,7 +215,7 @@ TEST(EventLoop, RetireDestroysAtTheEndOfTheTurn) {
   };
   bool gone = false;
   auto loop = make_loop();
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   auto witness = std::make_shared<Witness>(Witness{gone});
   gone = false;
   auto handler = std::make_unique<Handler>([witness](uint32_t) {});
@@ -243,7 +243,7 @@ TEST(EventLoop, TimersRunInTheOrderOfTheirTimes) {
   loop->run_after(0, [&] { order.push_back(1); });
   loop->run_after(3, [&] { order.push_back(3); });
   const int64_t begin_ns = std::chrono::steady_clock::now().time_since_epoch().count();
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   done.acquire();
   const int64_t end_ns = std::chrono::steady_clock::now().time_since_epoch().count();
   loop->stop();
@@ -254,7 +254,7 @@ TEST(EventLoop, TimersRunInTheOrderOfTheirTimes) {
 TEST(EventLoop, ATimerMaySetAnother) {
   auto loop = make_loop();
   std::binary_semaphore done{0};
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   loop->run([&] { loop->run_after(1, [&] { loop->run_after(1, [&] { done.release(); }); }); });
   done.acquire();
 }
@@ -265,7 +265,7 @@ TEST(EventLoop, TimersThatAreNotDueEndWithTheLoop) {
   {
     auto loop = make_loop();
     loop->run_after(86'400'000, [&ran, held] { ran = true; });
-    loop->start();
+    ASSERT_TRUE(loop->start().ok());
     on_loop(*loop, [] {});
   }
   EXPECT_FALSE(ran);
@@ -279,7 +279,7 @@ TEST(EventLoop, WorksWhileItSpins) {
   std::binary_semaphore seen{0};
   Handler handler([&](uint32_t) { seen.release(); });
   EXPECT_TRUE(loop->add(pipe.read.get(), EPOLLIN, &handler).ok());
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   pipe.put();
   seen.acquire();
   on_loop(*loop, [] {});
@@ -312,7 +312,7 @@ TEST(EventLoop, AHandlerThatLooksForItselfGetsEverything) {
   loop->set_spin_ns(2'000'000);
   Looking handler(in.get());
   ASSERT_TRUE(loop->add(in.get(), EPOLLIN, &handler).ok());
-  loop->start();
+  ASSERT_TRUE(loop->start().ok());
   for (int i = 1; i <= 500; ++i) {
     ASSERT_EQ(::write(out.get(), "x", 1), 1);
     const int64_t until_ns = now_ns() + 20'000 * kNsPerMs;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <semaphore>
 #include <set>
+#include <thread>
 
 namespace te {
 namespace {

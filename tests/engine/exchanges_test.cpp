@@ -38,7 +38,7 @@ class Answering final : public NullTransport {
 class Side final : public ControlService, public TransportHost {
  public:
   explicit Side(uint64_t instance, uint16_t port = 0) : instance_(instance) {
-    loop->start();
+    EXPECT_TRUE(loop->start().ok());
     config.connect_timeout_ms = 5'000;
     segments.set_local_name("here");
     Result<std::unique_ptr<ControlServer>> started =

@@ -58,6 +58,21 @@ class Layers(unittest.TestCase):
         self.assertFalse(self.found("tools/te/a.cpp", "table.h"))
 
 
+class Threads(unittest.TestCase):
+    def found(self, name, line):
+        return breaches(style_check.check_threads, name, [line]) == [1]
+
+    def test_only_the_wrapper_starts_threads(self):
+        self.assertTrue(self.found("src/engine/a.cpp", "  t_ = std::thread([this] { run(); });"))
+        self.assertTrue(self.found("src/core/a.h", "  std::vector<std::jthread> threads_;"))
+        self.assertTrue(self.found("src/directory/a.cpp", "  std::async(f);"))
+        self.assertTrue(self.found("src/directory/a.cpp", "  ::pthread_create(&t, 0, f, 0);"))
+        self.assertFalse(self.found("src/base/thread.cpp", "  ::pthread_create(&t, 0, f, 0);"))
+        self.assertFalse(self.found("tests/base/a.cpp", "  std::thread([] {}).join();"))
+        self.assertFalse(self.found("src/base/a.h", "  std::thread::id owner_;"))
+        self.assertFalse(self.found("src/base/a.h", "  std::this_thread::yield();"))
+
+
 class Features(unittest.TestCase):
     def found(self, line):
         return breaches(style_check.check_features, "src/base/a.cpp", [line]) == [1]

@@ -7,6 +7,9 @@ namespace te::test {
 // No thread of this process may touch the memory of another process: the system calls fail with
 // EPERM.
 bool forbid_cross_memory();
+// Nor start a thread: that fails with EAGAIN, as where a limit on processes is reached. It may
+// still fork.
+bool forbid_threads();
 // Nor make memory files: memfd_create fails with EPERM.
 bool forbid_memory_files();
 

@@ -55,6 +55,7 @@ class CopyPoolTest : public testing::Test {
         host_.done(slice, Code::kOk);
       }
     });
+    EXPECT_TRUE(pool_->start().ok());
   }
   // The same, but that thread is kept busy until let_go(), so that only who helps copies.
   void make_pool_of_helpers() {
@@ -207,6 +208,7 @@ TEST_F(CopyPoolTest, ThreadsStayApartInWhatIsLarge) {
     }
     while (run != nullptr) host_.done(std::exchange(run, run->next), Code::kOk);
   });
+  ASSERT_TRUE(pool_->start().ok());
   // The pool's own two threads are busy, both in the first part.
   pool_->park(chain({&plug_, &plug_}, 2 << 20));
   pool_->resume(plug_);

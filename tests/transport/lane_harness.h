@@ -60,7 +60,7 @@ class LaneTest : public testing::Test, public LaneOwner {
     Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-test");
     ASSERT_TRUE(loop.ok()) << loop.status().to_string();
     loop_ = loop.take();
-    loop_->start();
+    EXPECT_TRUE(loop_->start().ok());
     address_ = fresh_address();
     listener_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     ASSERT_EQ(::bind(listener_.get(), address_.get(), address_.length), 0);

@@ -21,7 +21,7 @@ class ZeroCopyLaneTest : public LaneTest {
 
   void SetUp() override {
     loop_ = EventLoop::create("te-test").take();
-    loop_->start();
+    EXPECT_TRUE(loop_->start().ok());
     Result<Fd> listener = listen_tcp("127.0.0.1", 0, 8);
     ASSERT_TRUE(listener.ok()) << listener.status().to_string();
     listener_ = listener.take();

@@ -196,7 +196,7 @@ TEST_F(HostileServing, ManyRefusalsAtOnceAreAllTold) {
   serving_->admit(kInstance);
   take();
   put(frames);
-  loop_->start();
+  EXPECT_TRUE(loop_->start().ok());
   std::string answers;
   const size_t wanted = size_t{48} * 128 * AnswerHeader::kSize;
   for (int waits = 0; answers.size() < wanted && waits < 1'000; ++waits) {

@@ -53,7 +53,7 @@ class HostileInitiator : public testing::Test {
     table_ = RangeTable::create().take();
     serving_ = std::make_unique<Serving>(*loop_, *table_, offer_, config_);
     EXPECT_TRUE(serving_->listen(instance_).ok());
-    loop_->start();
+    EXPECT_TRUE(loop_->start().ok());
   }
   ~HostileInitiator() override {
     loop_->stop();
@@ -207,7 +207,7 @@ class HostileTarget : public testing::Test {
  protected:
   HostileTarget() : listener_(listen_local(instance_).take()) {
     loop_ = EventLoop::create("test").take();
-    loop_->start();
+    EXPECT_TRUE(loop_->start().ok());
   }
   ~HostileTarget() override {
     if (thread_.joinable()) thread_.join();

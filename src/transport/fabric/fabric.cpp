@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "transport/fabric/initiator.h"
 #include "transport/fabric/provider.h"
 
@@ -125,7 +126,7 @@ class FabricTransport final : public Transport {
   std::unique_ptr<Memories> memories_;
   std::atomic<bool> asleep_{false};
   std::atomic<bool> stopping_{false};
-  std::thread poller_;
+  Thread poller_;
   mutable Mutex mutex_;
   std::vector<std::weak_ptr<FabricPath>> paths_ TE_GUARDED_BY(mutex_);
 };
@@ -206,7 +207,9 @@ Status FabricTransport::start(const NicMatrix& matrix) {
     log_info("{}: {} on {}, {}", name_, offer_.provider, card.domain->device(),
              (*library)->description());
   }
-  poller_ = std::thread([this] { run(); });
+  Result<Thread> poller = Thread::start("te-fabric", [this] { run(); });
+  if (!poller.ok()) return poller.status();
+  poller_ = poller.take();
   return {};
 }
 
@@ -385,7 +388,6 @@ bool FabricTransport::sleep(Look& look, int64_t sleep_ns) {
 }
 
 void FabricTransport::run() {
-  ::pthread_setname_np(::pthread_self(), "te-fabric");
   SpinPolicy spin(static_cast<int64_t>(config_.fabric_spin_us) * 1000);
   int64_t idle_since = now_ns();
   int64_t blind_ns = kShortestLookNs;
@@ -420,7 +422,7 @@ void FabricTransport::close_groups() {
 void FabricTransport::stop() {
   if (stopping_.exchange(true)) return;
   wake();
-  if (poller_.joinable()) poller_.join();
+  poller_.join();
   close_groups();
   for (Card& card : cards_) {
     if (!card.initiator) continue;

@@ -15,6 +15,7 @@ class LocalTransport final : public CopyTransport {
       : CopyTransport(host, threads, AccessKey::kSize,
                       [this](Slice* run, bool streaming) { copy(run, streaming); }) {}
   ~LocalTransport() override { stop(); }
+  Status start() { return pool_.start(); }
 
   std::string_view name() const override { return "local"; }
   Capabilities capabilities() const override {
@@ -77,7 +78,9 @@ void LocalTransport::copy(Slice* run, bool streaming) {
 }  // namespace
 
 Result<std::unique_ptr<Transport>> make_local_transport(TransportHost& host, const Config& config) {
-  return std::unique_ptr<Transport>(std::make_unique<LocalTransport>(host, config.copy_threads));
+  auto transport = std::make_unique<LocalTransport>(host, config.copy_threads);
+  TE_RETURN_IF_ERROR(transport->start());
+  return std::unique_ptr<Transport>(std::move(transport));
 }
 
 }  // namespace te

@@ -47,6 +47,8 @@ class Mover {
   // `wake`: makes the poller come. `cards` in the order of the offer.
   Mover(TransportHost& host, std::vector<Card*> cards, const Memories& memories,
         const MoverOptions& options, std::function<void()> wake);
+  // Makes the first thread that makes endpoints. kResource.
+  Status start() { return making_.start(); }
 
   // As Transport's.
   void post(PeerGroup& group, SliceList slices);

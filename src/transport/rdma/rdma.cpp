@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "transport/rdma/devices.h"
 #include "transport/rdma/mover.h"
 #include "transport/rdma/serving.h"
@@ -77,7 +78,7 @@ class RdmaTransport final : public Transport {
   std::unique_ptr<Mover> mover_;
   std::atomic<bool> asleep_{false};
   std::atomic<bool> stopping_{false};
-  std::thread poller_;
+  Thread poller_;
   Mutex mutex_;
   std::vector<std::weak_ptr<PeerGroup>> groups_ TE_GUARDED_BY(mutex_);
 };
@@ -111,7 +112,11 @@ Status RdmaTransport::start(RdmaPlaces places) {
                              static_cast<int64_t>(config_.connect_timeout_ms),
                              config_.rdma_endpoints};
   mover_ = std::make_unique<Mover>(host_, cards, *memories_, options, [this] { wake(); });
-  poller_ = std::thread([this] { run(); });
+  TE_RETURN_IF_ERROR(serving_->start());
+  TE_RETURN_IF_ERROR(mover_->start());
+  Result<Thread> poller = Thread::start("te-rdma", [this] { run(); });
+  if (!poller.ok()) return poller.status();
+  poller_ = poller.take();
   return {};
 }
 
@@ -255,7 +260,6 @@ void RdmaTransport::sleep(int64_t until_ns) {
 }
 
 void RdmaTransport::run() {
-  ::pthread_setname_np(::pthread_self(), "te-rdma");
   SpinPolicy spin(static_cast<int64_t>(config_.rdma_spin_us) * 1000);
   int64_t idle_since = now_ns();
   for (int rounds = 1; !stopping_.load(); ++rounds) {
@@ -280,7 +284,7 @@ void RdmaTransport::run() {
 void RdmaTransport::stop() {
   if (stopping_.exchange(true)) return;
   wake();
-  if (poller_.joinable()) poller_.join();
+  poller_.join();
   if (mover_) {
     mover_->stop();
     const Mover::Counters counters = mover_->counters();

@@ -26,6 +26,9 @@ class Serving {
   // At most `most` ends at once.
   Serving(std::vector<Card*> cards, size_t most) : cards_(std::move(cards)), most_(most) {}
 
+  // Makes the first thread. kResource.
+  Status start() { return pool_.start(); }
+
   Result<Bytes> accept(ByteView hello);
   // When to come again. A new end may need it earlier: within kAskNs.
   int64_t attend(int64_t now);

@@ -70,8 +70,8 @@ Status ShmTransport::start() {
   table_ = table.take();
   serving_ = std::make_unique<Serving>(*loop_, *table_, offer_, config_);
   TE_RETURN_IF_ERROR(serving_->listen(host_.instance()));
-  loop_->start();
-  return {};
+  TE_RETURN_IF_ERROR(loop_->start());
+  return pool_.start();
 }
 
 std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, ByteView info) {

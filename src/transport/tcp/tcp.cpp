@@ -37,9 +37,9 @@ class Worker final : public ServingOwner {
       : transport_(transport), loop_(std::move(event_loop)), stall_ms_(stall_ms) {}
 
   EventLoop& loop() { return *loop_; }
-  void start() {
+  Status start() {
     loop_->run([this] { check_stalled(); });
-    loop_->start();
+    return loop_->start();
   }
   // On the loop.
   void add(std::unique_ptr<Serving> serving);
@@ -156,7 +156,7 @@ Status TcpTransport::start() {
     workers_.push_back(std::make_unique<Worker>(*this, loop.take(),
                                                 static_cast<int64_t>(config_.stall_timeout_ms)));
   }
-  for (const std::unique_ptr<Worker>& worker : workers_) worker->start();
+  for (const std::unique_ptr<Worker>& worker : workers_) TE_RETURN_IF_ERROR(worker->start());
   return {};
 }
 
