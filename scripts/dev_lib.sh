@@ -1,7 +1,10 @@
 # What the commands of ./dev are made of. Sourced by it, from the repository's root.
 # shellcheck shell=bash
+# shellcheck source=scripts/progress.sh
+source scripts/progress.sh
 
-BUILD_PACKAGES=(cmake ninja-build g++ ccache pkg-config libfmt-dev libcli11-dev libcpp-httplib-dev
+# make: with it g++ optimizes the shared library on all processors.
+BUILD_PACKAGES=(cmake ninja-build g++ make ccache pkg-config libfmt-dev libcli11-dev libcpp-httplib-dev
   libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev libhwloc-dev libfabric-dev
   libibverbs-dev)
 TEST_PACKAGES=(libgtest-dev libbenchmark-dev etcd-server redis-server nftables iproute2 python3)
@@ -16,6 +19,8 @@ WERROR=${WERROR:-OFF}
 PRESET=release
 # Whether the tests include the oldest Rust.
 MSRV=no
+# The function with further steps of the tests.
+STEPS=
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -30,7 +35,9 @@ as_root() {
   fi
 }
 
-# install_packages SET...: installs what is missing of the sets, and nothing else.
+# install_packages SET...: installs what is missing of the sets, and nothing else. A command names
+# all of its sets at its beginning: a test may need any of them.
+# DEV_LEAVE_OUT names packages to do without, to show that a list holds nothing superfluous.
 install_packages() {
   local wanted=() missing=() set package
   for set in "$@"; do
@@ -45,6 +52,7 @@ install_packages() {
     esac
   done
   for package in "${wanted[@]}"; do
+    [[ " ${DEV_LEAVE_OUT-} " == *" $package "* ]] && continue
     dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
       missing+=("$package")
   done
@@ -55,22 +63,39 @@ install_packages() {
     exit 1
   fi
   say "Installing ${missing[*]}"
-  as_root apt-get update -q
+  apt_install "${missing[@]}"
+}
+
+# apt_install PACKAGE...: on failure with all that apt-get said.
+apt_install() {
+  local log status=0 policy=/usr/sbin/policy-rc.d
+  as_root true # asks for a password before the progress line
+  log=$(mktemp)
   # The tests start servers of their own; the packages' must not run beside them.
-  local policy=/usr/sbin/policy-rc.d made_policy=no
   if [ ! -e "$policy" ]; then
-    made_policy=yes
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod +x "$policy"
     # shellcheck disable=SC2064
     trap "as_root rm -f '$policy'" EXIT
   fi
-  as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -qy --no-install-recommends "${missing[@]}"
-  if [ "$made_policy" = yes ]; then
+  # The progress takes a pipe of its own: apt-get makes it one that may refuse a write. Output that
+  # is kept goes through stderr, which sudo passes on.
+  {
+    as_root apt-get update -q >>"$log" 2>&1 &&
+      as_root env DEBIAN_FRONTEND=noninteractive sh -c 'exec apt-get "$@" 3>&1 >&2' apt-get \
+        install -qy --no-install-recommends -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 "$@" \
+        2>>"$log" | show_install
+  } || status=$?
+  if [ -n "$(trap -p EXIT)" ]; then
     as_root rm -f "$policy"
     trap - EXIT
   fi
+  if [ $status -ne 0 ]; then
+    cat "$log" >&2
+    echo "./dev: these packages could not be installed: $*" >&2
+    exit 1
+  fi
+  rm -f "$log"
 }
 
 # configure PRESET [cmake arguments]: quick when nothing changed.
@@ -81,8 +106,17 @@ configure() {
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   mkdir -p "build/$preset"
   if ! cmake -S . -B "build/$preset" -G Ninja "${launcher[@]}" -DTE_WARNINGS_AS_ERRORS="$WERROR" \
-    "$@" >"build/$preset/configure.log" 2>&1; then
+    -DTE_BUILD_TESTS=ON "$@" >"build/$preset/configure.log" 2>&1; then
     cat "build/$preset/configure.log" >&2
+    exit 1
+  fi
+}
+
+# Nothing may be left out of what is configured, for want of a package.
+require_whole() {
+  if grep -E 'left out|missing' "build/$1/configure.log"; then
+    echo "./dev: this is left out of the build, as above; a package is missing in the lists of" \
+      "scripts/dev_lib.sh" >&2
     exit 1
   fi
 }
@@ -91,7 +125,11 @@ configure() {
 build() {
   local preset=$1
   shift
-  cmake --build "build/$preset" ${1:+--target "$@"}
+  if ! NINJA_STATUS='[%f/%t] ' cmake --build "build/$preset" ${1:+--target "$@"} 2>&1 |
+    show_build "Building"; then
+    echo "./dev: the build failed; the errors are above" >&2
+    exit 1
+  fi
 }
 
 ctest_run() {
@@ -118,12 +156,36 @@ rust_env() {
   (cd rust && env TRANSFER_ENGINE_LIB_DIR="$PWD/../build/$PRESET/src" "$@")
 }
 
-# ctest, cargo and the oldest Rust if wanted, and one line that sums them up.
+# step NAME COMMAND...: a check that counts as one test, whatever it exits with.
+step() {
+  local name=$1 status=0
+  shift
+  say "$name"
+  ("$@") || status=$?
+  echo "$status $name" >>"build/$PRESET/steps"
+}
+
+# sanitized PRESET [--only PROGRAM]... [ARGUMENT...]: builds all tests or those programs, and runs
+# them; the arguments are ctest's. The virtual machine has not the memory for sanitizers.
+sanitized() {
+  local preset=$1 programs=()
+  shift
+  while [ "${1-}" = --only ]; do
+    programs+=("$2")
+    shift 2
+  done
+  build "$preset" "${programs[@]}"
+  if [ ${#programs[@]} -gt 0 ]; then
+    set -- -L "^($(IFS='|' && echo "${programs[*]}"))\$" "$@"
+  fi
+  ctest_run "$preset" -LE '^rdma$' "$@"
+}
+
+# ctest, cargo, the oldest Rust and other steps if wanted, and one line that sums them up.
 run_tests() {
-  local failed=0 rust=0 log=build/$PRESET/rust.log msrv=0 msrv_summary=()
+  local failed=0 rust=0 log=build/$PRESET/rust.log msrv=0 msrv_summary=() options=()
   ctest_run "$PRESET" || failed=1
   if have_rust; then
-    install_packages rust
     say "Tests (Rust)"
     # What passed is shown too, since a test that skips itself can only say so there.
     rust_env cargo test --quiet --locked --all-features --no-fail-fast -- --test-threads=2 \
@@ -138,8 +200,14 @@ run_tests() {
     rust_env ./check-msrv.sh 2>&1 | tee "build/$PRESET/msrv.log" || msrv=$?
     msrv_summary=("build/$PRESET/msrv.log" "$msrv")
   fi
-  python3 scripts/test_summary.py "build/$PRESET/tests.xml" "$log" "$rust" "${msrv_summary[@]}" ||
-    failed=1
+  if [ -n "$STEPS" ]; then
+    : >"build/$PRESET/steps"
+    "$STEPS"
+    options+=(--steps "build/$PRESET/steps")
+  fi
+  if [ -n "${SKIPS_DENIED-}" ]; then options+=(--skips-denied "$SKIPS_DENIED"); fi
+  python3 scripts/test_summary.py "${options[@]}" "build/$PRESET/tests.xml" "$log" "$rust" \
+    "${msrv_summary[@]}" || failed=1
   return $failed
 }
 

@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 """Sums up a ctest JUnit file and the output of `cargo test` and of rust/check-msrv.sh.
 
-Usage: test_summary.py TESTS.xml [RUST.log RUST_STATUS [MSRV.log MSRV_STATUS]]
+Usage: test_summary.py [--steps FILE] [--skips-denied FILE]
+                       TESTS.xml [RUST.log RUST_STATUS [MSRV.log MSRV_STATUS]]
 The statuses are exit statuses; RUST_STATUS is "skipped" when cargo was not run. TESTS.xml alone:
 of a part of ctest's tests, which may all be skipped.
+--steps: other checks, one line each: the exit status and the name; each counts as one test.
+--skips-denied: patterns of reasons, one a line, for which no test may be skipped: such a skip is a
+failure.
 Prints what was skipped and why, and last "N passed, N failed, N skipped". Exit status 1 when
 anything failed, or nothing ran.
 """
+import argparse
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -79,21 +84,62 @@ def msrv_counts(path, status):
     return 0, 1, []
 
 
+def step_counts(path):
+    """Of other checks, each of which counts as one test."""
+    with open(path, encoding="utf-8") as file:
+        steps = [line.split(maxsplit=1) for line in file if line.strip()]
+    for status, name in steps:
+        if status != "0":
+            print(f"failed: {name.strip()}, with exit status {status}")
+    failed = sum(status != "0" for status, _ in steps)
+    return len(steps) - failed, failed, []
+
+
+def divide_skipped(skipped, path):
+    """Those that the file does not deny, and how many it does."""
+    if path is None:
+        return skipped, 0
+    with open(path, encoding="utf-8") as file:
+        patterns = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    allowed = []
+    for name, reason in skipped:
+        if any(re.search(pattern, reason or "") for pattern in patterns):
+            print(f"failed: {name}: skipped, which {path} denies: {reason}")
+        else:
+            allowed.append((name, reason))
+    return allowed, len(skipped) - len(allowed)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--steps")
+    parser.add_argument("--skips-denied")
+    parser.add_argument("files", nargs="+")
+    arguments = parser.parse_args()
+    if len(arguments.files) not in (1, 3, 5):
+        parser.error("it takes 1, 3 or 5 arguments")
+    return arguments
+
+
 def main():
-    if len(sys.argv) not in (2, 4, 6):
-        sys.exit(__doc__)
-    parts = [ctest_counts(sys.argv[1])]
-    if len(sys.argv) >= 4:
-        parts.append(cargo_counts(sys.argv[2], sys.argv[3]))
-    if len(sys.argv) == 6:
-        parts.append(msrv_counts(sys.argv[4], sys.argv[5]))
+    arguments = parse_arguments()
+    files = arguments.files
+    parts = [ctest_counts(files[0])]
+    if len(files) >= 3:
+        parts.append(cargo_counts(files[1], files[2]))
+    if len(files) == 5:
+        parts.append(msrv_counts(files[3], files[4]))
+    if arguments.steps:
+        parts.append(step_counts(arguments.steps))
     passed = sum(part[0] for part in parts)
     failed = sum(part[1] for part in parts)
-    skipped = [each for part in parts for each in part[2]]
+    skipped, denied = divide_skipped([each for part in parts for each in part[2]],
+                                          arguments.skips_denied)
+    failed += denied
     for name, reason in skipped:
         print(f"skipped: {name}: {reason or 'no reason given'}")
     print(f"{passed} passed, {failed} failed, {len(skipped)} skipped")
-    nothing = passed == 0 and (len(sys.argv) > 2 or not skipped)
+    nothing = passed == 0 and (len(files) > 1 or not skipped)
     return 1 if failed or nothing else 0
 
 

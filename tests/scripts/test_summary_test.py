@@ -18,7 +18,8 @@ PARTLY = ('<testcase name="A.partly" status="run"><system-out>test_a ... skipped
 
 
 class Summary(unittest.TestCase):
-    def run_it(self, cases, rust="", rust_status="skipped", msrv=None, part=False):
+    def run_it(self, cases, rust="", rust_status="skipped", msrv=None, part=False,
+               steps=None, skips_denied=None):
         with tempfile.TemporaryDirectory() as folder:
             xml, log = os.path.join(folder, "tests.xml"), os.path.join(folder, "rust.log")
             if cases is not None:
@@ -32,6 +33,12 @@ class Summary(unittest.TestCase):
                 with open(oldest, "w", encoding="utf-8") as file:
                     file.write(msrv[0])
                 command += [oldest, msrv[1]]
+            for option, text in (("--steps", steps), ("--skips-denied", skips_denied)):
+                if text is not None:
+                    named = os.path.join(folder, option.strip("-"))
+                    with open(named, "w", encoding="utf-8") as file:
+                        file.write(text)
+                    command += [option, named]
             ended = subprocess.run(command, capture_output=True, text=True, check=False)
         return ended.returncode, ended.stdout.splitlines()
 
@@ -75,6 +82,22 @@ class Summary(unittest.TestCase):
             status, lines = self.run_it([PASSED], msrv=msrv)
             self.assertEqual((status, lines[-1]), (int(msrv[1] == "1"), last))
         self.assertIn("skipped: the build with the oldest Rust: no rustup", lines)
+
+    def test_other_steps_count_as_one_each(self):
+        for steps, last in [("0 a soak\n", "2 passed, 0 failed, 1 skipped"),
+                            ("0 a soak\n3 tsan\n", "2 passed, 1 failed, 1 skipped"),
+                            ("", "1 passed, 0 failed, 1 skipped")]:
+            status, lines = self.run_it([PASSED], steps=steps)
+            self.assertEqual((status, lines[-1]), (int("3" in steps), last))
+        self.assertIn("failed: tsan, with exit status 3",
+                      self.run_it([PASSED], steps="3 tsan\n")[1])
+
+    def test_a_skip_that_is_denied_is_a_failure(self):
+        status, lines = self.run_it([PASSED, SKIPPED], part=True, skips_denied="# zsh\n\nno etcd")
+        self.assertEqual((status, lines[-1]), (1, "1 passed, 1 failed, 0 skipped"))
+        self.assertIn("A.skipped: skipped, which", lines[0])
+        status, lines = self.run_it([PASSED, SKIPPED, PARTLY], part=True, skips_denied="no qemu\n")
+        self.assertEqual((status, lines[-1]), (0, "2 passed, 0 failed, 2 skipped"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+# One progress line instead of the raw output of apt-get and of ninja. Sourced by dev_lib.sh.
+# On a terminal the line is rewritten in place; elsewhere a new one is printed every 10 seconds.
+# shellcheck shell=bash
+
+PROGRESS_EVERY_S=10
+# Linking the shared library, which optimizes it as a whole, takes as long as so many other steps.
+LINK_STEPS=14
+
+# progress_start WHAT: the clock and the text of the lines that follow.
+progress_start() {
+  progress_what=$1 progress_since=$SECONDS progress_shown=$SECONDS progress_line=no
+}
+
+duration() {
+  if [ "$1" -lt 60 ]; then echo "$1 s"; else echo "$(($1 / 60)) min $(($1 % 60)) s"; fi
+}
+
+# progress DONE TOTAL [STEPS_TO_COME]: of them, and what they mean for the remaining time.
+progress() {
+  local finished=$1 total=$2 elapsed=$((SECONDS - progress_since)) text
+  local to_come=${3:-$((total - finished))}
+  if [ -t 1 ]; then
+    [ "$progress_line" = yes ] && [ "$SECONDS" -eq "$progress_shown" ] &&
+      [ "$finished" -lt "$total" ] && return
+  elif [ $((SECONDS - progress_shown)) -lt $PROGRESS_EVERY_S ]; then
+    return 0
+  fi
+  progress_shown=$SECONDS
+  text="$progress_what: $((100 * finished / total)) %"
+  if [ "$finished" -gt 0 ] && [ "$elapsed" -ge 2 ] && [ "$to_come" -gt 0 ]; then
+    text+=", about $(duration $((elapsed * to_come / finished + 1))) left"
+  fi
+  if [ -t 1 ]; then
+    printf '\r\033[K%s' "$text"
+    progress_line=yes
+  else
+    echo "$text"
+  fi
+}
+
+# Before other output: the line goes.
+progress_clear() {
+  if [ "$progress_line" = yes ]; then printf '\r\033[K'; fi
+  progress_line=no
+}
+
+# progress_end: says how long it took, where that is worth a line.
+progress_end() {
+  local elapsed=$((SECONDS - progress_since))
+  progress_clear
+  if [ "$elapsed" -ge 2 ]; then echo "$progress_what: done in $(duration $elapsed)"; fi
+}
+
+# show_build WHAT: reads ninja's output with NINJA_STATUS='[%f/%t] '. What compilers say is shown;
+# of a command that failed, its name instead of its text.
+show_build() {
+  local line skip_command=no linked=yes
+  progress_start "$1"
+  while IFS= read -r line; do
+    if [ "$skip_command" = yes ]; then
+      skip_command=no
+    elif [[ $line =~ ^\[([0-9]+)/([0-9]+)\]\ (.*)$ ]]; then
+      show_step "${BASH_REMATCH[@]:1}"
+    elif [[ $line =~ ^FAILED:\ (.*)$ ]]; then
+      progress_clear
+      echo "FAILED: ${BASH_REMATCH[1]}"
+      skip_command=yes
+    elif [[ ! $line =~ ^(--\ |ninja:\ (no\ work|Entering)) ]]; then
+      progress_clear
+      printf '%s\n' "$line"
+    fi
+  done
+  progress_end
+}
+
+# show_step DONE TOTAL TEXT: of show_build.
+show_step() {
+  local to_come=$(($2 - $1))
+  if [ "$1" -le 1 ] && [ "$2" -gt 50 ]; then linked=no; fi
+  if [[ $3 == *"Linking CXX shared library src/"* ]]; then linked=yes; fi
+  if [ "$linked" = no ]; then to_come=$((to_come + LINK_STEPS)); fi
+  if [ "$2" -gt 0 ]; then progress "$1" "$2" "$to_come"; fi
+}
+
+# show_install: reads what apt-get writes to its APT::Status-Fd.
+show_install() {
+  local kind _ percent
+  progress_start "Downloading packages"
+  while IFS=: read -r kind _ percent _; do
+    if [ "$kind" = pmstatus ] && [ "$progress_what" != "Installing packages" ]; then
+      progress_end
+      progress_start "Installing packages"
+    fi
+    percent=${percent%%.*}
+    progress "${percent:-0}" 100
+  done
+  progress_end
+}

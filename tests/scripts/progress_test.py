@@ -1,0 +1,60 @@
+"""scripts/progress.sh: what is shown of a build, and of one that fails."""
+import os
+import subprocess
+import unittest
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+
+
+def shown(function, text, every_s=0):
+    script = f"source scripts/progress.sh; PROGRESS_EVERY_S={every_s}; {function}"
+    ended = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, input=text,
+                           text=True, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+class Build(unittest.TestCase):
+    def test_steps_become_one_line_each_time(self):
+        lines = shown("show_build Building",
+                      "[1/4] Building CXX object src/a.cpp.o\n[2/4] Building CXX object b.cpp.o\n")
+        self.assertEqual(lines, ["Building: 25 %", "Building: 50 %"])
+
+    def test_without_a_terminal_lines_are_rare(self):
+        steps = "".join(f"[{number}/900] Building CXX object\n" for number in range(1, 900))
+        self.assertEqual(shown("show_build Building", steps, every_s=10), [])
+
+    def test_a_failure_shows_the_error_and_not_the_command(self):
+        lines = shown("show_build Building", "\n".join([
+            "-- Configuring done", "[1/4] Building CXX object src/a.cpp.o",
+            "FAILED: src/a.cpp.o ", "/usr/bin/c++ -DA -DB -o src/a.cpp.o -c a.cpp",
+            "a.cpp:3:1: error: no such thing", "    3 | [0/1] x;", "      | ^",
+            "ninja: build stopped: subcommand failed.", ""]), every_s=10)
+        self.assertEqual(lines, [
+            "FAILED: src/a.cpp.o ", "a.cpp:3:1: error: no such thing", "    3 | [0/1] x;",
+            "      | ^", "ninja: build stopped: subcommand failed."])
+
+    def test_a_warning_is_shown(self):
+        lines = shown("show_build Building", "[1/2] Building\na.cpp:1:1: warning: odd\n", 10)
+        self.assertEqual(lines, ["a.cpp:1:1: warning: odd"])
+
+    def test_nothing_to_build_says_nothing(self):
+        self.assertEqual(shown("show_build Building", "ninja: no work to do.\n"), [])
+
+    def test_the_remaining_time_is_that_of_the_steps_so_far(self):
+        lines = shown("progress_start Building; progress_since=$((SECONDS - 30)); "
+                      "progress 10 40", "")
+        self.assertRegex("".join(lines), "^Building: 25 %, about 1 min [0-9]+ s left$")
+
+
+class Install(unittest.TestCase):
+    def test_both_halves_are_shown(self):
+        lines = shown("show_install", "dlstatus:1:12.5:Retrieving file 1 of 2\n"
+                      "pmstatus:dpkg-exec:0:Running dpkg\n"
+                      "pmstatus:libfmt9:50.1:Unpacking libfmt9\n")
+        self.assertEqual(lines, ["Downloading packages: 12 %", "Installing packages: 0 %",
+                                 "Installing packages: 50 %"])
+
+
+if __name__ == "__main__":
+    unittest.main()
