@@ -106,6 +106,13 @@ Status Engine::Impl::start(const EngineOptions& options) {
         return send_notification(segment, notification);
       });
   recovery_->set_owner(*transfers_);
+  fences_ = std::make_unique<Fences>(
+      [this](const Peer& peer, std::string_view transport, Bytes hello, Answered answered) {
+        exchange(peer, transport, std::move(hello), std::move(answered));
+      },
+      Transfers::post_held, [this](Slice* slice, Code code) { done(slice, code); });
+  transfers_->set_fences(*fences_);
+  transports_.set_on_peer([this](uint64_t instance) { fences_->found(instance); });
   // What is in flight later needs them: here their absence is an error that a caller sees.
   TE_RETURN_IF_ERROR(pool_.start());
   TE_RETURN_IF_ERROR(segments_->start());
@@ -169,6 +176,7 @@ Engine::Impl::~Impl() {
   if (server_) server_->stop();
   if (transfers_) transfers_->begin_stop();
   if (recovery_) recovery_->stop();
+  if (fences_) fences_->stop();
   pool_.stop();
   if (exchanges_) exchanges_->begin_stop();
   transports_.stop();

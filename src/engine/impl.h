@@ -12,6 +12,7 @@
 #include "directory/directory.h"
 #include "engine/control_server.h"
 #include "engine/exchanges.h"
+#include "engine/fences.h"
 #include "engine/links.h"
 #include "engine/memory.h"
 #include "engine/notifications.h"
@@ -64,6 +65,9 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
                 Answered answered) override {
     exchanges_->ask(peer, transport, std::move(hello), std::move(answered));
   }
+  void fence(const Peer& peer, std::string_view transport, Bytes hello) override {
+    fences_->add(peer, transport, std::move(hello));
+  }
 
   const Config& config() const { return config_; }
   const std::string& endpoint() const { return endpoint_; }
@@ -110,6 +114,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   std::unique_ptr<EventLoop> peers_loop_;
   std::unique_ptr<Segments> segments_;
   std::unique_ptr<Exchanges> exchanges_;
+  std::unique_ptr<Fences> fences_;
   // Recovery and Transfers know each other; transports stop before either goes.
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Transfers> transfers_;

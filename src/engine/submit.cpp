@@ -271,7 +271,7 @@ bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
 
 void Transfers::post(Plan& plan) {
   wake_timer();
-  plan.chains.for_each([](const Plan::Chain& chain) { post(chain.transport, chain.first); });
+  plan.chains.for_each([this](const Plan::Chain& chain) { post(chain.transport, chain.first); });
   for (Task* task : plan.empty) data_done(*task);
   one_less(*plan.submission);
 }
@@ -280,7 +280,22 @@ void Transfers::post(Transport* transport, Slice* first) {
   for (const Slice* slice = first; slice != nullptr; slice = slice->next) {
     slice->path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
   }
-  transport->post_and_help(first);
+  if (fences_->any()) first = fences_->hold(first);
+  if (first != nullptr) transport->post_and_help(first);
+}
+
+void Transfers::post_held(Slice* first) {
+  while (first != nullptr) {
+    // Slices of one transport that follow each other go together.
+    Transport& transport = first->path->transport;
+    SliceList slices;
+    while (first != nullptr && &first->path->transport == &transport) {
+      Slice* slice = first;
+      first = first->next;
+      slices.push(slice);
+    }
+    transport.post_and_help(slices.first);
+  }
 }
 
 bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) {
@@ -310,8 +325,7 @@ bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, St
     MutexLock lock(submission.batch->mutex);
     if (submission.uses.last().target != target) submission.uses.add({segment, target});
   }
-  path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
-  path->transport.post_and_help(slice);
+  post(&path->transport, slice);
   return true;
 }
 

@@ -278,6 +278,7 @@ void Transfers::sweep(const std::vector<std::shared_ptr<const Target>>& targets)
   std::sort(paths.begin(), paths.end());
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   for (Path* path : paths) path->transport.sweep(*path);
+  fences_->sweep();
   recovery_.wake();
 }
 

@@ -17,6 +17,7 @@
 #include "base/task_pool.h"
 #include "base/thread.h"
 #include "core/batch.h"
+#include "engine/fences.h"
 #include "engine/memory.h"
 #include "engine/recovery.h"
 #include "engine/segments.h"
@@ -35,6 +36,8 @@ class Transfers final : public SliceOwner {
   ~Transfers() override;
   // Starts the timer. kResource.
   Status start();
+  // Before the first submit().
+  void set_fences(Fences& fences) { fences_ = &fences; }
 
   Result<BatchId> allocate(uint64_t size);
   Status submit(BatchId id, std::span<const TransferRequest> requests,
@@ -56,6 +59,9 @@ class Transfers final : public SliceOwner {
   // Waits until every batch is idle and nobody is inside wait() or free(); ends the timer.
   void finish_stop();
 
+  // Posts what Fences kept.
+  static void post_held(Slice* first);
+
   // As TransportHost's.
   void done(Slice* slice, Code code);
   bool repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) override;
@@ -75,7 +81,7 @@ class Transfers final : public SliceOwner {
   Status cut(const TransferRequest& request, Task& task, Plan& plan);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
-  static void post(Transport* transport, Slice* first);
+  void post(Transport* transport, Slice* first);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
 
   // Waiting.
@@ -107,6 +113,7 @@ class Transfers final : public SliceOwner {
   Memory& memory_;
   Segments& segments_;
   Recovery& recovery_;
+  Fences* fences_ = nullptr;
   TaskPool& pool_;
   const Notify notify_;
   BatchTable table_;

@@ -220,6 +220,7 @@ std::vector<TransportInfo> Transports::describe() const {
 
 void Transports::make_paths(const Peer& peer, const Target* previous, bool same_peer,
                             Target& target) const {
+  if (on_peer_) on_peer_(peer.instance);
   for (const std::shared_ptr<Transport>& transport : installed()) {
     const int index = target.descriptor.transport_index(transport->name());
     if (index < 0 || (transport->capabilities().same_engine_only && !peer.self)) continue;

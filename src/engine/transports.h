@@ -22,6 +22,8 @@ class Transports {
   Transports(TransportHost& host, const Config& config, FindTopology find_topology)
       : host_(host), config_(config), find_topology_(std::move(find_topology)) {}
 
+  // Called with the instance of each peer that make_paths() is for. Before any other call.
+  void set_on_peer(std::function<void(uint64_t)> on_peer) { on_peer_ = std::move(on_peer); }
   // Copies inside the engine: always there.
   Status install_local();
   // kNotFound for a name that no transport has. `implicit`: nobody asked for it by name; it goes
@@ -50,6 +52,7 @@ class Transports {
   TransportHost& host_;
   const Config& config_;
   const FindTopology find_topology_;
+  std::function<void(uint64_t)> on_peer_;
   mutable Mutex mutex_;
   std::vector<Entry> entries_ TE_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Transport>> retired_ TE_GUARDED_BY(mutex_);

@@ -3,6 +3,8 @@
 //   - post() hands slices down; each comes back through done() exactly once, never from inside
 //   post().
 //   - A slice comes back only when nothing touches its local memory any more.
+//   - No ghost writes: a WRITE that comes back unfinished, while bytes of it may still arrive,
+//   comes back after a fence() was asked for.
 //   - A transport may choose among its own paths to the same peer, and then sets the slice's path.
 //   Any other way is not its to take: it returns the slice, and the engine plans again.
 //   - Codes that make the engine try again: kUnavailable (the path broke; set_error() first),
@@ -48,6 +50,11 @@ class TransportHost {
   // in the middle, the peer may see the same hello twice.
   virtual void exchange(const Peer& peer, std::string_view transport, Bytes hello,
                         Answered answered) = 0;
+  // A WRITE to the peer comes back unfinished, and what was sent of it may still arrive. accept()
+  // of the peer's transport answers `hello` when nothing of it can arrive any more; until then no
+  // WRITE to the peer is posted, on whatever path. Called before done() of the slice. Any thread,
+  // also with locks held: nothing is called back.
+  virtual void fence(const Peer& peer, std::string_view transport, Bytes hello) = 0;
 };
 
 // The engine behind a segment, as a transport sees it when it makes paths.

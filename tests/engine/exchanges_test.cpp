@@ -65,6 +65,7 @@ class Side final : public ControlService, public TransportHost {
   void exchange(const Peer& peer, std::string_view name, Bytes hello, Answered answered) override {
     exchanges.ask(peer, name, std::move(hello), std::move(answered));
   }
+  void fence(const Peer&, std::string_view, Bytes) override { ADD_FAILURE() << "no WRITE"; }
 
   std::string endpoint() const { return join_host_port("127.0.0.1", server->port()); }
   void open(const Side& other) {
@@ -359,10 +360,10 @@ TEST_F(ExchangesTest, TheEndAnswersEverything) {
 }
 
 TEST(Exchanges, AWholeEngineAnswersToo) {
-  Pair pair;
+  Pair pair({}, "");
   RawConnection connection = control_connection(pair.target().local_endpoint());
   for (const auto& [transport, says] :
-       {std::pair<const char*, const char*>{"tcp", "takes no exchanges"}, {"else", "installed"}}) {
+       {std::pair<const char*, const char*>{"shm", "takes no exchanges"}, {"else", "installed"}}) {
     ASSERT_TRUE(connection.send(
         request(wire::ControlType::kExchange, 1, wire::ExchangeBody{transport, "x"}.encode())));
     Bytes text;

@@ -31,6 +31,7 @@ class NoEngine : public TransportHost {
   void exchange(const Peer&, std::string_view, Bytes, Answered answered) override {
     answered(Status(Code::kUnavailable, "nobody is asked"));
   }
+  void fence(const Peer&, std::string_view, Bytes) override { ADD_FAILURE() << "no WRITE"; }
 };
 
 class Hostile : public testing::Test {

@@ -45,6 +45,15 @@ class RecordingHost final : public TransportHost {
   void exchange(const Peer&, std::string_view, Bytes, Answered) override {
     ADD_FAILURE() << "this transport should not need an exchange";
   }
+  void fence(const Peer& peer, std::string_view, Bytes hello) override {
+    MutexLock lock(mutex_);
+    fences_.emplace_back(peer.instance, std::move(hello));
+  }
+  // What was asked for, as (instance, hello).
+  std::vector<std::pair<uint64_t, Bytes>> fences() {
+    MutexLock lock(mutex_);
+    return fences_;
+  }
 
   size_t count() {
     MutexLock lock(mutex_);
@@ -74,6 +83,7 @@ class RecordingHost final : public TransportHost {
   Mutex mutex_;
   CondVar changed_;
   std::map<const Slice*, Code> codes_ TE_GUARDED_BY(mutex_);
+  std::vector<std::pair<uint64_t, Bytes>> fences_ TE_GUARDED_BY(mutex_);
 };
 
 }  // namespace te::test

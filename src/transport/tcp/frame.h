@@ -98,6 +98,33 @@ struct AnswerHeader {
   }
 };
 
+// An exchange: no connection of the session up to `epoch` carries anything from here on. Answered
+// with nothing, when that is so.
+struct Retire {
+  uint64_t session = 0;
+  uint64_t epoch = 0;
+
+  Bytes encode() const {
+    ByteWriter out;
+    out.number(kVersion);
+    out.number(session);
+    out.number(epoch);
+    return out.take();
+  }
+  static Result<Retire> decode(ByteView bytes) {
+    ByteReader in(bytes);
+    const auto version = in.number<uint32_t>();
+    Retire retire;
+    retire.session = in.number<uint64_t>();
+    retire.epoch = in.number<uint64_t>();
+    if (in.complete() && version == kVersion) return retire;
+    return Status(Code::kProtocol, "tcp: the peer's exchange cannot be understood");
+  }
+
+ private:
+  static constexpr uint32_t kVersion = 1;
+};
+
 inline constexpr size_t kMaxFrameHead =
     RequestHeader::kSize + kMaxRequestsPerFrame * RequestEntry::kSize;
 

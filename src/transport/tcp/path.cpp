@@ -50,7 +50,7 @@ TcpPath::TcpPath(Transport& owner, TransportHost& host, std::vector<EventLoop*> 
       lane_count_(lane_count),
       options_(options),
       address_(peer.address),
-      target_instance_(peer.instance),
+      peer_(peer),
       session_(random_u64()),
       spin_(spin_ns) {}
 
@@ -66,7 +66,7 @@ void TcpPath::connect() {
     hello.kind = wire::ChannelKind::kTcpData;
     hello.lane = static_cast<uint16_t>(i);
     hello.instance = host_.instance();
-    hello.target_instance = target_instance_;
+    hello.target_instance = peer_.instance;
     hello.session = session_;
     hello.epoch = epoch_;
     lanes->back()->connect(address_, hello);
@@ -344,16 +344,20 @@ void TcpPath::lane_broken(Lane& lane, Status why) {
 void TcpPath::reset(Code code, Status why) {
   std::shared_ptr<const Lanes> lanes;
   SliceList slices;
+  Retire retire{session_};
   {
     MutexLock lock(mutex_);
     lanes.swap(lanes_);
     lanes_ready_ = 0;
+    retire.epoch = epoch_;
     slices = waiting_;
     waiting_ = {};
   }
   if (lanes) {
     set_error(std::move(why));
     state.store(PathState::kFailed);
+    // The next session here ends this one, but a WRITE may go by another path.
+    if (total_load(*lanes) > 0) host_.fence(peer_, "tcp", retire.encode());
     for (const std::shared_ptr<Lane>& lane : *lanes) lane->fail(code);
   }
   if (!slices.empty()) return_later(slices, code);

@@ -73,7 +73,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   const size_t lane_count_;
   const LaneOptions options_;
   const SocketAddress address_;
-  const uint64_t target_instance_;
+  const Peer peer_;
   const uint64_t session_;
 
   Mutex mutex_;

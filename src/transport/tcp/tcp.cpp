@@ -14,7 +14,8 @@ namespace tcp {
 namespace {
 
 constexpr int64_t kStallCheckMs = 1000;
-constexpr size_t kMaxSessionMembers = 256;  // connections that claim one session
+constexpr std::chrono::milliseconds kRetireLimit{1000};  // a loop's turn takes less
+constexpr size_t kMaxSessionMembers = 256;               // connections that claim one session
 
 // A setting, or what suits this machine: each connection keeps a core busy on either side.
 uint64_t by_cores(uint64_t setting) {
@@ -88,6 +89,7 @@ class TcpTransport final : public Transport {
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
   void warm_up(Path& path) override { static_cast<TcpPath&>(path).warm_up(); }
   void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
+  Result<Bytes> accept(const Bytes& hello) override;
   void post(Slice* first) override;
   bool progress(Path& path, int64_t until_ns, Waker& waker) override {
     return static_cast<TcpPath&>(path).progress(until_ns, waker);
@@ -111,6 +113,7 @@ class TcpTransport final : public Transport {
   AccessTable table_;
   std::vector<std::unique_ptr<Worker>> workers_;
   mutable Mutex mutex_;
+  CondVar left_;  // a connection left its session
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   std::unordered_map<uint64_t, Session> sessions_ TE_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<TcpPath>> paths_ TE_GUARDED_BY(mutex_);
@@ -251,6 +254,7 @@ void TcpTransport::leave(Serving& serving) {
   const auto found = sessions_.find(serving.hello().session);
   if (found == sessions_.end()) return;
   Session& session = found->second;
+  left_.notify_all();
   std::erase_if(session.members,
                 [&serving](const Session::Member& member) { return member.serving == &serving; });
   if (session.members.empty()) {
@@ -265,6 +269,29 @@ void TcpTransport::leave(Serving& serving) {
     member.waiting = false;
     member.worker->admit_later(member.serving);
   }
+}
+
+Result<Bytes> TcpTransport::accept(const Bytes& hello) {
+  const Result<Retire> retire = Retire::decode(as_bytes(hello));
+  if (!retire.ok()) return retire.status();
+  // Those that come later have not been answered, so their peer has sent no request.
+  const auto carries = [this, &retire]() TE_REQUIRES(mutex_) {
+    const auto found = sessions_.find(retire->session);
+    return found != sessions_.end() &&
+           std::any_of(found->second.members.begin(), found->second.members.end(),
+                       [&](const Session::Member& each) { return each.epoch <= retire->epoch; });
+  };
+  MutexLock lock(mutex_);
+  if (const auto found = sessions_.find(retire->session); found != sessions_.end()) {
+    for (const Session::Member& each : found->second.members) {
+      if (each.epoch <= retire->epoch) each.worker->end_later(each.serving);
+    }
+  }
+  const auto until = std::chrono::steady_clock::now() + kRetireLimit;
+  while (!stopped_ && carries() && left_.wait_until(mutex_, until)) {
+  }
+  if (!carries()) return Bytes();
+  return Status(Code::kBusy, "tcp: the session's connections are not closed yet");
 }
 
 void TcpTransport::post(Slice* first) {
