@@ -176,6 +176,8 @@ as_root() {
   fresh=$cache/fresh
   root=$fresh/$RELEASE-$(uname -m)
   mkdir -p "$fresh"/{apt,ccache,cargo} "$cache/rdma_vm"
+  unshare --mount --pid --fork true ||
+    fail "this machine allows no namespaces of its own, as above; a container may need --privileged"
   exec 9>"$fresh/lock"
   flock 9
   remove_leftovers
@@ -201,7 +203,8 @@ as_root() {
   else
     # Bash looks at its traps while it waits, not while a command runs in front.
     "${inner[@]}" <&0 &
-    trap 'kill $! && wait $!; exit 130' INT TERM HUP
+    # unshare ignores SIGTERM; with it all that runs inside is killed.
+    trap 'kill -KILL $!; wait $! || true; exit 130' INT TERM HUP
     wait $! || status=$?
   fi
   exit $status
@@ -240,12 +243,15 @@ inside() {
   shift 4
   local settings=()
   mapfile -d '' settings <"$environment"
-  mount_all "$new" || fail "this machine does not allow the mounts that it takes, as above"
   if [ -n "$rust" ]; then path=/opt/rust/bin:$path; fi
+  set -E
+  trap 'fail "this machine does not allow what a root of its own takes, as above"' ERR
+  mount_all "$new"
   cd "$new"
   mkdir -p mnt
-  pivot_root . mnt || fail "this machine does not allow to change the root, as above"
+  pivot_root . mnt
   umount -l /mnt
+  trap - ERR
   cd /root/transfer_engine
   # Not exec: what is left without a parent is this process's to reap.
   env -i HOME=/root USER=root LOGNAME=root LANG=C.UTF-8 SHELL=/bin/bash \
