@@ -173,6 +173,48 @@ TEST_F(FakeCards, WhatWasUnderWayOnACardThatDiesGoesByAnother) {
   EXPECT_TRUE(initiator_->unregister_memory(more.data()).ok());
 }
 
+// No ghost writes: what is repeated over another card waits until the target has destroyed the
+// queue pair that the packets still in the network are sent to.
+TEST_F(FakeCards, PacketsOfACardThatDiesDoNotLandAfterTheirRepetition) {
+  begin();
+  expect_works(1);
+  fake_verbs::delay(0);
+  stamp(local_.data(), kSize, 2);
+  const BatchId batch = *initiator_->allocate_batch(16);
+  ASSERT_TRUE(initiator_->submit(batch, writes(16)).ok());
+  ASSERT_TRUE(eventually([] { return fake_verbs::held(0) > 0; }));
+  fake_verbs::lose(0);
+  ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
+  EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kCompleted);
+  EXPECT_EQ(fake_verbs::late_landings(), 0);
+  EXPECT_EQ(difference(remote_.data(), kSize, 2), kSame);
+  EXPECT_TRUE(initiator_->free_batch(batch).ok());
+}
+
+TEST_F(FakeCards, PacketsOfAWriteThatTimedOutDoNotLandAfterTheNext) {
+  begin();
+  expect_works(1);
+  fake_verbs::delay(0);
+  stamp(local_.data(), kSize, 2);
+  EXPECT_EQ(transfer(*initiator_, writes(16), within(300)).state, TaskState::kTimeout);
+  fake_verbs::let_go(0);
+  expect_works(3);
+  EXPECT_EQ(fake_verbs::late_landings(), 0);
+}
+
+TEST_F(FakeCards, ATaskEndsSoonAfterItsDeadlineThoughTheCardKeepsItsWork) {
+  begin();
+  for (uint64_t round = 0; round < 5; ++round) {
+    expect_works(round);
+    for (const int device : {0, 1}) fake_verbs::hold(device);
+    const Stopwatch watch;
+    EXPECT_EQ(transfer(*initiator_, writes(16), within(300)).state, TaskState::kTimeout);
+    EXPECT_GE(watch.ms(), 290);
+    EXPECT_LT(watch.ms(), 300 + 250);
+    for (const int device : {0, 1}) fake_verbs::let_go(device);
+  }
+}
+
 TEST_F(FakeCards, WithoutACardLeftATaskEndsInTimeAndTheMemoryIsQuiet) {
   begin();
   expect_works(1);

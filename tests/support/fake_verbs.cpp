@@ -50,6 +50,7 @@ struct Device {
   int refusal = 0;
   int registered = 0;
   bool holds = false;
+  bool delays = false;
   bool lost = false;
   std::map<const void*, int> registrations;
 };
@@ -59,8 +60,16 @@ struct Context : ibv_context {
   int events = -1;  // the other end of async_fd
 };
 
+struct Packet {
+  uint32_t to_pair = 0;
+  uint64_t at = 0;
+  std::vector<char> bytes;
+};
+
 struct World {
   std::mutex mutex;
+  std::vector<Packet> network;
+  int late_landings = 0;
   std::condition_variable registering_changed;
   Device devices[kDevices];
   std::map<uint32_t, Pair*> pairs;
@@ -124,6 +133,28 @@ ibv_wc_status carry_out(const Pair& pair, const ibv_send_wr& request) {
   return IBV_WC_SUCCESS;
 }
 
+void send_into_network(const Pair& pair, const ibv_send_wr& request) {
+  if (request.opcode != IBV_WR_RDMA_WRITE) return;
+  uint64_t at = request.wr.rdma.remote_addr;
+  for (int i = 0; i < request.num_sge; ++i) {
+    const auto* from = reinterpret_cast<const char*>(request.sg_list[i].addr);
+    world().network.push_back({pair.remote, at, {from, from + request.sg_list[i].length}});
+    at += request.sg_list[i].length;
+  }
+}
+
+// After a WRITE to `at`.
+void let_network_deliver(uint64_t at) {
+  for (const Packet& packet : world().network) {
+    if (packet.at != at) continue;
+    const auto to = world().pairs.find(packet.to_pair);
+    if (to == world().pairs.end() || to->second->state == IBV_QPS_ERR) continue;
+    std::memcpy(reinterpret_cast<void*>(packet.at), packet.bytes.data(), packet.bytes.size());
+    ++world().late_landings;
+  }
+  std::erase_if(world().network, [at](const Packet& packet) { return packet.at == at; });
+}
+
 void flush(Pair& pair) {
   pair.state = IBV_QPS_ERR;
   for (ibv_wc& entry : pair.held) {
@@ -143,12 +174,16 @@ int post_send(ibv_qp* plain, ibv_send_wr* request, ibv_send_wr**) {
     entry.qp_num = pair.qp_num;
     if (device.lost || device.holds) {
       pair.held.push_back(entry);
+      if (device.delays) send_into_network(pair, *request);
       continue;
     }
     entry.status = pair.state == IBV_QPS_ERR ? IBV_WC_WR_FLUSH_ERR : carry_out(pair, *request);
     const bool told = (request->send_flags & IBV_SEND_SIGNALED) != 0;
     if (told || entry.status != IBV_WC_SUCCESS) complete(pair, entry);
     if (entry.status != IBV_WC_SUCCESS) flush(pair);
+    if (request->opcode == IBV_WR_RDMA_WRITE && request->num_sge > 0) {
+      let_network_deliver(request->wr.rdma.remote_addr);
+    }
   }
   return 0;
 }
@@ -177,10 +212,11 @@ void reset() {
   std::lock_guard lock(world().mutex);
   for (Device& device : world().devices) {
     device.refusal = 0;
-    device.holds = device.lost = false;
+    device.holds = device.delays = device.lost = false;
     device.registrations.clear();
   }
-  world().most_registering = world().gathered = 0;
+  world().most_registering = world().gathered = world().late_landings = 0;
+  world().network.clear();
 }
 
 void refuse_registrations(int device, int error_number) {
@@ -211,6 +247,21 @@ int registered(int device) {
 void hold(int device) {
   std::lock_guard lock(world().mutex);
   world().devices[device].holds = true;
+}
+
+void delay(int device) {
+  std::lock_guard lock(world().mutex);
+  world().devices[device].holds = world().devices[device].delays = true;
+}
+
+void let_go(int device) {
+  std::lock_guard lock(world().mutex);
+  world().devices[device].holds = world().devices[device].delays = false;
+}
+
+int late_landings() {
+  std::lock_guard lock(world().mutex);
+  return world().late_landings;
 }
 
 int held(int device) {

@@ -30,6 +30,13 @@ int registered(int device);
 // What is posted to queue pairs of the device stays under way.
 void hold(int device);
 int held(int device);
+// As hold(), but the packets of WRITEs are in the network already. Each lands right after a later
+// WRITE to the same place, if the queue pair that it is sent to is still there then;
+// late_landings() counts that, since reset().
+void delay(int device);
+// Of what is posted from now on nothing is held.
+void let_go(int device);
+int late_landings();
 // As the kernel tells of it; a device that is lost does nothing any more, and what was under way on
 // it does not come back.
 void raise(int device, ibv_event_type event);

@@ -49,6 +49,7 @@ class Endpoint {
   State state = State::kMaking;
   bool requeues = true;           // what comes back is tried on other paths
   bool leaving = false;           // makes room for another
+  bool fenced = false;            // the peer is asked to destroy its end
   bool peer_has_end = false;      // and is told when this one closes
   int64_t since_ns = 0;           // of the state
   int64_t progress_ns = 0;        // of the last completion, or of the first post after silence

@@ -126,6 +126,7 @@ class Mover {
   void end_work(Endpoint& endpoint, const Endpoint::Work& work, Code code, int64_t now)
       TE_REQUIRES(turn_);
   void end_flight(Endpoint& endpoint, Flight& flight, int64_t now) TE_REQUIRES(turn_);
+  void fence(Endpoint& endpoint) TE_REQUIRES(turn_);
   Flight& take_flight(Slice* slice, int64_t now) TE_REQUIRES(turn_);
   void return_slices(SliceList slices, Code code) TE_REQUIRES(turn_);
   void sweep_now(PeerGroup& group, int64_t now) TE_REQUIRES(turn_);

@@ -10,11 +10,12 @@
 namespace te::rdma {
 namespace {
 
-constexpr int64_t kTickNs = 20 * kNsPerMs;
+constexpr int64_t kTickNs = 5 * kNsPerMs;
 constexpr int64_t kSlowTickNs = 500 * kNsPerMs;
-constexpr int64_t kGraceNs = 300 * kNsPerMs;     // of silence, for what is wanted back
+constexpr int64_t kGraceNs = 5 * kNsPerMs;       // for what is wanted back to end by itself
+constexpr int64_t kSuspectNs = 300 * kNsPerMs;   // of silence: then the path is doubtful, too
 constexpr int64_t kSilenceNs = 5000 * kNsPerMs;  // longer than a card repeats by itself
-constexpr int64_t kFlushNs = 200 * kNsPerMs;     // for what a failed queue pair holds to come back
+constexpr int64_t kFlushNs = 10 * kNsPerMs;      // for what a failed queue pair holds to come back
 constexpr int64_t kTurnNs = 100 * kNsPerMs;      // an endpoint is left to whom it was given to
 constexpr int64_t kIdleNs = 1000 * kNsPerMs;
 
@@ -400,13 +401,13 @@ void Mover::watch_endpoint(Endpoint& endpoint, int64_t now) {
     case Endpoint::State::kReady:
     case Endpoint::State::kDraining: {
       if (endpoint.empty()) break;
-      const bool wanted_back = endpoint.unwanted_since_ns != 0 &&
-                               now - endpoint.unwanted_since_ns > kGraceNs && silent > kGraceNs;
+      const bool wanted_back =
+          endpoint.unwanted_since_ns != 0 && now - endpoint.unwanted_since_ns > kGraceNs;
       if (!wanted_back && silent <= kSilenceNs) break;
       fail(endpoint,
            error(Code::kUnavailable, "rdma: {} to {} of {}: silent for {} ms", path.local_device,
                  path.remote_device, path.remote_address, silent / kNsPerMs),
-           false, now);
+           silent <= kSuspectNs, now);
       break;
     }
     case Endpoint::State::kFailing:

@@ -300,16 +300,25 @@ void Mover::end_flight(Endpoint& endpoint, Flight& flight, int64_t now) {
     return;
   }
   group.queue.returned(endpoint.path, slice->length, now);
+  const bool may_land = slice->opcode == Opcode::kWrite;
+  if (may_land) fence(endpoint);
   if (slice->cancelled()) {
     finished_.emplace_back(slice, Code::kCancelled);
   } else if (code != Code::kUnavailable) {
     finished_.emplace_back(slice, code);
-  } else if (!endpoint.requeues || group.dead || group.over != Code::kOk) {
+  } else if (may_land || !endpoint.requeues || group.dead || group.over != Code::kOk) {
     finished_.emplace_back(slice, group.over != Code::kOk ? group.over : code);
   } else {
     group.queue.push_front(slice);
     activate(group);
   }
+}
+
+// Packets of a WRITE that did not end well may still be in the network: they land as long as the
+// peer's end of the connection lives. So it comes back to the engine, which waits for that.
+void Mover::fence(Endpoint& endpoint) {
+  if (std::exchange(endpoint.fenced, true)) return;
+  host_.fence(endpoint.group->peer, kName, encode(Hello(Disconnect{{endpoint.connection_id}})));
 }
 
 Flight& Mover::take_flight(Slice* slice, int64_t now) {

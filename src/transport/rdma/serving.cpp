@@ -9,6 +9,7 @@ namespace {
 
 // Waited for an end to be connected, before its peer is answered in any case.
 constexpr std::chrono::milliseconds kPrompt{20};
+constexpr std::chrono::milliseconds kDestroyed{1500};  // for connections to be closed
 
 }  // namespace
 
@@ -16,7 +17,7 @@ Result<Bytes> Serving::accept(ByteView hello) {
   Result<Hello> decoded = decode_hello(hello);
   if (!decoded.ok()) return decoded.status();
   if (const Connect* wanted = std::get_if<Connect>(&*decoded)) return connect(*wanted);
-  disconnect(std::get<Disconnect>(*decoded));
+  TE_RETURN_IF_ERROR(disconnect(std::get<Disconnect>(*decoded)));
   return Bytes();
 }
 
@@ -57,7 +58,7 @@ Result<Bytes> Serving::connect(const Connect& hello) {
   ++connecting_;
   ends_.emplace(hello.id, end);
   const auto until = std::chrono::steady_clock::now() + kPrompt;
-  while (end->state == End::State::kConnecting && connected_.wait_until(mutex_, until)) {
+  while (end->state == End::State::kConnecting && changed_.wait_until(mutex_, until)) {
   }
   return end->state == End::State::kFailed ? Result<Bytes>(end->why) : answer;
 }
@@ -68,7 +69,7 @@ void Serving::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Ad
   --connecting_;
   end->state = status.ok() ? End::State::kReady : End::State::kFailed;
   end->why = status;
-  connected_.notify_all();
+  changed_.notify_all();
   if (status.ok()) return;
   log_info("rdma: a peer cannot be answered: {}", status.message());
   if (const auto known = ends_.find(id); known != ends_.end() && known->second == end) {
@@ -76,12 +77,39 @@ void Serving::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Ad
   }
 }
 
-void Serving::disconnect(const Disconnect& hello) {
-  std::vector<std::shared_ptr<End>> gone;  // destroyed without the lock
+Status Serving::disconnect(const Disconnect& hello) {
+  const auto until = std::chrono::steady_clock::now() + kDestroyed;
+  std::vector<std::shared_ptr<End>> gone;
   MutexLock lock(mutex_);
   for (const uint64_t id : hello.ids) {
+    const auto connecting = [this, id]() TE_REQUIRES(mutex_) {
+      const auto found = ends_.find(id);
+      return found != ends_.end() && found->second->state == End::State::kConnecting;
+    };
+    while (connecting()) {
+      if (!changed_.wait_until(mutex_, until)) break;
+    }
+    if (connecting()) return Status(Code::kBusy, "rdma: the connection is still being made");
     if (auto node = ends_.extract(id); !node.empty()) gone.push_back(std::move(node.mapped()));
   }
+  leaving_ += gone.size();
+  mutex_.unlock();
+  destroy(std::move(gone));
+  mutex_.lock();
+  // Others may be destroying one of them.
+  while (leaving_ > 0) {
+    if (!changed_.wait_until(mutex_, until)) break;
+  }
+  if (leaving_ == 0) return {};
+  return Status(Code::kBusy, "rdma: connections are still being closed");
+}
+
+void Serving::destroy(std::vector<std::shared_ptr<End>> gone) {
+  if (gone.empty()) return;
+  for (const std::shared_ptr<End>& end : gone) end->pair.reset();
+  MutexLock lock(mutex_);
+  leaving_ -= gone.size();
+  changed_.notify_all();
 }
 
 int64_t Serving::attend(int64_t now) {
@@ -93,9 +121,11 @@ int64_t Serving::attend(int64_t now) {
     for (const auto& [id, end] : ends_) {
       if (!end->asked && end->state == End::State::kReady) ask(id, *end);
     }
+    leaving_ += gone.size();
     next_ns_ = now + kAskNs;
   }
   if (!gone.empty()) log_debug("rdma: {} connections of peers are gone", gone.size());
+  destroy(std::move(gone));
   return next_ns_;
 }
 

@@ -54,16 +54,19 @@ class Serving {
 
   Result<Bytes> connect(const Connect& hello);
   void connect_end(uint64_t id, const std::shared_ptr<End>& end, const Address& to);
-  void disconnect(const Disconnect& hello);
+  // Returns when none of the ends exists any more; kBusy: some may.
+  Status disconnect(const Disconnect& hello);
+  void destroy(std::vector<std::shared_ptr<End>> gone) TE_EXCLUDES(mutex_);
   void take_answers(std::vector<std::shared_ptr<End>>& gone) TE_REQUIRES(mutex_);
   void ask(uint64_t id, End& end) TE_REQUIRES(mutex_);
 
   const std::vector<Card*> cards_;
   const size_t most_;
   mutable Mutex mutex_;
-  CondVar connected_;  // or not
+  CondVar changed_;  // an end was connected, or not; or destroyed
   size_t connecting_ TE_GUARDED_BY(mutex_) = 0;
   Ends ends_ TE_GUARDED_BY(mutex_);
+  size_t leaving_ TE_GUARDED_BY(mutex_) = 0;  // taken out of `ends_`, not destroyed yet
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   int64_t next_ns_ = 0;      // the poller's
   TaskPool pool_{kThreads};  // last: its threads use the rest
