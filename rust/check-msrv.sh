@@ -1,7 +1,8 @@
 #!/bin/sh
 # Checks that the crate, its tests and its locked dependencies build with the oldest Rust that
-# Cargo.toml states. Usage: check-msrv.sh; needs rustup, or a cargo and rustc of that version named
-# by MSRV_CARGO and MSRV_RUSTC. Without TRANSFER_ENGINE_LIB_DIR the native library is built too.
+# Cargo.toml states. Usage: check-msrv.sh; needs Debian's cargo where its rustc is that old, or
+# rustup, or a cargo and rustc of that version named by MSRV_CARGO and MSRV_RUSTC. Without
+# TRANSFER_ENGINE_LIB_DIR the native library is built too.
 # Status 77, and a line that begins with "skipped:": what it needs is not here.
 #
 # The dependencies are fetched by the default cargo and handed over as a folder, since a cargo that
@@ -19,6 +20,11 @@ skip() {
 }
 
 command -v cargo >/dev/null || skip "there is no cargo to fetch the dependencies (https://rustup.rs)"
+if [ -z "${MSRV_CARGO:-}" ] && [ -x /usr/bin/cargo ]; then
+  case $(/usr/bin/rustc --version 2>/dev/null) in
+    "rustc $msrv."*) MSRV_CARGO=/usr/bin/cargo MSRV_RUSTC=/usr/bin/rustc ;;
+  esac
+fi
 if [ -z "${MSRV_CARGO:-}" ]; then
   command -v rustup >/dev/null ||
     skip "it needs rustup (https://rustup.rs), or MSRV_CARGO and MSRV_RUSTC"

@@ -12,6 +12,8 @@ LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
 BENCH_PACKAGES=(libbenchmark-dev iperf3 perftest)
 FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 RUST_PACKAGES=(libclang-dev)
+# Debian 12's rustc is the oldest that the crate supports.
+MSRV_PACKAGES=(cargo)
 # The virtual machine with RDMA devices.
 RDMA_PACKAGES=(qemu-system-x86 busybox-static iproute2 libibverbs1 ibverbs-providers)
 WERROR=${WERROR:-OFF}
@@ -48,6 +50,7 @@ install_packages() {
       bench) wanted+=("${BENCH_PACKAGES[@]}") ;;
       fuzz) wanted+=("${FUZZ_PACKAGES[@]}") ;;
       rust) wanted+=("${RUST_PACKAGES[@]}") ;;
+      msrv) wanted+=("${MSRV_PACKAGES[@]}") ;;
       rdma) wanted+=("${RDMA_PACKAGES[@]}") ;;
     esac
   done
@@ -149,6 +152,16 @@ have_rust() {
   wanted=$(rust_wanted)
   found=$(cargo --version | awk '{print $2}')
   [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1)" = "$wanted" ]
+}
+
+# What the Rust tests take beside a toolchain. The second one only where that cannot hide the first.
+install_rust_packages() {
+  if ! have_rust; then return; fi
+  if [ "$MSRV" = yes ] && [ "$(command -v cargo)" != /usr/bin/cargo ]; then
+    install_packages rust msrv
+  else
+    install_packages rust
+  fi
 }
 
 # Runs in rust/ with the native library that was built already.
