@@ -8,7 +8,9 @@ cd "$(dirname "$0")/.."
 source scripts/dev_lib.sh
 
 # These make the build faster, or are for the tests alone.
-NOT_TO_CONFIGURE=(make ccache libbenchmark-dev etcd-server redis-server nftables iproute2)
+NOT_TO_CONFIGURE=(make ccache etcd-server redis-server nftables iproute2)
+# These hold nothing themselves, but depend on what does.
+NOT_TO_CONFIGURE+=(pkg-config python3)
 
 install_packages build test
 needless=()
