@@ -30,8 +30,9 @@ transfer_engine_rust = { path = "$repository/rust" }
 TOML
 cat >"$package/build.rs" <<'RUST'
 fn main() {
-    let dir = std::env::var("DEP_TRANSFER_ENGINE_LIB_DIR").unwrap();
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}");
+    if let Ok(dir) = std::env::var("DEP_TRANSFER_ENGINE_LIB_DIR") {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}");
+    }
 }
 RUST
 TRANSFER_ENGINE_LIB_DIR=$library cargo build --quiet --manifest-path "$package/Cargo.toml" \
