@@ -5,7 +5,8 @@ Usage: test_summary.py [--steps FILE] [--skips-denied FILE]
                        TESTS.xml [RUST.log RUST_STATUS [MSRV.log MSRV_STATUS]]
 The statuses are exit statuses; RUST_STATUS is "skipped" when cargo was not run. TESTS.xml alone:
 of a part of ctest's tests, which may all be skipped.
---steps: other checks, one line each: the exit status and the name; each counts as one test.
+--steps: other checks, one line each: the exit status (77: skipped) and the name; each counts as
+one test.
 --skips-denied: patterns of reasons, one a line, for which no test may be skipped: such a skip is a
 failure.
 Prints what was skipped and why, and last "N passed, N failed, N skipped". Exit status 1 when
@@ -88,11 +89,11 @@ def step_counts(path):
     """Of other checks, each of which counts as one test."""
     with open(path, encoding="utf-8") as file:
         steps = [line.split(maxsplit=1) for line in file if line.strip()]
-    for status, name in steps:
-        if status != "0":
-            print(f"failed: {name.strip()}, with exit status {status}")
-    failed = sum(status != "0" for status, _ in steps)
-    return len(steps) - failed, failed, []
+    skipped = [(name.strip(), "as it said above") for status, name in steps if status == "77"]
+    failed = [(name.strip(), status) for status, name in steps if status not in ("0", "77")]
+    for name, status in failed:
+        print(f"failed: {name}, with exit status {status}")
+    return len(steps) - len(failed) - len(skipped), len(failed), skipped
 
 
 def divide_skipped(skipped, path):

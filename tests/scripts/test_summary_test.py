@@ -86,6 +86,7 @@ class Summary(unittest.TestCase):
     def test_other_steps_count_as_one_each(self):
         for steps, last in [("0 a soak\n", "2 passed, 0 failed, 1 skipped"),
                             ("0 a soak\n3 tsan\n", "2 passed, 1 failed, 1 skipped"),
+                            ("77 a soak\n", "1 passed, 0 failed, 2 skipped"),
                             ("", "1 passed, 0 failed, 1 skipped")]:
             status, lines = self.run_it([PASSED], steps=steps)
             self.assertEqual((status, lines[-1]), (int("3" in steps), last))
