@@ -54,12 +54,13 @@ progress_end() {
 # show_build WHAT: reads ninja's output with NINJA_STATUS='[%f/%t] '. What compilers say is shown;
 # of a command that failed, its name instead of its text.
 show_build() {
-  local line skip_command=no linked=yes
+  local line skip_command=no linked=yes steps=0
   progress_start "$1"
   while IFS= read -r line; do
     if [ "$skip_command" = yes ]; then
       skip_command=no
     elif [[ $line =~ ^\[([0-9]+)/([0-9]+)\]\ (.*)$ ]]; then
+      steps=${BASH_REMATCH[1]}
       show_step "${BASH_REMATCH[@]:1}"
     elif [[ $line =~ ^FAILED:\ (.*)$ ]]; then
       progress_clear
@@ -70,7 +71,7 @@ show_build() {
       printf '%s\n' "$line"
     fi
   done
-  progress_end
+  if [ "$steps" -gt 0 ]; then progress_end; else progress_clear; fi
 }
 
 # show_step DONE TOTAL TEXT: of show_build.

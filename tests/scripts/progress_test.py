@@ -39,7 +39,8 @@ class Build(unittest.TestCase):
         self.assertEqual(lines, ["a.cpp:1:1: warning: odd"])
 
     def test_nothing_to_build_says_nothing(self):
-        self.assertEqual(shown("show_build Building", "ninja: no work to do.\n"), [])
+        slow = "(sleep 2.5; cat) | show_build Building"
+        self.assertEqual(shown(slow, "[0/1] Re-running CMake...\nninja: no work to do.\n", 10), [])
 
     def test_the_remaining_time_is_that_of_the_steps_so_far(self):
         lines = shown("progress_start Building; progress_since=$((SECONDS - 30)); "
