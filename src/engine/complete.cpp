@@ -24,18 +24,11 @@ void Transfers::done(Slice* slice, Code code) {
   const bool moved =
       code == Code::kCancelled && !slice->cancelled();  // its transport was taken away
   if ((again || moved) && !slice->cancelled()) {
-    std::shared_ptr<Segment> segment;
-    Submission& submission = *slice->task->submission;
-    {
-      MutexLock lock(submission.batch->mutex);
-      submission.uses.for_each([&](const Submission::Use& use) {
-        if (use.segment.get() == slice->task->segment) segment = use.segment;
-      });
-    }
-    return recovery_.add(std::move(segment), slice, code);
+    return recovery_.add(segment_of(*slice->task), slice, code);
   }
   if (slice->cancelled()) {
-    note_cancelled(*slice);
+    const Path& path = *slice->path;
+    note_cancelled(*slice, path.state.load() == PathState::kReady ? Status() : path.last_error());
     return slice_ended(slice, Code::kCancelled);
   }
   if (code == Code::kInvalidArgument) {
@@ -54,7 +47,7 @@ void Transfers::done(Slice* slice, Code code) {
 
 void Transfers::end(Slice* slice, Code code, const Status& why) {
   if (slice->cancelled()) {
-    note_cancelled(*slice);
+    note_cancelled(*slice, why);
     code = Code::kCancelled;
   } else {
     note_error(*slice->task, why);
@@ -71,17 +64,27 @@ void Transfers::note_error(Task& task, Status why) {
   if (submission.errors.size() < kMaxTexts) submission.errors.emplace_back(index, std::move(why));
 }
 
-void Transfers::note_cancelled(const Slice& slice) {
+void Transfers::note_cancelled(const Slice& slice, const Status& last) {
   const Submission& submission = *slice.task->submission;
   if (submission.cancel.load() != Code::kTimeout) {
     return note_error(*slice.task, Status(Code::kCancelled, "the batch was cancelled"));
   }
-  const Path& path = *slice.path;
-  const Status last = path.state.load() == PathState::kReady ? Status() : path.last_error();
-  note_error(
-      *slice.task,
-      error(Code::kTimeout, "{}: the target at {} did not answer before the deadline{}{}",
-            path.transport.name(), path.remote_address, last.ok() ? "" : "; ", last.message()));
+  const std::string who = slice.path == nullptr
+                              ? fmt::format("segment '{}'", slice.task->segment->name)
+                              : fmt::format("{}: the target at {}", slice.path->transport.name(),
+                                            slice.path->remote_address);
+  note_error(*slice.task, error(Code::kTimeout, "{} did not answer before the deadline{}{}", who,
+                                last.ok() ? "" : "; ", last.message()));
+}
+
+std::shared_ptr<Segment> Transfers::segment_of(const Task& task) {
+  const Submission& submission = *task.submission;
+  std::shared_ptr<Segment> segment;
+  MutexLock lock(submission.batch->mutex);
+  submission.uses.for_each([&](const Submission::Use& use) {
+    if (use.segment.get() == task.segment) segment = use.segment;
+  });
+  return segment;
 }
 
 void Transfers::slice_ended(Slice* slice, Code code) {
@@ -104,28 +107,48 @@ void Transfers::data_done(Task& task) {
   if (&task != &carrier) finish_task(task);
   if (submission.data_left.fetch_sub(1) != 1) return;
   if (submission.failed.load()) return finish_task(carrier);
-  if (pool_.run([this, &submission] { deliver(submission); })) return;
-  carrier.failure.store(Code::kCancelled);
-  finish_task(carrier);
+  deliver(submission);
 }
 
 void Transfers::deliver(Submission& submission) {
   const TaskBlock* block = submission.batch->block.load(std::memory_order_relaxed);
-  Task& carrier = block->tasks[submission.first_task + submission.task_count - 1];
-  std::shared_ptr<Segment> segment;
-  {
-    MutexLock lock(submission.batch->mutex);
-    submission.uses.for_each([&](const Submission::Use& use) {
-      if (use.segment.get() == carrier.segment) segment = use.segment;
-    });
+  const Task* tasks = &block->tasks[submission.first_task];
+  const Task& carrier = tasks[submission.task_count - 1];
+  // It says that the bytes are there, so it is for who has them.
+  uint64_t instance = 0;
+  bool one_run = true;
+  for (uint32_t i = 0; i < submission.task_count; ++i) {
+    if (tasks[i].length == 0) continue;
+    one_run = one_run && (instance == 0 || tasks[i].instance == instance);
+    instance = tasks[i].instance;
   }
-  const Status status = notify_(segment, *submission.notification);
+  if (!one_run) {
+    return delivered(submission,
+                     error(Code::kUnavailable, "'{}' restarted in between", carrier.segment->name));
+  }
+  if (submission.cancel.load() != Code::kOk) {
+    return delivered(submission, Status(Code::kCancelled, "it was not sent any more"));
+  }
+  notify_.send(submission, segment_of(carrier), instance,
+               [this, &submission](const Status& status) { delivered(submission, status); });
+}
+
+void Transfers::delivered(Submission& submission, const Status& status) {
+  const TaskBlock* block = submission.batch->block.load(std::memory_order_relaxed);
+  Task& carrier = block->tasks[submission.first_task + submission.task_count - 1];
   if (!status.ok()) {
-    carrier.failure.store(status.code() == Code::kCancelled ? Code::kCancelled
-                                                            : Code::kUnavailable);
+    const bool wanted_back = status.code() == Code::kCancelled || status.code() == Code::kTimeout;
+    carrier.failure.store(wanted_back ? Code::kCancelled : Code::kUnavailable);
     note_error(carrier, status.with_context("the bytes are in place, but the notification is not"));
   }
   finish_task(carrier);
+}
+
+// What takes this much longer than it may has not completed, be the bytes in place or not.
+bool Transfers::long_overdue(const Submission& submission) {
+  constexpr int64_t kMarginNs = 40 * kNsPerMs;
+  MutexLock lock(submission.batch->mutex);
+  return submission.deadline_ns != 0 && now_ns() - submission.deadline_ns > kMarginNs;
 }
 
 void Transfers::finish_task(Task& task) {
@@ -133,6 +156,10 @@ void Transfers::finish_task(Task& task) {
   const Code failure = task.failure.load();
   const Code cancel = submission.cancel.load();
   TaskState state = TaskState::kCompleted;
+  if (failure == Code::kOk && cancel == Code::kTimeout && long_overdue(submission)) {
+    note_error(task, Status(Code::kTimeout, "it ended after its deadline"));
+    state = TaskState::kTimeout;
+  }
   if (failure != Code::kOk) {
     state = TaskState::kFailed;
     if (failure == Code::kCancelled) {

@@ -1,6 +1,7 @@
 #include "engine/control_server.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -17,6 +18,12 @@ namespace {
 constexpr int64_t kCheckMs = 250;
 constexpr int kBacklog = 1024;
 constexpr size_t kReadStep = 16 << 10;
+
+// Whether the other side closed or reset the connection, be there bytes to read or not.
+bool has_ended(int fd) {
+  pollfd entry{fd, POLLRDHUP, 0};
+  return ::poll(&entry, 1, 0) > 0;
+}
 
 }  // namespace
 
@@ -158,6 +165,8 @@ bool ControlServer::Caller::handle_all() {
     if (!header.ok() || header->length > wire::ControlHeader::kMaxRequest) return false;
     const size_t whole = wire::ControlHeader::kSize + header->length;
     if (in_.size() < whole) return true;
+    // Whoever sent it gave it up when the connection ended, and reports that it failed.
+    if (header->type == wire::ControlType::kNotify && has_ended(fd_.get())) return false;
     handle(*header, std::string_view(in_).substr(wire::ControlHeader::kSize, header->length));
     in_.erase(0, whole);
     if (!flush()) return false;

@@ -16,7 +16,6 @@
 namespace te {
 namespace {
 
-constexpr size_t kPoolThreads = 16;
 constexpr int64_t kPollMs = 1;
 constexpr double kMeterSeconds = 1;  // over which a device's bandwidth is averaged
 
@@ -52,8 +51,7 @@ Engine::Impl::Impl(Config config, std::unique_ptr<Directory> directory)
       directory_(std::move(directory)),
       notifications_(config_.max_notifications),
       transports_(*this, config_, [this] { return topology(); }),
-      memory_(instance_, transports_),
-      pool_(kPoolThreads) {}
+      memory_(instance_, transports_) {}
 
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& options) {
   Result<Config> config = Config::load(options.config);
@@ -99,12 +97,11 @@ Status Engine::Impl::start(const EngineOptions& options) {
                                          *peers_loop_);
   exchanges_ = std::make_unique<Exchanges>(
       instance_, *segments_, [this](std::string_view name) { return transports_.find(name); });
-  recovery_ = std::make_unique<Recovery>(config_, *segments_, pool_);
-  transfers_ = std::make_unique<Transfers>(
-      config_, memory_, *segments_, *recovery_, pool_,
-      [this](const std::shared_ptr<Segment>& segment, const Notification& notification) {
-        return send_notification(segment, notification);
-      });
+  recovery_host_ = std::make_unique<PeersHost>(*peers_loop_, *segments_);
+  recovery_ = std::make_unique<Recovery>(config_, *recovery_host_);
+  notifier_ = std::make_unique<Notifier>(instance_, *peers_loop_);
+  transfers_ =
+      std::make_unique<Transfers>(config_, memory_, *segments_, *recovery_, way_of_notifications());
   recovery_->set_owner(*transfers_);
   fences_ = std::make_unique<Fences>(
       [this](const Peer& peer, std::string_view transport, Bytes hello, Answered answered) {
@@ -114,7 +111,6 @@ Status Engine::Impl::start(const EngineOptions& options) {
   transfers_->set_fences(*fences_);
   transports_.set_on_peer([this](uint64_t instance) { fences_->found(instance); });
   // What is in flight later needs them: here their absence is an error that a caller sees.
-  TE_RETURN_IF_ERROR(pool_.start());
   TE_RETURN_IF_ERROR(segments_->start());
   TE_RETURN_IF_ERROR(exchanges_->start());
   TE_RETURN_IF_ERROR(transfers_->start());
@@ -177,11 +173,12 @@ Engine::Impl::~Impl() {
   if (transfers_) transfers_->begin_stop();
   if (recovery_) recovery_->stop();
   if (fences_) fences_->stop();
-  pool_.stop();
+  if (notifier_) notifier_->stop();
   if (exchanges_) exchanges_->begin_stop();
   transports_.stop();
   if (segments_) segments_->stop();
   if (exchanges_) exchanges_->stop();
+  if (peers_loop_) peers_loop_->stop();
   if (transfers_) transfers_->finish_stop();
 }
 
@@ -304,29 +301,42 @@ Status Engine::Impl::rehearse(std::string_view name, uint64_t address) {
   return segments_->close(*segment);
 }
 
-Status Engine::Impl::send_notification(const std::shared_ptr<Segment>& segment,
-                                       const Notification& notification) {
-  if (notification.name.size() > wire::kMaxNotificationText / 2 ||
-      notification.message.size() > wire::kMaxNotificationText) {
-    return error(Code::kInvalidArgument,
-                 "a notification of {} and {} bytes is too large: name at most "
-                 "{}, message at most {}",
-                 notification.name.size(), notification.message.size(),
-                 wire::kMaxNotificationText / 2, wire::kMaxNotificationText);
-  }
-  wire::NotifyBody body{instance_, next_notification_.fetch_add(1), notification};
-  if (segment->self) return notifications_.deliver(std::move(body));
-  const auto answer = std::make_shared<Answer<Status>>();
-  segments_->call(segment, wire::ControlType::kNotify, body.encode(), 0,
-                  [answer](const Result<Bytes>& result) { answer->set(result.status()); });
-  return answer->get();
+Transfers::Notify Engine::Impl::way_of_notifications() {
+  Transfers::Notify notify;
+  notify.send = [this](const Submission& submission, std::shared_ptr<Segment> segment,
+                       uint64_t instance, std::function<void(Status)> done) {
+    Notifier::Message message;
+    message.segment = std::move(segment);
+    message.instance = instance;
+    message.notification = &*submission.notification;
+    message.cancel = &submission.cancel;
+    message.retry_until_ns =
+        deadline_after_ms(now_ns(), static_cast<int64_t>(config_.retry_window_ms));
+    message.done = std::move(done);
+    send_notification(std::move(message));
+  };
+  notify.sweep = [this] { notifier_->sweep(); };
+  return notify;
+}
+
+void Engine::Impl::send_notification(Notifier::Message message) {
+  if (!message.segment->self) return notifier_->send(std::move(message));
+  message.done(notifications_.deliver(
+      {instance_, next_own_notification_.fetch_add(1), *message.notification}));
 }
 
 Status Engine::Impl::notify(SegmentId target, const Notification& notification) {
+  TE_RETURN_IF_ERROR(check_notification(notification));
   const std::shared_ptr<Segment> segment = segments_->find(target);
   if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", target);
-  return send_notification(segment, notification)
-      .with_context(fmt::format("segment '{}'", segment->name));
+  const auto answer = std::make_shared<Answer<Status>>();
+  Notifier::Message message;
+  message.segment = segment;
+  message.notification = &notification;
+  message.timeout_ms = 2 * static_cast<int64_t>(config_.connect_timeout_ms);
+  message.done = [answer](Status status) { answer->set(std::move(status)); };
+  send_notification(std::move(message));
+  return answer->get().with_context(fmt::format("segment '{}'", segment->name));
 }
 
 Result<ProbeResult> Engine::Impl::probe(std::string_view name, size_t rounds) {

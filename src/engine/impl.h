@@ -7,7 +7,6 @@
 #include <string>
 
 #include "base/options.h"
-#include "base/task_pool.h"
 #include "core/topology.h"
 #include "directory/directory.h"
 #include "engine/control_server.h"
@@ -16,12 +15,33 @@
 #include "engine/links.h"
 #include "engine/memory.h"
 #include "engine/notifications.h"
+#include "engine/notifier.h"
 #include "engine/recovery.h"
 #include "engine/segments.h"
 #include "engine/transfers.h"
 #include "engine/transports.h"
 
 namespace te {
+
+// Recovery by the clock, the loop and the segments of an engine.
+class PeersHost final : public RecoveryHost {
+ public:
+  PeersHost(EventLoop& loop, Segments& segments) : loop_(loop), segments_(segments) {}
+  int64_t now_ns() override { return te::now_ns(); }
+  bool run_after(int64_t delay_ms, std::function<void()> task) override {
+    if (delay_ms <= 0) return loop_.run(std::move(task));
+    return loop_.run([this, delay_ms, task = std::move(task)] { loop_.run_after(delay_ms, task); });
+  }
+  void refresh(const std::shared_ptr<Segment>& segment,
+               std::function<void(Status)> refreshed) override {
+    segments_.refresh(segment, std::move(refreshed));
+  }
+  int64_t restarted_ns(const Segment& segment) override { return segment.restarted_ns(); }
+
+ private:
+  EventLoop& loop_;
+  Segments& segments_;
+};
 
 class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlService,
                                                                  public TransportHost {
@@ -84,8 +104,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status publish();
   Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_);
   Result<std::string> advertised_host(const EngineOptions& options) const;
-  Status send_notification(const std::shared_ptr<Segment>& segment,
-                           const Notification& notification);
+  void send_notification(Notifier::Message message);
+  Transfers::Notify way_of_notifications();
 
   const Config config_;
   const uint64_t instance_;
@@ -94,7 +114,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   std::string endpoint_;
   std::string name_;
   Notifications notifications_;
-  std::atomic<uint64_t> next_notification_{1};
+  std::atomic<uint64_t> next_own_notification_{1};  // to this engine
   Transports transports_;
   Memory memory_;
   Mutex install_mutex_;
@@ -109,12 +129,13 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Mutex meter_mutex_;
   std::map<std::string, Meter> meters_ TE_GUARDED_BY(meter_mutex_);
   std::atomic<bool> published_{false};
-  TaskPool pool_;
   // Control connections to peers. Outlives what asks them.
   std::unique_ptr<EventLoop> peers_loop_;
   std::unique_ptr<Segments> segments_;
   std::unique_ptr<Exchanges> exchanges_;
   std::unique_ptr<Fences> fences_;
+  std::unique_ptr<PeersHost> recovery_host_;
+  std::unique_ptr<Notifier> notifier_;
   // Recovery and Transfers know each other; transports stop before either goes.
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Transfers> transfers_;

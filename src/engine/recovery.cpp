@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/clock.h"
 #include "base/log.h"
 
 namespace te {
@@ -10,124 +9,142 @@ namespace {
 
 constexpr int64_t kFirstDelayMs = 5;
 constexpr int64_t kLongestDelayMs = 250;
-constexpr uint8_t kMaxAttempts = 8;  // of one slice, over paths that connect and break again
+constexpr int64_t kLongestPollMs = 50;  // of a peer that is there, for what it may offer soon
+constexpr uint8_t kMaxAttempts = 8;     // of one slice, over paths that connect and break again
 
 Status reason(const Slice& slice) {
-  const Status error = slice.path->last_error();
+  const Status error = slice.path == nullptr ? Status() : slice.path->last_error();
   return error.ok() ? Status(Code::kUnavailable, "the connection was lost") : error;
 }
 
 }  // namespace
 
+Recovery::Job* Recovery::find(Segment* key, uint64_t number) {
+  const auto found = jobs_.find(key);
+  return found == jobs_.end() || found->second.number != number ? nullptr : &found->second;
+}
+
 void Recovery::add(std::shared_ptr<Segment> segment, Slice* slice, Code code) {
-  {
-    MutexLock lock(mutex_);
-    if (!stopping_) {
-      Segment* key = segment.get();
-      const auto [entry, fresh] = jobs_.try_emplace(key);
-      entry->second.slices.push_back(slice);
-      if (!fresh) return;
-      entry->second.segment = std::move(segment);
-      entry->second.since_ns = now_ns();
-      if (pool_.run([this, key] { work(key); })) return;
-      jobs_.erase(entry);
-    }
-  }
-  owner_->end(slice, slice->cancelled() ? code : Code::kCancelled,
-              Status(Code::kCancelled, "the engine ends"));
-}
-
-void Recovery::wake() {
-  MutexLock lock(mutex_);
-  if (jobs_.empty()) return;
-  ++wakes_;
-  changed_.notify_all();
-}
-
-void Recovery::stop() {
-  MutexLock lock(mutex_);
-  stopping_ = true;
-  ++wakes_;
-  changed_.notify_all();
-}
-
-// Cancelled slices, and the end of the engine, cut a pause short.
-void Recovery::pause(int64_t delay_ms) {
-  MutexLock lock(mutex_);
-  const uint64_t wakes = wakes_;
-  const int64_t until = now_ns() + delay_ms * kNsPerMs;
-  while (!stopping_ && wakes_ == wakes && now_ns() < until) {
-    changed_.wait_until(mutex_, to_time_point(until));
-  }
-}
-
-void Recovery::work(Segment* key) {
-  int64_t delay_ms = kFirstDelayMs;
-  uint8_t attempts = 0;
-  {
-    MutexLock lock(mutex_);
-    attempts = jobs_.find(key)->second.slices.front()->attempts;
-  }
-  // What broke again right after it was repaired is not hurried.
-  if (attempts > 0) pause(std::min(kFirstDelayMs << attempts, kLongestDelayMs));
-  while (round(key)) {
-    pause(delay_ms);
-    delay_ms = std::min(delay_ms * 2, kLongestDelayMs);
-  }
-}
-
-bool Recovery::round(Segment* key) {
-  std::vector<Slice*> slices;
-  std::shared_ptr<Segment> segment;
-  int64_t since_ns = 0;
+  Segment* key = segment.get();
+  uint64_t number = 0;
   bool stopping = false;
   {
     MutexLock lock(mutex_);
-    Job& job = jobs_.find(key)->second;
-    slices.swap(job.slices);
-    segment = job.segment;
-    since_ns = job.since_ns;
     stopping = stopping_;
+    if (!stopping) {
+      const auto [entry, fresh] = jobs_.try_emplace(key);
+      Job& job = entry->second;
+      job.slices.push_back(slice);
+      if (!fresh) return;
+      job.segment = std::move(segment);
+      job.number = number = ++jobs_made_;
+      job.since_ns = host_.now_ns();
+      job.delay_ms = kFirstDelayMs;
+    }
   }
+  if (stopping) {
+    return owner_->end(slice, slice->cancelled() ? code : Code::kCancelled,
+                       Status(Code::kCancelled, "the engine ends"));
+  }
+  // What broke again right after it was repaired is not hurried.
+  const uint8_t attempts = std::min<uint8_t>(slice->attempts, kMaxAttempts);
+  const int64_t delay_ms = attempts == 0 ? 0 : std::min(kFirstDelayMs << attempts, kLongestDelayMs);
+  ask_after(delay_ms, key, number);
+  (void)host_.run_after(static_cast<int64_t>(config_.retry_window_ms),
+                        [this, key, number] { window_over(key, number); });
+}
+
+// Where the engine ends nothing is asked any more, and stop() takes what is here.
+void Recovery::ask_after(int64_t delay_ms, Segment* key, uint64_t number) {
+  (void)host_.run_after(delay_ms, [this, key, number] { ask(key, number); });
+}
+
+void Recovery::ask(Segment* key, uint64_t number) {
+  std::shared_ptr<Segment> segment;
+  {
+    MutexLock lock(mutex_);
+    Job* job = find(key, number);
+    if (job == nullptr) return;
+    if (job->slices.empty()) {
+      jobs_.erase(key);  // all were cancelled
+      return;
+    }
+    segment = job->segment;
+  }
+  host_.refresh(segment,
+                [this, key, number](const Status& status) { refreshed(key, number, status); });
+}
+
+void Recovery::refreshed(Segment* key, uint64_t number, const Status& status) {
+  std::vector<Slice*> slices;
+  std::shared_ptr<Segment> segment;
+  bool too_late = false;
+  {
+    MutexLock lock(mutex_);
+    Job* job = find(key, number);
+    if (job == nullptr) return;
+    slices.swap(job->slices);
+    segment = job->segment;
+    job->asked = true;
+    job->last = status;
+    const int64_t now = host_.now_ns();
+    too_late = now - job->since_ns >= window_ns();
+    if (status.ok()) job->since_ns = now;
+  }
+  const std::vector<Slice*> left = sort_out(segment, status, too_late, slices);
+  int64_t delay_ms = 0;
+  bool over = false;
+  {
+    MutexLock lock(mutex_);
+    Job* job = find(key, number);
+    over = job == nullptr;
+    if (!over) {
+      job->slices.insert(job->slices.end(), left.begin(), left.end());
+      delay_ms = job->delay_ms;
+      job->delay_ms = std::min(delay_ms * 2, status.ok() ? kLongestPollMs : kLongestDelayMs);
+      if (job->slices.empty()) {
+        jobs_.erase(key);
+        return;
+      }
+    }
+  }
+  if (over) return end_all(left, Code::kCancelled, Status(Code::kCancelled, "the engine ends"));
+  ask_after(delay_ms, key, number);
+}
+
+std::vector<Slice*> Recovery::sort_out(const std::shared_ptr<Segment>& segment,
+                                       const Status& status, bool too_late,
+                                       const std::vector<Slice*>& slices) {
   std::vector<Slice*> left;
   for (Slice* slice : slices) {
-    if (slice->cancelled() || stopping) {
-      owner_->end(slice, Code::kCancelled, reason(*slice));
+    if (slice->cancelled()) {
+      owner_->end(slice, Code::kCancelled, status.ok() ? reason(*slice) : status);
     } else if (slice->attempts >= kMaxAttempts) {
       owner_->end(slice, Code::kUnavailable, reason(*slice));
     } else {
       left.push_back(slice);
     }
   }
-  if (!left.empty()) {
-    const Status status = segments_.refresh_now(segment);
-    if (status.ok()) {
-      left = repost_all(segment, left);
-    } else if (now_ns() - since_ns >= static_cast<int64_t>(config_.retry_window_ms) * kNsPerMs) {
-      const Status why = status.with_context(fmt::format("segment '{}'", segment->name));
-      for (Slice* slice : left) owner_->end(slice, Code::kUnavailable, why);
-      left.clear();
-    }
-  }
-  MutexLock lock(mutex_);
-  Job& job = jobs_.find(key)->second;
-  job.slices.insert(job.slices.end(), left.begin(), left.end());
-  if (!job.slices.empty()) return true;
-  jobs_.erase(key);
-  return false;
+  if (status.ok()) return repost_all(segment, left);
+  if (!too_late) return left;
+  end_all(left, Code::kUnavailable,
+          status.with_context(fmt::format("segment '{}'", segment->name)));
+  return {};
 }
 
-// Returns those that have to wait for others of their task.
 std::vector<Slice*> Recovery::repost_all(const std::shared_ptr<Segment>& segment,
                                          const std::vector<Slice*>& slices) {
   const std::shared_ptr<const Target> target = segment->target();
   std::unordered_map<Task*, uint32_t> here;
   for (const Slice* slice : slices) ++here[slice->task];
+  // A new run registers its memory bit by bit.
+  const int64_t restarted_ns = host_.restarted_ns(*segment);
+  const bool young = restarted_ns != 0 && host_.now_ns() - restarted_ns < window_ns();
   std::vector<Slice*> waiting;
   for (Slice* slice : slices) {
-    Task& task = *slice->task;
+    const Task& task = *slice->task;
     Status why;
-    if (task.instance != target->descriptor.instance) {
+    if (target && task.instance != target->descriptor.instance) {
       // Another run of the peer knows nothing of what the one before got: all of the request goes
       // there, or none.
       if (task.transferred.load() > 0) {
@@ -136,14 +153,72 @@ std::vector<Slice*> Recovery::repost_all(const std::shared_ptr<Segment>& segment
         owner_->end(slice, Code::kUnavailable, why);
         continue;
       }
-      if (here[&task] < task.slices_left.load()) {
+      if (here[slice->task] < task.slices_left.load()) {
         waiting.push_back(slice);
         continue;
       }
     }
-    if (!owner_->repost(slice, segment, &why)) owner_->end(slice, why.code(), why);
+    const SliceOwner::Outcome outcome = owner_->repost(slice, segment, &why);
+    if (outcome == SliceOwner::Outcome::kPosted) continue;
+    if (outcome == SliceOwner::Outcome::kNotOffered && young) {
+      waiting.push_back(slice);
+    } else {
+      owner_->end(slice, why.code(), why);
+    }
   }
   return waiting;
+}
+
+// A peer that is being asked for the second time or later is not waited for any longer.
+void Recovery::window_over(Segment* key, uint64_t number) {
+  std::vector<Slice*> slices;
+  Status why;
+  int64_t left_ns = 0;
+  {
+    MutexLock lock(mutex_);
+    Job* job = find(key, number);
+    if (job == nullptr) return;
+    left_ns = job->since_ns + window_ns() - host_.now_ns();
+    if (left_ns <= 0 && job->asked && !job->last.ok()) {
+      slices.swap(job->slices);
+      why = job->last.with_context(fmt::format("segment '{}'", job->segment->name));
+    }
+  }
+  end_all(slices, Code::kUnavailable, why);
+  if (left_ns <= 0) return;
+  (void)host_.run_after(left_ns / kNsPerMs + 1, [this, key, number] { window_over(key, number); });
+}
+
+void Recovery::end_all(const std::vector<Slice*>& slices, Code code, const Status& why) {
+  for (Slice* slice : slices) owner_->end(slice, code, why);
+}
+
+void Recovery::sweep() {
+  std::vector<std::pair<Slice*, Status>> ended;
+  {
+    MutexLock lock(mutex_);
+    for (auto& [key, job] : jobs_) {
+      std::erase_if(job.slices, [&ended, &last = job.last](Slice* slice) {
+        if (!slice->cancelled()) return false;
+        ended.emplace_back(slice, last.ok() ? reason(*slice) : last);
+        return true;
+      });
+    }
+  }
+  for (const auto& [slice, why] : ended) owner_->end(slice, Code::kCancelled, why);
+}
+
+void Recovery::stop() {
+  std::vector<Slice*> slices;
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    for (const auto& [key, job] : jobs_) {
+      slices.insert(slices.end(), job.slices.begin(), job.slices.end());
+    }
+    jobs_.clear();
+  }
+  end_all(slices, Code::kCancelled, Status(Code::kCancelled, "the engine ends"));
 }
 
 }  // namespace te

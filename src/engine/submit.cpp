@@ -8,9 +8,21 @@
 #include "base/log.h"
 #include "core/plan.h"
 #include "engine/batch_event.h"
+#include "engine/notifier.h"
 #include "engine/transfers.h"
 
 namespace te {
+
+namespace {
+
+// Whether the target may offer by now, or soon, what is not known of it here.
+bool may_come(const Status& status, const Segment& segment, const TransferRequest& request) {
+  if (segment.self || request.target_offset + request.length < request.length) return false;
+  return status.code() == Code::kOutOfRange || status.code() == Code::kPermission ||
+         status.code() == Code::kUnavailable;
+}
+
+}  // namespace
 
 // What one submission works with while it is planned.
 struct Transfers::Plan {
@@ -29,7 +41,9 @@ struct Transfers::Plan {
     Slice* last = nullptr;
   };
   MostlyOne<Chain> chains;
-  std::vector<Task*> empty;        // of length zero: over as soon as the rest is posted
+  std::vector<Task*> empty;    // of length zero: over as soon as the rest is posted
+  std::vector<Task*> unknown;  // the target has to be asked about them first
+  std::vector<std::unique_ptr<Slice[]>>* extra_slices = nullptr;
   std::byte* rehearsal = nullptr;  // where a rehearsal's byte goes, instead of its source
 };
 
@@ -90,27 +104,27 @@ void Transfers::append(Slice* slice, Plan& plan) {
   chain->last = slice;
 }
 
-Status Transfers::cut(const TransferRequest& request, Task& task, Plan& plan) {
+Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& plan) {
   uint64_t address = 0;
-  Result<size_t> buffer =
-      plan.target->descriptor.resolve(request.target_offset, request.length, &address);
+  Result<size_t> buffer = target.descriptor.resolve(task.target_offset, task.length, &address);
   if (!buffer.ok()) {
-    return buffer.status().with_context(fmt::format("segment '{}'", plan.target->segment));
+    return buffer.status().with_context(fmt::format("segment '{}'", target.segment));
   }
   const std::byte* key = nullptr;
-  Path* path = choose_path(*plan.target, *buffer, nullptr, &key);
+  Path* path = choose_path(target, *buffer, nullptr, &key);
   if (path == nullptr) {
     return error(Code::kUnavailable,
                  "no installed transport reaches segment '{}': install one that it offers too",
-                 plan.target->segment);
+                 target.segment);
   }
   const uint64_t slice_bytes =
       std::min(config_.slice_bytes, path->transport.capabilities().slice_bytes);
-  const uint64_t count = slice_count(request.length, slice_bytes);
+  const uint64_t count = slice_count(task.length, slice_bytes);
   Slice* extra = nullptr;
   if (count > 1) {
-    plan.submission->extra_slices.push_back(std::make_unique<Slice[]>(count - 1));
-    extra = plan.submission->extra_slices.back().get();
+    auto slices = std::make_unique<Slice[]>(count - 1);
+    extra = slices.get();
+    plan.extra_slices->push_back(std::move(slices));
   }
   task.slices_left.store(static_cast<uint32_t>(count), std::memory_order_relaxed);
   for (uint64_t i = 0; i < count; ++i) {
@@ -121,12 +135,21 @@ Status Transfers::cut(const TransferRequest& request, Task& task, Plan& plan) {
     slice.local = task.source + begin;
     slice.remote_address = address + begin;
     slice.key = key;
-    slice.length = static_cast<uint32_t>(std::min(slice_bytes, request.length - begin));
-    slice.opcode = request.opcode;
+    slice.length = static_cast<uint32_t>(std::min(slice_bytes, task.length - begin));
+    slice.opcode = opcode;
     slice.attempts = 0;
     append(&slice, plan);
   }
   return {};
+}
+
+// As one slice on no path, which recovery plans once the target was asked.
+void Transfers::wait_for_target(const TransferRequest& request, Task& task, Plan& plan) {
+  task.slices_left.store(1, std::memory_order_relaxed);
+  task.first = {};
+  task.first.task = &task;
+  task.first.opcode = request.opcode;
+  plan.unknown.push_back(&task);
 }
 
 Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& plan) {
@@ -149,7 +172,10 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
     return {};
   }
   if (!plan.rehearsal || request.source) TE_RETURN_IF_ERROR(find_source(request, plan));
-  return cut(request, task, plan);
+  Status status = cut(task, request.opcode, *plan.target, plan);
+  if (status.ok() || !may_come(status, *plan.segment, request)) return status;
+  wait_for_target(request, task, plan);
+  return {};
 }
 
 Status Transfers::plan_all(std::span<const TransferRequest> requests, const SubmitOptions& options,
@@ -200,6 +226,7 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   submission.first_task = used;
   submission.task_count = static_cast<uint32_t>(requests.size());
   plan.submission = &submission;
+  plan.extra_slices = &submission.extra_slices;
   plan.block = batch->block.load(std::memory_order_relaxed);
   if (Status status = plan_all(requests, options, plan); !status.ok()) {
     submission.release_pins();
@@ -230,18 +257,10 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
     return Status(Code::kInvalidArgument,
                   "a notification with no request: send it alone, without a submission");
   }
-  std::optional<Plan> plan(std::in_place);
-  Status status = accept(id, requests, options, *plan);
-  const bool unknown = status.code() == Code::kOutOfRange || status.code() == Code::kPermission;
-  if (unknown && plan->segment_id != kLocalSegment) {
-    // The target may have registered memory since it was asked last.
-    const std::shared_ptr<Segment> segment = segments_.find(plan->segment_id);
-    if (segment && segments_.refresh_now(segment).ok()) {
-      status = accept(id, requests, options, plan.emplace());
-    }
-  }
-  if (!status.ok()) return status;
-  post(*plan);
+  if (options.notification) TE_RETURN_IF_ERROR(check_notification(*options.notification));
+  Plan plan;
+  TE_RETURN_IF_ERROR(accept(id, requests, options, plan));
+  post(plan);
   return {};
 }
 
@@ -272,6 +291,7 @@ bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
 void Transfers::post(Plan& plan) {
   wake_timer();
   plan.chains.for_each([this](const Plan::Chain& chain) { post(chain.transport, chain.first); });
+  for (Task* task : plan.unknown) recovery_.add(segment_of(*task), &task->first, Code::kStale);
   for (Task* task : plan.empty) data_done(*task);
   one_less(*plan.submission);
 }
@@ -298,21 +318,44 @@ void Transfers::post_held(Slice* first) {
   }
 }
 
-bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) {
+SliceOwner::Outcome Transfers::plan_again(Task& task, const std::shared_ptr<Segment>& segment,
+                                          const std::shared_ptr<const Target>& target,
+                                          Status* why) {
+  Submission& submission = *task.submission;
+  Plan plan;
+  {
+    MutexLock lock(submission.batch->mutex);
+    plan.extra_slices = &submission.extra_slices;
+    *why = cut(task, task.first.opcode, *target, plan);
+    if (why->ok() && submission.uses.last().target != target) {
+      submission.uses.add({segment, target});
+    }
+  }
+  if (!why->ok()) {
+    return why->code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;
+  }
+  task.instance = target->descriptor.instance;
+  plan.chains.for_each([this](const Plan::Chain& chain) { post(chain.transport, chain.first); });
+  return Outcome::kPosted;
+}
+
+SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment,
+                                      Status* why) {
   Task& task = *slice->task;
   const std::shared_ptr<const Target> target = segment->target();
+  if (slice->path == nullptr) return plan_again(task, segment, target, why);
   uint64_t address = 0;
   Result<size_t> buffer = target->descriptor.resolve(task.target_offset, task.length, &address);
   if (!buffer.ok()) {
     *why = buffer.status().with_context(fmt::format("segment '{}'", segment->name));
-    return false;
+    return Outcome::kNotOffered;
   }
   const std::byte* key = nullptr;
   Path* path = choose_path(*target, *buffer, slice->path, &key);
   if (path == nullptr) {
     *why = error(Code::kUnavailable, "no installed transport reaches segment '{}' any more",
                  segment->name);
-    return false;
+    return Outcome::kNotOffered;
   }
   task.instance = target->descriptor.instance;
   slice->remote_address = address + static_cast<uint64_t>(slice->local - task.source);
@@ -326,7 +369,7 @@ bool Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment, St
     if (submission.uses.last().target != target) submission.uses.add({segment, target});
   }
   post(&path->transport, slice);
-  return true;
+  return Outcome::kPosted;
 }
 
 }  // namespace te

@@ -13,7 +13,7 @@
 namespace te {
 namespace {
 
-constexpr int64_t kTickMs = 20;
+constexpr int64_t kTickMs = 10;
 constexpr int64_t kEndingNs = 5'000;
 
 // Made once: who polls hears it dozens of times in one transfer.
@@ -30,12 +30,11 @@ Status no_batch(BatchId id) {
 }
 
 Transfers::Transfers(const Config& config, Memory& memory, Segments& segments, Recovery& recovery,
-                     TaskPool& pool, Notify notify)
+                     Notify notify)
     : config_(config),
       memory_(memory),
       segments_(segments),
       recovery_(recovery),
-      pool_(pool),
       notify_(std::move(notify)) {}
 
 Status Transfers::start() {
@@ -277,9 +276,10 @@ void Transfers::sweep(const std::vector<std::shared_ptr<const Target>>& targets)
   }
   std::sort(paths.begin(), paths.end());
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+  recovery_.sweep();
+  notify_.sweep();
   for (Path* path : paths) path->transport.sweep(*path);
   fences_->sweep();
-  recovery_.wake();
 }
 
 // After accept(), whose lock keeps this look behind what it stored: either it sees that the timer
@@ -298,7 +298,25 @@ bool Transfers::anything_under_way() const {
   return any;
 }
 
+// What was submitted since the last look counts from this one.
+int64_t Transfers::look_at_deadlines() {
+  const int64_t now = now_ns();
+  int64_t next = kNever;
+  std::vector<std::shared_ptr<const Target>> targets;
+  table_.for_each_live([&](Batch& batch) {
+    if (batch.deadline_ns.load(std::memory_order_relaxed) <= now) {
+      MutexLock lock(batch.mutex);
+      attend(batch, targets);
+    }
+    const int64_t its = batch.deadline_ns.load(std::memory_order_relaxed);
+    if (its != 0) next = std::min(next, its);
+  });
+  sweep(targets);
+  return next;
+}
+
 void Transfers::run_timer() {
+  int64_t next = kNever;
   for (;;) {
     {
       MutexLock lock(timer_mutex_);
@@ -306,20 +324,13 @@ void Transfers::run_timer() {
       std::atomic_thread_fence(std::memory_order_seq_cst);
       while (!timer_stop_ && !anything_under_way()) timer_changed_.wait(timer_mutex_);
       timer_asleep_.store(false);
-      const int64_t until = now_ns() + kTickMs * kNsPerMs;
+      const int64_t until = std::min(now_ns() + kTickMs * kNsPerMs, next);
       while (!timer_stop_ && now_ns() < until) {
         timer_changed_.wait_until(timer_mutex_, to_time_point(until));
       }
       if (timer_stop_) return;
     }
-    const int64_t now = now_ns();
-    std::vector<std::shared_ptr<const Target>> targets;
-    table_.for_each_live([&](Batch& batch) {
-      if (batch.deadline_ns.load(std::memory_order_relaxed) > now) return;
-      MutexLock lock(batch.mutex);
-      attend(batch, targets);
-    });
-    sweep(targets);
+    next = look_at_deadlines();
   }
 }
 

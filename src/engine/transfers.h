@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "base/options.h"
-#include "base/task_pool.h"
 #include "base/thread.h"
 #include "core/batch.h"
 #include "engine/fences.h"
@@ -28,11 +27,17 @@ namespace te {
 
 class Transfers final : public SliceOwner {
  public:
-  // Brings a notification to a segment; blocks.
-  using Notify = std::function<Status(const std::shared_ptr<Segment>&, const Notification&)>;
+  // Brings a notification to the run of a segment's engine; `done` comes once, on any thread,
+  // possibly from inside. sweep() ends those whose submission is cancelled.
+  struct Notify {
+    std::function<void(const Submission& submission, std::shared_ptr<Segment> segment,
+                       uint64_t instance, std::function<void(Status)> done)>
+        send;
+    std::function<void()> sweep;
+  };
 
   Transfers(const Config& config, Memory& memory, Segments& segments, Recovery& recovery,
-            TaskPool& pool, Notify notify);
+            Notify notify);
   ~Transfers() override;
   // Starts the timer. kResource.
   Status start();
@@ -64,7 +69,7 @@ class Transfers final : public SliceOwner {
 
   // As TransportHost's.
   void done(Slice* slice, Code code);
-  bool repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) override;
+  Outcome repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) override;
   void end(Slice* slice, Code code, const Status& why) override;
 
  private:
@@ -78,7 +83,10 @@ class Transfers final : public SliceOwner {
   Status plan_one(const TransferRequest& request, Task& task, Plan& plan);
   Status find_source(const TransferRequest& request, Plan& plan);
   Status find_segment(SegmentId id, Plan& plan);
-  Status cut(const TransferRequest& request, Task& task, Plan& plan);
+  Status cut(Task& task, Opcode opcode, const Target& target, Plan& plan);
+  static void wait_for_target(const TransferRequest& request, Task& task, Plan& plan);
+  Outcome plan_again(Task& task, const std::shared_ptr<Segment>& segment,
+                     const std::shared_ptr<const Target>& target, Status* why);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
   void post(Transport* transport, Slice* first);
@@ -97,24 +105,29 @@ class Transfers final : public SliceOwner {
   void one_less(Submission& submission);
   void finish_submission(Submission& submission);
   void deliver(Submission& submission);
+  void delivered(Submission& submission, const Status& status);
+  static std::shared_ptr<Segment> segment_of(const Task& task);
   static void note_error(Task& task, Status why);
-  static void note_cancelled(const Slice& slice);
+  static void note_cancelled(const Slice& slice, const Status& last);
+  static bool long_overdue(const Submission& submission);
 
   // Deadlines and cancellation.
   static void cancel_submissions(Batch& batch) TE_REQUIRES(batch.mutex);
+  // The paths that hold what is wanted back. None: nothing is.
   static void attend(Batch& batch, std::vector<std::shared_ptr<const Target>>& targets)
       TE_REQUIRES(batch.mutex);
   void sweep(const std::vector<std::shared_ptr<const Target>>& targets);
   void run_timer();
   void wake_timer();
   bool anything_under_way() const;
+  // The deadlines that have come; when the next one comes, of those known.
+  int64_t look_at_deadlines();
 
   const Config& config_;
   Memory& memory_;
   Segments& segments_;
   Recovery& recovery_;
   Fences* fences_ = nullptr;
-  TaskPool& pool_;
   const Notify notify_;
   BatchTable table_;
 
