@@ -316,6 +316,13 @@ void Segments::refresh_self(Segment& segment) {
   install(segment, *memory_.descriptor());
 }
 
+bool Segments::reach_peers() const {
+  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    if (!transport->capabilities().same_engine_only) return true;
+  }
+  return false;
+}
+
 void Segments::rebuild_all() {
   for (const std::shared_ptr<Segment>& segment : all()) {
     if (segment->self) {

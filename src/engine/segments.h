@@ -93,6 +93,8 @@ class Segments {
   Status refresh_now(const std::vector<std::shared_ptr<Segment>>& segments);
   // The same for our own segment: no network.
   void refresh_self(Segment& segment);
+  // Whether a transport is installed here that leads to other engines.
+  bool reach_peers() const;
   // Makes the paths of every segment anew, as after a change of the installed transports.
   void rebuild_all();
   // One call on the segment's control channel, connected if need be; once more where the connection

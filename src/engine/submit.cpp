@@ -16,10 +16,11 @@ namespace te {
 namespace {
 
 // Whether the target may offer by now, or soon, what is not known of it here.
-bool may_come(const Status& status, const Segment& segment, const TransferRequest& request) {
+bool may_come(const Status& status, const Segment& segment, const Segments& segments,
+              const TransferRequest& request) {
   if (segment.self || request.target_offset + request.length < request.length) return false;
-  return status.code() == Code::kOutOfRange || status.code() == Code::kPermission ||
-         status.code() == Code::kUnavailable;
+  if (status.code() == Code::kUnavailable) return segments.reach_peers();
+  return status.code() == Code::kOutOfRange || status.code() == Code::kPermission;
 }
 
 }  // namespace
@@ -173,7 +174,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
   }
   if (!plan.rehearsal || request.source) TE_RETURN_IF_ERROR(find_source(request, plan));
   Status status = cut(task, request.opcode, *plan.target, plan);
-  if (status.ok() || !may_come(status, *plan.segment, request)) return status;
+  if (status.ok() || !may_come(status, *plan.segment, segments_, request)) return status;
   wait_for_target(request, task, plan);
   return {};
 }
