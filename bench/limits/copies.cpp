@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -75,24 +76,34 @@ CopyBlock process_vm_block(pid_t pid, Opcode opcode, std::byte* here, uint64_t t
   };
 }
 
-Status Copies::step() {
-  const uint64_t block = next_.fetch_add(1, std::memory_order_relaxed) % blocks_;
-  return copy_(block * block_size_, block_size_);
-}
-
 Result<double> Copies::run(size_t threads, std::chrono::milliseconds window) {
-  const uint64_t before = next_;
+  threads = std::min<size_t>(threads, blocks_);
+  const uint64_t from = next_;
+  std::vector<uint64_t> copied(threads);   // blocks
+  std::vector<uint64_t> reached(threads);  // the thread's first block that it did not copy
   const Clock::time_point begin = Clock::now();
   const Clock::time_point end = begin + window;
-  TE_RETURN_IF_ERROR(on_threads(threads, [this, end](size_t) {
+  TE_RETURN_IF_ERROR(on_threads(threads, [&](size_t index) {
+    // A round of the rotation gives each block to the same thread as the round before.
+    uint64_t round = 0, at = index, count = 0;
     Status status;
     do {
-      status = step();
+      status = copy(from + round * blocks_ + at);
+      ++count;
+      at += threads;
+      if (at >= blocks_) {
+        at = index;
+        ++round;
+      }
     } while (status.ok() && Clock::now() < end);
+    copied[index] = count;
+    reached[index] = round * blocks_ + at;
     return status;
   }));
   const std::chrono::duration<double> wall = Clock::now() - begin;
-  return static_cast<double>((next_ - before) * block_size_) / wall.count() / 1e9;
+  next_ = from + *std::ranges::min_element(reached);
+  const uint64_t blocks = std::accumulate(copied.begin(), copied.end(), uint64_t{0});
+  return static_cast<double>(blocks * block_size_) / wall.count() / 1e9;
 }
 
 Result<double> Copies::best(std::chrono::milliseconds window) {
@@ -134,7 +145,8 @@ Status Copies::time_blocks(std::chrono::milliseconds window, tool::Histogram& bl
   Clock::time_point now = Clock::now();
   const Clock::time_point end = now + window;
   while (now < end) {
-    TE_RETURN_IF_ERROR(step());
+    TE_RETURN_IF_ERROR(copy(next_));
+    ++next_;
     const Clock::time_point after = Clock::now();
     block_ns.record(static_cast<uint64_t>((after - now).count()));
     now = after;

@@ -6,7 +6,6 @@
 
 #include <sys/types.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -30,7 +29,8 @@ class Copies {
   Copies(CopyBlock copy, uint64_t block_size, uint64_t size)
       : copy_(std::move(copy)), block_size_(block_size), blocks_(size / block_size) {}
 
-  // `threads` threads, each taking the next block, for `window`; GB/s.
+  // `threads` threads, each of which copies every `threads`-th block, for `window`; GB/s. No block
+  // is ever copied by two threads at once.
   Result<double> run(size_t threads, std::chrono::milliseconds window);
   // The best of 1, 2, 4, ... threads, up to the machine's cores.
   Result<double> best(std::chrono::milliseconds window);
@@ -40,15 +40,16 @@ class Copies {
   // One block after the other; the time of each goes to `block_ns`.
   Status time_blocks(std::chrono::milliseconds window, tool::Histogram& block_ns);
 
+  // How far in rotation every block was copied: bytes, counting on past the end of the memory.
   uint64_t copied_bytes() const { return next_ * block_size_; }
 
  private:
-  Status step();
+  Status copy(uint64_t number) { return copy_(number % blocks_ * block_size_, block_size_); }
 
   const CopyBlock copy_;
   const uint64_t block_size_;
   const uint64_t blocks_;
-  std::atomic<uint64_t> next_{0};  // counts on; the block is that modulo blocks_
+  uint64_t next_ = 0;  // counts on; the block is that modulo blocks_
 };
 
 }  // namespace te::bench
