@@ -1,4 +1,6 @@
 // What a lane sends, and what well-behaved answers do.
+#include <thread>
+
 #include "support/facts.h"
 #include "transport/lane_harness.h"
 
@@ -322,9 +324,28 @@ TEST_F(LaneTest, ACancelledWriteThatIsNotAnsweredEndsTheConnection) {
   lane_->sweep();
   turn();
   EXPECT_EQ(host_.count(), 0u);  // it may still be read from here
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
   lane_->sweep();
   ASSERT_TRUE(host_.wait_for(1));
   expect_broken("given up");
+}
+
+// Answers to others are no reason to wait for it.
+TEST_F(LaneTest, ACancelledWriteIsNotWaitedForLongThoughAnswersCome) {
+  make_ready();
+  std::string local = "w";
+  for (int i = 0; i < 40; ++i) submit(Opcode::kWrite, local);
+  lane_->flush();
+  cancel(39);
+  uint64_t answered = 0;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (broken_ == 0 && std::chrono::steady_clock::now() < until) {
+    lane_->sweep();
+    if (answered < 38) put(ack(++answered));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  expect_broken("given up");
+  EXPECT_LT(answered, 38u);
 }
 
 TEST_F(LaneTest, FailReturnsEverythingOnce) {

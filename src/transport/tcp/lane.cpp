@@ -19,6 +19,15 @@ constexpr size_t kTurnBytes = 8 << 20;  // then other connections of the loop ha
 // waited for, this long at most.
 constexpr int64_t kQuietMs = 2000;
 constexpr int64_t kQuietCheckMs = 1;
+// A WRITE under way that is wanted back may finish within this; its deadline has passed.
+constexpr int64_t kGraceNs = 15 * kNsPerMs;
+// How often the kernel may send the same again, with twice the pause each time, without being
+// heard: some 0.6 s where a task timed out meanwhile, 3 s where none did.
+constexpr unsigned kUnheardAtDeadline = 2;
+constexpr unsigned kUnheard = 4;
+// A silent connection is probed after this, and as often: one whose peer vanished while nothing is
+// under way, or after it acknowledged a request, is found out within the stall timeout and this.
+constexpr int kKeepAliveS = 2;
 
 Status lost(const Path& path, std::string_view why) {
   return error(Code::kUnavailable, "tcp to {}: {}", path.remote_address, why);
@@ -42,6 +51,8 @@ void Lane::start_connect(const SocketAddress& address, const wire::Hello& hello)
   const int on = 1;
   ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof user_timeout);
   ::setsockopt(fd_.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPIDLE, &kKeepAliveS, sizeof kKeepAliveS);
+  ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPINTVL, &kKeepAliveS, sizeof kKeepAliveS);
   const auto bytes = hello.encode();
   hello_out_.assign(bytes.begin(), bytes.end());
   if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
@@ -473,15 +484,17 @@ void Lane::sweep() {
 }
 
 // READs under way are given up: their bytes will go nowhere. A WRITE under way reads local memory,
-// and may still arrive: it is given time as long as answers come, then the connection must end.
+// and may still arrive: it is given a moment, then the connection must end.
 bool Lane::sweep_sent() {
   const uint64_t tail = tail_.load(std::memory_order_acquire);
-  bool write_under_way = false;
+  constexpr uint64_t kNone = UINT64_MAX;
+  uint64_t first_write = kNone;
+  bool given_up = false;
   for (uint64_t i = head_sequence_.load(std::memory_order_relaxed); i < tail; ++i) {
     Sent& request = sent(i);
     if (request.slice == nullptr || !request.slice->cancelled()) continue;
     if (request.opcode == Opcode::kWrite) {
-      write_under_way = true;
+      first_write = std::min(first_write, i);
       continue;
     }
     if (payload_count_ > 0 && i >= payload_first_ && i < payload_first_ + payload_count_) {
@@ -492,11 +505,38 @@ bool Lane::sweep_sent() {
     }
     Slice* slice = request.slice;
     request.slice = nullptr;
+    given_up = true;
     host_.done(slice, Code::kCancelled);
   }
-  const bool progress = answered_count_ != answered_at_sweep_;
-  answered_at_sweep_ = answered_count_;
-  return !write_under_way || progress;
+  if (first_write != kNone) return may_finish(first_write, tail);
+  return !given_up || !unheard(kUnheardAtDeadline);
+}
+
+bool Lane::may_finish(uint64_t first, uint64_t tail) {
+  const int64_t now = now_ns();
+  if (first >= grace_below_) {
+    grace_below_ = tail;
+    grace_until_ns_ = now + kGraceNs;
+  }
+  return now < grace_until_ns_;
+}
+
+// A peer that stands still, or takes nothing, still acknowledges: its kernel does. One that is gone
+// without a word does not, and the kernel here would wait ever longer between two attempts to be
+// heard, also when there is somebody again.
+bool Lane::unheard(unsigned retransmissions) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+  return info.tcpi_retransmits >= retransmissions;
+}
+
+void Lane::check_alive() {
+  loop_.run([self = shared_from_this()] {
+    MutexLock lock(self->receiving_);
+    if (self->phase_ != Phase::kReady || !self->unheard(kUnheard)) return;
+    self->broken(lost(*self->path_, "the peer's machine does not acknowledge anything any more"));
+  });
 }
 
 void Lane::fail(Code code) {

@@ -78,8 +78,10 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   int descriptor() const { return descriptor_.load(std::memory_order_relaxed); }
   // Bytes handed over and not answered.
   uint64_t load() const { return load_.load(std::memory_order_relaxed); }
-  // On the loop: gives back what is cancelled and not under way. Any thread.
+  // On the loop: gives back what is cancelled, at once where it is not under way. Any thread.
   void sweep();
+  // On the loop: breaks where the peer's kernel acknowledges nothing any more. Any thread.
+  void check_alive();
   // Closes the connection and returns every slice as `code`, once the kernel reads none of their
   // memory. Any thread; idempotent.
   void fail(Code code);
@@ -122,6 +124,9 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   void broken(Status why) TE_REQUIRES(receiving_);
   void give_back_queued() TE_REQUIRES(receiving_);
   bool sweep_sent() TE_REQUIRES(receiving_);
+  // Whether WRITEs under way, of which `first` is the oldest that is wanted back, may go on.
+  bool may_finish(uint64_t first, uint64_t tail) TE_REQUIRES(receiving_);
+  bool unheard(unsigned retransmissions) TE_REQUIRES(receiving_);
 
   // The sender's.
   bool build_frame();
@@ -182,7 +187,9 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   uint64_t payload_first_ TE_GUARDED_BY(receiving_) = 0;
   uint32_t payload_count_ TE_GUARDED_BY(receiving_) = 0;
   uint64_t answered_count_ TE_GUARDED_BY(receiving_) = 0;
-  uint64_t answered_at_sweep_ TE_GUARDED_BY(receiving_) = UINT64_MAX;
+  // WRITEs below are given until then, once one of them is wanted back.
+  uint64_t grace_below_ TE_GUARDED_BY(receiving_) = 0;
+  int64_t grace_until_ns_ TE_GUARDED_BY(receiving_) = 0;
 };
 
 }  // namespace te::tcp

@@ -363,6 +363,14 @@ void TcpPath::reset(Code code, Status why) {
   if (!slices.empty()) return_later(slices, code);
 }
 
+void TcpPath::check_alive() {
+  const std::shared_ptr<const Lanes> lanes = ready_lanes();
+  if (!lanes) return;
+  for (const std::shared_ptr<Lane>& lane : *lanes) {
+    if (lane->load() > 0) lane->check_alive();
+  }
+}
+
 void TcpPath::sweep() {
   std::shared_ptr<const Lanes> lanes;
   SliceList cancelled;

@@ -27,6 +27,8 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   void post(SliceList slices);
   void warm_up();
   void sweep();
+  // Finds out where requests are under way to a peer that is gone.
+  void check_alive();
   // See Transport. The thread visits: while it does, and shortly after, the loops do not listen, so
   // that no other thread is woken for what it can do itself. Only one visits; when several threads
   // want something, or more than kVisitBytes are under way on several lanes, it is the loops' work.

@@ -34,8 +34,10 @@ class TcpTransport;
 // A loop with the connections of peers that it serves.
 class Worker final : public ServingOwner {
  public:
-  Worker(TcpTransport& transport, std::unique_ptr<EventLoop> event_loop, int64_t stall_ms)
-      : transport_(transport), loop_(std::move(event_loop)), stall_ms_(stall_ms) {}
+  // The first one looks after the paths too.
+  Worker(TcpTransport& transport, std::unique_ptr<EventLoop> event_loop, int64_t stall_ms,
+         bool first)
+      : transport_(transport), loop_(std::move(event_loop)), stall_ms_(stall_ms), first_(first) {}
 
   EventLoop& loop() { return *loop_; }
   Status start() {
@@ -57,6 +59,7 @@ class Worker final : public ServingOwner {
   TcpTransport& transport_;
   const std::unique_ptr<EventLoop> loop_;
   const int64_t stall_ms_;
+  const bool first_;
   std::unordered_map<Serving*, std::unique_ptr<Serving>> servings_;  // the loop's
 };
 
@@ -104,6 +107,7 @@ class TcpTransport final : public Transport {
   // On the worker's loop.
   void join(Serving& serving, Worker& worker);
   void leave(Serving& serving);
+  void check_paths();
   uint64_t instance() const { return host_.instance(); }
 
  private:
@@ -148,6 +152,7 @@ void Worker::check_stalled() {
   for (const auto& [serving, owner] : servings_) all.push_back(serving);
   const int64_t before = now_ns() - stall_ms_ * kNsPerMs;
   for (Serving* serving : all) serving->end_if_stalled(before);
+  if (first_) transport_.check_paths();
   loop_->run_after(kStallCheckMs, [this] { check_stalled(); });
 }
 
@@ -156,8 +161,8 @@ Status TcpTransport::start() {
     Result<std::unique_ptr<EventLoop>> loop = EventLoop::create(fmt::format("te-tcp-{}", i));
     if (!loop.ok()) return loop.status();
     (*loop)->set_spin_ns(static_cast<int64_t>(config_.tcp_spin_us) * 1000);
-    workers_.push_back(std::make_unique<Worker>(*this, loop.take(),
-                                                static_cast<int64_t>(config_.stall_timeout_ms)));
+    workers_.push_back(std::make_unique<Worker>(
+        *this, loop.take(), static_cast<int64_t>(config_.stall_timeout_ms), i == 0));
   }
   for (const std::unique_ptr<Worker>& worker : workers_) TE_RETURN_IF_ERROR(worker->start());
   return {};
@@ -292,6 +297,17 @@ Result<Bytes> TcpTransport::accept(const Bytes& hello) {
   }
   if (!carries()) return Bytes();
   return Status(Code::kBusy, "tcp: the session's connections are not closed yet");
+}
+
+void TcpTransport::check_paths() {
+  std::vector<std::shared_ptr<TcpPath>> paths;
+  {
+    MutexLock lock(mutex_);
+    for (const std::weak_ptr<TcpPath>& weak : paths_) {
+      if (std::shared_ptr<TcpPath> path = weak.lock()) paths.push_back(std::move(path));
+    }
+  }
+  for (const std::shared_ptr<TcpPath>& path : paths) path->check_alive();
 }
 
 void TcpTransport::post(Slice* first) {
