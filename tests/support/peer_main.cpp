@@ -13,6 +13,7 @@
 //   filled BYTE           whether the buffer has nothing else           -> same | differs at N
 //   unregister, register                                                -> ok | error TEXT
 //   free                  with --allocate: gives the buffer back        -> ok | error TEXT
+//   engines N             makes that many more engines, with 64 KiB each  -> their segments
 //   notifications         how many arrived since the last time          -> COUNT
 // It ends when its input does (status 0), or with the thread that started it.
 #include <sys/mman.h>
@@ -62,6 +63,26 @@ std::string count_notifications(const Peer& peer) {
   return std::to_string(count);
 }
 
+// They live as long as the process.
+std::string more_engines(uint64_t count) {
+  constexpr size_t kSize = 64 << 10;
+  std::string names;
+  for (uint64_t i = 0; i < count; ++i) {
+    const transfer_engine_t engine =
+        createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "127.0.0.1", 0, 0);
+    void* memory =
+        ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char endpoint[256];
+    if (engine == nullptr || installTransport(engine, "tcp", nullptr) == nullptr ||
+        registerLocalMemory(engine, memory, kSize, "*", 1) != 0 ||
+        getLocalIpAndPort(engine, endpoint, sizeof endpoint) != 0) {
+      return std::string("error ") + transferEngineLastError();
+    }
+    names += (i == 0 ? "" : " ") + std::string(endpoint);
+  }
+  return names;
+}
+
 std::string obey(const Peer& peer, const std::string& line) {
   std::istringstream words(line);
   std::string command;
@@ -87,6 +108,7 @@ std::string obey(const Peer& peer, const std::string& line) {
   if (command == "register") {
     return outcome(registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1));
   }
+  if (command == "engines") return more_engines(seed);
   if (command == "notifications") return count_notifications(peer);
   return "error unknown command";
 }
