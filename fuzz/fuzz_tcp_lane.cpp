@@ -72,6 +72,7 @@ class Session : public te::TransportHost, public te::tcp::LaneOwner {
   }
   uint64_t instance() const override { return 1; }
   void exchange(const te::Peer&, std::string_view, te::Bytes, Answered) override { require(false); }
+  void fence(const te::Peer&, std::string_view, te::Bytes) override { require(false); }
   void lane_ready(Lane&) override {
     te::MutexLock lock(mutex_);
     ready_ = true;
