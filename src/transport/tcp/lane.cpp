@@ -1,7 +1,6 @@
 #include "transport/tcp/lane.h"
 
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/uio.h>
 
@@ -10,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "transport/tcp/liveness.h"
 
 namespace te::tcp {
 namespace {
@@ -25,9 +25,6 @@ constexpr int64_t kGraceNs = 15 * kNsPerMs;
 // heard: some 0.6 s where a task timed out meanwhile, 3 s where none did.
 constexpr unsigned kUnheardAtDeadline = 2;
 constexpr unsigned kUnheard = 4;
-// A silent connection is probed after this, and as often: one whose peer vanished while nothing is
-// under way, or after it acknowledged a request, is found out within the stall timeout and this.
-constexpr int kKeepAliveS = 2;
 
 Status lost(const Path& path, std::string_view why) {
   return error(Code::kUnavailable, "tcp to {}: {}", path.remote_address, why);
@@ -47,12 +44,7 @@ void Lane::start_connect(const SocketAddress& address, const wire::Hello& hello)
   Result<Fd> fd = te::start_connect(address);
   if (!fd.ok()) return broken(fd.status());
   fd_ = fd.take();
-  const auto user_timeout = static_cast<unsigned>(options_.stall_timeout_ms);
-  const int on = 1;
-  ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof user_timeout);
-  ::setsockopt(fd_.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPIDLE, &kKeepAliveS, sizeof kKeepAliveS);
-  ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_KEEPINTVL, &kKeepAliveS, sizeof kKeepAliveS);
+  watch_peer(fd_.get(), options_.stall_timeout_ms);
   const auto bytes = hello.encode();
   hello_out_.assign(bytes.begin(), bytes.end());
   if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
@@ -509,7 +501,7 @@ bool Lane::sweep_sent() {
     host_.done(slice, Code::kCancelled);
   }
   if (first_write != kNone) return may_finish(first_write, tail);
-  return !given_up || !unheard(kUnheardAtDeadline);
+  return !given_up || !unheard(fd_.get(), kUnheardAtDeadline);
 }
 
 bool Lane::may_finish(uint64_t first, uint64_t tail) {
@@ -521,20 +513,10 @@ bool Lane::may_finish(uint64_t first, uint64_t tail) {
   return now < grace_until_ns_;
 }
 
-// A peer that stands still, or takes nothing, still acknowledges: its kernel does. One that is gone
-// without a word does not, and the kernel here would wait ever longer between two attempts to be
-// heard, also when there is somebody again.
-bool Lane::unheard(unsigned retransmissions) {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  if (::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
-  return info.tcpi_retransmits >= retransmissions;
-}
-
 void Lane::check_alive() {
   loop_.run([self = shared_from_this()] {
     MutexLock lock(self->receiving_);
-    if (self->phase_ != Phase::kReady || !self->unheard(kUnheard)) return;
+    if (self->phase_ != Phase::kReady || !unheard(self->fd_.get(), kUnheard)) return;
     self->broken(lost(*self->path_, "the peer's machine does not acknowledge anything any more"));
   });
 }

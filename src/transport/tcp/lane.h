@@ -126,7 +126,6 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   bool sweep_sent() TE_REQUIRES(receiving_);
   // Whether WRITEs under way, of which `first` is the oldest that is wanted back, may go on.
   bool may_finish(uint64_t first, uint64_t tail) TE_REQUIRES(receiving_);
-  bool unheard(unsigned retransmissions) TE_REQUIRES(receiving_);
 
   // The sender's.
   bool build_frame();
