@@ -1,5 +1,6 @@
 #include "transport/rdma/serving.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/log.h"
@@ -9,7 +10,7 @@ namespace {
 
 // Waited for an end to be connected, before its peer is answered in any case.
 constexpr std::chrono::milliseconds kPrompt{20};
-constexpr std::chrono::milliseconds kDestroyed{1500};  // for connections to be closed
+constexpr std::chrono::milliseconds kDestroyed{20};  // for others to close a connection
 
 }  // namespace
 
@@ -65,63 +66,67 @@ Result<Bytes> Serving::connect(const Connect& hello) {
 
 void Serving::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Address& to) {
   const Status status = end->pair->connect(to);
-  MutexLock lock(mutex_);
-  --connecting_;
-  end->state = status.ok() ? End::State::kReady : End::State::kFailed;
-  end->why = status;
-  changed_.notify_all();
-  if (status.ok()) return;
-  log_info("rdma: a peer cannot be answered: {}", status.message());
-  if (const auto known = ends_.find(id); known != ends_.end() && known->second == end) {
-    ends_.erase(known);  // whoever handed `end` over destroys it
+  Gone gone;
+  {
+    MutexLock lock(mutex_);
+    --connecting_;
+    end->state = status.ok() ? End::State::kReady : End::State::kFailed;
+    end->why = status;
+    changed_.notify_all();
+    const auto known = ends_.find(id);
+    const bool wanted = known != ends_.end() && known->second == end;
+    if (wanted && !status.ok()) take_out(known, gone);
+    if (!wanted && leaving_.contains(id)) gone.emplace_back(id, end);
   }
+  if (!status.ok()) log_info("rdma: a peer cannot be answered: {}", status.message());
+  destroy(std::move(gone));
+}
+
+void Serving::take_out(Ends::iterator end, Gone& gone) {
+  leaving_.insert(end->first);
+  if (end->second->state != End::State::kConnecting) gone.emplace_back(end->first, end->second);
+  ends_.erase(end);
 }
 
 Status Serving::disconnect(const Disconnect& hello) {
   const auto until = std::chrono::steady_clock::now() + kDestroyed;
-  std::vector<std::shared_ptr<End>> gone;
-  MutexLock lock(mutex_);
-  for (const uint64_t id : hello.ids) {
-    const auto connecting = [this, id]() TE_REQUIRES(mutex_) {
-      const auto found = ends_.find(id);
-      return found != ends_.end() && found->second->state == End::State::kConnecting;
-    };
-    while (connecting()) {
-      if (!changed_.wait_until(mutex_, until)) break;
+  Gone gone;
+  {
+    MutexLock lock(mutex_);
+    for (const uint64_t id : hello.ids) {
+      if (const auto found = ends_.find(id); found != ends_.end()) take_out(found, gone);
     }
-    if (connecting()) return Status(Code::kBusy, "rdma: the connection is still being made");
-    if (auto node = ends_.extract(id); !node.empty()) gone.push_back(std::move(node.mapped()));
   }
-  leaving_ += gone.size();
-  mutex_.unlock();
   destroy(std::move(gone));
-  mutex_.lock();
-  // Others may be destroying one of them.
-  while (leaving_ > 0) {
-    if (!changed_.wait_until(mutex_, until)) break;
+  MutexLock lock(mutex_);
+  const auto any_left = [&]() TE_REQUIRES(mutex_) {
+    return std::any_of(hello.ids.begin(), hello.ids.end(),
+                       [this](uint64_t id) TE_REQUIRES(mutex_) { return leaving_.contains(id); });
+  };
+  // Another thread may be destroying one.
+  while (any_left() && changed_.wait_until(mutex_, until)) {
   }
-  if (leaving_ == 0) return {};
-  return Status(Code::kBusy, "rdma: connections are still being closed");
+  if (!any_left()) return {};
+  return Status(Code::kBusy, "rdma: a connection is not closed yet");
 }
 
-void Serving::destroy(std::vector<std::shared_ptr<End>> gone) {
+void Serving::destroy(Gone gone) {
   if (gone.empty()) return;
-  for (const std::shared_ptr<End>& end : gone) end->pair.reset();
+  for (const auto& [id, end] : gone) end->pair.reset();
   MutexLock lock(mutex_);
-  leaving_ -= gone.size();
+  for (const auto& [id, end] : gone) leaving_.erase(id);
   changed_.notify_all();
 }
 
 int64_t Serving::attend(int64_t now) {
   if (now < next_ns_) return next_ns_;
-  std::vector<std::shared_ptr<End>> gone;
+  Gone gone;
   {
     MutexLock lock(mutex_);
     take_answers(gone);
     for (const auto& [id, end] : ends_) {
       if (!end->asked && end->state == End::State::kReady) ask(id, *end);
     }
-    leaving_ += gone.size();
     next_ns_ = now + kAskNs;
   }
   if (!gone.empty()) log_debug("rdma: {} connections of peers are gone", gone.size());
@@ -139,7 +144,7 @@ void Serving::ask(uint64_t id, End& end) {
   end.asked = ::ibv_post_send(end.pair->get(), &nothing, &refused) == 0;
 }
 
-void Serving::take_answers(std::vector<std::shared_ptr<End>>& gone) {
+void Serving::take_answers(Gone& gone) {
   constexpr int kPolled = 32;
   ibv_wc answers[kPolled];
   for (Card* card : cards_) {
@@ -151,8 +156,7 @@ void Serving::take_answers(std::vector<std::shared_ptr<End>>& gone) {
         if (answers[i].status == IBV_WC_SUCCESS) {
           found->second->asked = false;
         } else {
-          gone.push_back(std::move(found->second));
-          ends_.erase(found);
+          take_out(found, gone);
         }
       }
     }

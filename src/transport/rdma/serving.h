@@ -11,6 +11,8 @@
 
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -56,8 +58,11 @@ class Serving {
   void connect_end(uint64_t id, const std::shared_ptr<End>& end, const Address& to);
   // Returns when none of the ends exists any more; kBusy: some may.
   Status disconnect(const Disconnect& hello);
-  void destroy(std::vector<std::shared_ptr<End>> gone) TE_EXCLUDES(mutex_);
-  void take_answers(std::vector<std::shared_ptr<End>>& gone) TE_REQUIRES(mutex_);
+  // Those that are connecting are destroyed by who connects them.
+  using Gone = std::vector<std::pair<uint64_t, std::shared_ptr<End>>>;
+  void take_out(Ends::iterator end, Gone& gone) TE_REQUIRES(mutex_);
+  void destroy(Gone gone) TE_EXCLUDES(mutex_);
+  void take_answers(Gone& gone) TE_REQUIRES(mutex_);
   void ask(uint64_t id, End& end) TE_REQUIRES(mutex_);
 
   const std::vector<Card*> cards_;
@@ -66,7 +71,7 @@ class Serving {
   CondVar changed_;  // an end was connected, or not; or destroyed
   size_t connecting_ TE_GUARDED_BY(mutex_) = 0;
   Ends ends_ TE_GUARDED_BY(mutex_);
-  size_t leaving_ TE_GUARDED_BY(mutex_) = 0;  // taken out of `ends_`, not destroyed yet
+  std::unordered_set<uint64_t> leaving_ TE_GUARDED_BY(mutex_);  // out of `ends_`, not destroyed yet
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   int64_t next_ns_ = 0;      // the poller's
   TaskPool pool_{kThreads};  // last: its threads use the rest
