@@ -341,7 +341,9 @@ TEST_F(LaneTest, ACancelledWriteIsNotWaitedForLongThoughAnswersCome) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (broken_ == 0 && std::chrono::steady_clock::now() < until) {
     lane_->sweep();
-    if (answered < 38) put(ack(++answered));
+    // It may have ended by now.
+    const std::string bytes = answered < 38 ? ack(++answered) : "";
+    (void)!::send(peer_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   expect_broken("given up");
