@@ -90,6 +90,7 @@ struct buffer_entry {
 };
 typedef struct buffer_entry buffer_entry_t;
 
+/* Two texts, each ending at its first NUL: encode what is binary. Engines refuse to send a NUL. */
 struct notify_msg {
   char* name;
   char* msg;
@@ -182,14 +183,18 @@ TE_C_API int freeMemory(transfer_engine_t engine, void* addr);
 
 /* INVALID_BATCH on failure. */
 TE_C_API batch_id_t allocateBatchID(transfer_engine_t engine, size_t batch_size);
-/* All accepted or none. */
+/* All accepted or none. Never waits for the network: a range that the target does not offer as far
+ * as is known here is accepted, and its task ends in STATUS_FAILED once the target said so itself
+ * (getTransferError() tells why). A target that restarted has retry_window_ms to register its
+ * memory again. */
 TE_C_API int submitTransfer(transfer_engine_t engine, batch_id_t batch_id,
                             struct transfer_request* entries, size_t count);
 /* The message reaches the target's queue once, after every request of this submission completed. */
 TE_C_API int submitTransferWithNotify(transfer_engine_t engine, batch_id_t batch_id,
                                       struct transfer_request* entries, size_t count,
                                       notify_msg_t notify_msg);
-/* Tasks not done after `timeout_ms` end in STATUS_TIMEOUT. */
+/* Tasks not done after `timeout_ms` end in STATUS_TIMEOUT, at most 50 ms later where the machine
+ * has time, whatever peers, networks and directories do. */
 TE_C_API int submitTransferWithTimeout(transfer_engine_t engine, batch_id_t batch_id,
                                        struct transfer_request* entries, size_t count,
                                        uint64_t timeout_ms);
@@ -215,7 +220,8 @@ TE_C_API int freeBatchID(transfer_engine_t engine, batch_id_t batch_id);
 
 /* ---- Notifications ---- */
 
-/* A message alone; returns when it is in the queue of the target, an open segment's id. */
+/* A message alone; returns when it is in the queue of the target, an open segment's id. It arrives
+ * at most once; after TE_ERR_TIMEOUT it may be there, but does not arrive any more. */
 TE_C_API int genNotifyInEngine(transfer_engine_t engine, uint64_t target_id,
                                notify_msg_t notify_msg);
 /* Takes all that arrived: `*size` messages, to be freed with freeNotifsMsgBuf(). Null when there

@@ -41,11 +41,14 @@ struct EngineOptions {
 };
 
 struct SubmitOptions {
-  // How long the tasks may take before they end in kTimeout: never sooner, some 40 ms later.
-  // Unset: transfer_timeout_ms.
+  // How long the tasks may take before they end in kTimeout: never sooner, and at most 50 ms later
+  // where the machine has time, whatever peers, networks and directories do. Unset:
+  // transfer_timeout_ms.
   std::optional<std::chrono::milliseconds> timeout = std::nullopt;
   // Reaches the target's queue once, after every request of this submission completed. All its
-  // requests must then go to one segment; the last task stays pending until the target has it.
+  // requests must then go to one segment; the last task stays pending until the target has it. At
+  // most once in any case; where the last task ends as kTimeout or kCancelled, or fails for a lost
+  // connection, the target may have it or not, but does not get it afterwards.
   std::optional<Notification> notification = std::nullopt;
 };
 
@@ -121,7 +124,10 @@ class TE_EXPORT Engine {
 
   // Room for `size` requests, submitted at once or bit by bit.
   Result<BatchId> allocate_batch(size_t size);
-  // All accepted or none. Task ids are given in order of submission, from 0.
+  // All accepted or none. Task ids are given in order of submission, from 0. Never waits for the
+  // network: what the target does not offer as far as is known here is accepted, and ends as failed
+  // (out_of_range, permission, unavailable) once the target said so itself. A target that restarted
+  // has retry_window_ms to register its memory again.
   Status submit(BatchId batch, std::span<const TransferRequest> requests,
                 const SubmitOptions& options = {});
   // A memory load: makes no progress, takes no lock.
@@ -142,7 +148,8 @@ class TE_EXPORT Engine {
   // Waits until every task is terminal, then frees.
   Status free_batch(BatchId batch);
 
-  // A message to the target's queue; returns when it is there.
+  // A message to the target's queue; returns when it is there. kTimeout: it may be there, but does
+  // not arrive any more.
   Status notify(SegmentId target, const Notification& notification);
   // Takes all that arrived.
   std::vector<Notification> take_notifications();

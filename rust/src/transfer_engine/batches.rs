@@ -28,6 +28,10 @@ impl TransferEngine {
     /// Submits requests: all are accepted, or none. Task numbers follow the order of submission,
     /// from 0. An empty list does nothing.
     ///
+    /// Never waits for the network: a range that the target does not offer as far as is known here
+    /// is accepted, and its task fails once the target said so itself. A target that restarted has
+    /// `retry_window_ms` to register its memory again.
+    ///
     /// The list may go at once; the sources must stay valid until their tasks are terminal.
     pub fn submit_transfer(&self, batch_id: BatchID, requests: &[TransferRequest]) -> Result<()> {
         if requests.is_empty() {
@@ -40,7 +44,8 @@ impl TransferEngine {
     }
 
     /// As [`submit_transfer`](Self::submit_transfer); tasks that are not done after `timeout` end
-    /// in [`TransferStatusEnum::Timeout`].
+    /// in [`TransferStatusEnum::Timeout`], at most 50 ms later where the machine has time, whatever
+    /// peers, networks and directories do.
     pub fn submit_transfer_with_timeout(
         &self,
         batch_id: BatchID,
@@ -60,10 +65,12 @@ impl TransferEngine {
     }
 
     /// As [`submit_transfer`](Self::submit_transfer); `notification` reaches the target's queue
-    /// once, after every request of this submission completed.
+    /// once, after every request of this submission completed. Where the last task ends in a
+    /// time-out, is cancelled or fails, the target may have it or not, but does not get it
+    /// afterwards.
     ///
     /// # Errors
-    /// Also an empty list, which [`notify`](Self::notify) is for.
+    /// Also a text with a NUL inside, and an empty list, which [`notify`](Self::notify) is for.
     pub fn submit_transfer_with_notify(
         &self,
         batch_id: BatchID,
@@ -154,7 +161,8 @@ impl TransferEngine {
         check(answer, || format!("free_batch_id({batch_id:#x})")).map(drop)
     }
 
-    /// Sends a message alone; returns when it is in the target's queue.
+    /// Sends a message alone; returns when it is in the target's queue. After
+    /// [`code::TIMEOUT`] it may be there, but does not arrive any more.
     pub fn notify(&self, target_id: i32, notification: &Notification) -> Result<()> {
         let answer = with_message("notify", notification, |message| {
             // A negative number stays one that no segment has.
