@@ -61,7 +61,8 @@ show_build() {
       skip_command=no
     elif [[ $line =~ ^\[([0-9]+)/([0-9]+)\]\ (.*)$ ]]; then
       steps=${BASH_REMATCH[1]}
-      show_step "${BASH_REMATCH[@]:1}"
+      # 0 of 1: ninja looks whether the configuration is still right.
+      if [ "$steps" -gt 0 ]; then show_step "${BASH_REMATCH[@]:1}"; fi
     elif [[ $line =~ ^FAILED:\ (.*)$ ]]; then
       progress_clear
       echo "FAILED: ${BASH_REMATCH[1]}"

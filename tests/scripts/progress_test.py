@@ -40,7 +40,7 @@ class Build(unittest.TestCase):
 
     def test_nothing_to_build_says_nothing(self):
         slow = "(sleep 2.5; cat) | show_build Building"
-        self.assertEqual(shown(slow, "[0/1] Re-running CMake...\nninja: no work to do.\n", 10), [])
+        self.assertEqual(shown(slow, "[0/1] Re-running CMake...\nninja: no work to do.\n"), [])
 
     def test_the_remaining_time_is_that_of_the_steps_so_far(self):
         lines = shown("progress_start Building; progress_since=$((SECONDS - 30)); "
