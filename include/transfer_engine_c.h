@@ -9,6 +9,11 @@
  *    destroyTransferEngine() is called on it, other than waitBatch(), which it wakes.
  *  - No `char *` argument is used after the call returned. Registered memory must stay valid until
  * it is unregistered, the source of a request until its task is terminal.
+ *  - An engine stays with the process that created it. In a process forked from that, every call on
+ *    it fails with TE_ERR_UNSUPPORTED, and destroyTransferEngine() does nothing; create another one
+ *    there. The child has none of the engine's sockets, event descriptors included; it shares the
+ *    memory of allocateMemory() with its parent, and has copies of all other memory. posix_spawn()
+ *    and exec are not affected.
  *  - Lengths and offsets are bytes. Text is UTF-8, ended by a NUL.
  *  - Functions that fill a text buffer fail with TE_ERR_NO_SPACE when it is too small; the error
  * text says how many bytes are needed.

@@ -5,6 +5,9 @@
 // Ownership: no argument is used after the call returned, except the memory that was registered and
 // the sources of submitted requests, which must stay valid until unregistered and until terminal.
 // Failure: nothing throws; every error says what, where and what to do.
+// Fork: an engine stays with the process that created it. In a child every call on it fails
+// (kUnsupported), lists are empty, and its destructor does nothing; a child may create its own. The
+// child has none of the engine's sockets, and shares the memory of allocate() with its parent.
 #pragma once
 
 #include <chrono>
@@ -61,6 +64,10 @@ class TE_EXPORT Engine {
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
+
+  // Ok in the process that created the engine; in one forked from it, what every call fails with
+  // there.
+  Status check_process() const;
 
   // "host:port" as peers should use it. With P2PHANDSHAKE this is the segment's name.
   std::string local_endpoint() const;

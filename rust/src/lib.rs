@@ -32,6 +32,9 @@
 //! Every error is an [`anyhow::Error`] that carries an [`EngineError`] (a call failed) or a
 //! [`TransferError`] (a transfer ended otherwise than completed), to be had by downcast.
 //!
+//! An engine stays with the process that created it: in one forked from that every call fails, and
+//! dropping what belongs to the engine does nothing. A child may create an engine of its own.
+//!
 //! With the feature `tokio`, a [`Batch`] can be awaited, and a segment opened without blocking.
 
 #![warn(missing_docs)]

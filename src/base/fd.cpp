@@ -9,8 +9,11 @@
 namespace te {
 
 void Fd::reset() {
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = -1;
+  const int fd = std::exchange(fd_, -1);
+  if (fd < 0 || generation_ != fork_generation()) return;
+  const NoFork no_fork;
+  forget_descriptor(fd);
+  ::close(fd);
 }
 
 std::string errno_text(int error) {

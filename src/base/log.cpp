@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "base/fork.h"
 #include "base/mutex.h"
 
 namespace te {
@@ -24,6 +25,9 @@ Hook& hook() {
   static Hook* instance = new Hook;
   return *instance;
 }
+
+// Taken last of the locks that a fork takes, as others are held while something is logged.
+[[maybe_unused]] const bool held = (hold_during_forks(hook().mutex), true);
 
 }  // namespace
 

@@ -60,6 +60,15 @@ void Mapping::populate(size_t begin, size_t length) const {
   }
 }
 
+void Mapping::keep_from_children() const { ::madvise(data_, size_, MADV_DONTFORK); }
+
+void Mapping::bury() {
+  if (data_ == nullptr) return;
+  ::mmap(data_, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  data_ = nullptr;
+  size_ = 0;
+}
+
 void Mapping::reset() {
   if (data_ != nullptr) ::munmap(data_, size_);
   data_ = nullptr;

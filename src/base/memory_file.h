@@ -41,6 +41,8 @@ class Mapping {
   void populate(size_t begin, size_t length) const;
   void reset();
 
+  // Children of a fork do not have it.
+  void keep_from_children() const;
  private:
   static Result<Mapping> make(size_t length, int protection, int flags, int fd);
 

@@ -51,7 +51,9 @@ bool same_host(const sockaddr* a, const sockaddr* b) {
 }
 
 Result<Fd> try_listen(const SocketAddress& address, int backlog) {
-  Fd fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  Fd fd = Fd::open([&] {
+    return ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  });
   if (!fd.valid()) {
     return error(Code::kResource, "cannot make a socket to listen on {}: {}", address.to_string(),
                  errno_text(errno));
@@ -235,7 +237,8 @@ std::vector<std::string> interface_addresses() {
 }
 
 std::string local_address_towards(const SocketAddress& remote) {
-  Fd fd(::socket(remote.storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  Fd fd =
+      Fd::open([&] { return ::socket(remote.storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0); });
   if (!fd.valid() || ::connect(fd.get(), remote.get(), remote.length) != 0) return {};
   return local_address(fd.get()).host();
 }
@@ -253,7 +256,9 @@ Result<Fd> listen_tcp(const std::string& host, uint16_t port, int backlog) {
 }
 
 Result<Fd> start_connect(const SocketAddress& address) {
-  Fd fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  Fd fd = Fd::open([&] {
+    return ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  });
   if (!fd.valid()) {
     return error(Code::kResource, "cannot make a socket to reach {}: {}", address.to_string(),
                  errno_text(errno));

@@ -7,10 +7,20 @@
 
 namespace te {
 
-Waker::Waker() : fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+namespace {
+
+Fd make_event() { return Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
+
+}  // namespace
+
+Waker::Waker() : fd_(make_event()) {}
 
 Waker& Waker::of_this_thread() {
   static thread_local Waker waker;
+  if (waker.generation_ != fork_generation()) [[unlikely]] {
+    waker.fd_ = make_event();
+    waker.generation_ = fork_generation();
+  }
   return waker;
 }
 

@@ -22,7 +22,8 @@ class Waker {
 
  private:
   Waker();
-  const Fd fd_;
+  Fd fd_;
+  uint32_t generation_ = fork_generation();
   const std::thread::id owner_ = std::this_thread::get_id();
 };
 

@@ -2,12 +2,15 @@
 
 #include <curl/curl.h>
 #include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <ctime>
 #include <memory>
 
+#include "base/fork.h"
 #include "base/log.h"
 
 namespace te {
@@ -66,6 +69,20 @@ size_t receive_body(char* bytes, size_t, size_t count, void* context) {
   return count;
 }
 
+// Sockets that children of a fork close.
+curl_socket_t open_socket(void*, curlsocktype, curl_sockaddr* address) {
+  const NoFork no_fork;
+  const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  note_descriptor(fd);
+  return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+int close_socket(void*, curl_socket_t fd) {
+  const NoFork no_fork;
+  forget_descriptor(fd);
+  return ::close(fd);
+}
+
 struct SlistDeleter {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
 };
@@ -113,6 +130,8 @@ void set_method(CURL* handle, const HttpRequest& request) {
 void set_limits(CURL* handle, const HttpRequest& request) {
   const long timeout_ms = static_cast<long>(std::max<int64_t>(1, request.timeout.count()));
   curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+  curl_easy_setopt(handle, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
   curl_easy_setopt(handle, CURLOPT_NOPROXY, "*");
   curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, timeout_ms);
   curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, timeout_ms);

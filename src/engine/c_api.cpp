@@ -66,11 +66,13 @@ int guarded(Body&& body) noexcept {
 // The same for an engine that must not be null.
 template <typename Body>
 int with_engine(transfer_engine_t engine, Body&& body) noexcept {
-  return guarded([&] {
+  return guarded([&]() -> Status {
     if (engine == nullptr) {
       return Status(Code::kInvalidArgument, "the engine is null: was it created?");
     }
-    return body(*static_cast<te::Engine*>(engine));
+    auto& known = *static_cast<te::Engine*>(engine);
+    TE_RETURN_IF_ERROR(known.check_process());
+    return body(known);
   });
 }
 

@@ -296,7 +296,9 @@ void ControlServer::refuse(int fd, Code code) {
 
 void ControlServer::accept_all() {
   for (;;) {
-    Fd fd(::accept4(listening_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    Fd fd = Fd::open([&] {
+      return ::accept4(listening_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    });
     if (!fd.valid()) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if ((errno == EMFILE || errno == ENFILE) && reserve_.valid()) {

@@ -17,7 +17,6 @@ namespace te {
 namespace {
 
 constexpr int64_t kPollMs = 1;
-constexpr double kMeterSeconds = 1;  // over which a device's bandwidth is averaged
 
 // The address of this machine that `text` names, or empty. Never asks a name server.
 std::string own_address(std::string_view text) {
@@ -54,6 +53,7 @@ Engine::Impl::Impl(Config config, std::unique_ptr<Directory> directory)
       memory_(instance_, transports_) {}
 
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& options) {
+  watch_forks();
   Result<Config> config = Config::load(options.config);
   if (!config.ok()) return config.status();
   if (config->origins.contains("log_level")) set_log_level(level_of(config->log_level));
@@ -382,69 +382,15 @@ Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
   return info;
 }
 
-std::vector<DeviceLoad> Engine::Impl::device_loads() {
-  // By transport, and by its devices.
-  std::map<std::pair<std::string, std::string>, uint64_t> moved;
-  for (const PathInfo& path : paths()) {
-    moved[{path.transport, ""}] += path.completed_bytes;
-    if (!path.local_device.empty()) {
-      moved[{path.transport, path.local_device}] += path.completed_bytes;
-    }
-  }
-  std::vector<DeviceLoad> result;
-  const int64_t now = now_ns();
-  MutexLock lock(meter_mutex_);
-  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    std::vector<DeviceLoad> loads = transport->loads();
-    for (DeviceLoad& load : loads) {
-      Meter& meter = meters_[load.device];
-      const double seconds = static_cast<double>(now - meter.at_ns) / 1e9;
-      const uint64_t bytes =
-          moved[{std::string(transport->name()), loads.size() > 1 ? load.device : ""}];
-      if (meter.at_ns != 0 && seconds > 0) {
-        // Paths that are gone took their count along; then nothing is known of this time.
-        const double rate = static_cast<double>(bytes - std::min(bytes, meter.bytes)) / seconds;
-        const double weight = seconds / (seconds + kMeterSeconds);
-        meter.bytes_per_s += weight * (rate - meter.bytes_per_s);
-      }
-      meter.bytes = bytes;
-      meter.at_ns = now;
-      load.bandwidth_bytes_per_s = meter.bytes_per_s;
-      result.push_back(std::move(load));
-    }
-  }
-  return result;
-}
-
-std::vector<PathInfo> Engine::Impl::paths() const {
-  constexpr std::string_view kStates[] = {"idle", "connecting", "ready", "failed"};
-  std::vector<PathInfo> result;
-  for (const std::shared_ptr<Segment>& segment : segments_->all()) {
-    const std::shared_ptr<const Target> target = segment->target();
-    if (!target) continue;
-    for (const std::shared_ptr<Path>& path : target->paths) {
-      PathInfo info;
-      info.segment = segment->name;
-      info.transport = path->transport.name();
-      info.local_device = path->local_device;
-      info.remote_device = path->remote_device;
-      info.remote_address = path->remote_address;
-      info.state = kStates[static_cast<size_t>(path->state.load())];
-      info.last_error = path->last_error().message();
-      info.inflight_bytes = path->inflight_bytes.load();
-      info.completed_bytes = path->completed_bytes.load();
-      info.completed_slices = path->completed_slices.load();
-      info.failed_slices = path->failed_slices.load();
-      result.push_back(std::move(info));
-    }
-  }
-  return result;
-}
-
 // ---- Engine ----
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Engine::~Engine() = default;
+// In a forked child it is left as it is: what it would do is the parent's to do.
+Engine::~Engine() {
+  if (!impl_->check_process().ok()) (void)impl_.release();
+}
+
+Status Engine::check_process() const { return impl_->check_process(); }
 
 Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
   Result<std::unique_ptr<Impl>> impl = Impl::create(options);
@@ -455,97 +401,161 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
 std::string Engine::local_endpoint() const { return impl_->endpoint(); }
 std::string Engine::local_name() const { return impl_->name(); }
 
-Status Engine::discover_topology() { return impl_->discover_topology(); }
+Status Engine::discover_topology() {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->discover_topology();
+}
 Result<std::string> Engine::topology() {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   const Result<std::shared_ptr<const Topology>> topology = impl_->topology();
   if (!topology.ok()) return topology.status();
   return topology_json(**topology);
 }
 Result<std::string> Engine::nic_priority_matrix() {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   const Result<std::shared_ptr<const Topology>> topology = impl_->topology();
   if (!topology.ok()) return topology.status();
   return make_nic_matrix(**topology).to_json();
 }
 Status Engine::install_transport(std::string_view protocol, std::string_view nic_priority_matrix) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   if (nic_priority_matrix.empty()) return impl_->install(protocol, false);
   const Result<NicMatrix> matrix = NicMatrix::parse(nic_priority_matrix);
   if (!matrix.ok()) return matrix.status();
   return impl_->install(protocol, false, &*matrix);
 }
-Status Engine::uninstall_transport(std::string_view protocol) { return impl_->uninstall(protocol); }
-std::vector<TransportInfo> Engine::transports() const { return impl_->transports().describe(); }
+Status Engine::uninstall_transport(std::string_view protocol) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->uninstall(protocol);
+}
+std::vector<TransportInfo> Engine::transports() const {
+  if (!impl_->check_process().ok()) return {};
+  return impl_->transports().describe();
+}
 
 Status Engine::register_memory(void* addr, size_t length, std::string_view location,
                                bool remote_accessible) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   const BufferEntry entry{addr, length};
   return impl_->memory().add({&entry, 1}, location, remote_accessible);
 }
-Status Engine::unregister_memory(void* addr) { return impl_->memory().remove({&addr, 1}); }
+Status Engine::unregister_memory(void* addr) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->memory().remove({&addr, 1});
+}
 Status Engine::register_memory_batch(std::span<const BufferEntry> buffers,
                                      std::string_view location) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return buffers.empty() ? Status() : impl_->memory().add(buffers, location, true);
 }
 Status Engine::unregister_memory_batch(std::span<void* const> addrs) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return addrs.empty() ? Status() : impl_->memory().remove(addrs);
 }
 
 Result<void*> Engine::allocate(size_t length, const AllocateOptions& options) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->memory().allocate(length, options);
 }
-Status Engine::free(void* addr) { return impl_->memory().free(addr); }
+Status Engine::free(void* addr) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->memory().free(addr);
+}
 
 Result<SegmentId> Engine::open_segment(std::string_view name) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->segments().open(name, false);
 }
 Result<SegmentId> Engine::open_segment_no_cache(std::string_view name) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->segments().open(name, true);
 }
-Status Engine::close_segment(SegmentId id) { return impl_->segments().close(id); }
-Result<SegmentInfo> Engine::describe_segment(SegmentId id) { return impl_->describe(id); }
-Status Engine::warmup_segment(std::string_view name) { return impl_->warm_up(name); }
+Status Engine::close_segment(SegmentId id) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->segments().close(id);
+}
+Result<SegmentInfo> Engine::describe_segment(SegmentId id) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->describe(id);
+}
+Status Engine::warmup_segment(std::string_view name) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->warm_up(name);
+}
 Status Engine::remove_local_segment(std::string_view name) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->remove_local_segment(name);
 }
 Result<ProbeResult> Engine::probe(std::string_view name, size_t rounds) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->probe(name, rounds);
 }
 
 Result<std::vector<PathInfo>> Engine::paths_of(std::string_view name) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->paths_of(name);
 }
 
 Status Engine::sync_segment_cache() {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->segments().refresh_now(impl_->segments().all());
 }
 
-Result<BatchId> Engine::allocate_batch(size_t size) { return impl_->transfers().allocate(size); }
+Result<BatchId> Engine::allocate_batch(size_t size) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->transfers().allocate(size);
+}
 Status Engine::submit(BatchId batch, std::span<const TransferRequest> requests,
                       const SubmitOptions& options) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->transfers().submit(batch, requests, options);
 }
 Result<TransferStatus> Engine::status(BatchId batch, size_t task) const {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->transfers().status(batch, task);
 }
 Result<TransferStatus> Engine::batch_status(BatchId batch) const {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->transfers().batch_status(batch);
 }
 Result<TaskError> Engine::task_error(BatchId batch, size_t task) const {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->transfers().task_error(batch, task);
 }
 Status Engine::wait(BatchId batch, std::optional<std::chrono::milliseconds> timeout) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->transfers().wait(batch, timeout);
 }
-Status Engine::cancel(BatchId batch) { return impl_->transfers().cancel(batch); }
-Result<int> Engine::event_fd(BatchId batch) { return impl_->transfers().event_fd(batch); }
-Status Engine::free_batch(BatchId batch) { return impl_->transfers().free(batch); }
+Status Engine::cancel(BatchId batch) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->transfers().cancel(batch);
+}
+Result<int> Engine::event_fd(BatchId batch) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->transfers().event_fd(batch);
+}
+Status Engine::free_batch(BatchId batch) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->transfers().free(batch);
+}
 
 Status Engine::notify(SegmentId target, const Notification& notification) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->notify(target, notification);
 }
-std::vector<Notification> Engine::take_notifications() { return impl_->notifications().take(); }
+std::vector<Notification> Engine::take_notifications() {
+  if (!impl_->check_process().ok()) return {};
+  return impl_->notifications().take();
+}
 
-std::vector<DeviceLoad> Engine::device_loads() { return impl_->device_loads(); }
-std::vector<PathInfo> Engine::paths() const { return impl_->paths(); }
+std::vector<DeviceLoad> Engine::device_loads() {
+  if (!impl_->check_process().ok()) return {};
+  return impl_->device_loads();
+}
+std::vector<PathInfo> Engine::paths() const {
+  if (!impl_->check_process().ok()) return {};
+  return impl_->paths();
+}
 std::string Engine::effective_config() const { return impl_->config().to_json(); }
 
 }  // namespace te

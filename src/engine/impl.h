@@ -1,11 +1,15 @@
 // What an Engine is made of, and in which order it comes up and goes down.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "base/fork.h"
+#include "base/log.h"
 #include "base/options.h"
 #include "core/topology.h"
 #include "directory/directory.h"
@@ -48,6 +52,14 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
  public:
   static Result<std::unique_ptr<Impl>> create(const EngineOptions& options);
   ~Impl() override;
+  // kUnsupported in a process that was forked from the one that made the engine.
+  Status check_process() const {
+    if (generation_ == fork_generation()) return {};
+    return error(Code::kUnsupported,
+                 "the engine belongs to process {}, from which this one was forked: create a new "
+                 "one after the fork",
+                 process_);
+  }
 
   Status discover_topology();
   // As discovered, with the NICs that the configuration allows; discovers it if need be.
@@ -107,6 +119,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   void send_notification(Notifier::Message message);
   Transfers::Notify way_of_notifications();
 
+  const uint32_t generation_ = fork_generation();
+  const pid_t process_ = ::getpid();
   const Config config_;
   const uint64_t instance_;
   const std::unique_ptr<Directory> directory_;

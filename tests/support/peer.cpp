@@ -83,6 +83,7 @@ MoverEnd run_to_end(std::vector<std::string> words, const PeerOptions& settings)
   if (::pipe2(up, O_CLOEXEC) != 0) return end;
   const Fd from(up[0]);
   Fd out(up[1]);
+  forget_descriptor(out.get());  // the child's
   const pid_t child = fork_mover(std::move(words), settings, out.get());
   out.reset();
   char bytes[4096];
@@ -148,6 +149,7 @@ PeerProcess::PeerProcess(const PeerOptions& options) {
     return;
   }
   const Fd in(down[0]), out(up[1]);
+  for (const int fd : {in.get(), out.get()}) forget_descriptor(fd);  // the child's
   to_ = Fd(down[1]);
   from_ = Fd(up[0]);
   const std::vector<char*> argv = pointers(words), env = pointers(environment);

@@ -148,6 +148,8 @@ Status Endpoint::start() {
   if (waits && ::fi_control(&queue_->fid, FI_GETWAIT, &wait_descriptor_) != 0) {
     wait_descriptor_ = -1;
   }
+  const Result<Bytes> own = name();
+  if (own.ok()) noted_ = NotedAddress(*own);
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "base/fork.h"
 #include "base/mutex.h"
 #include "transport/fabric/provider.h"
 
@@ -126,6 +127,7 @@ class Endpoint {
   Owned<fid_cq> queue_;
   Owned<fid_av> addresses_;
   Owned<fid_ep> endpoint_;
+  NotedAddress noted_;  // libfabric's sockets
   int wait_descriptor_ = -1;
   size_t depth_ = 0;
 };

@@ -110,6 +110,7 @@ class Initiator {
   struct Peer {
     fi_addr_t address = FI_ADDR_NOTAVAIL;
     uint32_t users = 0;
+    NotedAddress noted = {};
   };
   // What probes read into.
   static constexpr size_t kLandings = 128;

@@ -247,6 +247,7 @@ bool Initiator::insert_address(FabricPath& path) {
       peers_.erase(path.remote().endpoint);
       return false;
     }
+    peer.noted = NotedAddress(path.remote().endpoint);
   }
   ++peer.users;
   path.link.address = peer.address;

@@ -130,12 +130,15 @@ Status Card::start(ibv_device* device) {
   if (const int result = library_.query_device(context_.get(), &limits_); result != 0) {
     return failed("the device does not tell its limits", result, Code::kUnsupported);
   }
+  command_descriptor_ = NotedDescriptor(context_->cmd_fd);
+  event_descriptor_ = NotedDescriptor(context_->async_fd);
   TE_RETURN_IF_ERROR(find_port());
   TE_RETURN_IF_ERROR(not_blocking(context_->async_fd));
   domain_ = {library_.alloc_pd(context_.get()), {library_.dealloc_pd}};
   if (!domain_) return failed("no protection domain", errno);
   channel_ = {library_.create_comp_channel(context_.get()), {library_.destroy_comp_channel}};
   if (!channel_) return failed("no completion channel", errno);
+  channel_descriptor_ = NotedDescriptor(channel_->fd);
   TE_RETURN_IF_ERROR(not_blocking(channel_->fd));
   completions_ = {library_.create_cq(context_.get(), std::min(kCompletions, limits_.max_cqe),
                                      nullptr, channel_.get(), 0),

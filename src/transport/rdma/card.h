@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/fork.h"
 #include "core/schedule.h"
 #include "transport/rdma/library.h"
 #include "transport/rdma/message.h"
@@ -116,8 +117,10 @@ class Card {
   const Library& library_;
   const std::string device_;
   Owned<ibv_context> context_;
+  NotedDescriptor command_descriptor_, event_descriptor_;
   Owned<ibv_pd> domain_;
   Owned<ibv_comp_channel> channel_;
+  NotedDescriptor channel_descriptor_;
   Owned<ibv_cq> completions_;
   Owned<ibv_cq> serving_completions_;
   ibv_device_attr limits_{};

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/dynamic_library.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "base/mutex.h"
 
@@ -57,6 +58,7 @@ Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
 
 Result<const Library*> Library::open(const std::string& path) {
   static Mutex mutex;
+  [[maybe_unused]] static const bool held = (hold_during_forks(mutex), true);
   static std::map<std::string, std::unique_ptr<Library>> opened;
   MutexLock lock(mutex);
   if (const auto found = opened.find(path); found != opened.end()) return found->second.get();

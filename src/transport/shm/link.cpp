@@ -168,6 +168,7 @@ Status Link::take_answer(Received& answer) {
       file.memory = std::make_shared<const Mapping>(mapping.take());
     } else {
       log_info("shm: memory of process {} cannot be mapped: {}", process_.pid,
+      mapping->keep_from_children();  // a child would keep it alive
                mapping.status().message());
     }
   }

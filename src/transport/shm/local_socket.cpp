@@ -33,7 +33,8 @@ LocalAddress address_of(uint64_t instance) {
 }
 
 Fd local_socket() {
-  return Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  return Fd::open(
+      [] { return ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); });
 }
 
 // All descriptors that came along are taken, so that none leaks; more than one is a breach.
