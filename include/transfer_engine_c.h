@@ -142,7 +142,10 @@ TE_C_API int getLocalIpAndPort(transfer_engine_t engine, char* buf_out, size_t b
 /* `args`: null, or args[0] a NIC priority matrix as JSON text. Null on failure. */
 TE_C_API transport_t installTransport(transfer_engine_t engine, const char* proto, void** args);
 TE_C_API int uninstallTransport(transfer_engine_t engine, const char* proto);
-/* SIGINT and SIGTERM withdraw the segment before the process ends as it would have without this. */
+/* SIGINT, SIGTERM and exit() withdraw the segment before the process ends as it would have without
+ * this; 1.5 seconds later at most, if the metadata server does not answer. A signal that the
+ * application ignores or handles is left to it: withdraw with removeLocalSegment() or
+ * destroyTransferEngine() there. transferEngineLastError() tells why it cannot be had. */
 TE_C_API void enableGracefulShutdown(transfer_engine_t engine);
 
 /* ---- Segments ---- */

@@ -350,7 +350,9 @@ impl TransferEngine {
         check(answer, || "sync_segment_cache").map(drop)
     }
 
-    /// Lets SIGINT and SIGTERM withdraw the segment before the process ends as it would have.
+    /// Lets SIGINT, SIGTERM and `exit` withdraw the segment before the process ends; within 1.5
+    /// seconds, if the metadata server does not answer. A signal that the application ignores or
+    /// handles is left to it.
     pub fn enable_graceful_shutdown(&self) {
         // SAFETY: a live handle.
         unsafe { ffi::enableGracefulShutdown(self.raw()) }

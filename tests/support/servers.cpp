@@ -131,6 +131,10 @@ Status ServerProcess::wait_until_ready() {
                log_tail());
 }
 
+void ServerProcess::signal(int number) const {
+  if (pid_ > 0) ::kill(pid_, number);
+}
+
 void ServerProcess::stop() {
   if (pid_ <= 0) return;
   ::kill(pid_, SIGKILL);

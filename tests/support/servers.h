@@ -30,6 +30,7 @@ class ServerProcess {
 
   // Returns when the server answers. The port is chosen by the first start and stays the same.
   Status start();
+  void signal(int number) const;
   // Kills it, as a crash would.
   void stop();
   // The same port, without any data.
