@@ -90,6 +90,8 @@ struct Task {
 struct Target {
   std::string segment;
   Descriptor descriptor;
+  // Keeps the paths' transports, which may have been uninstalled.
+  std::vector<std::shared_ptr<Transport>> transports;
   std::vector<std::shared_ptr<Path>> paths;  // best first
   std::vector<int> transport_of_path;        // index of each path's transport in the descriptor
 };

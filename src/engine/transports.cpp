@@ -181,7 +181,6 @@ Result<std::shared_ptr<Transport>> Transports::retire(std::string_view name) {
   }
   std::shared_ptr<Transport> transport = found->transport;
   entries_.erase(found);
-  retired_.push_back(transport);
   return transport;
 }
 
@@ -236,6 +235,7 @@ void Transports::make_paths(const Peer& peer, const Target* previous, bool same_
       asked.key_size = offered.key_size;
       paths = transport->make_paths(asked, as_bytes(offered.info));
     }
+    if (!paths.empty()) target.transports.push_back(transport);
     for (std::shared_ptr<Path>& path : paths) {
       target.paths.push_back(std::move(path));
       target.transport_of_path.push_back(index);

@@ -32,7 +32,7 @@ class Transports {
   Result<bool> install(std::string_view name, bool implicit, const NicMatrix* matrix = nullptr);
   // What install() of `name` by request would replace.
   std::vector<std::string> implicit_but(std::string_view name) const;
-  // No longer installed; the caller stops it. The object lives on for the paths that know it.
+  // No longer installed; the caller stops it. The object lives on for as long as paths know it.
   Result<std::shared_ptr<Transport>> retire(std::string_view name);
   void stop();
 
@@ -55,7 +55,6 @@ class Transports {
   std::function<void(uint64_t)> on_peer_;
   mutable Mutex mutex_;
   std::vector<Entry> entries_ TE_GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<Transport>> retired_ TE_GUARDED_BY(mutex_);
 };
 
 }  // namespace te

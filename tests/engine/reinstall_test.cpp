@@ -1,0 +1,58 @@
+// Transports that come and go leave nothing behind while the engine lives.
+#include <gtest/gtest.h>
+
+#include <malloc.h>
+
+#include "engine/pair.h"
+
+namespace te::test {
+namespace {
+
+struct Cycle {
+  const char* comes_and_goes;
+  const char* stays;
+};
+
+class Reinstall : public testing::TestWithParam<Cycle> {};
+
+TEST_P(Reinstall, LeavesNeitherDescriptorsNorThreadsNorMemory) {
+  constexpr int kWarm = 5, kCycles = 40;
+  constexpr size_t kMostBytes = kCycles * size_t{128} << 10;
+  const auto [comes_and_goes, stays] = GetParam();
+  Pair pair({}, stays);
+  ASSERT_TRUE(pair.target().install_transport(comes_and_goes).ok());
+  size_t descriptors = 0, threads = 0, bytes = 0;
+  for (int i = 0; i < kWarm + kCycles; ++i) {
+    if (i == kWarm) {
+      descriptors = open_descriptors();
+      threads = thread_count();
+      ::malloc_trim(0);
+      bytes = resident_bytes();
+    }
+    ASSERT_TRUE(pair.initiator().install_transport(comes_and_goes).ok());
+    ASSERT_TRUE(pair.initiator().sync_segment_cache().ok());
+    ASSERT_EQ(transfer(pair.initiator(), {pair.write(0, 4096)}).state, TaskState::kCompleted);
+    ASSERT_TRUE(pair.initiator().uninstall_transport(comes_and_goes).ok());
+    ASSERT_EQ(transfer(pair.initiator(), {pair.write(0, 4096)}).state, TaskState::kCompleted);
+  }
+  EXPECT_TRUE(eventually([&] { return open_descriptors() <= descriptors; }))
+      << open_descriptors() << " descriptors, " << descriptors << " before";
+  EXPECT_TRUE(eventually([&] { return thread_count() <= threads; }));
+  if (kSanitized) return;
+  ::malloc_trim(0);
+  EXPECT_LT(resident_bytes(), bytes + kMostBytes);
+}
+
+std::string name_of(const testing::TestParamInfo<Cycle>& info) {
+  std::string name = info.param.comes_and_goes;
+  for (char& c : name) c = c == ':' ? '_' : c;
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, Reinstall,
+                         testing::Values(Cycle{"tcp", "shm"}, Cycle{"shm", "tcp"},
+                                         Cycle{"fabric:tcp", "tcp"}),
+                         name_of);
+
+}  // namespace
+}  // namespace te::test
