@@ -57,6 +57,9 @@ Status Link::introduce(const Offer& offer, int64_t limit_ms) {
   if (!table.ok()) return table.status();
   ranges_ = std::make_unique<RangeView>(table.take());
 
+  // What it cannot prove by its memory the socket has to: its owner is of this user, and hears that
+  // engine's number.
+  if (process_.pid == 0) return {};
   decltype(Offer::cookie) cookie{};
   iovec local{cookie.data(), cookie.size()};
   iovec remote{reinterpret_cast<void*>(welcome->message.value), cookie.size()};
@@ -147,7 +150,7 @@ void Link::on_events(uint32_t) {
     Status status = received.status();
     if (status.ok() && !received->has_value()) {
       if (!process_.exited()) return;
-      status = error(Code::kUnavailable, "process {} ended", process_.pid);
+      status = error(Code::kUnavailable, "{} ended", process_.name());
     }
     if (status.ok()) status = take_answer(**received);
     if (!status.ok()) return fail(status);
@@ -165,10 +168,10 @@ Status Link::take_answer(Received& answer) {
     }
     file.code = mapping.code();
     if (mapping.ok()) {
+      mapping->keep_from_children();  // a child would keep it alive
       file.memory = std::make_shared<const Mapping>(mapping.take());
     } else {
-      log_info("shm: memory of process {} cannot be mapped: {}", process_.pid,
-      mapping->keep_from_children();  // a child would keep it alive
+      log_info("shm: memory of {} cannot be mapped: {}", process_.name(),
                mapping.status().message());
     }
   }

@@ -33,7 +33,9 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   // Waits for a call of the owner's that is under way.
   void close();
 
+  // 0: see PeerProcess. Then memory that is mapped is all there is to reach.
   pid_t pid() const { return process_.pid; }
+  std::string name() const { return process_.name(); }
   const RangeView& ranges() const { return *ranges_; }
   HazardPage& hazards() { return *reinterpret_cast<HazardPage*>(hazards_.data()); }
 

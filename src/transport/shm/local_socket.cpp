@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -16,6 +17,7 @@ namespace te::shm {
 namespace {
 
 constexpr int kBacklog = 1024;
+constexpr int kPeerPidfd = 77;  // SO_PEERPIDFD, Linux 6.5: newer than some C libraries' headers
 
 struct LocalAddress {
   sockaddr_un storage{};
@@ -81,6 +83,10 @@ Result<Fd> connect_local(uint64_t instance) {
                "cannot connect a local socket: {}", errno_text(errno));
 }
 
+std::string PeerProcess::name() const {
+  return pid > 0 ? fmt::format("process {}", pid) : "a process of another pid namespace";
+}
+
 bool PeerProcess::exited() const {
   pollfd entry{pidfd.get(), POLLIN, 0};
   return ::poll(&entry, 1, 0) > 0;
@@ -89,20 +95,30 @@ bool PeerProcess::exited() const {
 Result<PeerProcess> peer_process(int socket, bool peer_initiates) {
   ucred who{};
   socklen_t length = sizeof who;
-  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 || who.pid <= 0) {
-    return Status(Code::kPermission, "the process is in another pid namespace");
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) {
+    return error(Code::kPermission, "the kernel does not tell who is there: {}", errno_text(errno));
   }
+  PeerProcess peer;
+  peer.pid = std::max(who.pid, 0);
   const uid_t own = ::geteuid();
   const uid_t initiator = peer_initiates ? who.uid : own;
   if (who.uid != own && initiator != 0) {
-    return error(Code::kPermission, "process {} is of user {}, this one of {}", who.pid, who.uid,
-                 own);
+    return error(Code::kPermission, "{} is of user {}, this one of {}", peer.name(), who.uid, own);
   }
-  PeerProcess peer;
-  peer.pid = who.pid;
-  peer.pidfd = Fd(static_cast<int>(::syscall(SYS_pidfd_open, who.pid, 0)));
+  int pidfd = -1;
+  socklen_t size = sizeof pidfd;
+  if (::getsockopt(socket, SOL_SOCKET, kPeerPidfd, &pidfd, &size) == 0) {
+    peer.pidfd = Fd(pidfd);
+  } else if (peer.pid == 0) {
+    return error(
+        Code::kPermission,
+        "the process is in another pid namespace, where only Linux 6.5 and later can watch "
+        "it: let both share one (docker run --pid, hostPID)");
+  } else {
+    peer.pidfd = Fd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  }
   if (!peer.pidfd.valid()) {
-    return error(Code::kUnsupported, "cannot watch process {}: {}", who.pid, errno_text(errno));
+    return error(Code::kUnsupported, "cannot watch {}: {}", peer.name(), errno_text(errno));
   }
   return peer;
 }

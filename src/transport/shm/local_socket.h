@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "base/fd.h"
 #include "transport/shm/message.h"
@@ -21,9 +22,11 @@ Result<Fd> connect_local(uint64_t instance);
 // The process at the other end, with something to know its end by. kPermission for one of another
 // user, unless that may trace everything: root.
 struct PeerProcess {
-  pid_t pid = 0;
+  pid_t pid = 0;  // 0: in a pid namespace from which this process does not see it
   Fd pidfd;
 
+  // For people: "process 123".
+  std::string name() const;
   // Its memory is not touched by it any more.
   bool exited() const;
 };

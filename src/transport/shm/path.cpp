@@ -34,7 +34,7 @@ struct Vector {
 
 ShmPath::ShmPath(Transport& owner, std::string address, TransportHost& host, CopyPool& pool,
                  std::shared_ptr<Link> link)
-    : Path(owner, "", fmt::format("process {}", link->pid()), std::move(address)),
+    : Path(owner, "", link->name(), std::move(address)),
       host_(host),
       pool_(pool),
       link_(std::move(link)) {
@@ -212,8 +212,13 @@ Code ShmPath::fault(const Slice& slice) const {
 }
 
 void ShmPath::forbid_attach() {
-  set_error(
-      error(Code::kPermission, "the kernel forbids touching the memory of {}", remote_device));
+  set_error(link_->pid() == 0
+                ? error(Code::kPermission,
+                        "{} cannot be reached but for memory that the engine allocated: let both "
+                        "share a pid namespace (docker run --pid, hostPID)",
+                        remote_device)
+                : error(Code::kPermission, "the kernel forbids touching the memory of {}",
+                        remote_device));
   if (link_->attach_allowed()) log_info("shm: {}", last_error().message());
   link_->forbid_attach();
 }

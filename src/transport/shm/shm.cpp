@@ -60,6 +60,7 @@ Status ShmTransport::start() {
   offer_.token = random_bytes16();
   for (size_t i = 0; i < offer_.cookie.size(); i += 16) {
     const std::array<uint8_t, 16> part = random_bytes16();
+  std::atomic<bool> warned_{false};
     std::copy(part.begin(), part.end(), offer_.cookie.begin() + static_cast<ptrdiff_t>(i));
   }
   Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-shm");
@@ -90,7 +91,10 @@ std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, By
       if (status.ok()) return {path};
     }
   }
-  log_info("shm: not used to {}: {}", peer.address.to_string(), status.message());
+  // A user sees why once; what repeats is for whoever looks for it.
+  const bool first = !warned_.exchange(true);
+  log(first ? LogLevel::kWarning : LogLevel::kInfo, "shm: not used to {}: {}",
+      peer.address.to_string(), status.message());
   return {};
 }
 
