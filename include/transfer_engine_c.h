@@ -171,7 +171,10 @@ TE_C_API int describeSegment(transfer_engine_t engine, segment_id_t segment_id,
 /* `location`: "cpu:N", "cuda:N", or "*" (found out). */
 TE_C_API int registerLocalMemory(transfer_engine_t engine, void* addr, size_t length,
                                  const char* location, int remote_accessible);
-/* Waits until nothing touches the memory any more. */
+/* Waits until nothing touches the memory any more. TE_ERR_BUSY when a process of this host that
+ * stands still (stopped, say) is in the middle of a copy for longer than the setting
+ * unregister_timeout_ms: the error text names it. The memory must then stay valid; call again to go
+ * on waiting. */
 TE_C_API int unregisterLocalMemory(transfer_engine_t engine, void* addr);
 /* All or none. */
 TE_C_API int registerLocalMemoryBatch(transfer_engine_t engine, buffer_entry_t* buffer_list,
@@ -184,7 +187,8 @@ TE_C_API int unregisterLocalMemoryBatch(transfer_engine_t engine, void** addr_li
  * HUGE_PAGES_*. */
 TE_C_API void* allocateMemory(transfer_engine_t engine, size_t length, const char* location,
                               int huge_pages);
-/* Waits until nothing touches the memory any more, then frees it. */
+/* Waits until nothing touches the memory any more, though never for a process that stands still,
+ * then frees it. */
 TE_C_API int freeMemory(transfer_engine_t engine, void* addr);
 
 /* ---- Batches ---- */

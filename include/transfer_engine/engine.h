@@ -94,7 +94,9 @@ class TE_EXPORT Engine {
   Status register_memory(void* addr, size_t length, std::string_view location = "*",
                          bool remote_accessible = true);
   // Waits until no transfer touches the buffer any more (deadlines bound that); peers are refused
-  // at once.
+  // at once. kBusy when a process of this host that stands still (a debugger's, say) is in the
+  // middle of a copy for longer than unregister_timeout_ms: its text names the process. The memory
+  // must then stay valid; call again to go on waiting.
   Status unregister_memory(void* addr);
   // All or none.
   Status register_memory_batch(std::span<const BufferEntry> buffers,
@@ -106,7 +108,8 @@ class TE_EXPORT Engine {
   // one that a kernel which keeps processes out of each other's memory leaves open. Where the
   // process may not make memory files (memfd_create) it is memory like any other.
   Result<void*> allocate(size_t length, const AllocateOptions& options = {});
-  // Unregisters, waiting as unregister_memory() does, and gives the memory back.
+  // Unregisters, and gives the memory back. Waits as unregister_memory() does, but never for a
+  // process that stands still.
   Status free(void* addr);
 
   // Resolves, connects and learns the segment's buffers. The same name gives the same id until as

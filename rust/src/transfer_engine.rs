@@ -219,6 +219,11 @@ impl TransferEngine {
     }
 
     /// Unregisters memory; returns when nothing touches it any more.
+    ///
+    /// # Errors
+    /// [`code::BUSY`](crate::code::BUSY): a process of this host that stands still (stopped, say)
+    /// is in the middle of a copy for longer than the setting `unregister_timeout_ms`. The memory
+    /// must then stay valid; call again to go on waiting.
     // The address is a key: nothing reads through it.
     #[allow(clippy::not_unsafe_ptr_arg_deref)]
     pub fn unregister_local_memory(&self, addr: *mut c_void) -> Result<()> {

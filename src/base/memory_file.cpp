@@ -133,6 +133,11 @@ void MemoryFile::discard() {
               static_cast<off_t>(mapping_.size()));
 }
 
+void MemoryFile::bury() {
+  discard();
+  mapping_.bury();
+}
+
 bool is_fixed_memory_file(int fd, size_t length) {
   const int seals = ::fcntl(fd, F_GET_SEALS);
   struct stat facts {};

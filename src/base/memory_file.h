@@ -19,6 +19,8 @@ class Mapping {
   static Result<Mapping> map(int fd, size_t length, bool writable);
   // Memory of this process alone.
   static Result<Mapping> anonymous(size_t length);
+  // Keeps the addresses, without memory behind them, for good.
+  void bury();
   Mapping() = default;
   Mapping(Mapping&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -39,10 +41,10 @@ class Mapping {
   // So that the first access to a page is no page fault, where the file has that page already, and
   // the kernel can. `begin`: of a page.
   void populate(size_t begin, size_t length) const;
-  void reset();
-
   // Children of a fork do not have it.
   void keep_from_children() const;
+  void reset();
+
  private:
   static Result<Mapping> make(size_t length, int protection, int flags, int fd);
 
@@ -68,6 +70,9 @@ class MemoryFile {
   Status close_for_writers();
   // Gives the memory back to the kernel although others may still have it mapped: they read zeros.
   void discard();
+  // The same, and nothing will ever lie at these addresses again in this process. So an access from
+  // outside that comes late finds no memory, rather than what was mapped there next.
+  void bury();
 
  private:
   Fd fd_;

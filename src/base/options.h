@@ -23,6 +23,7 @@ struct Config {
   uint64_t connect_timeout_ms = 2'000;
   uint64_t hello_timeout_ms = 5'000;
   uint64_t stall_timeout_ms = 10'000;
+  uint64_t unregister_timeout_ms = 2'000;
   uint64_t directory_timeout_ms = 3'000;
   uint64_t directory_lease_s = 5;
   uint64_t tcp_connections = 0;

@@ -25,6 +25,8 @@ struct Buffer {
   bool remote_accessible = true;
   int memory_file = -1;               // what it is the beginning of, where the engine allocated it
   std::map<std::string, Bytes> keys;  // transport -> what peers must show
+  // Closing, and left so, as a peer still touches it; unregistering it goes on with the next call.
+  bool left_closing = false;
 
   // Submissions that read or write it locally, and whether it is being unregistered: no new use.
   static constexpr uint32_t kClosing = 1u << 31;

@@ -3,13 +3,23 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "platform/memory.h"
 
 namespace te {
+namespace {
 
-Memory::Memory(uint64_t instance, Transports& transports)
-    : instance_(instance), cpu_nodes_(memory_node_count()), transports_(transports) {}
+// A copy that runs is over by then; one that does not run is not waited for.
+constexpr int64_t kFreeWaitMs = 100;
+
+}  // namespace
+
+Memory::Memory(uint64_t instance, const Config& config, Transports& transports)
+    : instance_(instance),
+      config_(config),
+      cpu_nodes_(memory_node_count()),
+      transports_(transports) {}
 
 Status Memory::add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible,
                        int memory_file) {
@@ -24,6 +34,7 @@ Status Memory::add_one(const BufferEntry& entry, std::string_view location, bool
     Result<Bytes> key = transport->register_memory(buffer);
     if (!key.ok()) {
       drop(buffer, false);
+      (void)await_quiet(buffer, now_ns());
       drop(buffer, true);
       registry_.remove(&buffer);
       return key.status().with_context(std::string(transport->name()));
@@ -51,6 +62,7 @@ Status Memory::add(std::span<const BufferEntry> buffers, std::string_view locati
     for (size_t undo = 0; undo < i; ++undo) {
       Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(buffers[undo].addr));
       drop(*buffer, false);
+      (void)await_quiet(*buffer, now_ns());
       drop(*buffer, true);
       registry_.remove(buffer);
     }
@@ -96,13 +108,29 @@ Status Memory::free(void* addr) {
                    addr);
     }
   }
-  TE_RETURN_IF_ERROR(remove_buffers({&addr, 1}));
+  const Status status = remove_buffers({&addr, 1}, deadline_after_ms(now_ns(), kFreeWaitMs));
+  if (!status.ok() && status.code() != Code::kBusy) return status;
   std::optional<MemoryFile> file;
   {
     WriterLock lock(mutex_);
-    file = std::move(allocated_.extract(addr).mapped());
+    const auto found = allocated_.find(addr);
+    if (found == allocated_.end()) return {};  // another call was quicker
+    if (!status.ok()) {
+      Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
+      if (buffer == nullptr || !buffer->left_closing) return status;
+      log_info("{}; its memory is given back, and its addresses are kept", status.message());
+      drop(*buffer, true);
+      registry_.remove(buffer);
+      generation_.fetch_add(1);
+    }
+    file = std::move(found->second);
+    allocated_.erase(found);
   }
-  file->discard();
+  if (status.ok()) {
+    file->discard();
+  } else {
+    file->bury();
+  }
   return {};
 }
 
@@ -115,41 +143,76 @@ Status Memory::remove(std::span<void* const> addrs) {
                    "the memory at {} was allocated by the engine: free it instead", addr);
     }
   }
-  return remove_buffers(addrs);
+  return remove_buffers(
+      addrs, deadline_after_ms(now_ns(), static_cast<int64_t>(config_.unregister_timeout_ms)));
 }
 
-Status Memory::remove_buffers(std::span<void* const> addrs) {
-  std::vector<Buffer*> buffers;
-  {
-    WriterLock lock(mutex_);
-    for (void* addr : addrs) {
-      Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
-      const bool twice = buffer != nullptr && buffer->closing();
-      if (buffer == nullptr || twice) {
-        for (Buffer* undo : buffers) undo->users.fetch_and(~Buffer::kClosing);
-        if (twice) {
-          return error(Code::kBusy, "the memory at {} is being unregistered already", addr);
-        }
-        return error(
-            Code::kNotFound,
-            "no buffer is registered that begins at {}: give the address that was registered",
-            addr);
-      }
+// All or none. One that was left closing is taken again.
+Result<std::vector<Buffer*>> Memory::close_buffers(std::span<void* const> addrs) {
+  std::vector<Buffer*> buffers, again;
+  WriterLock lock(mutex_);
+  const auto undo = [&] {
+    for (Buffer* buffer : buffers) buffer->users.fetch_and(~Buffer::kClosing);
+    for (Buffer* buffer : again) {
       buffer->users.fetch_or(Buffer::kClosing);
-      buffers.push_back(buffer);
+      buffer->left_closing = true;
     }
-    generation_.fetch_add(1);
+  };
+  for (void* addr : addrs) {
+    Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
+    if (buffer == nullptr || (buffer->closing() && !buffer->left_closing)) {
+      undo();
+      if (buffer != nullptr) {
+        return error(Code::kBusy, "the memory at {} is being unregistered already", addr);
+      }
+      return error(
+          Code::kNotFound,
+          "no buffer is registered that begins at {}: give the address that was registered", addr);
+    }
+    if (buffer->left_closing) again.push_back(buffer);
+    buffer->left_closing = false;
+    buffer->users.fetch_or(Buffer::kClosing);
+    buffers.push_back(buffer);
   }
+  generation_.fetch_add(1);
+  return buffers;
+}
+
+Status Memory::await_quiet(Buffer& buffer, int64_t until_ns) {
+  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    if (!buffer.keys.contains(std::string(transport->name()))) continue;
+    Status status = transport->await_quiet(buffer, until_ns);
+    if (status.ok()) continue;
+    return status.with_context(fmt::format(
+        "the memory at {:#x} is closed to peers, but must stay until unregistering it succeeds",
+        buffer.address));
+  }
+  return {};
+}
+
+Status Memory::remove_buffers(std::span<void* const> addrs, int64_t until_ns) {
+  Result<std::vector<Buffer*>> closed = close_buffers(addrs);
+  if (!closed.ok()) return closed.status();
   // Peers are refused from here on; then whoever is in the middle of something is waited for.
-  for (Buffer* buffer : buffers) {
+  std::vector<Buffer*> quiet, touched;
+  Status failure;
+  for (Buffer* buffer : *closed) {
     drop(*buffer, false);
     buffer->wait_until_unused();
-    drop(*buffer, true);
+    Status status = await_quiet(*buffer, until_ns);
+    if (status.ok()) {
+      drop(*buffer, true);
+      quiet.push_back(buffer);
+      continue;
+    }
+    touched.push_back(buffer);
+    if (failure.ok()) failure = std::move(status);
   }
   WriterLock lock(mutex_);
-  for (Buffer* buffer : buffers) registry_.remove(buffer);
+  for (Buffer* buffer : quiet) registry_.remove(buffer);
+  for (Buffer* buffer : touched) buffer->left_closing = true;
   generation_.fetch_add(1);
-  return {};
+  return failure;
 }
 
 Status Memory::introduce(Transport& transport) {

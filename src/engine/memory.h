@@ -20,7 +20,7 @@ namespace te {
 
 class Memory {
  public:
-  Memory(uint64_t instance, Transports& transports);
+  Memory(uint64_t instance, const Config& config, Transports& transports);
 
   Status add(std::span<const BufferEntry> buffers, std::string_view location,
              bool remote_accessible);
@@ -46,10 +46,13 @@ class Memory {
  private:
   Status add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible,
                  int memory_file) TE_REQUIRES(mutex_);
-  Status remove_buffers(std::span<void* const> addrs);
+  Status remove_buffers(std::span<void* const> addrs, int64_t until_ns);
+  Result<std::vector<Buffer*>> close_buffers(std::span<void* const> addrs);
+  Status await_quiet(Buffer& buffer, int64_t until_ns);
   void drop(Buffer& buffer, bool local);
 
   const uint64_t instance_;
+  const Config& config_;
   const uint32_t cpu_nodes_;
   Transports& transports_;
   SharedMutex mutex_;

@@ -86,8 +86,15 @@ class Transport {
 
   // What peers must show to touch the buffer: capabilities().key_size opaque bytes.
   virtual Result<Bytes> register_memory(const Buffer& buffer) = 0;
-  // Refuses peers at once, and waits until none touches the buffer.
+  // Refuses peers at once. None touches the buffer any more when the next call succeeds.
   virtual void unregister_memory(const Buffer& buffer) = 0;
+  // kBusy when a peer that stands still, such as a stopped process, is in the middle of an access
+  // and does not end it by `until_ns`; ask again later. Waits here or in the call before.
+  virtual Status await_quiet(const Buffer& buffer, int64_t until_ns) {
+    (void)buffer;
+    (void)until_ns;
+    return {};
+  }
 
   // What peers need to know to reach this transport, opaque; part of the descriptor. Constant.
   virtual Bytes info() const { return {}; }

@@ -188,11 +188,11 @@ TEST_F(HostileInitiator, WhatItTouchesIsWaitedForEvenWhenItsSocketIsClosed) {
   page.slots[63].ranges[15].store(key.index + 1);
   socket.reset();
   ASSERT_TRUE(table_->remove(other));
-  serving_->wait_until_unused(other.index);
+  EXPECT_TRUE(serving_->wait_until_unused(other.index, kNever).ok());
   ASSERT_TRUE(table_->remove(key));
   std::atomic<bool> returned{false};
   std::thread waiter([&] {
-    serving_->wait_until_unused(key.index);
+    EXPECT_TRUE(serving_->wait_until_unused(key.index, kNever).ok());
     returned = true;
   });
   std::this_thread::sleep_for(std::chrono::milliseconds(50));

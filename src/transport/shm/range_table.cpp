@@ -72,12 +72,16 @@ bool RangeTable::remove(const RangeKey& key) {
   if (entry.generation.load(std::memory_order_relaxed) != key.generation) return false;
   entry.generation.store(0, std::memory_order_release);
   files_.erase(key.index);
+  removed_[key.index] = key.generation;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   return true;
 }
 
 void RangeTable::release(const RangeKey& key) {
   MutexLock lock(mutex_);
+  const auto found = removed_.find(key.index);
+  if (found == removed_.end() || found->second != key.generation) return;
+  removed_.erase(found);
   free_.push_back(key.index);
 }
 

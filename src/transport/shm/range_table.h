@@ -64,9 +64,9 @@ class RangeTable {
   int fd() const { return file_.fd(); }
   // kBusy when the table is full.
   Result<RangeKey> add(const Buffer& buffer);
-  // Refuses accesses from here on. False when there is no such range; else the index is free again
-  // after release(), which is for when nobody names it any more.
+  // Refuses accesses from here on. False when there is no such range.
   bool remove(const RangeKey& key);
+  // Nobody names the range, which was removed, any more: its index is free again.
   void release(const RangeKey& key);
   // Refuses all accesses from here on.
   void close();
@@ -85,6 +85,7 @@ class RangeTable {
   MemoryFile file_;
   Mutex mutex_;
   std::vector<uint32_t> free_ TE_GUARDED_BY(mutex_);
+  std::unordered_map<uint32_t, uint64_t> removed_ TE_GUARDED_BY(mutex_);  // and their generation
   uint32_t used_ TE_GUARDED_BY(mutex_) = 0;
   uint64_t next_generation_ TE_GUARDED_BY(mutex_);
   std::unordered_map<uint32_t, int> files_ TE_GUARDED_BY(mutex_);  // of mapped ranges

@@ -157,27 +157,28 @@ void Serving::drop(Connection* connection) {
 }
 
 template <typename Touches>
-void Serving::wait_while(Touches&& touches) {
-  constexpr int64_t kYieldNs = 200'000, kWarnNs = 1'000'000'000;
+Status Serving::wait_while(Touches&& touches, int64_t until_ns) {
+  constexpr int64_t kYieldNs = 200'000;
   const int64_t since = now_ns();
-  bool warned = false;
   for (;;) {
-    pid_t who = 0;
+    std::string who;
     {
       MutexLock lock(mutex_);
       for (const std::shared_ptr<Initiator>& initiator : initiators_) {
         if (touches(initiator->page()) && !initiator->process.exited()) {
-          who = initiator->process.pid;
+          who = initiator->process.name();
         }
       }
     }
-    if (who == 0) return;
-    const int64_t waited = now_ns() - since;
-    if (waited > kWarnNs && !warned) {
-      warned = true;
-      log_warning("shm: waiting for process {}, which stands still in the middle of a copy", who);
+    if (who.empty()) return {};
+    const int64_t now = now_ns();
+    if (now >= until_ns) {
+      return error(Code::kBusy,
+                   "{} stands still in the middle of a copy: let it go on (SIGCONT), or end "
+                   "it",
+                   who);
     }
-    if (waited < kYieldNs) {
+    if (now - since < kYieldNs) {
       std::this_thread::yield();
     } else {
       std::this_thread::sleep_for(std::chrono::microseconds(200));
@@ -185,12 +186,12 @@ void Serving::wait_while(Touches&& touches) {
   }
 }
 
-void Serving::wait_until_unused(uint32_t index) {
-  wait_while([index](const HazardPage& page) { return page.names(index); });
+Status Serving::wait_until_unused(uint32_t index, int64_t until_ns) {
+  return wait_while([index](const HazardPage& page) { return page.names(index); }, until_ns);
 }
 
-void Serving::wait_until_unused() {
-  wait_while([](const HazardPage& page) { return page.any(); });
+Status Serving::wait_until_unused(int64_t until_ns) {
+  return wait_while([](const HazardPage& page) { return page.any(); }, until_ns);
 }
 
 }  // namespace te::shm

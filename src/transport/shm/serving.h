@@ -26,9 +26,9 @@ class Serving final : private EventLoop::Handler {
   void close();
 
   // Returns when no initiator touches the range, or any range. None begins to meanwhile: the range
-  // is out of the table.
-  void wait_until_unused(uint32_t index);
-  void wait_until_unused();
+  // is out of the table. kBusy, with the process, when one still does at `until_ns`.
+  Status wait_until_unused(uint32_t index, int64_t until_ns);
+  Status wait_until_unused(int64_t until_ns);
 
  private:
   class Connection;
@@ -43,7 +43,7 @@ class Serving final : private EventLoop::Handler {
   void on_events(uint32_t events) override;
   void drop(Connection* connection);
   template <typename Touches>
-  void wait_while(Touches&& touches);
+  Status wait_while(Touches&& touches, int64_t until_ns);
 
   EventLoop& loop_;
   RangeTable& table_;

@@ -6,7 +6,9 @@
 
 #include <cerrno>
 #include <fstream>
+#include <optional>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "transport/copy_transport.h"
@@ -36,12 +38,14 @@ class ShmTransport final : public CopyTransport {
     return key.ok() ? key->encode() : Bytes();
   }
   void unregister_memory(const Buffer& buffer) override {
-    const auto found = buffer.keys.find("shm");
-    if (found == buffer.keys.end() || found->second.size() != RangeKey::kSize) return;
-    const RangeKey key = RangeKey::decode(as_bytes(found->second).data());
-    if (!table_->remove(key)) return;
-    serving_->wait_until_unused(key.index);
-    table_->release(key);
+    if (const std::optional<RangeKey> key = key_of(buffer)) table_->remove(*key);
+  }
+  Status await_quiet(const Buffer& buffer, int64_t until_ns) override {
+    const std::optional<RangeKey> key = key_of(buffer);
+    if (!key) return {};
+    TE_RETURN_IF_ERROR(serving_->wait_until_unused(key->index, until_ns));
+    table_->release(*key);
+    return {};
   }
 
   Bytes info() const override { return offer_.encode(); }
@@ -49,7 +53,14 @@ class ShmTransport final : public CopyTransport {
   void stop() override;
 
  private:
+  static std::optional<RangeKey> key_of(const Buffer& buffer) {
+    const auto found = buffer.keys.find("shm");
+    if (found == buffer.keys.end() || found->second.size() != RangeKey::kSize) return std::nullopt;
+    return RangeKey::decode(as_bytes(found->second).data());
+  }
+
   const Config& config_;
+  std::atomic<bool> warned_{false};
   Offer offer_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RangeTable> table_;
@@ -60,7 +71,6 @@ Status ShmTransport::start() {
   offer_.token = random_bytes16();
   for (size_t i = 0; i < offer_.cookie.size(); i += 16) {
     const std::array<uint8_t, 16> part = random_bytes16();
-  std::atomic<bool> warned_{false};
     std::copy(part.begin(), part.end(), offer_.cookie.begin() + static_cast<ptrdiff_t>(i));
   }
   Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-shm");
@@ -103,7 +113,11 @@ void ShmTransport::stop() {
   pool_.stop();
   // Peers lose this way at once, and nothing of this process is touched after that.
   table_->close();
-  serving_->wait_until_unused();
+  const int64_t until =
+      deadline_after_ms(now_ns(), static_cast<int64_t>(config_.unregister_timeout_ms));
+  if (Status status = serving_->wait_until_unused(until); !status.ok()) {
+    log_error("shm: {}; what was registered here may change when it goes on", status.message());
+  }
   loop_->stop();
   serving_->close();
 }
