@@ -320,6 +320,7 @@ ibv_context* ibv_open_device(ibv_device* device) {
   context->device = device;
   context->device_number = std::atoi(device->name + std::strlen("mlx5_"));
   context->async_fd = ends[0];
+  context->cmd_fd = -1;
   context->events = ends[1];
   context->ops.post_send = post_send;
   context->ops.poll_cq = poll_cq;

@@ -109,6 +109,7 @@ Status ServerProcess::launch() {
   argv.push_back(nullptr);
   const Fd log(
       ::open((data_dir_ + "/log").c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
+  forget_descriptor(log.get());  // the child's
   const pid_t parent = ::getpid();
   pid_ = ::fork();
   if (pid_ == 0) become(binary_.c_str(), argv.data(), log.get(), parent);
