@@ -186,6 +186,28 @@ TEST_F(Fork, ItsDestructorsDoNothing) {
   });
 }
 
+// libcurl's and our own.
+TEST_F(Fork, TheChildHasNoConnectionToADirectory) {
+  in_process([] {
+    EtcdServer etcd;
+    RedisServer redis;
+    std::vector<std::string> servers;
+    if (etcd.available() && etcd.start().ok()) servers.push_back(etcd.url());
+    if (redis.available() && redis.start().ok()) servers.push_back(redis.url());
+    for (const std::string& server : servers) {
+      EngineOptions options;
+      options.metadata = server;
+      options.name = "parent";
+      options.host = "127.0.0.1";
+      const Result<std::unique_ptr<Engine>> engine = Engine::create(options);
+      EXPECT_TRUE(engine.ok()) << engine.status().to_string();
+      EXPECT_GT(open_sockets(), 1);
+      EXPECT_EQ(fork_and_wait([] { return open_sockets(); }), 0) << server;
+    }
+    return 0;
+  });
+}
+
 TEST_F(Fork, ASignalToTheChildIsItsOwn) {
   in_process([] {
     transfer_engine_t engine = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "127.0.0.1", 0, 0);
