@@ -33,7 +33,11 @@ struct EngineOptions {
   // The segment's name in the directory. With P2PHANDSHAKE it may be "host" or "host:port"; the
   // name others open is then local_endpoint().
   std::string name = {};
-  // The address peers should use, or empty: found out.
+  // The address peers should use: one of this machine, or a name that resolves to one; else
+  // create() fails, unless the setting advertise_address says what to advertise. Empty or the same
+  // as `name`: the name, where it is an address of this machine, else found out. See also the
+  // setting bind_address: where the engine listens, and what it advertises if nothing else was
+  // given.
   std::string host = {};
   // The port to listen on; 0 means any free one. A taken port is an error.
   uint16_t port = 0;

@@ -97,8 +97,12 @@ impl TransferEngine {
         Self::with_address(metadata_uri, local_server_name, local_server_name, rpc_port)
     }
 
-    /// As [`new`](Self::new), with the address that peers should use apart from the name. Where it
-    /// is empty, the engine finds one.
+    /// As [`new`](Self::new), with the address that peers should use apart from the name: one of
+    /// this machine, or a name that resolves to one. Where it is empty, the engine finds one.
+    ///
+    /// # Errors
+    /// As with [`new`](Self::new), and where the address is not one of this machine; the setting
+    /// `advertise_address` is for those.
     pub fn with_address(
         metadata_uri: &str,
         local_server_name: &str,

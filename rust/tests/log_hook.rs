@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use transfer_engine_rust::transfer_engine::TransferEngine;
 use transfer_engine_rust::{reset_log_hook, set_log_hook, set_log_level, LogLevel};
 
-/// An address for documentation, which no machine has: the engine warns, and advertises another.
-const FOREIGN: &str = "192.0.2.1";
+/// What begins like a setting of the engine and is none: it warns, once for each.
+const MISSPELT: &str = "TRANSFER_ENGINE_NO_SUCH_SETTING";
 
 #[test]
 fn messages_go_to_the_hook() {
@@ -16,11 +16,14 @@ fn messages_go_to_the_hook() {
         log.lock().unwrap().push((level, message.to_string()));
         panic!("a hook that panics harms nobody");
     });
-    let warned = || {
-        let engine = TransferEngine::with_address("P2PHANDSHAKE", "", FOREIGN, 0);
+    let mut count = 0;
+    let mut warned = || {
+        count += 1;
+        std::env::set_var(format!("{MISSPELT}_{count}"), "1");
+        let engine = TransferEngine::new("P2PHANDSHAKE", "127.0.0.1", 0);
         drop(engine.expect("starts all the same"));
         let seen = std::mem::take(&mut *seen.lock().unwrap());
-        seen.iter().any(|(level, text)| *level == LogLevel::Warning && text.contains(FOREIGN))
+        seen.iter().any(|(level, text)| *level == LogLevel::Warning && text.contains(MISSPELT))
     };
 
     set_log_level(LogLevel::Warning).unwrap();

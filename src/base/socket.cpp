@@ -99,6 +99,11 @@ std::string SocketAddress::host() const {
     } else {
       ::inet_ntop(AF_INET6, &in6, text, sizeof text);
     }
+    const uint32_t zone = reinterpret_cast<const sockaddr_in6&>(storage).sin6_scope_id;
+    char interface[IF_NAMESIZE] = "";
+    if (IN6_IS_ADDR_LINKLOCAL(&in6) && zone != 0 && ::if_indextoname(zone, interface) != nullptr) {
+      return fmt::format("{}%{}", text, interface);
+    }
   } else if (storage.ss_family == AF_INET) {
     ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(storage).sin_addr, text,
                 sizeof text);
@@ -185,9 +190,8 @@ Result<std::vector<SocketAddress>> resolve_host(const std::string& host, uint16_
 }
 
 bool is_numeric_address(const std::string& host) {
-  in6_addr ignored;
-  return ::inet_pton(AF_INET, host.c_str(), &ignored) == 1 ||
-         ::inet_pton(AF_INET6, host.c_str(), &ignored) == 1;
+  in_addr ignored;
+  return ::inet_pton(AF_INET, host.c_str(), &ignored) == 1 || is_ipv6(host);
 }
 
 bool is_local_address(const SocketAddress& address) {
@@ -205,33 +209,20 @@ bool is_local_address(const SocketAddress& address) {
   return false;
 }
 
-std::vector<std::string> interface_addresses() {
-  std::vector<std::string> result;
+std::vector<InterfaceAddress> all_interface_addresses() {
+  std::vector<InterfaceAddress> result;
   ifaddrs* list = nullptr;
   if (::getifaddrs(&list) != 0) return result;
   const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(list, &::freeifaddrs);
   for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || (entry->ifa_flags & IFF_UP) == 0 ||
-        (entry->ifa_flags & IFF_LOOPBACK) != 0) {
-      continue;
-    }
+    if (entry->ifa_addr == nullptr) continue;
     const int family = entry->ifa_addr->sa_family;
     if (family != AF_INET && family != AF_INET6) continue;
-    if (family == AF_INET6 &&
-        IN6_IS_ADDR_LINKLOCAL(&reinterpret_cast<sockaddr_in6*>(entry->ifa_addr)->sin6_addr)) {
-      continue;
-    }
     SocketAddress address;
     address.length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
     std::memcpy(&address.storage, entry->ifa_addr, address.length);
-    // IPv4 first: most peers speak it.
-    result.insert(family == AF_INET
-                      ? result.begin() + std::count_if(result.begin(), result.end(),
-                                                       [](const std::string& text) {
-                                                         return text.find(':') == std::string::npos;
-                                                       })
-                      : result.end(),
-                  address.host());
+    result.push_back({entry->ifa_name, address.host(), (entry->ifa_flags & IFF_UP) != 0,
+                      (entry->ifa_flags & IFF_LOOPBACK) != 0});
   }
   return result;
 }
@@ -260,13 +251,15 @@ Result<Fd> start_connect(const SocketAddress& address) {
     return ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   });
   if (!fd.valid()) {
-    return error(Code::kResource, "cannot make a socket to reach {}: {}", address.to_string(),
-                 errno_text(errno));
+    return error(is_shortage(errno) ? Code::kResource : Code::kUnavailable,
+                 "cannot make a socket to reach {}: {}", address.to_string(), errno_text(errno));
   }
   set_no_delay(fd.get());
   if (::connect(fd.get(), address.get(), address.length) != 0 && errno != EINPROGRESS) {
-    return error(Code::kUnavailable, "cannot connect to {}: {}", address.to_string(),
-                 errno_text(errno));
+    // EAGAIN: no local port is free.
+    const bool shortage = is_shortage(errno) || errno == EAGAIN;
+    return error(shortage ? Code::kResource : Code::kUnavailable, "cannot connect to {}: {}",
+                 address.to_string(), errno_text(errno));
   }
   return fd;
 }

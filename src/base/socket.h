@@ -22,7 +22,8 @@ struct SocketAddress {
   sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
   // "10.0.0.1:80" or "[::1]:80".
   std::string to_string() const;
-  // The address without the port and without brackets.
+  // The address without the port and without brackets; of a link-local one with its zone:
+  // "fe80::1%eth0".
   std::string host() const;
   uint16_t port() const;
 };
@@ -43,8 +44,14 @@ Result<std::vector<SocketAddress>> resolve_host(const std::string& host, uint16_
 bool is_numeric_address(const std::string& host);
 // Whether this machine has the address on one of its interfaces.
 bool is_local_address(const SocketAddress& address);
-// The addresses of this machine that others may reach: up, not loopback, not link-local.
-std::vector<std::string> interface_addresses();
+
+struct InterfaceAddress {
+  std::string interface;
+  std::string address;  // as SocketAddress::host()
+  bool up = true;
+  bool loopback = false;
+};
+std::vector<InterfaceAddress> all_interface_addresses();
 // The local address from which `remote` is reached, or empty.
 std::string local_address_towards(const SocketAddress& remote);
 
@@ -52,6 +59,7 @@ std::string local_address_towards(const SocketAddress& remote);
 // taken port names it.
 Result<Fd> listen_tcp(const std::string& host, uint16_t port, int backlog);
 // Begins a non-blocking connect; done when the socket becomes writable (socket_error tells how).
+// kResource: descriptors, ports or memory lack now, so it may work later.
 Result<Fd> start_connect(const SocketAddress& address);
 int socket_error(int fd);
 SocketAddress local_address(int fd);

@@ -11,30 +11,13 @@
 #include "core/plan.h"
 #include "engine/answer.h"
 #include "engine/impl.h"
+#include "engine/own_address.h"
 #include "platform/topology.h"
 
 namespace te {
 namespace {
 
 constexpr int64_t kPollMs = 1;
-
-// The address of this machine that `text` names, or empty. Never asks a name server.
-std::string own_address(std::string_view text) {
-  Result<HostPort> parsed = parse_host_port(text);
-  if (!parsed.ok()) return {};
-  std::string host = parsed->host == "localhost" ? "127.0.0.1" : parsed->host;
-  char own_name[256] = "";
-  if (!is_numeric_address(host)) {
-    if (::gethostname(own_name, sizeof own_name - 1) != 0 || host != own_name) return {};
-  }
-  Result<std::vector<SocketAddress>> addresses = resolve_host(host, 0);
-  if (!addresses.ok()) return {};
-  for (const SocketAddress& address : *addresses) {
-    const std::string plain = address.host();
-    if (is_local_address(address) && plain != "0.0.0.0" && plain != "::") return plain;
-  }
-  return {};
-}
 
 LogLevel level_of(const std::string& name) {
   if (name == "error") return LogLevel::kError;
@@ -69,23 +52,6 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& 
   return impl;
 }
 
-Result<std::string> Engine::Impl::advertised_host(const EngineOptions& options) const {
-  if (!config_.advertise_address.empty()) return config_.advertise_address;
-  for (const std::string* text : {&options.host, &options.name}) {
-    if (const std::string own = text->empty() ? "" : own_address(*text); !own.empty()) return own;
-  }
-  if (Result<HostPort> parsed = parse_host_port(options.host);
-      parsed.ok() && is_numeric_address(parsed->host)) {
-    log_warning(
-        "{} is not an address of this machine, so another is advertised; to advertise it all "
-        "the same (behind NAT, say), set advertise_address",
-        parsed->host);
-  }
-  if (std::string towards = directory_->local_address(); !towards.empty()) return towards;
-  const std::vector<std::string> interfaces = interface_addresses();
-  return interfaces.empty() ? "127.0.0.1" : interfaces.front();
-}
-
 Status Engine::Impl::start(const EngineOptions& options) {
   const bool no_server = options.metadata == "P2PHANDSHAKE";
   if (!options.name.empty() || !no_server) TE_RETURN_IF_ERROR(check_segment_name(options.name));
@@ -114,9 +80,11 @@ Status Engine::Impl::start(const EngineOptions& options) {
   TE_RETURN_IF_ERROR(segments_->start());
   TE_RETURN_IF_ERROR(exchanges_->start());
   TE_RETURN_IF_ERROR(transfers_->start());
-  Result<std::string> host = advertised_host(options);
-  if (!host.ok()) return host.status();
-  host_ = host.take();
+  Result<OwnAddress> address = choose_own_address(
+      {options.name, no_server, options.host, config_.advertise_address, config_.bind_address},
+      this_machine(directory_->local_address()));
+  if (!address.ok()) return address.status();
+  host_ = address->advertised;
   uint16_t port = options.port;
   if (Result<HostPort> parsed = parse_host_port(options.name);
       port == 0 && no_server && parsed.ok() && parsed->has_port) {
@@ -128,7 +96,7 @@ Status Engine::Impl::start(const EngineOptions& options) {
     log_info("processes of this host are reached by TCP: {}", status.message());
   }
   Result<std::unique_ptr<ControlServer>> server =
-      ControlServer::start(config_.bind_address, port, instance_, config_, *this);
+      ControlServer::start(address->bind, port, instance_, config_, *this);
   if (!server.ok()) return server.status();
   server_ = server.take();
   endpoint_ = join_host_port(host_, server_->port());

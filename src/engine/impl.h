@@ -115,7 +115,6 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status start(const EngineOptions& options);
   Status publish();
   Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_);
-  Result<std::string> advertised_host(const EngineOptions& options) const;
   void send_notification(Notifier::Message message);
   Transfers::Notify way_of_notifications();
 

@@ -92,6 +92,7 @@ TEST(HostPort, JoinedTextIsParsedBack) {
 TEST(HostPort, NumericAddressesAreTold) {
   EXPECT_TRUE(is_numeric_address("127.0.0.1"));
   EXPECT_TRUE(is_numeric_address("::1"));
+  EXPECT_TRUE(is_numeric_address("fe80::1%eth0"));
   EXPECT_FALSE(is_numeric_address("localhost"));
   EXPECT_FALSE(is_numeric_address("127.0.0.256"));
   EXPECT_FALSE(is_numeric_address(""));

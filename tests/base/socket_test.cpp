@@ -98,8 +98,8 @@ TEST(SocketAddress, OwnAddressesAreTold) {
   EXPECT_TRUE(is_local_address(loopback("127.0.0.1", 0)));
   EXPECT_TRUE(is_local_address(loopback("127.9.9.9", 0)));
   EXPECT_FALSE(is_local_address(loopback("192.0.2.1", 0)));
-  for (const std::string& own : interface_addresses()) {
-    EXPECT_TRUE(is_local_address(loopback(own, 0))) << own;
+  for (const InterfaceAddress& own : all_interface_addresses()) {
+    EXPECT_TRUE(is_local_address(loopback(own.address, 0))) << own.address;
   }
   EXPECT_EQ(local_address_towards(loopback("127.0.0.1", 9)), "127.0.0.1");
 }

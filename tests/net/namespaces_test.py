@@ -242,6 +242,81 @@ def case_withoutcopy(programs):
     interrupted(programs, TRANSFER_ENGINE_TCP_ZERO_COPY="on")
 
 
+SECOND = "10.213.7.9"  # of the target's namespace, beside ADDRESSES
+LINK_LOCAL = "fe80::77"
+
+
+@contextlib.contextmanager
+def hosts_file(namespace, *lines):
+    """/etc/hosts of the namespace, and no name server."""
+    folder = f"/etc/netns/{namespace}"
+    os.makedirs(folder)
+    try:
+        for name, text in (("hosts", "\n".join(lines) + "\n"), ("resolv.conf", "")):
+            with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
+                file.write(text)
+        yield
+    finally:
+        shutil.rmtree(folder)
+        with contextlib.suppress(OSError):  # others have theirs there
+            os.rmdir("/etc/netns")
+
+
+def said_by_target(programs, host, setting=None, use=None):
+    """Where a target advertises itself, or the error that it ends with; `use` is called with the
+    former while it serves."""
+    with process(*inside(NAMESPACES[0], "env", *([setting] if setting else []), programs.peer,
+                         "--name", "a-segment", "--host", host),
+                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as target:
+        ready = target.stdout.readline().split()
+        if not ready:
+            return target.stderr.read()
+        if use:
+            use(ready[1], ready[3])
+        return ready[1].rpartition(":")[0]
+
+
+def case_addresses(programs):
+    """A target with several addresses advertises the one that was asked for, or says why not."""
+    device = f"{NAMESPACES[0]}0"
+
+    def expect(said, *parts):
+        if not all(part in said for part in parts):
+            raise AssertionError(f"no {parts} in: {said}")
+
+    def same(said, address):
+        if said != address:
+            raise AssertionError(f"advertised {said}, not {address}")
+
+    def mover_in(namespace):
+        def use(segment, address):
+            run(*inside(namespace, programs.mover, "--segment", segment, "--at", address,
+                        "--size", str(MIB), "--volume", str(4 * MIB)), env=environment())
+        return use
+
+    with network(), hosts_file(NAMESPACES[0], f"127.0.1.1 {os.uname().nodename}",
+                               f"{SECOND} second", "10.99.0.1 elsewhere"):
+        run(*inside(NAMESPACES[0], "ip", "addr", "add", f"{SECOND}/24", "dev", device))
+        run(*inside(NAMESPACES[0], "ip", "-6", "addr", "add", f"{LINK_LOCAL}/64", "dev", device,
+                    "nodad"))
+        local, remote = mover_in(NAMESPACES[0]), mover_in(NAMESPACES[1])
+        same(said_by_target(programs, "", use=remote), ADDRESSES[4][0])
+        for host in (SECOND, "second"):
+            same(said_by_target(programs, host, use=remote), SECOND)
+        same(said_by_target(programs, ADDRESSES[6][0], use=remote), f"[{ADDRESSES[6][0]}]")
+        zoned = f"{LINK_LOCAL}%{device}"
+        same(said_by_target(programs, zoned, use=local), f"[{zoned}]")
+        expect(said_by_target(programs, LINK_LOCAL), "link-local", zoned)
+        expect(said_by_target(programs, "10.99.0.7"), "host '10.99.0.7'", SECOND)
+        expect(said_by_target(programs, "elsewhere"), "10.99.0.1", SECOND)
+        expect(said_by_target(programs, "no-such-name"), "cannot be resolved")
+        bind = f"TRANSFER_ENGINE_BIND_ADDRESS={SECOND}"
+        same(said_by_target(programs, "", bind, remote), SECOND)
+        expect(said_by_target(programs, ADDRESSES[4][0], bind), "exclude each other")
+        advertise = "TRANSFER_ENGINE_ADVERTISE_ADDRESS=10.99.0.1"
+        same(said_by_target(programs, "elsewhere", advertise), "10.99.0.1")
+
+
 CASES = {name[len("case_"):]: function for name, function in globals().items()
          if name.startswith("case_")}
 
