@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <variant>
 
+#include "base/fd.h"
 #include "base/log.h"
 
 namespace te {
@@ -29,12 +30,14 @@ struct Setting {
 };
 
 constexpr uint64_t kDayMs = 86'400'000;
+constexpr uint64_t kMostInbound = 4'096;
+constexpr uint64_t kMostPending = 256;
 
 const std::vector<Setting>& table() {
   static const std::vector<Setting> settings = {
-      {"advertise_address", "", "address peers should use; empty: found out",
+      {"advertise_address", "", "address or host name that peers should use; empty: found out",
        Text{&Config::advertise_address, {}}},
-      {"bind_address", "", "address to listen on; empty: all, IPv4 and IPv6",
+      {"bind_address", "", "address to listen on, and to advertise; empty: all, IPv4 and IPv6",
        Text{&Config::bind_address, {}}},
       {"transfer_timeout_ms", "ms", "time a submission may take before its tasks end in TIMEOUT",
        Number{&Config::transfer_timeout_ms, 1, kDayMs}},
@@ -89,10 +92,10 @@ const std::vector<Setting>& table() {
       {"nics", "",
        "NICs to use: names with commas; * at the end of one: anything; ^ first: but these",
        Text{&Config::nics, {}}},
-      {"max_inbound_connections", "", "connections from peers; more are refused",
-       Number{&Config::max_inbound_connections, 1, 1'000'000}},
-      {"max_pending_connections", "", "new connections that have not introduced themselves yet",
-       Number{&Config::max_pending_connections, 1, 100'000}},
+      {"max_inbound_connections", "", "connections from peers; 0: by `ulimit -n`, at most 4096",
+       Number{&Config::max_inbound_connections, 0, 1'000'000}},
+      {"max_pending_connections", "", "connections without a hello yet; 0: by `ulimit -n`",
+       Number{&Config::max_pending_connections, 0, 100'000}},
       {"max_notifications", "", "notifications that wait to be taken; more are refused",
        Number{&Config::max_notifications, 1, 10'000'000}},
       {"log_level", "", "error, warning, info or debug",
@@ -259,6 +262,35 @@ Result<Config> Config::load(const std::map<std::string, std::string>& settings,
     config.origins[name] = "engine";
   }
   return config;
+}
+
+uint64_t Config::inbound_limit() const {
+  if (max_inbound_connections != 0) return max_inbound_connections;
+  return std::clamp<uint64_t>(descriptor_limit() / 8 * 3, 1, kMostInbound);
+}
+
+uint64_t Config::pending_limit() const {
+  if (max_pending_connections != 0) return max_pending_connections;
+  return std::clamp<uint64_t>(descriptor_limit() / 8, 1, kMostPending);
+}
+
+uint64_t Config::local_inbound_limit() const {
+  if (max_inbound_connections != 0) return max_inbound_connections;
+  return std::clamp<uint64_t>(descriptor_limit() / 16 * 3, 1, kMostInbound);
+}
+
+std::vector<std::string> Config::limits_without_descriptors() const {
+  std::vector<std::string> result;
+  const uint64_t most = descriptor_limit();
+  for (const char* name : {"max_inbound_connections", "max_pending_connections"}) {
+    const uint64_t wanted = this->*std::get<Number>(find_setting(name)->kind).member;
+    if (wanted < most) continue;
+    result.push_back(
+        fmt::format("{}={} is more than this process can have: RLIMIT_NOFILE is {}; raise it with "
+                    "`ulimit -n`, or give 0 to go by it",
+                    name, wanted, most));
+  }
+  return result;
 }
 
 std::string Config::to_json() const {

@@ -43,8 +43,8 @@ struct Config {
   uint64_t rdma_max_registration = 0;
   uint64_t slice_bytes = 1 << 20;
   std::string nics;
-  uint64_t max_inbound_connections = 4'096;
-  uint64_t max_pending_connections = 256;
+  uint64_t max_inbound_connections = 0;
+  uint64_t max_pending_connections = 0;
   uint64_t max_notifications = 65'536;
   std::string log_level = "warning";
 
@@ -54,6 +54,16 @@ struct Config {
   // The same over a given environment ("NAME=value" entries), for tests.
   static Result<Config> load(const std::map<std::string, std::string>& settings,
                              const char* const* environment);
+  // How many connections peers may have here, as set, or by RLIMIT_NOFILE as it is now: on the
+  // engine's port, of those such that have not introduced themselves, and on the local socket of
+  // shm, where each takes two descriptors. Not set, all together take three quarters of the
+  // descriptors.
+  uint64_t inbound_limit() const;
+  uint64_t pending_limit() const;
+  uint64_t local_inbound_limit() const;
+  // Of the settings above those that need more descriptors than the process may have, for the log.
+  std::vector<std::string> limits_without_descriptors() const;
+
   // [{"name", "value", "default", "unit", "origin", "help"}, ...]
   std::string to_json() const;
 

@@ -121,8 +121,8 @@ Status refusal(const HelloAnswer& answer, const std::string& peer) {
       return error(Code::kStale, "{}: another run of the engine answers there", peer);
     case Code::kBusy:
       return error(Code::kBusy,
-                   "{}: it has as many connections as it allows "
-                   "(max_inbound_connections there)",
+                   "{}: it is busy: it has as many connections as it allows, or no file "
+                   "descriptor left (max_inbound_connections and `ulimit -n` there); try again",
                    peer);
     case Code::kUnsupported:
       return error(Code::kUnsupported,

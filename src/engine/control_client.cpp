@@ -45,6 +45,7 @@ ControlClient::ControlClient(EventLoop& loop, Registry& registry,
       options_(options),
       timeout_ns_(options.timeout.count() * kNsPerMs),
       addresses_(std::move(addresses)),
+      retry_(deadline_after_ms(now_ns(), options.timeout.count())),
       connected_(std::move(connected)) {}
 
 std::shared_ptr<ControlClient> ControlClient::connect(EventLoop& loop, Registry& registry,
@@ -74,10 +75,18 @@ void ControlClient::try_next_address() {
   arm(phase_since_ns_ + timeout_ns_);
 }
 
-void ControlClient::address_failed(Status why) {
+void ControlClient::address_failed(Status why, bool lost_in_hello) {
   close_socket(false);
+  retry_ms_ = std::max(retry_ms_, retry_.next_ms(why.code(), lost_in_hello, now_ns()));
   if (next_address_ < addresses_.size()) return try_next_address();
-  close(why);
+  if (retry_ms_ < 0) return close(why);
+  phase_ = Phase::kConnecting;
+  phase_since_ns_ = now_ns();
+  next_address_ = 0;
+  loop_.run_after(std::exchange(retry_ms_, -1), [weak = weak_from_this()] {
+    const std::shared_ptr<ControlClient> self = weak.lock();
+    if (self && self->phase_ == Phase::kConnecting) self->try_next_address();
+  });
 }
 
 void ControlClient::close_socket(bool reset) {
@@ -171,9 +180,10 @@ void ControlClient::flush() {
       if (out_sent_ > kReadStep) out_.erase(0, std::exchange(out_sent_, 0));
       return;
     }
+    // One that closes at once may have said why: receive() finds out.
+    if (sent < 0 && phase_ == Phase::kHello) return;
     if (sent < 0) {
-      Status why = lost(fmt::format("connection lost while sending: {}", errno_text(errno)));
-      return phase_ == Phase::kHello ? address_failed(std::move(why)) : close(why);
+      return close(lost(fmt::format("connection lost while sending: {}", errno_text(errno))));
     }
     out_sent_ += static_cast<size_t>(sent);
   }
@@ -195,7 +205,7 @@ void ControlClient::receive() {
       const std::string what = got == 0 ? std::string("the peer closed the connection")
                                         : "connection lost: " + errno_text(failure);
       if (phase_ != Phase::kHello) return close(lost(what));
-      return address_failed(lost(what + "; is a transfer engine listening there?"));
+      return address_failed(lost(what + "; is a transfer engine listening there?"), true);
     }
     taken += static_cast<size_t>(got);
     if (!parse()) return;
@@ -309,8 +319,9 @@ Result<uint64_t> greet(const Locator& locator, uint64_t own_instance,
     if (!last.ok()) continue;
     const auto hello = control_hello(own_instance, locator.instance);
     std::array<char, wire::HelloAnswer::kSize> bytes;
-    last = stream->send_all({hello.data(), hello.size()}, deadline);
-    if (last.ok()) last = stream->receive_exact(bytes, deadline);
+    // One that closes at once may have said why, so its answer is looked for all the same.
+    (void)stream->send_all({hello.data(), hello.size()}, deadline);
+    last = stream->receive_exact(bytes, deadline);
     if (!last.ok()) {
       last = error(Code::kUnavailable, "{}: {}", address.to_string(), last.message());
       continue;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/connect_retry.h"
 #include "base/event_loop.h"
 #include "base/socket.h"
 #include "core/locator.h"
@@ -48,8 +49,10 @@ class ControlClient final : public EventLoop::Handler,
   static constexpr size_t kMaxPending = 1024;      // calls without an answer
   static constexpr size_t kMaxUnsent = 16u << 20;  // bytes
 
-  // Tries the addresses in turn. `connected`: kStale when another run than the wanted one answers;
-  // kUnavailable when nobody does.
+  // Tries the addresses in turn; while there is no room, at the peer or here, again and again until
+  // the timeout has passed. `connected`: kStale when another run than the wanted one answers; kBusy
+  // when the peer had no room; kResource when this process had no descriptor; kUnavailable when
+  // nobody answers.
   static std::shared_ptr<ControlClient> connect(EventLoop& loop, Registry& registry,
                                                 std::vector<SocketAddress> addresses,
                                                 const Options& options, Connected connected);
@@ -83,7 +86,7 @@ class ControlClient final : public EventLoop::Handler,
   void start_hello();
   void finish_hello();
   // This address does not lead to the engine.
-  void address_failed(Status why);
+  void address_failed(Status why, bool lost_in_hello = false);
   void close_socket(bool reset);
   void flush();
   void receive();
@@ -100,6 +103,8 @@ class ControlClient final : public EventLoop::Handler,
   const int64_t timeout_ns_;
   std::vector<SocketAddress> addresses_;
   size_t next_address_ = 0;
+  ConnectRetry retry_;
+  int64_t retry_ms_ = -1;  // when to begin with the first address again; -1: not at all
   SocketAddress address_;
   Connected connected_;
   Phase phase_ = Phase::kConnecting;

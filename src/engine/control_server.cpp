@@ -1,9 +1,8 @@
 #include "engine/control_server.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -16,7 +15,6 @@ namespace te {
 namespace {
 
 constexpr int64_t kCheckMs = 250;
-constexpr int kBacklog = 1024;
 constexpr size_t kReadStep = 16 << 10;
 
 // Whether the other side closed or reset the connection, be there bytes to read or not.
@@ -26,57 +24,6 @@ bool has_ended(int fd) {
 }
 
 }  // namespace
-
-class ControlServer::Listener final : public EventLoop::Handler {
- public:
-  explicit Listener(ControlServer& server) : server_(server) {}
-  void on_events(uint32_t) override { server_.accept_all(); }
-
- private:
-  ControlServer& server_;
-};
-
-// A connection that has not said yet what it is.
-class ControlServer::Newcomer final : public EventLoop::Handler {
- public:
-  Newcomer(ControlServer& server, Fd fd)
-      : server_(server), fd_(std::move(fd)), since_ns_(now_ns()) {}
-
-  void on_events(uint32_t) override {
-    while (got_ < bytes_.size()) {
-      const ssize_t n = ::recv(fd_.get(), bytes_.data() + got_, bytes_.size() - got_, 0);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && errno == EAGAIN) return;
-      if (n <= 0) return server_.drop(*this);
-      got_ += static_cast<size_t>(n);
-      const bool ours = got_ < sizeof(uint32_t) || load<uint32_t>(bytes_.data()) == wire::kMagic;
-      if (!ours) {
-        log_debug("from {}: its first bytes are {:#010x}, not a transfer engine's {:#010x}",
-                  peer_address(fd_.get()).to_string(), load<uint32_t>(bytes_.data()), wire::kMagic);
-        return server_.drop(*this);
-      }
-    }
-    Result<wire::Hello> hello = wire::Hello::decode(bytes_);
-    if (!hello.ok()) {
-      log_info("from {}: {}", peer_address(fd_.get()).to_string(), hello.status().message());
-      server_.refuse(fd_.get(), hello.code());
-      return server_.drop(*this);
-    }
-    server_.introduce(*this, *hello);
-  }
-
-  int fd() const { return fd_.get(); }
-  Fd take_fd() { return std::move(fd_); }
-  int64_t since_ns() const { return since_ns_; }
-  std::list<std::unique_ptr<Newcomer>>::iterator place;
-
- private:
-  ControlServer& server_;
-  Fd fd_;
-  const int64_t since_ns_;
-  std::array<std::byte, wire::Hello::kSize> bytes_;
-  size_t got_ = 0;
-};
 
 // A connection of the control channel: one request after the other.
 class ControlServer::Caller final : public EventLoop::Handler {
@@ -257,17 +204,17 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& b
                                                             const Config& config,
                                                             ControlService& service) {
   std::unique_ptr<ControlServer> server(new ControlServer(instance, config, service));
-  Result<Fd> listening = listen_tcp(bind_host, port, kBacklog);
+  Result<Fd> listening = listen_tcp(bind_host, port, SOMAXCONN);
   if (!listening.ok()) return listening.status();
-  server->listening_ = listening.take();
-  server->port_ = local_address(server->listening_.get()).port();
-  server->reserve_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  server->port_ = local_address((*listening).get()).port();
   Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-control");
   if (!loop.ok()) return loop.status();
   server->loop_ = loop.take();
-  server->listener_ = std::make_unique<Listener>(*server);
-  TE_RETURN_IF_ERROR(
-      server->loop_->add(server->listening_.get(), EPOLLIN, server->listener_.get()));
+  Newcomers::Owner& host = *server;
+  Acceptor::Owner& door = *server;
+  server->newcomers_ = std::make_unique<Newcomers>(*server->loop_, config, host);
+  server->acceptor_ = std::make_unique<Acceptor>(*server->loop_, door, "the engine's port");
+  TE_RETURN_IF_ERROR(server->acceptor_->start(listening.take()));
   server->loop_->run([raw = server.get()] { raw->check_times(); });
   TE_RETURN_IF_ERROR(server->loop_->start());
   return server;
@@ -276,9 +223,9 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& b
 void ControlServer::stop() {
   if (!loop_) return;
   loop_->stop();
-  newcomers_.clear();
+  if (newcomers_) newcomers_->clear();
   callers_.clear();
-  listening_.reset();
+  if (acceptor_) acceptor_->close();
 }
 
 std::shared_ptr<void> ControlServer::permit() {
@@ -286,52 +233,31 @@ std::shared_ptr<void> ControlServer::permit() {
   return std::shared_ptr<void>(nullptr, [count = inbound_](void*) { count->fetch_sub(1); });
 }
 
-void ControlServer::refuse(int fd, Code code) {
+void ControlServer::refuse(int connection, Code code) {
   wire::HelloAnswer answer;
   answer.instance = instance_;
   answer.code = code;
   const auto bytes = answer.encode();
-  (void)!::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  (void)!::send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
 }
 
-void ControlServer::accept_all() {
-  for (;;) {
-    Fd fd = Fd::open([&] {
-      return ::accept4(listening_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    });
-    if (!fd.valid()) {
-      if (errno == EINTR || errno == ECONNABORTED) continue;
-      if ((errno == EMFILE || errno == ENFILE) && reserve_.valid()) {
-        log_warning("no file descriptor is left for new connections; see ulimit -n");
-        reserve_.reset();
-        Fd(::accept(listening_.get(), nullptr, nullptr)).reset();
-        reserve_ = Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-        if (reserve_.valid()) continue;
-      }
-      return;
-    }
-    // Who stays silent makes room for who comes after.
-    if (newcomers_.size() >= config_.max_pending_connections) drop(*newcomers_.front());
-    set_no_delay(fd.get());
-    const int raw = fd.get();
-    newcomers_.push_back(std::make_unique<Newcomer>(*this, std::move(fd)));
-    newcomers_.back()->place = std::prev(newcomers_.end());
-    if (!loop_->add(raw, EPOLLIN | EPOLLRDHUP, newcomers_.back().get()).ok()) {
-      drop(*newcomers_.back());
-    }
-  }
+void ControlServer::refuse(const Fd& connection) {
+  // Closed with a hello that was not read, the connection would be reset, and the answer lost.
+  std::array<std::byte, wire::Hello::kSize> hello;
+  (void)!::recv(connection.get(), hello.data(), hello.size(), 0);
+  refuse(connection.get(), Code::kBusy);
 }
 
-void ControlServer::introduce(Newcomer& newcomer, const wire::Hello& hello) {
-  loop_->remove(newcomer.fd(), &newcomer);
-  Fd fd = newcomer.take_fd();
-  const auto place = newcomer.place;
-  loop_->retire(std::move(*place));
-  newcomers_.erase(place);
+void ControlServer::accepted(Fd connection) {
+  set_no_delay(connection.get());
+  newcomers_->add(std::move(connection));
+}
+
+void ControlServer::introduced(Fd fd, const wire::Hello& hello) {
   if (hello.target_instance != 0 && hello.target_instance != instance_) {
     return refuse(fd.get(), Code::kStale);
   }
-  if (inbound_->load() >= config_.max_inbound_connections) return refuse(fd.get(), Code::kBusy);
+  if (inbound_->load() >= config_.inbound_limit()) return refuse(fd.get(), Code::kBusy);
   if (hello.kind == wire::ChannelKind::kTcpData) {
     if (!service_.adopt(fd, hello, permit())) refuse(fd.get(), Code::kUnsupported);
     return;
@@ -348,14 +274,6 @@ void ControlServer::introduce(Newcomer& newcomer, const wire::Hello& hello) {
     drop(*plain);
 }
 
-void ControlServer::drop(Newcomer& newcomer) {
-  loop_->remove(newcomer.fd(), &newcomer);
-  newcomer.take_fd().reset();
-  const auto place = newcomer.place;
-  loop_->retire(std::move(*place));
-  newcomers_.erase(place);
-}
-
 void ControlServer::drop(Caller& caller) {
   loop_->remove(caller.fd(), &caller);
   auto node = callers_.extract(&caller);
@@ -364,10 +282,7 @@ void ControlServer::drop(Caller& caller) {
 
 void ControlServer::check_times() {
   const int64_t now = now_ns();
-  const int64_t hello_ns = static_cast<int64_t>(config_.hello_timeout_ms) * kNsPerMs;
-  while (!newcomers_.empty() && newcomers_.front()->since_ns() < now - hello_ns) {
-    drop(*newcomers_.front());
-  }
+  newcomers_->check_times(now);
   std::vector<Caller*> stalled;
   for (const auto& [caller, owner] : callers_) {
     if (caller->stalled(now - static_cast<int64_t>(config_.stall_timeout_ms) * kNsPerMs)) {

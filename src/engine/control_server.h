@@ -6,15 +6,16 @@
 
 #include <atomic>
 #include <functional>
-#include <list>
 #include <memory>
 #include <string>
 #include <unordered_map>
 
+#include "base/acceptor.h"
 #include "base/event_loop.h"
 #include "base/options.h"
 #include "base/socket.h"
 #include "core/wire.h"
+#include "engine/newcomers.h"
 
 namespace te {
 
@@ -34,26 +35,29 @@ class ControlService {
   virtual bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
 };
 
-class ControlServer {
+class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
  public:
   static Result<std::unique_ptr<ControlServer>> start(const std::string& bind_host, uint16_t port,
                                                       uint64_t instance, const Config& config,
                                                       ControlService& service);
-  ~ControlServer();
+  ~ControlServer() override;
   uint16_t port() const { return port_; }
   // No call of the service comes after this.
   void stop();
 
  private:
-  class Listener;
-  class Newcomer;
   class Caller;
 
   ControlServer(uint64_t instance, const Config& config, ControlService& service);
-  void accept_all();
-  void introduce(Newcomer& newcomer, const wire::Hello& hello);
-  void refuse(int fd, Code code);
-  void drop(Newcomer& newcomer);
+  // Acceptor::Owner.
+  bool has_room() override { return newcomers_->has_room(); }
+  void accepted(Fd connection) override;
+  void refuse(const Fd& connection) override;
+  // Newcomers::Owner.
+  void introduced(Fd connection, const wire::Hello& hello) override;
+  void refuse(int connection, Code code) override;
+  void room_again() override { acceptor_->resume(); }
+
   void drop(Caller& caller);
   void check_times();
   std::shared_ptr<void> permit();
@@ -62,14 +66,12 @@ class ControlServer {
   const Config& config_;
   ControlService& service_;
   uint16_t port_ = 0;
-  Fd listening_;
-  Fd reserve_;  // given up for a moment when descriptors run out, to be able to refuse
   // Outlives the server in the permits of connections that transports serve.
   const std::shared_ptr<std::atomic<uint64_t>> inbound_{new std::atomic<uint64_t>{0}};
   std::unique_ptr<EventLoop> loop_;
-  std::unique_ptr<Listener> listener_;
-  // The loop's. Newcomers in order of arrival.
-  std::list<std::unique_ptr<Newcomer>> newcomers_;
+  // The loop's.
+  std::unique_ptr<Acceptor> acceptor_;
+  std::unique_ptr<Newcomers> newcomers_;
   std::unordered_map<Caller*, std::unique_ptr<Caller>> callers_;
 };
 

@@ -41,6 +41,7 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& 
   if (!config.ok()) return config.status();
   if (config->origins.contains("log_level")) set_log_level(level_of(config->log_level));
   for (const std::string& warning : config->warnings) warn_once(warning);
+  for (const std::string& warning : config->limits_without_descriptors()) warn_once(warning);
   DirectoryOptions directory_options;
   directory_options.timeout = std::chrono::milliseconds(config->directory_timeout_ms);
   directory_options.lease = std::chrono::seconds(config->directory_lease_s);

@@ -1,6 +1,7 @@
 #include "base/options.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -53,8 +54,8 @@ const Limits kNumbers[] = {
     {"rdma_spin_us", &Config::rdma_spin_us, 0, 1'000'000},
     {"rdma_max_registration", &Config::rdma_max_registration, 0, uint64_t{1} << 48},
     {"slice_bytes", &Config::slice_bytes, 4'096, 1 << 30},
-    {"max_inbound_connections", &Config::max_inbound_connections, 1, 1'000'000},
-    {"max_pending_connections", &Config::max_pending_connections, 1, 100'000},
+    {"max_inbound_connections", &Config::max_inbound_connections, 0, 1'000'000},
+    {"max_pending_connections", &Config::max_pending_connections, 0, 100'000},
     {"max_notifications", &Config::max_notifications, 1, 10'000'000},
 };
 
@@ -249,6 +250,52 @@ TEST(Options, ReadsTheEnvironmentOfTheProcess) {
   ::unsetenv("TRANSFER_ENGINE_MAX_NOTIFICATIONS");
   ASSERT_TRUE(config.ok()) << config.status().to_string();
   EXPECT_EQ(config->max_notifications, 77u);
+}
+
+// The soft limit of this process, as it was again afterwards.
+class DescriptorLimit {
+ public:
+  explicit DescriptorLimit(rlim_t most) {
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit limit{most, before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  }
+  ~DescriptorLimit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  DescriptorLimit(const DescriptorLimit&) = delete;
+  DescriptorLimit& operator=(const DescriptorLimit&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST(Options, ConnectionsFollowTheLimitOnDescriptors) {
+  const Config config = load({}).take();
+  for (const rlim_t most : {64, 256, 512}) {
+    const DescriptorLimit limit(most);
+    EXPECT_EQ(config.inbound_limit(), most * 3 / 8);
+    EXPECT_EQ(config.pending_limit(), most / 8);
+    EXPECT_EQ(config.local_inbound_limit(), most * 3 / 16);
+    // A connection of the last kind takes two.
+    EXPECT_LE(config.inbound_limit() + 2 * config.local_inbound_limit(), most * 3 / 4);
+    EXPECT_TRUE(config.limits_without_descriptors().empty());
+  }
+  const DescriptorLimit none(1);
+  EXPECT_GE(config.inbound_limit(), 1u);
+  EXPECT_GE(config.pending_limit(), 1u);
+}
+
+TEST(Options, GivenNumbersOfConnectionsCountAndAreChecked) {
+  const Config config =
+      load({{"max_inbound_connections", "5000"}, {"max_pending_connections", "9"}}).take();
+  const DescriptorLimit limit(64);
+  EXPECT_EQ(config.inbound_limit(), 5000u);
+  EXPECT_EQ(config.local_inbound_limit(), 5000u);
+  EXPECT_EQ(config.pending_limit(), 9u);
+  const std::vector<std::string> warnings = config.limits_without_descriptors();
+  ASSERT_EQ(warnings.size(), 1u);
+  for (const char* part : {"max_inbound_connections=5000", "RLIMIT_NOFILE is 64", "ulimit -n"}) {
+    EXPECT_NE(warnings[0].find(part), std::string::npos) << warnings[0];
+  }
 }
 
 TEST(Options, JsonTellsEverySetting) {

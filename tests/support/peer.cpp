@@ -142,6 +142,10 @@ PeerProcess::PeerProcess(const PeerOptions& options) {
   }
   if (options.allocate) words.emplace_back("--allocate");
   if (options.forbid_files) words.emplace_back("--forbid-files");
+  if (options.descriptors != 0) {
+    words.emplace_back("--descriptors");
+    words.emplace_back(std::to_string(options.descriptors));
+  }
   std::vector<std::string> environment = environment_of(options);
   int down[2], up[2];
   if (::pipe2(down, O_CLOEXEC) != 0 || ::pipe2(up, O_CLOEXEC) != 0) {

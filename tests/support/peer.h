@@ -27,8 +27,9 @@ struct PeerOptions {
   bool graceful = false;                                // with enableGracefulShutdown()
   bool allocate = false;                                // the engine allocates its memory
   bool forbid_files = false;                            // it may make no memory files
+  uint64_t descriptors = 0;                             // as many as it may have; 0: as here
   std::string transport = {};                           // to install; empty: the default
-  std::map<std::string, std::string> environment = {};  // TE_... settings of its engine
+  std::map<std::string, std::string> environment = {};  // settings of its engine
 };
 
 class PeerProcess {

@@ -2,9 +2,10 @@
 // a real target. It uses the C API alone; settings of its engine come from the environment.
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
-//                [--allocate] [--forbid-files] [--transport T]
+//                [--allocate] [--forbid-files] [--transport T] [--descriptors N]
 //
 // --forbid-files: the process may make no memory files, from its beginning.
+// --descriptors: the most that the process may have, from its beginning.
 //
 // Prints "ready SEGMENT ENDPOINT ADDRESS" once it serves, then answers each line of its input:
 //   stamp SEED            the buffer gets the pattern of the seed       -> ok
@@ -15,10 +16,16 @@
 //   free                  with --allocate: gives the buffer back        -> ok | error TEXT
 //   engines N             makes that many more engines, with 64 KiB each  -> their segments
 //   notifications         how many arrived since the last time          -> COUNT
+//   hold                  takes every descriptor that is left             -> ok
+//   release               gives them back                                 -> ok
+//   logged                how many lines the library has logged           -> COUNT
 // It ends when its input does (status 0), or with the thread that started it.
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -26,6 +33,7 @@
 #include <map>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "support/bytes.h"
 #include "support/forbid.h"
@@ -42,6 +50,13 @@ struct Peer {
   std::byte* memory = nullptr;
   size_t size = 0;
 };
+
+std::atomic<int> lines_logged{0};
+
+void log_line(int, const char* message, void*) {
+  ++lines_logged;
+  std::fprintf(stderr, "te_test_peer: %s\n", message);
+}
 
 int give_up(const std::string& what) {
   std::fprintf(stderr, "te_test_peer: %s: %s\n", what.c_str(), transferEngineLastError());
@@ -83,6 +98,16 @@ std::string more_engines(uint64_t count) {
   return names;
 }
 
+std::string hold_descriptors(bool hold) {
+  static std::vector<int> held;
+  for (int fd = 0; hold && (fd = ::dup(0)) >= 0;) held.push_back(fd);
+  for (const int fd : held) {
+    if (!hold) ::close(fd);
+  }
+  if (!hold) held.clear();
+  return "ok";
+}
+
 std::string obey(const Peer& peer, const std::string& line) {
   std::istringstream words(line);
   std::string command;
@@ -110,6 +135,8 @@ std::string obey(const Peer& peer, const std::string& line) {
   }
   if (command == "engines") return more_engines(seed);
   if (command == "notifications") return count_notifications(peer);
+  if (command == "hold" || command == "release") return hold_descriptors(command == "hold");
+  if (command == "logged") return std::to_string(lines_logged.load());
   return "error unknown command";
 }
 
@@ -118,8 +145,8 @@ std::string obey(const Peer& peer, const std::string& line) {
 int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   std::map<std::string, std::string> options = {
-      {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},     {"--port", "0"},
-      {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}};
+      {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},      {"--port", "0"},
+      {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}, {"--descriptors", "0"}};
   bool graceful = false, allocate = false, forbid_files = false;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
@@ -137,6 +164,11 @@ int main(int argc, char** argv) {
     }
   }
   if (forbid_files && !te::test::forbid_memory_files()) return give_up("no seccomp filters");
+  if (const rlim_t most = std::stoull(options["--descriptors"]); most != 0) {
+    const rlimit limit{most, most};
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  setTransferEngineLogCallback(log_line, nullptr);
   Peer peer;
   peer.size = std::stoull(options["--size"]);
   peer.engine = createTransferEngine(options["--metadata"].c_str(), options["--name"].c_str(),

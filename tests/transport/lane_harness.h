@@ -80,6 +80,9 @@ class LaneTest : public testing::Test, public LaneOwner {
   // Connected, the hello read.
   void connect() {
     lane_->connect(address_, hello_);
+    accept_peer();
+  }
+  void accept_peer() {
     pollfd entry{listener_.get(), POLLIN, 0};
     ASSERT_EQ(::poll(&entry, 1, 20'000), 1);
     peer_ = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -87,12 +90,16 @@ class LaneTest : public testing::Test, public LaneOwner {
     const auto expected = hello_.encode();
     ASSERT_EQ(take(expected.size()), std::string(expected.begin(), expected.end()));
   }
-  void make_ready() {
-    connect();
+  void answer_hello(Code code = Code::kOk) {
     wire::HelloAnswer answer;
+    answer.code = code;
     answer.window = kWindow;
     const auto bytes = answer.encode();
     put({bytes.data(), bytes.size()});
+  }
+  void make_ready() {
+    connect();
+    answer_hello();
     ASSERT_TRUE(wait_until([this] { return ready_.load(); }));
     settle();  // the loop sends what it finds when it leaves the lane
   }

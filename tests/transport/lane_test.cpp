@@ -266,12 +266,7 @@ TEST_F(LaneTest, ManyThreadsMayFlush) {
 
 TEST_F(LaneTest, SweepReturnsWhatIsQueued) {
   std::string local(1, '.');
-  connect();  // not ready, so nothing leaves
-  wire::HelloAnswer answer;
-  answer.window = kWindow;
-  const auto bytes = answer.encode();
-  put({bytes.data(), bytes.size()});
-  ASSERT_TRUE(wait_until([this] { return ready_.load(); }));
+  make_ready();  // and nobody flushes, so nothing leaves
   submit(Opcode::kWrite, local);
   submit(Opcode::kWrite, local);
   cancel(0);
@@ -411,10 +406,41 @@ TEST_F(LaneTest, TheAnswerToTheHelloMayComeByteByByte) {
   EXPECT_TRUE(wait_until([this] { return ready_.load(); }));
 }
 
-TEST_F(LaneTest, ClosingBeforeTheAnswerBreaksIt) {
+TEST_F(LaneTest, ClosingBeforeTheAnswerBreaksItAfterAFewAttempts) {
   connect();
   peer_.reset();
+  for (int again = 0; again < 5; ++again) {
+    accept_peer();
+    EXPECT_EQ(broken_, 0);
+    peer_.reset();
+  }
   expect_broken("before it answered");
+}
+
+TEST_F(LaneTest, ABusyPeerIsAskedAgain) {
+  connect();
+  for (int again = 0; again < 3; ++again) {
+    answer_hello(Code::kBusy);
+    peer_.reset();
+    accept_peer();
+  }
+  answer_hello();
+  EXPECT_TRUE(wait_until([this] { return ready_.load(); }));
+  EXPECT_EQ(broken_, 0);
+}
+
+TEST_F(LaneTest, APeerThatStaysBusyBreaksItAfterTheTimeToConnect) {
+  make_lane(200);
+  connect();
+  for (const int64_t until_ns = now_ns() + 20'000 * kNsPerMs;
+       broken_ == 0 && now_ns() < until_ns;) {
+    answer_hello(Code::kBusy);
+    peer_.reset();
+    pollfd entry{listener_.get(), POLLIN, 0};
+    if (::poll(&entry, 1, 500) == 1) accept_peer();
+    if (!peer_.valid()) break;
+  }
+  expect_broken("busy");
 }
 
 TEST_F(LaneTest, SilenceEndsTheConnectionAttempt) {

@@ -51,7 +51,8 @@ struct Card {
     while (::fi_cq_read(serving->queue(), entries, 16) == -FI_EAVAIL) {
       fi_cq_err_entry failed{};
       if (::fi_cq_readerr(serving->queue(), &failed, 0) != 1) break;
-      log_debug("{}", domain->failed("serving", failed.err).message());
+      static LogLimit limit;
+      log_limited(limit, LogLevel::kDebug, "{}", domain->failed("serving", failed.err).message());
     }
     const int64_t took_ns = now_ns() - begin_ns;
     empty_ns = std::min(empty_ns, took_ns);
@@ -259,15 +260,18 @@ std::shared_ptr<Path> FabricTransport::make_path(size_t local,
 std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer, ByteView info) {
   Result<Offer> decoded = Offer::decode(info);
   if (!decoded.ok() || Key::size(*decoded) != peer.key_size) {
-    log_warning("{}: what the peer at {} offers cannot be understood", name_,
-                peer.address.to_string());
+    static LogLimit limit;
+    log_limited(limit, LogLevel::kWarning, "{}: what the peer at {} offers cannot be understood",
+                name_, peer.address.to_string());
     return {};
   }
   const auto offer = std::make_shared<const Offer>(decoded.take());
   if (offer->provider != offer_.provider || offer->protocol != offer_.protocol ||
       offer->address_format != offer_.address_format) {
-    log_info("{}: the peer at {} has provider {}, this side {}: they do not talk", name_,
-             peer.address.to_string(), offer->provider, offer_.provider);
+    static LogLimit limit;
+    log_limited(limit, LogLevel::kInfo,
+                "{}: the peer at {} has provider {}, this side {}: they do not talk", name_,
+                peer.address.to_string(), offer->provider, offer_.provider);
     return {};
   }
   // An earlier run at this address is gone: what waits for it has to look for the new one.

@@ -175,7 +175,9 @@ std::shared_ptr<PeerGroup> RdmaTransport::make_group(const Peer& peer, Offer off
 std::vector<std::shared_ptr<Path>> RdmaTransport::make_paths(const Peer& peer, ByteView info) {
   Result<Offer> offer = Offer::decode(info);
   if (!offer.ok() || Key::size(*offer) != peer.key_size) {
-    log_warning("rdma: what the peer at {} offers cannot be understood", peer.address.to_string());
+    static LogLimit limit;
+    log_limited(limit, LogLevel::kWarning, "rdma: what the peer at {} offers cannot be understood",
+                peer.address.to_string());
     return {};
   }
   end_earlier_runs(peer);

@@ -78,7 +78,10 @@ void Serving::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Ad
     if (wanted && !status.ok()) take_out(known, gone);
     if (!wanted && leaving_.contains(id)) gone.emplace_back(id, end);
   }
-  if (!status.ok()) log_info("rdma: a peer cannot be answered: {}", status.message());
+  if (!status.ok()) {
+    static LogLimit limit;
+    log_limited(limit, LogLevel::kInfo, "rdma: a peer cannot be answered: {}", status.message());
+  }
   destroy(std::move(gone));
 }
 

@@ -6,8 +6,10 @@
 #include <time.h>
 
 #include <cerrno>
+#include <thread>
 
 #include "base/clock.h"
+#include "base/connect_retry.h"
 #include "base/log.h"
 
 namespace te::shm {
@@ -16,6 +18,18 @@ namespace {
 // For how long, or for a tick of the kernel's clock if that is more, a process that was there is
 // taken to be: no pid comes round again within that.
 constexpr int64_t kCheckNs = kNsPerMs;
+
+// The target's queue may be full for a moment, when many connect at once.
+Result<Fd> connect_within(uint64_t instance, int64_t limit_ms) {
+  ConnectRetry retry(deadline_after_ms(now_ns(), limit_ms));
+  for (;;) {
+    Result<Fd> socket = connect_local(instance);
+    if (socket.ok()) return socket;
+    const int64_t delay_ms = retry.next_ms(socket.code(), false, now_ns());
+    if (delay_ms < 0) return socket;
+    std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
+  }
+}
 
 // As now_ns(), as of the last tick, at a fraction of the cost.
 int64_t recent_ns() {
@@ -29,7 +43,7 @@ int64_t recent_ns() {
 Result<std::shared_ptr<Link>> Link::connect(EventLoop& loop, uint64_t instance, const Offer& offer,
                                             int64_t limit_ms) {
   auto link = std::make_shared<Link>(loop);
-  Result<Fd> socket = connect_local(instance);
+  Result<Fd> socket = connect_within(instance, limit_ms);
   if (!socket.ok()) return socket.status();
   link->socket_ = socket.take();
   Result<PeerProcess> process = peer_process(link->socket_.get(), false);
@@ -65,7 +79,9 @@ Status Link::introduce(const Offer& offer, int64_t limit_ms) {
   iovec remote{reinterpret_cast<void*>(welcome->message.value), cookie.size()};
   const ssize_t got = ::process_vm_readv(process_.pid, &local, 1, &remote, 1, 0);
   if (got < 0 && (errno == EPERM || errno == ENOSYS || errno == EACCES)) {
-    log_info(
+    static LogLimit limit;
+    log_limited(
+        limit, LogLevel::kInfo,
         "shm: the kernel does not let this process touch the memory of process {} ({}): only "
         "what the engine allocated is shared",
         process_.pid, errno_text(errno));
@@ -171,8 +187,9 @@ Status Link::take_answer(Received& answer) {
       mapping->keep_from_children();  // a child would keep it alive
       file.memory = std::make_shared<const Mapping>(mapping.take());
     } else {
-      log_info("shm: memory of {} cannot be mapped: {}", process_.name(),
-               mapping.status().message());
+      static LogLimit limit;
+      log_limited(limit, LogLevel::kInfo, "shm: memory of {} cannot be mapped: {}", process_.name(),
+                  mapping.status().message());
     }
   }
   std::vector<std::shared_ptr<const Mapping>> dropped;  // unmapped behind the lock

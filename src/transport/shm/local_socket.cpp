@@ -16,7 +16,6 @@
 namespace te::shm {
 namespace {
 
-constexpr int kBacklog = 1024;
 constexpr int kPeerPidfd = 77;  // SO_PEERPIDFD, Linux 6.5: newer than some C libraries' headers
 
 struct LocalAddress {
@@ -66,7 +65,7 @@ Result<Fd> listen_local(uint64_t instance) {
   Fd fd = local_socket();
   const LocalAddress address = address_of(instance);
   if (!fd.valid() || ::bind(fd.get(), address.get(), address.length) != 0 ||
-      ::listen(fd.get(), kBacklog) != 0) {
+      ::listen(fd.get(), SOMAXCONN) != 0) {
     return error(Code::kUnsupported, "cannot listen on a local socket: {}", errno_text(errno));
   }
   return fd;
@@ -79,8 +78,11 @@ Result<Fd> connect_local(uint64_t instance) {
   }
   const LocalAddress address = address_of(instance);
   if (::connect(fd.get(), address.get(), address.length) == 0) return fd;
-  return error(errno == ECONNREFUSED ? Code::kNotFound : Code::kUnavailable,
-               "cannot connect a local socket: {}", errno_text(errno));
+  // EAGAIN: more connections than the target's queue takes wait to be accepted.
+  const Code code = errno == ECONNREFUSED ? Code::kNotFound
+                    : errno == EAGAIN     ? Code::kBusy
+                                          : Code::kUnavailable;
+  return error(code, "cannot connect a local socket: {}", errno_text(errno));
 }
 
 std::string PeerProcess::name() const {
@@ -167,7 +169,13 @@ Result<std::optional<Received>> receive_message(int socket) {
   }
   Descriptors descriptors = take_descriptors(head);
   if (got == 0) return Status(Code::kUnavailable, "the peer closed the local socket");
-  if (descriptors.count > 1 || (head.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0) {
+  // Cut off without any: this process has no descriptor left for the one that came.
+  const bool no_descriptor = (head.msg_flags & MSG_CTRUNC) != 0 && descriptors.count == 0;
+  if (no_descriptor) {
+    static LogLimit limit;
+    log_limited(limit, LogLevel::kWarning, "shm: a peer's memory cannot be taken: {}",
+                errno_text(EMFILE));
+  } else if (descriptors.count > 1 || (head.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0) {
     return Status(Code::kProtocol, "a message with too much in it");
   }
   Result<Message> message = Message::decode(as_bytes({bytes.data(), static_cast<size_t>(got)}));

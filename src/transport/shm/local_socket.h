@@ -16,7 +16,7 @@ namespace te::shm {
 
 // Under the number of an engine's run.
 Result<Fd> listen_local(uint64_t instance);
-// kNotFound: nobody of that number is on this host.
+// kNotFound: nobody of that number is on this host. kBusy: its queue of connections is full now.
 Result<Fd> connect_local(uint64_t instance);
 
 // The process at the other end, with something to know its end by. kPermission for one of another
@@ -38,7 +38,7 @@ Status send_message(int socket, const Message& message, int descriptor = -1);
 
 struct Received {
   Message message;
-  Fd descriptor;
+  Fd descriptor;  // not valid either where this process had none left for it
 };
 // Empty when nothing is there; kUnavailable when the other end is closed.
 Result<std::optional<Received>> receive_message(int socket);

@@ -49,7 +49,9 @@ class Serving::Connection final : public EventLoop::Handler {
       ended_ = true;
       closed_by_it_ = status.code() == Code::kUnavailable;
       if (closed_by_it_) break;
-      log_info("shm: an initiator was turned away: {}", status.message());
+      static LogLimit limit;
+      log_limited(limit, LogLevel::kInfo, "shm: an initiator was turned away: {}",
+                  status.message());
       ::shutdown(socket_.get(), SHUT_RDWR);
     }
     const bool harmless =
@@ -107,45 +109,36 @@ class Serving::Connection final : public EventLoop::Handler {
 };
 
 Serving::Serving(EventLoop& loop, RangeTable& table, const Offer& offer, const Config& config)
-    : loop_(loop), table_(table), offer_(offer), config_(config) {}
+    : loop_(loop),
+      table_(table),
+      offer_(offer),
+      config_(config),
+      acceptor_(loop, *this, "the local socket of shm") {}
 
 Serving::~Serving() { close(); }
 
 void Serving::close() {
-  listener_.reset();
+  acceptor_.close();
   connections_.clear();
 }
 
 Status Serving::listen(uint64_t instance) {
   Result<Fd> listener = listen_local(instance);
   if (!listener.ok()) return listener.status();
-  listener_ = listener.take();
-  return loop_.add(listener_.get(), EPOLLIN, this);
+  return acceptor_.start(listener.take());
 }
 
-void Serving::on_events(uint32_t) {
-  for (;;) {
-    Fd socket = Fd::open(
-        [&] { return ::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); });
-    if (!socket.valid()) {
-      if (errno == EINTR || errno == ECONNABORTED) continue;
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-      // Out of descriptors, say. Who waits in the queue gives up and takes another way.
-      log_warning("shm: cannot accept: {}", errno_text(errno));
-      loop_.run_after(100, [this] { loop_.again(this); });
-      return;
-    }
-    if (connections_.size() >= config_.max_inbound_connections) continue;
-    const uint64_t number = next_connection_++;
-    auto connection = std::make_unique<Connection>(*this, number, std::move(socket));
-    Connection& added = *connection;
-    if (!added.watch().ok()) continue;
-    connections_.emplace(number, std::move(connection));
-    loop_.run_after(static_cast<int64_t>(config_.hello_timeout_ms), [this, number] {
-      const auto found = connections_.find(number);
-      if (found != connections_.end() && !found->second->introduced()) drop(found->second.get());
-    });
-  }
+void Serving::accepted(Fd socket) {
+  if (connections_.size() >= config_.local_inbound_limit()) return;
+  const uint64_t number = next_connection_++;
+  auto connection = std::make_unique<Connection>(*this, number, std::move(socket));
+  Connection& added = *connection;
+  if (!added.watch().ok()) return;
+  connections_.emplace(number, std::move(connection));
+  loop_.run_after(static_cast<int64_t>(config_.hello_timeout_ms), [this, number] {
+    const auto found = connections_.find(number);
+    if (found != connections_.end() && !found->second->introduced()) drop(found->second.get());
+  });
 }
 
 void Serving::drop(Connection* connection) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/acceptor.h"
 #include "base/event_loop.h"
 #include "base/options.h"
 #include "transport/shm/local_socket.h"
@@ -15,7 +16,7 @@
 
 namespace te::shm {
 
-class Serving final : private EventLoop::Handler {
+class Serving final : private Acceptor::Owner {
  public:
   Serving(EventLoop& loop, RangeTable& table, const Offer& offer, const Config& config);
   ~Serving() override;
@@ -40,7 +41,11 @@ class Serving final : private EventLoop::Handler {
     const HazardPage& page() const { return *reinterpret_cast<const HazardPage*>(hazards.data()); }
   };
 
-  void on_events(uint32_t events) override;
+  // Acceptor::Owner.
+  bool has_room() override { return true; }
+  void accepted(Fd socket) override;
+  void refuse(const Fd&) override {}  // closed, it makes the initiator take another way
+
   void drop(Connection* connection);
   template <typename Touches>
   Status wait_while(Touches&& touches, int64_t until_ns);
@@ -49,7 +54,7 @@ class Serving final : private EventLoop::Handler {
   RangeTable& table_;
   const Offer offer_;
   const Config& config_;
-  Fd listener_;
+  Acceptor acceptor_;
   // The loop's own.
   std::map<uint64_t, std::unique_ptr<Connection>> connections_;
   uint64_t next_connection_ = 0;

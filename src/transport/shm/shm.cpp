@@ -103,8 +103,13 @@ std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, By
   }
   // A user sees why once; what repeats is for whoever looks for it.
   const bool first = !warned_.exchange(true);
-  log(first ? LogLevel::kWarning : LogLevel::kInfo, "shm: not used to {}: {}",
-      peer.address.to_string(), status.message());
+  static LogLimit limit;
+  if (first) {
+    log_warning("shm: not used to {}: {}", peer.address.to_string(), status.message());
+  } else {
+    log_limited(limit, LogLevel::kInfo, "shm: not used to {}: {}", peer.address.to_string(),
+                status.message());
+  }
   return {};
 }
 

@@ -26,84 +26,7 @@ constexpr int64_t kGraceNs = 15 * kNsPerMs;
 constexpr unsigned kUnheardAtDeadline = 2;
 constexpr unsigned kUnheard = 4;
 
-Status lost(const Path& path, std::string_view why) {
-  return error(Code::kUnavailable, "tcp to {}: {}", path.remote_address, why);
-}
-
 }  // namespace
-
-void Lane::connect(const SocketAddress& address, const wire::Hello& hello) {
-  loop_.run([self = shared_from_this(), address, hello] {
-    MutexLock lock(self->receiving_);
-    self->start_connect(address, hello);
-  });
-}
-
-void Lane::start_connect(const SocketAddress& address, const wire::Hello& hello) {
-  if (phase_ >= Phase::kBroken) return;
-  Result<Fd> fd = te::start_connect(address);
-  if (!fd.ok()) return broken(fd.status());
-  fd_ = fd.take();
-  watch_peer(fd_.get(), options_.stall_timeout_ms);
-  const auto bytes = hello.encode();
-  hello_out_.assign(bytes.begin(), bytes.end());
-  if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
-    return broken(status);
-  }
-  loop_.run_after(static_cast<int64_t>(options_.connect_timeout_ms), [weak = weak_from_this()] {
-    const std::shared_ptr<Lane> self = weak.lock();
-    if (!self) return;
-    MutexLock lock(self->receiving_);
-    if (self->phase_ <= Phase::kHello) {
-      self->broken(lost(*self->path_, "no answer in time (connect_timeout_ms)"));
-    }
-  });
-}
-
-void Lane::continue_hello() {
-  if (phase_ == Phase::kConnecting) {
-    if (const int failure = socket_error(fd_.get()); failure != 0) {
-      return broken(lost(*path_, errno_text(failure)));
-    }
-    keep_in_cache(fd_.get());
-    zero_copy_.enable(fd_.get(), options_.zero_copy, options_.zero_copy_totals);
-    phase_ = Phase::kHello;
-  }
-  while (hello_sent_ < hello_out_.size()) {
-    const ssize_t sent = ::send(fd_.get(), hello_out_.data() + hello_sent_,
-                                hello_out_.size() - hello_sent_, MSG_NOSIGNAL);
-    if (sent <= 0) {
-      if (errno == EAGAIN || errno == EINTR || errno == ENOTCONN) return;
-      return broken(lost(*path_, errno_text(errno)));
-    }
-    hello_sent_ += static_cast<size_t>(sent);
-  }
-  const Stream::Outcome outcome = stream_.receive(fd_.get());
-  if (outcome == Stream::Outcome::kFailed) return broken(lost(*path_, errno_text(errno)));
-  if (stream_.buffered().size() >= wire::HelloAnswer::kSize) {
-    Result<wire::HelloAnswer> answer =
-        wire::HelloAnswer::decode(stream_.buffered().first(wire::HelloAnswer::kSize));
-    if (!answer.ok())
-      return broken(answer.status().with_context("tcp to " + path_->remote_address));
-    if (answer->code != Code::kOk) {
-      return broken(wire::refusal(*answer, "tcp to " + path_->remote_address));
-    }
-    if (answer->window == 0) {
-      return broken(error(Code::kUnavailable, "tcp to {}: the peer allows no request",
-                          path_->remote_address));
-    }
-    stream_.consume(wire::HelloAnswer::kSize);
-    window_.store(std::min(answer->window, kWindow));
-    phase_ = Phase::kReady;
-    descriptor_.store(fd_.get());
-    blocked_.store(false);
-    owner_.lane_ready(*this);
-    return;
-  }
-  if (outcome == Stream::Outcome::kClosed) {
-    broken(lost(*path_, "it closed the connection before it answered"));
-  }
-}
 
 bool Lane::enqueue(SliceList& slices, uint64_t bytes) {
   uint64_t count = 0;
@@ -556,7 +479,9 @@ void Lane::close_when_quiet(Code code, int64_t until_ns) {
     return;
   }
   if (!quiet) {
-    log_warning(
+    static LogLimit limit;
+    log_limited(
+        limit, LogLevel::kWarning,
         "tcp to {}: the connection ended {} ms ago, but packets of it still wait to be sent; they "
         "may carry what their memory is used for next, in place of WRITEs that were given up",
         path_->remote_address, kQuietMs);

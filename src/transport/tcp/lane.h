@@ -11,8 +11,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "base/connect_retry.h"
 #include "base/event_loop.h"
 #include "base/socket.h"
 #include "core/batch.h"
@@ -53,7 +55,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   // More than this under way comes in bulk, not at any moment.
   static constexpr uint64_t kPollBytes = 1 << 20;
 
-  // Begins to connect; any thread. lane_ready() or lane_broken() follows.
+  // Begins to connect; any thread. lane_ready() or lane_broken() follows. While the peer has no
+  // room, or this process no descriptor, it tries again within connect_timeout_ms.
   void connect(const SocketAddress& address, const wire::Hello& hello);
   // Any thread, once ready. False, and nothing taken, when the lane is closed.
   bool enqueue(SliceList& slices, uint64_t bytes);
@@ -103,10 +106,12 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
     uint64_t let_go_below = 0;  // see ZeroCopy; set by the sender once all of it left
   };
 
+  static Status lost(const Path& path, std::string_view why);
   // The loop's.
-  void start_connect(const SocketAddress& address, const wire::Hello& hello)
-      TE_REQUIRES(receiving_);
+  void start_connect() TE_REQUIRES(receiving_);
   void continue_hello() TE_REQUIRES(receiving_);
+  // The connection could not be made, or ended before the peer let it in.
+  void retry_or_break(Status why) TE_REQUIRES(receiving_);
   void close(Code code) TE_REQUIRES(receiving_);
   void close_when_quiet(Code code, int64_t until_ns) TE_REQUIRES(receiving_);
   void return_everything(Code code) TE_REQUIRES(receiving_);
@@ -176,6 +181,9 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   Mutex receiving_;
   enum class Phase { kConnecting, kHello, kReady, kBroken, kClosed };
   Phase phase_ TE_GUARDED_BY(receiving_) = Phase::kConnecting;
+  SocketAddress address_ TE_GUARDED_BY(receiving_);
+  std::optional<ConnectRetry> retry_ TE_GUARDED_BY(receiving_);
+  Status refused_ TE_GUARDED_BY(receiving_);  // how the last attempt to connect ended
   std::string hello_out_ TE_GUARDED_BY(receiving_);
   size_t hello_sent_ TE_GUARDED_BY(receiving_) = 0;
   Stream stream_ TE_GUARDED_BY(receiving_);

@@ -48,7 +48,11 @@ Serving::~Serving() {
 void Serving::end(std::string_view why) {
   if (ended_) return;
   ended_ = true;
-  if (!why.empty()) log_info("tcp from {}: {}", peer_address(fd_.get()).to_string(), why);
+  if (!why.empty()) {
+    static LogLimit limit;
+    log_limited(limit, LogLevel::kInfo, "tcp from {}: {}", peer_address(fd_.get()).to_string(),
+                why);
+  }
   owner_.serving_ended(*this);
 }
 

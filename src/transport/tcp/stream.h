@@ -36,6 +36,8 @@ class Stream {
   // Head bytes at hand.
   std::span<const std::byte> buffered() const { return {buffer_.data() + begin_, end_ - begin_}; }
   void consume(size_t bytes) { begin_ += bytes; }
+  // Forgets them: another connection begins.
+  void drop_buffered() { begin_ = end_ = 0; }
 
   // A payload begins: what is buffered of it is copied out now. The pieces may be changed until all
   // of it arrived.

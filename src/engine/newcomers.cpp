@@ -1,0 +1,172 @@
+#include "engine/newcomers.h"
+
+#include <netinet/in.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace te {
+namespace {
+
+// A peer sends its hello as soon as it is connected, so one that was silent for this long is slow,
+// or means harm; told to try again, it gets another chance.
+constexpr int64_t kPatienceMs = 100;
+
+}  // namespace
+
+class Newcomers::Newcomer final : public EventLoop::Handler {
+ public:
+  Newcomer(Newcomers& owner, Fd fd, const Network& from)
+      : network(from), owner_(owner), fd_(std::move(fd)), since_ns_(now_ns()) {}
+
+  void on_events(uint32_t) override {
+    while (got_ < bytes_.size()) {
+      const ssize_t n = ::recv(fd_.get(), bytes_.data() + got_, bytes_.size() - got_, 0);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && errno == EAGAIN) return;
+      if (n <= 0) return owner_.drop(*this);
+      got_ += static_cast<size_t>(n);
+      const bool ours = got_ < sizeof(uint32_t) || load<uint32_t>(bytes_.data()) == wire::kMagic;
+      if (!ours) {
+        static LogLimit limit;
+        log_limited(limit, LogLevel::kDebug,
+                    "from {}: its first bytes are {:#010x}, not a transfer engine's {:#010x}",
+                    peer_address(fd_.get()).to_string(), load<uint32_t>(bytes_.data()),
+                    wire::kMagic);
+        return owner_.drop(*this);
+      }
+    }
+    Result<wire::Hello> hello = wire::Hello::decode(bytes_);
+    if (!hello.ok()) {
+      static LogLimit limit;
+      log_limited(limit, LogLevel::kInfo, "from {}: {}", peer_address(fd_.get()).to_string(),
+                  hello.status().message());
+      owner_.owner_.refuse(fd_.get(), hello.code());
+      return owner_.drop(*this);
+    }
+    owner_.loop_.remove(fd_.get(), this);
+    Fd connection = std::move(fd_);
+    owner_.drop(*this);
+    owner_.owner_.introduced(std::move(connection), *hello);
+  }
+
+  int fd() const { return fd_.get(); }
+  bool pending() const { return fd_.valid(); }
+  void close() { fd_.reset(); }
+  int64_t since_ns() const { return since_ns_; }
+
+  const Network network;
+  std::list<std::unique_ptr<Newcomer>>::iterator place;
+
+ private:
+  Newcomers& owner_;
+  Fd fd_;
+  const int64_t since_ns_;
+  std::array<std::byte, wire::Hello::kSize> bytes_;
+  size_t got_ = 0;
+};
+
+Newcomers::Newcomers(EventLoop& loop, const Config& config, Owner& owner)
+    : loop_(loop), config_(config), owner_(owner) {}
+
+Newcomers::~Newcomers() = default;
+
+void Newcomers::clear() { all_.clear(); }
+
+Newcomers::Network Newcomers::network_of(const SocketAddress& address) {
+  Network network;
+  if (address.storage.ss_family == AF_INET) {
+    network = {AF_INET, reinterpret_cast<const sockaddr_in&>(address.storage).sin_addr.s_addr};
+  } else if (address.storage.ss_family == AF_INET6) {
+    const in6_addr& in6 = reinterpret_cast<const sockaddr_in6&>(address.storage).sin6_addr;
+    if (IN6_IS_ADDR_V4MAPPED(&in6)) {
+      network = {AF_INET, load<uint32_t>(reinterpret_cast<const std::byte*>(&in6) + 12)};
+    } else {
+      network = {AF_INET6, load<uint64_t>(reinterpret_cast<const std::byte*>(&in6))};
+    }
+  }
+  return network;
+}
+
+bool Newcomers::has_room() {
+  if (all_.size() < config_.pending_limit()) return true;
+  if (!std::exchange(waited_for_, true)) {
+    loop_.run_after(kPatienceMs, [this] { make_room(); });
+  }
+  return false;
+}
+
+void Newcomers::add(Fd connection) {
+  const int fd = connection.get();
+  const Network network = network_of(peer_address(fd));
+  all_.push_back(std::make_unique<Newcomer>(*this, std::move(connection), network));
+  Newcomer& added = *all_.back();
+  added.place = std::prev(all_.end());
+  ++counts_[network];
+  // Of one that waited in the kernel's queue the hello has mostly come.
+  if (!still_silent(added)) return;
+  if (!loop_.add(fd, EPOLLIN | EPOLLRDHUP, &added).ok()) {
+    owner_.refuse(fd, Code::kBusy);
+    drop(added);
+  }
+}
+
+bool Newcomers::still_silent(Newcomer& newcomer) {
+  // Retired, it lives on until the end of this turn.
+  newcomer.on_events(0);
+  return newcomer.pending();
+}
+
+void Newcomers::drop(Newcomer& newcomer) {
+  if (newcomer.pending()) loop_.remove(newcomer.fd(), &newcomer);
+  newcomer.close();
+  const auto count = counts_.find(newcomer.network);
+  if (--count->second == 0) counts_.erase(count);
+  const auto place = newcomer.place;
+  loop_.retire(std::move(*place));
+  all_.erase(place);
+  if (waited_for_) owner_.room_again();
+}
+
+void Newcomers::check_times(int64_t now_ns) {
+  const int64_t before_ns = now_ns - static_cast<int64_t>(config_.hello_timeout_ms) * kNsPerMs;
+  while (!all_.empty() && all_.front()->since_ns() < before_ns) {
+    Newcomer& oldest = *all_.front();
+    if (still_silent(oldest)) drop(oldest);
+  }
+}
+
+void Newcomers::make_room() {
+  waited_for_ = false;
+  const uint64_t limit = config_.pending_limit();
+  if (all_.size() >= limit) {
+    struct Candidate {
+      Newcomer* newcomer;
+      size_t of_its_network;
+    };
+    std::vector<Candidate> silent;
+    const int64_t before_ns = now_ns() - kPatienceMs * kNsPerMs;
+    for (const std::unique_ptr<Newcomer>& newcomer : all_) {
+      if (newcomer->since_ns() > before_ns) break;
+      silent.push_back({newcomer.get(), counts_.find(newcomer->network)->second});
+    }
+    std::stable_sort(silent.begin(), silent.end(), [](const Candidate& a, const Candidate& b) {
+      return a.of_its_network > b.of_its_network;
+    });
+    silent.resize(std::min(silent.size(), std::max<size_t>(limit / 2, 1)));
+    for (const Candidate& each : silent) {
+      if (!still_silent(*each.newcomer)) continue;
+      owner_.refuse(each.newcomer->fd(), Code::kBusy);
+      drop(*each.newcomer);
+    }
+  }
+  owner_.room_again();
+}
+
+}  // namespace te

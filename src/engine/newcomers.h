@@ -1,0 +1,69 @@
+// Connections that have not said yet what they are: each has hello_timeout_ms for its hello, and
+// all of them a bounded room.
+//
+// While the room is full, further connections wait in the kernel's queue. Room is made by those who
+// leave it, and after a moment by closing some of the silent: those of the network that has the
+// most of them, oldest first. So a peer that keeps many connections open in silence takes the room
+// from itself, not from others. What has arrived is read before a connection is closed.
+//
+// Threads: the loop's own.
+#pragma once
+
+#include <list>
+#include <map>
+#include <memory>
+
+#include "base/event_loop.h"
+#include "base/options.h"
+#include "base/socket.h"
+#include "core/wire.h"
+
+namespace te {
+
+class Newcomers {
+ public:
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    virtual void introduced(Fd connection, const wire::Hello& hello) = 0;
+    // Tells the peer why its connection is closed, as far as that is possible without waiting.
+    virtual void refuse(int connection, Code code) = 0;
+    // There is room again, after has_room() said no.
+    virtual void room_again() = 0;
+  };
+
+  Newcomers(EventLoop& loop, const Config& config, Owner& owner);
+  ~Newcomers();
+
+  // If not, makes some soon.
+  bool has_room();
+  void add(Fd connection);
+  // Closes those whose time is over.
+  void check_times(int64_t now_ns);
+  // After the loop stopped.
+  void clear();
+
+ private:
+  class Newcomer;
+  // An IPv4 address, or the first half of an IPv6 one: what one peer may have many of.
+  struct Network {
+    int family = 0;
+    uint64_t number = 0;
+    auto operator<=>(const Network&) const = default;
+  };
+  static Network network_of(const SocketAddress& address);
+
+  void drop(Newcomer& newcomer);
+  // Reads what has arrived; true if the newcomer is still one.
+  bool still_silent(Newcomer& newcomer);
+  void make_room();
+
+  EventLoop& loop_;
+  const Config& config_;
+  Owner& owner_;
+  std::list<std::unique_ptr<Newcomer>> all_;  // in order of arrival
+  std::map<Network, size_t> counts_;
+  bool waited_for_ = false;  // somebody found no room
+};
+
+}  // namespace te

@@ -1,0 +1,137 @@
+// Many peers that come at one moment, more than a target takes at once: every honest one gets in,
+// or is told to try again, and none is cut off.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "base/socket.h"
+#include "engine/pair.h"
+#include "engine/raw_peer.h"
+
+namespace te::test {
+namespace {
+
+constexpr int kMany = 120;
+
+wire::HelloAnswer answer_of(RawConnection& connection) {
+  const std::string bytes = connection.receive(wire::HelloAnswer::kSize);
+  Result<wire::HelloAnswer> answer = wire::HelloAnswer::decode(as_bytes(bytes));
+  wire::HelloAnswer none;
+  none.code = Code::kInternal;
+  return answer.ok() ? *answer : none;
+}
+
+TEST(Burst, WhoSaysHelloAtOnceIsLetIn) {
+  const std::unique_ptr<Engine> target = make_engine({{"max_pending_connections", "4"}});
+  std::vector<RawConnection> peers;
+  for (int i = 0; i < kMany; ++i) {
+    peers.emplace_back(target->local_endpoint());
+    ASSERT_TRUE(peers.back().connected());
+    ASSERT_TRUE(peers.back().send(i % 2 == 0 ? control_hello() : data_hello(1'000 + i)));
+  }
+  for (int i = 0; i < kMany; ++i) EXPECT_EQ(answer_of(peers[i]).code, Code::kOk) << i;
+}
+
+// Their hello comes when the room is long full, and some wait in the kernel's queue.
+TEST(Burst, WhoIsSlowGetsAnAnswerAndNoReset) {
+  const std::unique_ptr<Engine> target = make_engine({{"max_pending_connections", "4"}});
+  std::vector<RawConnection> peers;
+  for (int i = 0; i < kMany; ++i) {
+    peers.emplace_back(target->local_endpoint());
+    ASSERT_TRUE(peers.back().connected());
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  for (RawConnection& peer : peers) peer.send(control_hello());
+  int let_in = 0, busy = 0;
+  for (RawConnection& peer : peers) {
+    const Code code = answer_of(peer).code;
+    let_in += code == Code::kOk ? 1 : 0;
+    busy += code == Code::kBusy ? 1 : 0;
+  }
+  EXPECT_EQ(let_in + busy, kMany);
+  EXPECT_GT(let_in, kMany / 2);
+}
+
+// Silent connections from one address do not keep a peer of another address out, though none of
+// them has had the time that a hello may take.
+TEST(Burst, SilentOnesOfOneAddressMakeRoomForOthers) {
+  const std::map<std::string, std::string> config = {{"max_pending_connections", "16"},
+                                                     {"hello_timeout_ms", "600000"},
+                                                     {"connect_timeout_ms", "15000"}};
+  const std::unique_ptr<Engine> target = make_engine(config);
+  const Result<HostPort> at = parse_host_port(target->local_endpoint());
+  ASSERT_TRUE(at.ok());
+  const SocketAddress to = resolve_host(at->host, at->port)->front();
+  SocketAddress from = resolve_host("127.0.0.2", 0)->front();
+  std::vector<Fd> silent;
+  for (int i = 0; i < 64; ++i) {
+    silent.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::bind(silent.back().get(), from.get(), from.length), 0);
+    ASSERT_EQ(::connect(silent.back().get(), to.get(), to.length), 0);
+  }
+  const std::unique_ptr<Engine> honest = make_engine(config);
+  const Result<SegmentId> opened = honest->open_segment(target->local_endpoint());
+  EXPECT_TRUE(opened.ok()) << opened.status().to_string();
+}
+
+TEST(Burst, EnginesAllOpenWarmUpAndRead) {
+  constexpr int kEngines = kSanitized ? 6 : 24;
+  constexpr uint64_t kBytes = 65'536;
+  const std::map<std::string, std::string> config = {{"max_pending_connections", "2"},
+                                                     {"tcp_threads", "1"},
+                                                     {"tcp_connections", "8"},
+                                                     {"connect_timeout_ms", "10000"}};
+  const std::unique_ptr<Engine> target = make_engine(config);
+  const Registered remote(*target, kBytes);
+  stamp(const_cast<Registered&>(remote).data(), kBytes, 5);
+  std::vector<std::unique_ptr<Engine>> engines;
+  for (int i = 0; i < kEngines; ++i) engines.push_back(make_engine(config));
+  std::atomic<int> ready{0}, right{0};
+  std::vector<std::thread> threads;
+  for (const std::unique_ptr<Engine>& engine : engines) {
+    threads.emplace_back([&] {
+      Registered local(*engine, kBytes);
+      for (++ready; ready.load() < kEngines;) std::this_thread::yield();
+      const Result<SegmentId> segment = engine->open_segment(target->local_endpoint());
+      ASSERT_TRUE(segment.ok()) << segment.status().to_string();
+      const Status warm = engine->warmup_segment(target->local_endpoint());
+      EXPECT_TRUE(warm.ok()) << warm.to_string();
+      const TransferStatus status =
+          transfer(*engine, {{Opcode::kRead, local.data(), *segment, 0, kBytes}});
+      EXPECT_EQ(status.state, TaskState::kCompleted);
+      right += difference(local.data(), kBytes, 5) == kSame ? 1 : 0;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(right.load(), kEngines);
+}
+
+// Refused for good only after the time to connect.
+TEST(Burst, AFullTargetSaysThatItIsBusy) {
+  const std::unique_ptr<Engine> target = make_engine({{"max_inbound_connections", "1"}});
+  const std::unique_ptr<Engine> first = make_engine();
+  ASSERT_TRUE(first->open_segment(target->local_endpoint()).ok());
+  const std::unique_ptr<Engine> second = make_engine({{"connect_timeout_ms", "400"}});
+  const Stopwatch watch;
+  EXPECT_TRUE(fails_with(second->open_segment(target->local_endpoint()), Code::kBusy,
+                         "max_inbound_connections"));
+  EXPECT_LT(watch.ms(), 5'000);
+}
+
+TEST(Burst, WhoWasRefusedGetsInWhenThereIsRoomAgain) {
+  const std::unique_ptr<Engine> target = make_engine({{"max_inbound_connections", "1"}});
+  std::unique_ptr<Engine> first = make_engine();
+  ASSERT_TRUE(first->open_segment(target->local_endpoint()).ok());
+  std::thread leaving([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    first.reset();
+  });
+  const std::unique_ptr<Engine> second = make_engine({{"connect_timeout_ms", "15000"}});
+  const Result<SegmentId> opened = second->open_segment(target->local_endpoint());
+  leaving.join();
+  EXPECT_TRUE(opened.ok()) << opened.status().to_string();
+}
+
+}  // namespace
+}  // namespace te::test
