@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "backends.h"
 #include "base/fd.h"
@@ -179,6 +181,33 @@ TEST(MetadataCommand, ServesUntilASignal) {
     ASSERT_EQ(::waitpid(child, &ended, 0), child);
     EXPECT_TRUE(WIFEXITED(ended) && WEXITSTATUS(ended) == 0) << ended;
   }
+}
+
+// As the system does to it when accept() fails for good.
+void shut_listeners() {
+  for (int fd = 3; fd < 256; ++fd) {
+    int listens = 0;
+    socklen_t length = sizeof listens;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens != 0) {
+      ::shutdown(fd, SHUT_RDWR);
+    }
+  }
+}
+
+TEST(MetadataCommand, EndsWhenItCannotAcceptAnyMore) {
+  std::fflush(stdout);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    std::thread([] {
+      for (;; std::this_thread::sleep_for(std::chrono::milliseconds(20))) shut_listeners();
+    }).detach();
+    ::_exit(tool::run_metadata_server(loopback()));
+  }
+  int ended = 0;
+  ASSERT_EQ(::waitpid(child, &ended, 0), child);
+  EXPECT_TRUE(WIFEXITED(ended) && WEXITSTATUS(ended) == 1) << ended;
 }
 
 TEST(MetadataCommand, ATakenPortIsAFailure) {

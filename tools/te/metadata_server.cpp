@@ -20,6 +20,7 @@
 namespace te::tool {
 namespace {
 
+constexpr int kLookMs = 500;  // at whether it still serves
 constexpr size_t kMaxKeyBytes = 2048;
 constexpr size_t kMaxListedKeys = 1000;
 constexpr size_t kThreads = 32;
@@ -109,6 +110,7 @@ class MetadataServer::Impl {
       : options_(options), entries_(options.max_entries) {}
 
   Result<uint16_t> start();
+  bool serving() const { return !ended_; }
   void stop() {
     listener_.stop();
     thread_.join();
@@ -284,6 +286,8 @@ Result<uint16_t> MetadataServer::start() {
   return port;
 }
 
+bool MetadataServer::serving() const { return impl_ != nullptr && impl_->serving(); }
+
 void MetadataServer::stop() {
   if (impl_ == nullptr) return;
   impl_->stop();
@@ -299,7 +303,11 @@ int run_metadata_server(const MetadataServerOptions& options) {
   if (std::fflush(stdout) != 0) return failed("cannot write to the standard output");
   pollfd stop{stop_signal_fd(), POLLIN, 0};
   while (stop_signal() == 0) {
-    if (::poll(&stop, 1, -1) < 0 && errno != EINTR) return failed("cannot wait for signals");
+    if (::poll(&stop, 1, kLookMs) < 0 && errno != EINTR) return failed("cannot wait for signals");
+    // httplib waits for descriptors of its own, and gives up at every other error of accept().
+    if (stop_signal() == 0 && !server.serving()) {
+      return failed("connections cannot be accepted any more; start it again");
+    }
   }
   server.stop();
   return 0;

@@ -34,6 +34,8 @@ class MetadataServer {
   // Serves in threads of its own; returns the port. kAlreadyExists when the port is in use. May be
   // called again after stop(), and then begins empty.
   Result<uint16_t> start();
+  // False once it accepts no connection any more: stopped, or refused by the system.
+  bool serving() const;
   // Ends the requests under way and forgets every entry. Nothing when it does not run.
   void stop();
 
