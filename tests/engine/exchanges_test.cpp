@@ -80,7 +80,7 @@ class Side final : public ControlService, public TransportHost {
   Config config;
   std::unique_ptr<Directory> directory = open_directory("P2PHANDSHAKE", {}).take();
   Transports transports{*this, config, {}};
-  Memory memory{instance_, transports};
+  Memory memory{instance_, config, transports};
   const std::unique_ptr<EventLoop> loop = EventLoop::create("te-test").take();
   Segments segments{instance_, config, *directory, memory, transports, *loop};
   const std::shared_ptr<Answering> transport = std::make_shared<Answering>();
