@@ -40,6 +40,7 @@ const Limits kNumbers[] = {
     {"connect_timeout_ms", &Config::connect_timeout_ms, 1, 86'400'000},
     {"hello_timeout_ms", &Config::hello_timeout_ms, 1, 86'400'000},
     {"stall_timeout_ms", &Config::stall_timeout_ms, 1, 86'400'000},
+    {"unregister_timeout_ms", &Config::unregister_timeout_ms, 1, 86'400'000},
     {"directory_timeout_ms", &Config::directory_timeout_ms, 1, 86'400'000},
     {"directory_lease_s", &Config::directory_lease_s, 1, 3'600},
     {"tcp_connections", &Config::tcp_connections, 0, 64},
