@@ -29,6 +29,11 @@ struct Setting {
   std::variant<Number, Text> kind;
 };
 
+constexpr std::string_view kGuardedCopiesHelp =
+    "handler or kernel: by what copies survive memory that cannot be touched (any more): a handler "
+    "of SIGSEGV and SIGBUS, or the kernel, which is slower and needs no handler";
+constexpr std::string_view kNicsHelp =
+    "NICs to use: names with commas; * at the end of one: anything; ^ first: but these";
 constexpr uint64_t kDayMs = 86'400'000;
 constexpr uint64_t kMostInbound = 4'096;
 constexpr uint64_t kMostPending = 256;
@@ -65,6 +70,8 @@ const std::vector<Setting>& table() {
        Text{&Config::tcp_zero_copy, {"auto", "off", "on"}}},
       {"copy_threads", "", "threads that copy for local, and as many for shm; callers copy too",
        Number{&Config::copy_threads, 1, 64}},
+      {"guarded_copies", "", kGuardedCopiesHelp,
+       Text{&Config::guarded_copies, {"handler", "kernel"}}},
       {"fabric_library", "", "path of libfabric.so.1; empty: AWS's own, else the system's",
        Text{&Config::fabric_library, {}}},
       {"fabric_addresses", "", "local addresses for libfabric, with commas; empty: all of them",
@@ -89,9 +96,7 @@ const std::vector<Setting>& table() {
        Number{&Config::rdma_max_registration, 0, uint64_t{1} << 48}},
       {"slice_bytes", "bytes", "larger requests are cut into slices of this size",
        Number{&Config::slice_bytes, 4'096, 1 << 30}},
-      {"nics", "",
-       "NICs to use: names with commas; * at the end of one: anything; ^ first: but these",
-       Text{&Config::nics, {}}},
+      {"nics", "", kNicsHelp, Text{&Config::nics, {}}},
       {"max_inbound_connections", "", "connections from peers; 0: by `ulimit -n`, at most 4096",
        Number{&Config::max_inbound_connections, 0, 1'000'000}},
       {"max_pending_connections", "", "connections without a hello yet; 0: by `ulimit -n`",

@@ -5,6 +5,31 @@
 #include "engine/transfers.h"
 
 namespace te {
+namespace {
+
+// Why a slice failed that nobody will try again.
+Status refusal(const Slice& slice, Code code) {
+  const bool write = slice.opcode == Opcode::kWrite;
+  const std::string_view transport = slice.path->transport.name();
+  if (code == Code::kInvalidArgument) {
+    return error(code,
+                 "{}: the local memory at {:#x} ({} bytes) cannot be {}: was it unmapped or "
+                 "protected, or its file truncated?",
+                 transport, reinterpret_cast<uint64_t>(slice.local), slice.length,
+                 write ? "read" : "written");
+  }
+  if (code == Code::kPermission) {
+    return error(code,
+                 "{}: the memory of the target at {}, address {:#x} ({} bytes), cannot be {}: was "
+                 "it unmapped or protected, or its file truncated?",
+                 transport, slice.path->remote_address, slice.remote_address, slice.length,
+                 write ? "written" : "read");
+  }
+  return error(code, "{}: the target at {} refused the request: {}", transport,
+               slice.path->remote_address, code_name(code));
+}
+
+}  // namespace
 
 void Transfers::done(Slice* slice, Code code) {
   slice->path->inflight_bytes.fetch_sub(slice->length, std::memory_order_relaxed);
@@ -31,17 +56,7 @@ void Transfers::done(Slice* slice, Code code) {
     note_cancelled(*slice, path.state.load() == PathState::kReady ? Status() : path.last_error());
     return slice_ended(slice, Code::kCancelled);
   }
-  if (code == Code::kInvalidArgument) {
-    note_error(*slice->task,
-               error(code,
-                     "{}: the local memory at {:#x} cannot be touched: was it "
-                     "unmapped while registered?",
-                     slice->path->transport.name(), reinterpret_cast<uint64_t>(slice->local)));
-    return slice_ended(slice, code);
-  }
-  note_error(*slice->task,
-             error(code, "{}: the target at {} refused the request: {}",
-                   slice->path->transport.name(), slice->path->remote_address, code_name(code)));
+  note_error(*slice->task, refusal(*slice, code));
   slice_ended(slice, code);
 }
 

@@ -33,7 +33,9 @@ Engine::Impl::Impl(Config config, std::unique_ptr<Directory> directory)
       directory_(std::move(directory)),
       notifications_(config_.max_notifications),
       transports_(*this, config_, [this] { return topology(); }),
-      memory_(instance_, config_, transports_) {}
+      memory_(instance_, config_, transports_) {
+  if (config_.guarded_copies == "handler") fault_handler_.emplace();
+}
 
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& options) {
   watch_forks();

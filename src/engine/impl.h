@@ -6,9 +6,11 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/fork.h"
+#include "base/guarded_copy.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "core/topology.h"
@@ -121,6 +123,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   const uint32_t generation_ = fork_generation();
   const pid_t process_ = ::getpid();
   const Config config_;
+  // Ends after everything that copies.
+  std::optional<FaultHandler> fault_handler_;
   const uint64_t instance_;
   const std::unique_ptr<Directory> directory_;
   std::string host_;

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/counts.h"
+#include "base/guarded_copy.h"
 
 #if __has_include(<emmintrin.h>)
 #include <emmintrin.h>
@@ -29,6 +30,15 @@ constexpr int64_t kLingerNs = 50'000;
 // More than this, asked for at once or without a pause, does not stay in a cache anyway.
 constexpr uint64_t kStreamBytes = 16 << 20;
 constexpr int64_t kPauseNs = 100'000;
+
+void copy_streaming(std::byte* to, const std::byte* from, size_t length) {
+  copy_bytes(to, from, length, true);
+}
+
+// Whether two ranges share a byte: then only memmove is right.
+bool overlap(const std::byte* a, const std::byte* b, size_t length) {
+  return a < b ? static_cast<size_t>(b - a) < length : static_cast<size_t>(a - b) < length;
+}
 
 bool same_kind(const Slice& a, const Slice& b) { return a.path == b.path && a.opcode == b.opcode; }
 
@@ -58,6 +68,23 @@ void copy_bytes(std::byte* to, const std::byte* from, size_t length, bool stream
   }
 #endif
   std::memcpy(to, from, length);
+}
+
+Code copy_slice(const Slice& slice, std::byte* remote, bool streaming) {
+  const bool write = slice.opcode == Opcode::kWrite;
+  std::byte* to = write ? remote : slice.local;
+  const std::byte* from = write ? slice.local : remote;
+  CopyResult result = CopyResult::kDone;
+  if (overlap(to, from, slice.length)) {
+    result = guarded_move(to, from, slice.length);
+  } else if (streaming) {
+    result = guarded_copy(to, from, slice.length, copy_streaming);
+  } else {
+    result = guarded_copy(to, from, slice.length);
+  }
+  if (result == CopyResult::kDone) return Code::kOk;
+  const bool local = write == (result == CopyResult::kBadSource);
+  return local ? Code::kInvalidArgument : Code::kPermission;
 }
 
 CopyPool::CopyPool(TransportHost& host, uint64_t threads, Copy copy)

@@ -22,6 +22,11 @@ namespace te {
 // Copies like memcpy. `streaming`: past the caches, as is best for more than they hold.
 void copy_bytes(std::byte* to, const std::byte* from, size_t length, bool streaming);
 
+// Copies the bytes of a slice to or from `remote`, where the target's memory is in this process;
+// the two may overlap. kInvalidArgument: the local memory cannot be touched; kPermission: the
+// target's.
+Code copy_slice(const Slice& slice, std::byte* remote, bool streaming);
+
 class CopyPool {
  public:
   // The slices of one run: at most this many, of one path and direction.

@@ -144,6 +144,12 @@ TEST(Options, ZeroCopyIsAutoOffOrOn) {
   expect_refused({}, {"TE_TCP_ZERO_COPY=yes"}, {"TE_TCP_ZERO_COPY='yes'", "auto, off or on"});
 }
 
+TEST(Options, GuardedCopiesAreByTheHandlerOrTheKernel) {
+  EXPECT_EQ(Config().guarded_copies, "handler");
+  EXPECT_TRUE(load({{"guarded_copies", "kernel"}}).ok());
+  expect_refused({{"guarded_copies", "no"}}, {}, {"guarded_copies='no'", "handler or kernel"});
+}
+
 TEST(Options, FreeTextIsTaken) {
   const Result<Config> config =
       load({{"bind_address", "::1"}, {"advertise_address", "node-1"}}, {});
@@ -304,7 +310,7 @@ TEST(Options, JsonTellsEverySetting) {
   ASSERT_TRUE(config.ok());
   const nlohmann::json rows = nlohmann::json::parse(config->to_json());
   ASSERT_TRUE(rows.is_array());
-  EXPECT_EQ(rows.size(), std::size(kNumbers) + 8);  // and those of text
+  EXPECT_EQ(rows.size(), std::size(kNumbers) + 9);  // and those of text
   std::map<std::string, nlohmann::json> by_name;
   for (const nlohmann::json& row : rows) {
     for (const char* field : {"name", "value", "default", "unit", "origin", "help", "variable"}) {

@@ -1,8 +1,6 @@
 // Copies where the source and the target are one engine's.
 #include "transport/local/local.h"
 
-#include <cstring>
-
 #include "core/access_table.h"
 #include "transport/copy_transport.h"
 
@@ -49,26 +47,14 @@ class LocalTransport final : public CopyTransport {
   AccessTable table_;
 };
 
-// Whether two ranges share a byte: then only memmove is right.
-bool overlap(const std::byte* a, const std::byte* b, size_t length) {
-  return a < b ? static_cast<size_t>(b - a) < length : static_cast<size_t>(a - b) < length;
-}
-
 void LocalTransport::copy(Slice* run, bool streaming) {
   while (run != nullptr) {
     Slice* slice = run;
     run = slice->next;
     const AccessKey key = AccessKey::decode(slice->key);
-    const Code code = table_.acquire(key, slice->remote_address, slice->length);
+    Code code = table_.acquire(key, slice->remote_address, slice->length);
     if (code == Code::kOk) {
-      auto* to = reinterpret_cast<std::byte*>(slice->remote_address);
-      auto* from = slice->local;
-      if (slice->opcode == Opcode::kRead) std::swap(to, from);
-      if (overlap(to, from, slice->length)) {
-        std::memmove(to, from, slice->length);
-      } else {
-        copy_bytes(to, from, slice->length, streaming);
-      }
+      code = copy_slice(*slice, reinterpret_cast<std::byte*>(slice->remote_address), streaming);
       table_.release(key);
     }
     host_.done(slice, code);

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/guarded_copy.h"
 #include "base/log.h"
 
 namespace te::shm {
@@ -144,16 +145,12 @@ bool ShmPath::copy_mapped(Part& part, bool streaming) {
     part.code = Code::kOutOfRange;
     return true;
   }
-  std::byte* remote = mapped.memory->data() + offset;
-  if (slice->opcode == Opcode::kWrite) {
-    copy_bytes(remote, slice->local, slice->length, streaming);
-  } else {
-    copy_bytes(slice->local, remote, slice->length, streaming);
-  }
+  part.code = copy_slice(*slice, mapped.memory->data() + offset, streaming);
   return true;
 }
 
-// Copies slices of one direction in one system call; `*done` of them are whole.
+// Copies slices of one direction in one system call; `*done` of them are whole. kUnsupported: the
+// kernel does not let us.
 Code ShmPath::across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const {
   Vector local, remote;
   for (size_t i = 0; i < count; ++i) {
@@ -172,7 +169,7 @@ Code ShmPath::across(Opcode opcode, Slice* const* slices, size_t count, size_t* 
   if (*done == count) return Code::kOk;
   if (why == EFAULT) return count == 1 ? fault(*slices[0]) : Code::kInvalidArgument;
   if (why == ENOMEM) return Code::kResource;
-  return why == ESRCH ? Code::kUnavailable : Code::kPermission;
+  return why == ESRCH ? Code::kUnavailable : Code::kUnsupported;
 }
 
 // The slices that one call could not do are tried alone, so that each gets its own answer.
@@ -184,8 +181,8 @@ void ShmPath::copy_across(Parts parts) {
     size_t done = 0;
     const Code code = across(slices[at]->opcode, &slices[at], count, &done);
     at += done;
-    if (code == Code::kPermission || code == Code::kUnavailable) {
-      if (code == Code::kPermission) forbid_attach();
+    if (code == Code::kUnsupported || code == Code::kUnavailable) {
+      if (code == Code::kUnsupported) forbid_attach();
       if (code == Code::kUnavailable) lost();
       for (; at < parts.size(); ++at) parts[at].code = Code::kUnavailable;
     } else if (code != Code::kOk && count == 1) {
@@ -199,16 +196,11 @@ void ShmPath::copy_across(Parts parts) {
   }
 }
 
-// Whose memory is not there, after a call for one slice failed.
+// Whose memory cannot be touched, after a call for one slice failed.
 Code ShmPath::fault(const Slice& slice) const {
-  std::array<std::byte, 1> byte{};
-  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uint64_t>(slice.local);
-  for (uint64_t at = begin; at < begin + slice.length; at = (at / page + 1) * page) {
-    iovec here{byte.data(), 1}, there{reinterpret_cast<void*>(at), 1};
-    if (::process_vm_readv(::getpid(), &here, 1, &there, 1, 0) != 1) return Code::kInvalidArgument;
-  }
-  return Code::kOutOfRange;
+  const bool local = slice.opcode == Opcode::kWrite ? !is_readable(slice.local, slice.length)
+                                                    : !is_writable(slice.local, slice.length);
+  return local ? Code::kInvalidArgument : Code::kPermission;
 }
 
 void ShmPath::forbid_attach() {
