@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "support/facts.h"
+#include "support/fragile_memory.h"
 #include "transport/lane_harness.h"
 
 namespace te::tcp::test {
@@ -39,6 +40,77 @@ TEST_F(LaneTest, AReadIsSentAndFilled) {
   ASSERT_TRUE(host_.wait_for(1));
   EXPECT_EQ(host_.code_of(&slice), Code::kOk);
   EXPECT_EQ(local, "data");
+}
+
+using te::test::Damage;
+using te::test::FragileMemory;
+
+// Nothing of their frame has left, so the others of it go on.
+TEST_F(LaneTest, WritesOfMemoryThatCannotBeReadFailAlone) {
+  for (const Damage damage : {Damage::kProtected, Damage::kUnmapped, Damage::kTruncated}) {
+    SCOPED_TRACE(name_of(damage));
+    make_ready();
+    FragileMemory memory(8192);
+    ASSERT_TRUE(memory.damage(damage, 4096, 4096));
+    std::string a = "aaa", b = "bb", unused(64, '.');
+    const Slice& first = submit(Opcode::kWrite, a, 1);
+    Slice& bad = submit(Opcode::kWrite, unused, 2);
+    bad.local = memory.data() + 4096 - 8;
+    const Slice& last = submit(Opcode::kWrite, b, 3);
+    lane_->flush();
+    const std::string expected = write_frame({{1, 3, kKey}, {3, 2, kKey}}, "aaabb");
+    EXPECT_EQ(take(expected.size()), expected);
+    ASSERT_TRUE(host_.wait_for(1));
+    EXPECT_EQ(host_.code_of(&bad), Code::kInvalidArgument);
+    put(ack(2));
+    ASSERT_TRUE(host_.wait_for(3));
+    EXPECT_EQ(host_.code_of(&first), Code::kOk);
+    EXPECT_EQ(host_.code_of(&last), Code::kOk);
+    EXPECT_EQ(lane_->load(), 0u);
+    EXPECT_EQ(broken_, 0);
+    // Alone in its frame.
+    Slice& alone = submit(Opcode::kWrite, unused, 4);
+    alone.local = memory.data() + 5000;
+    lane_->flush();
+    ASSERT_TRUE(host_.wait_for(4));
+    EXPECT_EQ(host_.code_of(&alone), Code::kInvalidArgument);
+    const Slice& next = submit(Opcode::kWrite, b, 5);
+    lane_->flush();
+    const std::string more = write_frame({{5, 2, kKey}}, "bb");
+    EXPECT_EQ(take(more.size()), more);
+    put(ack(3));
+    ASSERT_TRUE(host_.wait_for(5));
+    EXPECT_EQ(host_.code_of(&next), Code::kOk);
+    EXPECT_EQ(broken_, 0);
+    ASSERT_TRUE(memory.restore());
+    host_.forget();
+    lane_->fail(Code::kCancelled);
+    turn();
+    ready_ = false;
+    make_lane();
+  }
+}
+
+TEST_F(LaneTest, ReadsIntoMemoryThatCannotBeWrittenFailAlone) {
+  make_ready();
+  FragileMemory memory(8192);
+  ASSERT_TRUE(memory.damage(Damage::kReadOnly, 4096, 4096));
+  std::string a = "...", b = "..", unused(64, '.');
+  const Slice& first = submit(Opcode::kRead, a, 1);
+  Slice& bad = submit(Opcode::kRead, unused, 2);
+  bad.local = memory.data() + 4096;
+  const Slice& last = submit(Opcode::kRead, b, 3);
+  lane_->flush();
+  const std::string expected = read_frame({{1, 3, kKey}, {2, 64, kKey}, {3, 2, kKey}});
+  EXPECT_EQ(take(expected.size()), expected);
+  put(data(0, 3, "aaa" + std::string(64, 'x') + "bb"));
+  ASSERT_TRUE(host_.wait_for(3));
+  EXPECT_EQ(host_.code_of(&first), Code::kOk);
+  EXPECT_EQ(host_.code_of(&bad), Code::kInvalidArgument);
+  EXPECT_EQ(host_.code_of(&last), Code::kOk);
+  EXPECT_EQ(a + b, "aaabb");
+  EXPECT_EQ(broken_, 0);
+  ASSERT_TRUE(memory.restore());
 }
 
 TEST_F(LaneTest, AnEmptyRequestAsksForAnAnswer) {

@@ -1,8 +1,12 @@
 // What a peer may ask, and what it is answered.
+#include "support/fragile_memory.h"
 #include "transport/serving_harness.h"
 
 namespace te::tcp::test {
 namespace {
+
+using te::test::Damage;
+using te::test::FragileMemory;
 
 TEST_F(ServingTest, TheHelloIsAnswered) {
   connect();
@@ -39,6 +43,37 @@ TEST_F(ServingTest, WritesOfOneFrameAreAcknowledgedTogether) {
   EXPECT_EQ(memory(0, 1) + memory(kSize - 2, 2) + memory(100, 3), "abbccc");
   EXPECT_EQ(exchange(write_frame({entry(0, 1)}, "d") + write_frame({entry(0, 1)}, "e")), ack(5));
   EXPECT_EQ(memory(0, 1), "e");
+}
+
+TEST_F(ServingTest, RequestsToMemoryThatCannotBeTouchedAreRefused) {
+  constexpr size_t kPage = 4096;
+  for (const Damage damage : te::test::kDamages) {
+    SCOPED_TRACE(name_of(damage));
+    connect();
+    serving_->admit(kInstance);
+    take();
+    FragileMemory fragile(4 * kPage);
+    const auto begin = reinterpret_cast<uint64_t>(fragile.data());
+    const Result<AccessKey> key = table_.add(begin, 4 * kPage);
+    ASSERT_TRUE(key.ok());
+    ASSERT_TRUE(fragile.damage(damage, kPage, 3 * kPage));
+    const Entry bad{begin + kPage, 64, *key}, halfway{begin + kPage - 32, 64, *key};
+    const std::string x(64, 'x');
+    EXPECT_EQ(
+        exchange(write_frame({entry(0, 3), bad, halfway, entry(30, 3)}, "aaa" + x + x + "ddd")),
+        refused(1, Code::kPermission) + refused(2, Code::kPermission) + ack(4));
+    EXPECT_EQ(memory(0, 3) + memory(30, 3), "aaaddd");
+    const std::string answer = exchange(read_frame({entry(0, 1), bad, halfway, entry(30, 1)}));
+    if (damage == Damage::kReadOnly) {
+      EXPECT_EQ(answer.substr(0, AnswerHeader::kSize), data(4, 4, ""));
+    } else {
+      EXPECT_EQ(answer, refused(5, Code::kPermission) + refused(6, Code::kPermission) +
+                            data(4, 1, "a") + data(7, 1, "d"));
+    }
+    EXPECT_FALSE(ended_);
+    ASSERT_TRUE(fragile.restore());
+    table_.remove(*key);
+  }
 }
 
 TEST_F(ServingTest, AnEmptyRequestIsAcknowledged) {

@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/fd.h"
+#include "support/fragile_memory.h"
 
 namespace te::tcp {
 namespace {
@@ -153,6 +154,63 @@ TEST_F(StreamTest, LongPayloadsTakeSeveralCalls) {
   EXPECT_TRUE(joined == text.substr(90'000));
   while (stream_.buffered().size() < 4) stream_.receive(ours_.get());
   EXPECT_EQ(head(4), "next");
+}
+
+using te::test::Damage;
+using te::test::FragileMemory;
+
+// Both what is copied out of the buffer and what the kernel writes itself.
+TEST_F(StreamTest, PayloadThatCannotBeWrittenGoesNowhere) {
+  constexpr size_t kPage = 4096;
+  for (const Damage damage : te::test::kDamages) {
+    for (const bool buffered : {false, true}) {
+      for (const size_t length : {size_t{1}, size_t{64}, 2 * kPage}) {
+        SCOPED_TRACE(std::string(name_of(damage)) + " " + std::to_string(length));
+        FragileMemory memory(4 * kPage);
+        ASSERT_TRUE(memory.damage(damage, kPage, 3 * kPage));
+        std::string before(3, '.'), behind(5, '.');
+        const std::string text = "head" + ("aaa" + std::string(length, 'x')) + "bbbbb" + "next";
+        if (buffered) {
+          put(text.substr(0, 6));
+          while (stream_.buffered().size() < 6) stream_.receive(ours_.get());
+          EXPECT_EQ(head(4), "head");
+        }
+        // The second begins where it still can be written, if it is long.
+        std::byte* bad = memory.data() + kPage - length / 4;
+        stream_.start_payload() = {piece(before), {bad, length}, piece(behind)};
+        if (buffered) stream_.copy_buffered();
+        put(text.substr(buffered ? 6 : 4));
+        for (int calls = 0; stream_.in_payload() || stream_.buffered().size() < 4; ++calls) {
+          ASSERT_NE(stream_.receive(ours_.get()), Stream::Outcome::kFailed);
+          stream_.copy_buffered();
+          ASSERT_LT(calls, 50);
+        }
+        EXPECT_EQ(before, "aaa");
+        EXPECT_EQ(behind, "bbbbb");
+        EXPECT_EQ(head(4), "next");
+        EXPECT_FALSE(stream_.faulted(0));
+        EXPECT_TRUE(stream_.faulted(1));
+        EXPECT_FALSE(stream_.faulted(2));
+        ASSERT_TRUE(memory.restore());
+      }
+    }
+  }
+}
+
+TEST_F(StreamTest, WhatIsCopiedOutOfTheBufferMayFault) {
+  FragileMemory memory(4096);
+  ASSERT_TRUE(memory.damage(Damage::kProtected, 0, 4096));
+  std::string behind(2, '.');
+  put("h1122n");
+  stream_.receive(ours_.get());
+  EXPECT_EQ(head(1), "h");
+  stream_.start_payload() = {{memory.data(), 2}, piece(behind)};
+  stream_.copy_buffered();
+  EXPECT_FALSE(stream_.in_payload());
+  EXPECT_TRUE(stream_.faulted(0));
+  EXPECT_FALSE(stream_.faulted(1));
+  EXPECT_EQ(behind, "22");
+  EXPECT_EQ(head(1), "n");
 }
 
 // Frames of a head (one byte: how long each of two payload pieces is) and their payload.

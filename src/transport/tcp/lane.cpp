@@ -28,132 +28,6 @@ constexpr unsigned kUnheard = 4;
 
 }  // namespace
 
-bool Lane::enqueue(SliceList& slices, uint64_t bytes) {
-  uint64_t count = 0;
-  for (const Slice* slice = slices.first; slice != nullptr; slice = slice->next) ++count;
-  MutexLock lock(queue_mutex_);
-  if (closed_) return false;
-  load_.fetch_add(bytes, std::memory_order_relaxed);
-  queue_.append(slices);
-  queued_.fetch_add(count);
-  return true;
-}
-
-bool Lane::has_work() const {
-  return frame_open_.load() || asking_.load() ||
-         (queued_.load() > 0 && tail_.load() - head_sequence_.load() < window_.load());
-}
-
-void Lane::flush() {
-  // Whoever comes while another sends leaves the work to that one: it looks again after it let go.
-  do {
-    if (sending_.exchange(true)) return;
-    send_all();
-    sending_.store(false);
-  } while (!blocked_.load() && has_work());
-}
-
-void Lane::ask() {
-  asking_.store(true);
-  flush();
-}
-
-void Lane::flush_later() {
-  loop_.run([self = shared_from_this()] { self->flush(); });
-}
-
-void Lane::send_all() {
-  if (blocked_.load()) return;
-  for (;;) {
-    if (!frame_open_ && !build_frame()) return;
-    if (!send_frame()) {
-      // Once more after the mark: the edge that tells of room may have come before it.
-      blocked_.store(true);
-      if (!send_frame()) return owner_.lane_blocked();
-      blocked_.store(false);
-    }
-  }
-}
-
-bool Lane::build_frame() {
-  const uint64_t tail = tail_.load(std::memory_order_relaxed);
-  const uint64_t room = window_.load(std::memory_order_relaxed) -
-                        (tail - head_sequence_.load(std::memory_order_acquire));
-  const size_t limit = std::min<uint64_t>(room, kMaxRequestsPerFrame);
-  uint64_t bytes = 0;
-  size_t count = 0;
-  vector_count_ = 1;
-  Opcode opcode = Opcode::kRead;
-  {
-    MutexLock lock(queue_mutex_);
-    while (count < limit && !queue_.empty()) {
-      const Slice& next = *queue_.first;
-      if (count > 0 && (next.opcode != opcode || bytes + next.length > kFrameBytes)) break;
-      opcode = next.opcode;
-      bytes += next.length;
-      Slice* slice = queue_.pop();
-      sent(tail + count) = {slice, slice->length, opcode};
-      RequestEntry::encode(head_.data() + RequestHeader::kSize + count * RequestEntry::kSize,
-                           slice->remote_address, slice->length, slice->key);
-      if (opcode == Opcode::kWrite) vectors_[vector_count_++] = {slice->local, slice->length};
-      ++count;
-    }
-  }
-  if (count == 0 && !asking_.exchange(false)) return false;
-  queued_.fetch_sub(count);
-  const bool write = opcode == Opcode::kWrite || count == 0;
-  RequestHeader{write ? RequestType::kWrite : RequestType::kRead, static_cast<uint16_t>(count),
-                write ? bytes : 0}
-      .encode(head_.data());
-  vectors_[0] = {head_.data(), RequestHeader::kSize + count * RequestEntry::kSize};
-  vector_at_ = 0;
-  by_zero_copy_ = write && count > 0 && zero_copy_.takes(bytes, count);
-  tail_.store(tail + count);
-  frame_open_.store(true);
-  return true;
-}
-
-bool Lane::send_frame() {
-  while (vector_at_ < vector_count_) {
-    ssize_t sent = send_vectors();
-    if (sent < 0) {
-      if (errno == EINTR) continue;
-      // The loop learns of a broken connection by its own event.
-      return false;
-    }
-    while (sent > 0) {
-      iovec& vector = vectors_[vector_at_];
-      const size_t step = std::min(static_cast<size_t>(sent), vector.iov_len);
-      vector.iov_base = static_cast<std::byte*>(vector.iov_base) + step;
-      vector.iov_len -= step;
-      sent -= static_cast<ssize_t>(step);
-      if (vector.iov_len == 0) ++vector_at_;
-    }
-  }
-  end_frame();
-  return true;
-}
-
-ssize_t Lane::send_vectors() {
-  msghdr message{};
-  message.msg_iov = &vectors_[vector_at_];
-  message.msg_iovlen = vector_count_ - vector_at_;
-  if (by_zero_copy_) return zero_copy_.send(fd_.get(), message, vector_at_ == 0);
-  return ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
-}
-
-void Lane::end_frame() {
-  const uint64_t tail = tail_.load(std::memory_order_relaxed);
-  if (by_zero_copy_) {
-    const uint64_t let_go_below = zero_copy_.end();
-    for (uint64_t i = sent_tail_.load(std::memory_order_relaxed); i < tail; ++i) {
-      sent(i).let_go_below = let_go_below;
-    }
-  }
-  sent_tail_.store(tail, std::memory_order_release);
-  frame_open_.store(false);
-}
-
 void Lane::on_events(uint32_t events) {
   const std::shared_ptr<Lane> self = shared_from_this();
   bool greeted = false;
@@ -295,7 +169,8 @@ void Lane::finish_payload() {
   const size_t filled = stream_.filled_pieces();
   const uint64_t total = filled + stream_.open_pieces().size();
   while (payload_count_ > 0 && total - payload_count_ < filled) {
-    answer(sent(payload_first_), Code::kOk);
+    const bool faulted = stream_.faulted(total - payload_count_);
+    answer(sent(payload_first_), faulted ? Code::kInvalidArgument : Code::kOk);
     ++payload_first_;
     --payload_count_;
   }
@@ -311,11 +186,13 @@ bool Lane::on_error(const AnswerHeader& header) {
   Sent& request = sent(header.sequence);
   if (request.answered || request.refusal != Code::kOk) return false;
   if (!left_completely(header.sequence + 1)) return false;
+  // That one would blame this side.
+  const Code code = header.code == Code::kInvalidArgument ? Code::kInternal : header.code;
   if (zero_copy_.let_go(fd_.get(), request.let_go_below)) {
-    answer(request, header.code);
+    answer(request, code);
     advance_head();
   } else {
-    request.refusal = header.code;  // it ends with the frame's acknowledgement
+    request.refusal = code;  // it ends with the frame's acknowledgement
   }
   return true;
 }
@@ -492,7 +369,7 @@ void Lane::close_when_quiet(Code code, int64_t until_ns) {
 }
 
 void Lane::return_everything(Code code) {
-  SliceList returned;
+  SliceList returned, refused;
   {
     MutexLock lock(queue_mutex_);
     closed_ = true;
@@ -504,11 +381,13 @@ void Lane::return_everything(Code code) {
   for (uint64_t i = head_sequence_.load(std::memory_order_relaxed); i < tail; ++i) {
     Slice* slice = sent(i).slice;
     sent(i).slice = nullptr;
-    if (slice != nullptr) returned.push(slice);
+    if (slice == nullptr) continue;
+    (sent(i).refusal == Code::kInvalidArgument ? refused : returned).push(slice);
   }
   head_sequence_.store(tail);
   load_.store(0);
   while (!returned.empty()) host_.done(returned.pop(), code);
+  while (!refused.empty()) host_.done(refused.pop(), Code::kInvalidArgument);
 }
 
 }  // namespace te::tcp

@@ -37,6 +37,10 @@ class LaneOwner {
   virtual void lane_blocked() {}
   // The connection is of no use any more; the owner calls fail() on every lane of the session.
   virtual void lane_broken(Lane& lane, Status why) = 0;
+  // The lane breaks, since the memory of a WRITE could not be read after some of its frame left.
+  // For a while after that, all lanes are to look before they send.
+  virtual void found_unreadable() {}
+  virtual bool careful() { return false; }
 };
 
 struct LaneOptions {
@@ -102,7 +106,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
     uint32_t length = 0;
     Opcode opcode = Opcode::kRead;
     bool answered = false;
-    Code refusal = Code::kOk;   // of a WRITE whose memory the kernel still held
+    // Of a WRITE that failed while the kernel may hold its memory: it comes back with this.
+    Code refusal = Code::kOk;
     uint64_t let_go_below = 0;  // see ZeroCopy; set by the sender once all of it left
   };
 
@@ -131,9 +136,15 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   bool sweep_sent() TE_REQUIRES(receiving_);
   // Whether WRITEs under way, of which `first` is the oldest that is wanted back, may go on.
   bool may_finish(uint64_t first, uint64_t tail) TE_REQUIRES(receiving_);
+  void resolve_fault() TE_REQUIRES(receiving_);
+  bool leave_out_unreadable() TE_REQUIRES(receiving_);
 
   // The sender's.
   bool build_frame();
+  void put_request(size_t index, const Slice& slice);
+  void finish_head(Opcode opcode, size_t count, uint64_t bytes);
+  // The frame's memory cannot be read: nothing is sent until the loop has seen to that.
+  void frame_faulted();
   bool send_frame();  // false: the socket is full, or the connection is gone
   ssize_t send_vectors();
   void end_frame();
@@ -168,6 +179,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   std::array<iovec, 1 + kMaxRequestsPerFrame> vectors_;
   std::array<std::byte, kMaxFrameHead> head_;
   bool by_zero_copy_ = false;  // the frame goes by zero_copy_
+  bool faulted_ = false;       // see frame_faulted()
+  int faults_ = 0;             // of this frame
 
   std::atomic<uint32_t> window_{kWindow};  // what the peer takes, at most kWindow
   std::array<Sent, kWindow> ring_;

@@ -327,6 +327,11 @@ void TcpPath::lane_blocked() {
   if (deaf_.load()) wake_sleeper();
 }
 
+bool TcpPath::careful() {
+  const int64_t until_ns = careful_until_ns_.load(std::memory_order_relaxed);
+  return until_ns != 0 && now_ns() < until_ns;
+}
+
 void TcpPath::lane_broken(Lane& lane, Status why) {
   Code code = Code::kUnavailable;
   // What another run of the peer, or a refusal, means is for the engine to decide.

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/event_loop.h"
 #include "base/spin.h"
 #include "base/waker.h"
@@ -41,12 +42,15 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   void lane_ready(Lane& lane) override;
   void lane_blocked() override;
   void lane_broken(Lane& lane, Status why) override;
+  void found_unreadable() override { careful_until_ns_.store(now_ns() + kCarefulNs); }
+  bool careful() override;
 
  private:
   // What a lane takes before the next one is asked: many small requests then share a frame.
   static constexpr uint64_t kRunBytes = 128 << 10;
   static constexpr uint64_t kInlineBytes = 256 << 10;
   static constexpr uint64_t kVisitBytes = 256 << 10;
+  static constexpr int64_t kCarefulNs = 10'000 * kNsPerMs;
 
   using Lanes = std::vector<std::shared_ptr<Lane>>;
 
@@ -84,6 +88,8 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   size_t lanes_ready_ TE_GUARDED_BY(mutex_) = 0;
   SliceList waiting_ TE_GUARDED_BY(mutex_);
   bool ended_ TE_GUARDED_BY(mutex_) = false;
+
+  std::atomic<int64_t> careful_until_ns_{0};
 
   Visits visits_;                              // and the lock of what follows
   std::atomic<const void*> visitor_{nullptr};  // the thread that came last

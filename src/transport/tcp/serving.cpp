@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/clock.h"
+#include "base/guarded_copy.h"
 #include "base/log.h"
 #include "base/socket.h"
 
@@ -237,7 +238,9 @@ void Serving::start_reads() {
 
 void Serving::finish_write() {
   writing_ = false;
-  for (const Request& write : frame_) {
+  for (size_t i = 0; i < frame_.size(); ++i) {
+    Request& write = frame_[i];
+    if (write.code == Code::kOk && stream_.faulted(i)) write.code = Code::kPermission;
     if (write.code != Code::kOk) append_small({AnswerType::kError, write.code, 1, write.sequence});
   }
   ack_due_ = true;
@@ -259,7 +262,28 @@ bool Serving::flush() {
   return true;
 }
 
+// Refuses those of the first `count` READs whose memory cannot be read. True if there were any.
+bool Serving::refuse_unreadable(size_t count) {
+  const auto unreadable = [this](const Request& read) {
+    const RequestEntry& entry = read.entry;
+    Code code = table_.acquire(entry.key, entry.address, entry.length);
+    if (code == Code::kOk) {
+      const auto* begin = reinterpret_cast<const std::byte*>(entry.address);
+      if (!is_readable(begin, entry.length)) code = Code::kPermission;
+      table_.release(entry.key);
+    }
+    if (code != Code::kOk) append_small({AnswerType::kError, code, 1, read.sequence});
+    return code != Code::kOk;
+  };
+  const auto end = reads_.begin() + static_cast<ptrdiff_t>(count);
+  const auto kept = std::remove_if(reads_.begin(), end, unreadable);
+  const bool any = kept != end;
+  reads_.erase(kept, end);
+  return any;
+}
+
 bool Serving::build_answer() {
+  if (owner_.careful()) refuse_unreadable(std::min(reads_.size(), kMaxReadsPerAnswer));
   if (ack_due_) {
     append_small({AnswerType::kAck, Code::kOk, 0, ack_sequence_});
     ack_due_ = false;
@@ -289,6 +313,22 @@ bool Serving::build_answer() {
   }
   answer_open_ = !head_.empty();
   return answer_open_;
+}
+
+// After the kernel could not read what an answer promises. False: ended, because some of it left.
+bool Serving::leave_out_unreadable() {
+  if (head_sent_ == 0 && answer_sent_ == 0) {
+    head_.resize(head_.size() - AnswerHeader::kSize);
+    small_.insert(0, head_);
+    if (refuse_unreadable(answer_reads_)) {
+      build_answer();
+      return true;
+    }
+  }
+  owner_.found_unreadable();
+  end("memory that it asked for cannot be read: was it unmapped, protected, or its file "
+      "truncated?");
+  return false;
 }
 
 bool Serving::send_answer(bool* full) {
@@ -323,6 +363,10 @@ bool Serving::send_answer(bool* full) {
     unpin_pieces();
     if (sent < 0) {
       if (failure == EINTR) continue;
+      if (failure == EFAULT) {
+        if (!leave_out_unreadable()) return false;
+        continue;
+      }
       if (failure == EAGAIN || failure == EWOULDBLOCK) {
         *full = true;
         return true;

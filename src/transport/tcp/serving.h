@@ -28,6 +28,10 @@ class ServingOwner {
   virtual ~ServingOwner() = default;
   // The connection is of no use any more: the owner destroys it, not from inside this call.
   virtual void serving_ended(Serving& serving) = 0;
+  // A connection had to end, since memory that a peer asked for could not be read in the middle of
+  // the answer. For a while after that, all are to look before they promise bytes.
+  virtual void found_unreadable() {}
+  virtual bool careful() { return false; }
 };
 
 class Serving final : public EventLoop::Handler {
@@ -70,6 +74,8 @@ class Serving final : public EventLoop::Handler {
   bool flush();  // false: ended
   bool build_answer();
   bool send_answer(bool* full);
+  bool leave_out_unreadable();
+  bool refuse_unreadable(size_t count);
   void append_small(const AnswerHeader& header);
   bool output_full() const;
   void end(std::string_view why);

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/guarded_copy.h"
+
 namespace te::tcp {
 namespace {
 
@@ -28,6 +30,11 @@ ssize_t receive_vectors(int fd, iovec* vectors, size_t count) {
   return ::recvmsg(fd, &message, 0);
 }
 
+void give_up(Stream::Piece& piece) {
+  piece.to = nullptr;
+  piece.faulted = true;
+}
+
 }  // namespace
 
 void Stream::advance(uint64_t bytes) {
@@ -45,12 +52,38 @@ void Stream::advance(uint64_t bytes) {
 void Stream::copy_buffered() {
   advance(0);
   while (in_payload() && begin_ < end_) {
-    const Piece& piece = pieces_[current_];
+    Piece& piece = pieces_[current_];
     const size_t step = std::min<uint64_t>(end_ - begin_, piece.left);
-    if (piece.to != nullptr) std::memcpy(piece.to, buffer_.data() + begin_, step);
+    if (piece.to != nullptr &&
+        guarded_copy(piece.to, buffer_.data() + begin_, step) != CopyResult::kDone) {
+      give_up(piece);
+    }
     begin_ += step;
     advance(step);
   }
+}
+
+// After a call for several pieces failed, since one of them cannot be written: it took nothing.
+Stream::Outcome Stream::receive_one_piece(int fd) {
+  Piece& piece = pieces_[current_];
+  const bool wanted = piece.to != nullptr;
+  iovec vector{wanted ? piece.to : discard_area(),
+               wanted ? piece.left : std::min<uint64_t>(piece.left, kDiscardSize)};
+  ssize_t got;
+  do {
+    got = receive_vectors(fd, &vector, 1);
+  } while (got < 0 && errno == EINTR);
+  if (got == 0) return Outcome::kClosed;
+  if (got > 0) {
+    received_ = static_cast<size_t>(got);
+    advance(received_);
+    return Outcome::kMore;
+  }
+  if (errno == EFAULT && wanted) {
+    give_up(piece);
+    return Outcome::kMore;
+  }
+  return errno == EAGAIN || errno == EWOULDBLOCK ? Outcome::kDrained : Outcome::kFailed;
 }
 
 Stream::Outcome Stream::receive(int fd) {
@@ -90,12 +123,15 @@ Stream::Outcome Stream::receive(int fd) {
     got = receive_vectors(fd, vectors, count);
   } while (got < 0 && errno == EINTR);
   received_ = got > 0 ? static_cast<size_t>(got) : 0;
+  if (got < 0 && errno == EFAULT && payload > 0) return receive_one_piece(fd);
   if (got < 0)
     return errno == EAGAIN || errno == EWOULDBLOCK ? Outcome::kDrained : Outcome::kFailed;
   if (got == 0) return Outcome::kClosed;
   const uint64_t into_payload = std::min<uint64_t>(received_, payload);
   advance(into_payload);
   end_ += received_ - into_payload;
+  // Less than the payload came: it may be that no more is there, or that a piece cannot be written.
+  if (received_ < payload) return Outcome::kMore;
   return received_ < wanted ? Outcome::kDrained : Outcome::kMore;
 }
 

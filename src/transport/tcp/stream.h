@@ -2,6 +2,9 @@
 // which go straight to where they belong. One system call takes the rest of a payload and what
 // follows it.
 //
+// A payload may belong into memory that cannot be written (any more). Then its piece is marked, the
+// rest of it goes nowhere, and the stream goes on.
+//
 // One thread at a time.
 #pragma once
 
@@ -20,6 +23,7 @@ class Stream {
   struct Piece {
     std::byte* to = nullptr;
     uint64_t left = 0;
+    bool faulted = false;  // some of it could not be written to `to`, which is null by now
   };
   enum class Outcome { kMore, kDrained, kClosed, kFailed };
 
@@ -27,8 +31,8 @@ class Stream {
 
   Stream() { pieces_.reserve(16); }
 
-  // One recvmsg. kMore: bytes came, and there may be more; kDrained: nothing is left for now (bytes
-  // may have come, see received()). After kFailed errno tells why.
+  // One recvmsg. kMore: there may be more; kDrained: nothing is left for now. Either way bytes may
+  // have come, see received(). After kFailed errno tells why.
   Outcome receive(int fd);
   // Bytes that the last receive() took.
   size_t received() const { return received_; }
@@ -51,9 +55,12 @@ class Stream {
   // The pieces that are not full yet.
   std::span<Piece> open_pieces() { return std::span(pieces_).subspan(current_); }
   size_t filled_pieces() const { return current_; }
+  // Of a piece that is full.
+  bool faulted(size_t piece) const { return pieces_[piece].faulted; }
 
  private:
   void advance(uint64_t bytes);
+  Outcome receive_one_piece(int fd);
 
   std::array<std::byte, kBufferSize> buffer_{};  // its pages are there from the start
   size_t begin_ = 0;

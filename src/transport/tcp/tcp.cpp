@@ -14,6 +14,7 @@ namespace tcp {
 namespace {
 
 constexpr int64_t kStallCheckMs = 1000;
+constexpr int64_t kCarefulNs = 10'000 * kNsPerMs;        // after memory turned out to be unreadable
 constexpr std::chrono::milliseconds kRetireLimit{1000};  // a loop's turn takes less
 constexpr size_t kMaxSessionMembers = 256;               // connections that claim one session
 
@@ -47,6 +48,8 @@ class Worker final : public ServingOwner {
   // On the loop.
   void add(std::unique_ptr<Serving> serving);
   void serving_ended(Serving& serving) override;
+  void found_unreadable() override { careful_until_ns_ = now_ns() + kCarefulNs; }
+  bool careful() override { return careful_until_ns_ != 0 && now_ns() < careful_until_ns_; }
   // Any thread. Nothing happens to a connection that ended meanwhile.
   void admit_later(Serving* serving);
   void end_later(Serving* serving);
@@ -60,6 +63,7 @@ class Worker final : public ServingOwner {
   const std::unique_ptr<EventLoop> loop_;
   const int64_t stall_ms_;
   const bool first_;
+  int64_t careful_until_ns_ = 0;                                     // the loop's
   std::unordered_map<Serving*, std::unique_ptr<Serving>> servings_;  // the loop's
 };
 
