@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "base/guarded_copy.h"
 #include "base/log.h"
 #include "transport/fabric/initiator.h"
 
@@ -23,6 +24,11 @@ constexpr size_t kNameRoom = 512;  // what a provider may read of an endpoint's 
 // What the peer does not know (any more), as opposed to a peer that is not there.
 bool is_key_error(long error) {
   return error == FI_EACCES || error == FI_EPERM || error == FI_EKEYREJECTED || error == FI_ENOKEY;
+}
+
+bool is_accessible(const Slice& slice, uint64_t at, uint64_t length) {
+  std::byte* begin = slice.local + at;
+  return slice.opcode == Opcode::kWrite ? is_readable(begin, length) : is_writable(begin, length);
 }
 
 }  // namespace
@@ -221,6 +227,12 @@ bool Initiator::post_rest(Job& job) {
       job.code = status.code();
       break;
     }
+    // A provider that need not be told of local memory copies it with the processor, and breaks the
+    // connection where that fails.
+    if (!domain_.local_registration() && !is_accessible(slice, job.posted, place.length)) {
+      job.code = Code::kInvalidArgument;
+      break;
+    }
     const long result = post_operation(job, place, descriptor, slice.local + job.posted,
                                        slice.opcode == Opcode::kWrite);
     if (result == -FI_EAGAIN) return false;
@@ -365,7 +377,14 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
     const Status why =
         domain_.failed("the operation with " + path.remote_address, error_number, job->code);
     if (link.partial == job) link.partial = nullptr;
-    if (job->code == Code::kUnavailable) {
+    if (error_number == FI_EFAULT && !domain_.local_registration() &&
+        !is_accessible(*job->slice, 0, job->slice->length)) {
+      // After it was posted. The provider may go on in the middle of a message, which only a new
+      // endpoint puts right.
+      job->code = Code::kInvalidArgument;
+      fail(path, Code::kUnavailable, why);
+      renew_by_ns_ = now;
+    } else if (job->code == Code::kUnavailable) {
       fail(path, job->code, why);
     } else {
       path.set_error(why);

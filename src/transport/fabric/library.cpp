@@ -2,6 +2,7 @@
 
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <map>
 #include <vector>
 
@@ -36,6 +37,16 @@ class KeepSignals {
                                        SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD};
   std::array<struct sigaction, kSignals.size()> before_{};
 };
+
+// The tcp provider gathers small messages in buffers of its own, with plain instructions: memory
+// that an application unmapped would end the process there. Without these buffers the kernel moves
+// every byte, and reports such memory. The environment is the provider's only setting.
+void use_kernel_copies() {
+  for (const char* buffer : {"FI_TCP_STAGING_SBUF_SIZE", "FI_TCP_PREFETCH_RBUF_SIZE"}) {
+    constexpr int kKeepTheUsers = 0;
+    ::setenv(buffer, "0", kKeepTheUsers);
+  }
+}
 
 }  // namespace
 
@@ -83,6 +94,7 @@ Result<const Library*> Library::open(const std::string& path) {
   MutexLock lock(mutex);
   if (const auto found = opened.find(path); found != opened.end()) return found->second.get();
   std::vector<std::string> wanted{path};
+  use_kernel_copies();
   if (path.empty()) wanted.assign(std::begin(kUsual), std::end(kUsual));
   Status last;
   for (const std::string& each : wanted) {

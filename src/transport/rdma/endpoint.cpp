@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/guarded_copy.h"
+
 namespace te::rdma {
 
 void Endpoint::start() {
@@ -9,6 +11,7 @@ void Endpoint::start() {
   works_.resize(depth);
   requests_.resize(depth);
   pieces_.resize(depth);
+  inlined_.resize(depth * pair->depth().inlined);
 }
 
 void Endpoint::add(const Operation& operation, Flight* flight) {
@@ -24,8 +27,16 @@ void Endpoint::add(const Operation& operation, Flight* flight) {
   request.opcode = operation.write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ;
   request.wr.rdma.remote_addr = operation.remote;
   request.wr.rdma.rkey = operation.remote_key;
-  if (operation.write && operation.length > 0 && operation.length <= pair->depth().inlined) {
-    request.send_flags |= IBV_SEND_INLINE;
+  const size_t room = pair->depth().inlined;
+  if (operation.write && operation.length > 0 && operation.length <= room) {
+    // The library would copy with plain instructions. Memory that cannot be read any more is left
+    // to the card, which kept its pages.
+    std::byte* copy = &inlined_[at * room];
+    const auto* local = static_cast<const std::byte*>(static_cast<const void*>(operation.local));
+    if (guarded_copy(copy, local, operation.length) == CopyResult::kDone) {
+      pieces_[at].addr = reinterpret_cast<uint64_t>(copy);
+      request.send_flags |= IBV_SEND_INLINE;
+    }
   }
   if (++unsignalled_ >= kSignalEvery || operation.length >= kLarge) {
     request.send_flags |= IBV_SEND_SIGNALED;

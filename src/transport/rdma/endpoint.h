@@ -109,6 +109,7 @@ class Endpoint {
   std::vector<Work> works_;
   std::vector<ibv_send_wr> requests_;
   std::vector<ibv_sge> pieces_;
+  std::vector<std::byte> inlined_;  // what travels inside the requests, at their places
   uint32_t head_ = 0, posted_ = 0, tail_ = 0;
   uint32_t unsignalled_ = 0;
 };
