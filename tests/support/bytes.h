@@ -50,17 +50,20 @@ TEST_UNWATCHED inline void stamp(std::byte* at, size_t length, uint64_t seed) {
   for (; i < length; ++i) at[i] = bytes_internal::byte_of(last, i % kWord);
 }
 
-// Where the bytes first differ from what stamp() writes, or kSame.
-TEST_UNWATCHED inline size_t difference(const std::byte* at, size_t length, uint64_t seed) {
+// Where the bytes first differ from what stamp() writes, or kSame. `skip`: of the pattern, before
+// the first of them; a multiple of 8.
+TEST_UNWATCHED inline size_t difference(const std::byte* at, size_t length, uint64_t seed,
+                                        size_t skip = 0) {
   using bytes_internal::kWord;
   size_t i = 0;
   for (; i + kWord <= length; i += kWord) {
     uint64_t found;
     __builtin_memcpy(&found, at + i, kWord);
-    if (found != bytes_internal::word(seed, i / kWord)) break;
+    if (found != bytes_internal::word(seed, (skip + i) / kWord)) break;
   }
   for (; i < length; ++i) {
-    if (at[i] != bytes_internal::byte_of(bytes_internal::word(seed, i / kWord), i % kWord)) {
+    if (at[i] !=
+        bytes_internal::byte_of(bytes_internal::word(seed, (skip + i) / kWord), i % kWord)) {
       return i;
     }
   }

@@ -141,6 +141,7 @@ PeerProcess::PeerProcess(const PeerOptions& options) {
     words.emplace_back(options.transport);
   }
   if (options.allocate) words.emplace_back("--allocate");
+  if (options.fragile) words.emplace_back("--fragile");
   if (options.forbid_files) words.emplace_back("--forbid-files");
   if (options.descriptors != 0) {
     words.emplace_back("--descriptors");

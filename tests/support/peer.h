@@ -26,6 +26,7 @@ struct PeerOptions {
   uint64_t seed = 0;                                    // of the pattern they have at the start
   bool graceful = false;                                // with enableGracefulShutdown()
   bool allocate = false;                                // the engine allocates its memory
+  bool fragile = false;                                 // that can be damaged
   bool forbid_files = false;                            // it may make no memory files
   uint64_t descriptors = 0;                             // as many as it may have; 0: as here
   std::string transport = {};                           // to install; empty: the default

@@ -2,7 +2,7 @@
 // a real target. It uses the C API alone; settings of its engine come from the environment.
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
-//                [--allocate] [--forbid-files] [--transport T] [--descriptors N]
+//                [--allocate] [--fragile] [--forbid-files] [--transport T] [--descriptors N]
 //
 // --forbid-files: the process may make no memory files, from its beginning.
 // --descriptors: the most that the process may have, from its beginning.
@@ -11,10 +11,13 @@
 //   stamp SEED            the buffer gets the pattern of the seed       -> ok
 //   fill BYTE             the buffer is filled with one byte            -> ok
 //   check SEED AT LENGTH  whether that range has the seed's pattern     -> same | differs at N
+//   same SEED AT LENGTH   whether that range is as stamp left it       -> same | differs at N
 //   filled BYTE           whether the buffer has nothing else           -> same | differs at N
 //   unregister, register                                                -> ok | error TEXT
 //   free                  with --allocate: gives the buffer back        -> ok | error TEXT
 //   engines N             makes that many more engines, with 64 KiB each  -> their segments
+//   damage KIND AT LENGTH with --fragile: makes that range inaccessible   -> ok | error
+//   restore                             and all of it accessible again  -> ok | error
 //   notifications         how many arrived since the last time          -> COUNT
 //   hold                  takes every descriptor that is left             -> ok
 //   release               gives them back                                 -> ok
@@ -31,12 +34,14 @@
 #include <cstdlib>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "support/bytes.h"
 #include "support/forbid.h"
+#include "support/fragile_memory.h"
 #include "transfer_engine_c.h"
 
 namespace {
@@ -49,6 +54,7 @@ struct Peer {
   transfer_engine_t engine = nullptr;
   std::byte* memory = nullptr;
   size_t size = 0;
+  std::unique_ptr<te::test::FragileMemory> fragile;
 };
 
 std::atomic<int> lines_logged{0};
@@ -98,6 +104,7 @@ std::string more_engines(uint64_t count) {
   return names;
 }
 
+<<<<<<< HEAD
 std::string hold_descriptors(bool hold) {
   static std::vector<int> held;
   for (int fd = 0; hold && (fd = ::dup(0)) >= 0;) held.push_back(fd);
@@ -106,13 +113,37 @@ std::string hold_descriptors(bool hold) {
   }
   if (!hold) held.clear();
   return "ok";
+=======
+void* make_memory(Peer& peer, bool allocate, bool fragile) {
+  if (allocate) return allocateMemory(peer.engine, peer.size, "*", HUGE_PAGES_NO);
+  if (fragile) {
+    peer.fragile = std::make_unique<te::test::FragileMemory>(peer.size);
+    return peer.fragile->data();
+  }
+  return ::mmap(nullptr, peer.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+std::string damage(const Peer& peer, const std::string& kind, uint64_t at, uint64_t length) {
+  for (const te::test::Damage damage : te::test::kDamages) {
+    if (kind != te::test::name_of(damage)) continue;
+    return peer.fragile && peer.fragile->damage(damage, at, length) ? "ok" : "error";
+  }
+  return "error unknown kind";
+>>>>>>> ef7fb70 (Test inaccessible memory at either side of every transport)
 }
 
 std::string obey(const Peer& peer, const std::string& line) {
   std::istringstream words(line);
   std::string command;
   uint64_t seed = 0, at = 0, length = 0;
-  words >> command >> seed >> at >> length;
+  words >> command;
+  if (command == "damage") {
+    std::string kind;
+    words >> kind >> at >> length;
+    return damage(peer, kind, at, length);
+  }
+  if (command == "restore") return peer.fragile && peer.fragile->restore() ? "ok" : "error";
+  words >> seed >> at >> length;
   if (command == "stamp") {
     te::test::stamp(peer.memory, peer.size, seed);
     return "ok";
@@ -124,6 +155,12 @@ std::string obey(const Peer& peer, const std::string& line) {
   if (command == "check") {
     if (at > peer.size || length > peer.size - at) return "error range";
     return compared(difference(peer.memory + at, length, seed));
+  }
+  if (command == "same") {
+    const uint64_t begin = (at + 7) / 8 * 8;
+    if (begin > peer.size || at + length > peer.size) return "error range";
+    if (at + length <= begin) return "same";
+    return compared(difference(peer.memory + begin, at + length - begin, seed, begin));
   }
   if (command == "filled") {
     return compared(other_than(peer.memory, peer.size, static_cast<std::byte>(seed)));
@@ -145,14 +182,22 @@ std::string obey(const Peer& peer, const std::string& line) {
 int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   std::map<std::string, std::string> options = {
+<<<<<<< HEAD
       {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},      {"--port", "0"},
       {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}, {"--descriptors", "0"}};
   bool graceful = false, allocate = false, forbid_files = false;
+=======
+      {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},     {"--port", "0"},
+      {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}};
+  bool graceful = false, allocate = false, fragile = false, forbid_files = false;
+>>>>>>> ef7fb70 (Test inaccessible memory at either side of every transport)
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
       graceful = true;
     } else if (std::string(argv[i]) == "--allocate") {
       allocate = true;
+    } else if (std::string(argv[i]) == "--fragile") {
+      fragile = true;
     } else if (std::string(argv[i]) == "--forbid-files") {
       forbid_files = true;
     } else if (options.contains(argv[i]) && i + 1 < argc) {
@@ -178,9 +223,7 @@ int main(int argc, char** argv) {
       installTransport(peer.engine, options["--transport"].c_str(), nullptr) == nullptr) {
     return give_up("no transport");
   }
-  void* memory = allocate ? allocateMemory(peer.engine, peer.size, "*", HUGE_PAGES_NO)
-                          : ::mmap(nullptr, peer.size, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = make_memory(peer, allocate, fragile);
   if (memory == nullptr || memory == MAP_FAILED) return give_up("no memory");
   peer.memory = static_cast<std::byte*>(memory);
   te::test::stamp(peer.memory, peer.size, std::stoull(options["--seed"]));

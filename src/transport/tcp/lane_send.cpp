@@ -172,6 +172,7 @@ bool Lane::leave_out_unreadable() {
   by_zero_copy_ = false;
   if (unreadable.empty()) return ++faults_ < kMostFaults;
   tail_.store(first + count);
+  grace_below_ = std::min(grace_below_, first + count);
   if (count == 0) vector_at_ = vector_count_;  // nothing is left of it
   while (!unreadable.empty()) {
     Slice* slice = unreadable.pop();
