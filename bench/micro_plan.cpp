@@ -18,7 +18,8 @@ void find_local_buffer(benchmark::State& state) {
   const auto count = static_cast<uint64_t>(state.range(0));
   Registry registry;
   for (uint64_t i = 0; i < count; ++i) {
-    if (!registry.add(kBase + i * kStep, kStep, "cpu:0", true).ok()) state.SkipWithError("add");
+    if (!registry.add(kBase + i * kStep, kStep, "cpu:0", te::Rights::kBoth).ok())
+      state.SkipWithError("add");
   }
   std::mt19937_64 random(1);
   for (auto _ : state) {
@@ -34,13 +35,13 @@ void resolve_remote_offset(benchmark::State& state) {
   descriptor.locations.push_back("cpu:0");
   const std::string key(20, 'k');
   for (uint64_t i = 0; i < count; ++i) {
-    descriptor.add({kBase + i * kStep, i * kStep, kStep, 0, true}, {key});
+    descriptor.add({kBase + i * kStep, i * kStep, kStep, 0, te::Rights::kBoth}, {key});
   }
   if (!descriptor.finish().ok()) state.SkipWithError("finish");
   std::mt19937_64 random(1);
   for (auto _ : state) {
     uint64_t address = 0;
-    benchmark::DoNotOptimize(descriptor.resolve(random() % (count * kStep), 1, &address).ok());
+    benchmark::DoNotOptimize(descriptor.resolve({random() % (count * kStep), 1}, &address).ok());
   }
 }
 BENCHMARK(resolve_remote_offset)->Arg(1)->Arg(1000)->Arg(100'000);

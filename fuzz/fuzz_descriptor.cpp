@@ -14,14 +14,14 @@ namespace {
 
 void check_resolve(const te::Descriptor& descriptor, uint64_t offset, uint64_t length) {
   uint64_t address = 0;
-  const te::Result<size_t> found = descriptor.resolve(offset, length, &address);
+  const te::Result<size_t> found = descriptor.resolve({offset, length}, &address);
   if (!found.ok()) {
     require(found.code() == te::Code::kOutOfRange || found.code() == te::Code::kPermission ||
             found.code() == te::Code::kInvalidArgument);
     return;
   }
   const te::RemoteBuffer& buffer = descriptor.buffer(*found);
-  require(buffer.remote_accessible);
+  require(contains(buffer.rights, te::Rights::kRead));
   require(address >= buffer.address && length <= buffer.length &&
           address - buffer.address <= buffer.length - length);
   require(offset == address || offset - buffer.offset == address - buffer.address);

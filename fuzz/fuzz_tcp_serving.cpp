@@ -79,8 +79,8 @@ class Program : public te::tcp::ServingOwner {
     int fds[2];
     require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
     peer_ = te::Fd(fds[1]);
-    key_ = *table_.add(memory_.range(), kSize);
-    other_key_ = *table_.add(memory_.other(), kSize);
+    key_ = *table_.add(memory_.range(), kSize, te::Rights::kBoth);
+    other_key_ = *table_.add(memory_.other(), kSize, te::Rights::kBoth);
     serving_ = std::make_unique<te::tcp::Serving>(loop, table_, *this, te::Fd(fds[0]),
                                                   te::wire::Hello{}, nullptr);
     serving_->admit(1);
@@ -124,7 +124,7 @@ class Program : public te::tcp::ServingOwner {
       case 'r':
         table_.remove(key_);
         old_key_ = key_;
-        key_ = *table_.add(memory_.range(), kSize);
+        key_ = *table_.add(memory_.range(), kSize, te::Rights::kBoth);
         break;
       default:
         break;

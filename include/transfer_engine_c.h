@@ -46,6 +46,20 @@ typedef uint64_t batch_id_t;
 #define OPCODE_READ (0)  /* from the target into `source` */
 #define OPCODE_WRITE (1) /* from `source` to the target */
 
+/* How target_offset is read. A number may be both: buffers may lie at low addresses (static data
+ * and the heap of non-PIE programs, MAP_32BIT) below the end of a large segment. */
+#define ADDRESSING_DEFAULT (0) /* as the engine's mode says: ADDRESSING_AUTO unless it was set */
+#define ADDRESSING_AUTO (1)    /* whichever fits; refused where both ever did */
+#define ADDRESSING_OFFSET (2)  /* bytes from the segment's start */
+#define ADDRESSING_ADDRESS (3) /* an address in the target's process */
+
+/* What peers may do to a registered buffer. */
+#define REMOTE_ACCESS_NONE (0)
+#define REMOTE_ACCESS_DEFAULT (1)    /* READ and WRITE, as far as the memory allows */
+#define REMOTE_ACCESS_READ (2)       /* READ only */
+#define REMOTE_ACCESS_WRITE (3)      /* WRITE only */
+#define REMOTE_ACCESS_READ_WRITE (4) /* READ and WRITE, or a failure */
+
 #define HUGE_PAGES_NO (0)
 #define HUGE_PAGES_PREFER (1)  /* else normal ones */
 #define HUGE_PAGES_REQUIRE (2) /* else a failure */
@@ -78,7 +92,7 @@ struct transfer_request {
   int opcode;
   void* source; /* inside one registered buffer */
   segment_id_t target_id;
-  uint64_t target_offset; /* from the segment's start, or the target's virtual address */
+  uint64_t target_offset; /* from the segment's start, or an address: ADDRESSING_* */
   uint64_t length;
 };
 typedef struct transfer_request transfer_request_t;
@@ -109,13 +123,23 @@ struct nic_load_stat {
 };
 typedef struct nic_load_stat nic_load_stat_t;
 
+/* For submitTransferWithOptions(). Zero means the default everywhere, so start with
+ * {sizeof(submit_options_t)}. Later versions may add members at the end. */
+struct submit_options {
+  size_t struct_size;             /* sizeof(submit_options_t) as the caller was compiled */
+  int addressing;                 /* ADDRESSING_*, for all requests of the submission */
+  uint64_t timeout_ms;            /* 0: the engine's transfer_timeout_ms */
+  const notify_msg_t* notify_msg; /* as submitTransferWithNotify(); null: none */
+};
+typedef struct submit_options submit_options_t;
+
 /* One buffer of a segment, as describeSegment() tells it. */
 struct segment_buffer {
   uint64_t address; /* in the target's process */
   uint64_t offset;  /* in the segment: what target_offset counts in */
   uint64_t length;
   char location[32];
-  int remote_accessible;
+  int remote_accessible; /* 0: not; 1: READ and WRITE; REMOTE_ACCESS_READ or _WRITE: that alone */
 };
 typedef struct segment_buffer segment_buffer_t;
 
@@ -171,7 +195,11 @@ TE_C_API int describeSegment(transfer_engine_t engine, segment_id_t segment_id,
 
 /* ---- Memory ---- */
 
-/* `location`: "cpu:N", "cuda:N", or "*" (found out). */
+/* `location`: "cpu:N", "cuda:N", or "*" (found out). `remote_accessible`: what peers may do,
+ * REMOTE_ACCESS_*. With REMOTE_ACCESS_DEFAULT memory that this process may only read is offered for
+ * READ alone; the values above it are a failure (TE_ERR_PERMISSION) where the memory does not allow
+ * them. Memory that is not mapped, or without any access, cannot be registered. A request that the
+ * memory at one of its ends does not allow fails with an error that names that end. */
 TE_C_API int registerLocalMemory(transfer_engine_t engine, void* addr, size_t length,
                                  const char* location, int remote_accessible);
 /* Waits until nothing touches the memory any more. TE_ERR_BUSY when a process of this host that
@@ -179,9 +207,12 @@ TE_C_API int registerLocalMemory(transfer_engine_t engine, void* addr, size_t le
  * unregister_timeout_ms: the error text names it. The memory must then stay valid; call again to go
  * on waiting. */
 TE_C_API int unregisterLocalMemory(transfer_engine_t engine, void* addr);
-/* All or none. */
+/* All or none. With REMOTE_ACCESS_DEFAULT. */
 TE_C_API int registerLocalMemoryBatch(transfer_engine_t engine, buffer_entry_t* buffer_list,
                                       size_t buffer_len, const char* location);
+TE_C_API int registerLocalMemoryBatchWithAccess(transfer_engine_t engine,
+                                                buffer_entry_t* buffer_list, size_t buffer_len,
+                                                const char* location, int remote_accessible);
 TE_C_API int unregisterLocalMemoryBatch(transfer_engine_t engine, void** addr_list,
                                         size_t addr_len);
 
@@ -213,6 +244,18 @@ TE_C_API int submitTransferWithNotify(transfer_engine_t engine, batch_id_t batch
 TE_C_API int submitTransferWithTimeout(transfer_engine_t engine, batch_id_t batch_id,
                                        struct transfer_request* entries, size_t count,
                                        uint64_t timeout_ms);
+/* All of the above in one; `options` is not used after the call. TE_ERR_UNSUPPORTED when it sets
+ * something that this version of the library does not know. */
+TE_C_API int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batch_id,
+                                       struct transfer_request* entries, size_t count,
+                                       const submit_options_t* options);
+/* The engine's addressing mode from here on, ADDRESSING_AUTO, _OFFSET or _ADDRESS: how
+ * target_offset is read where a submission does not say. Set it once after createTransferEngine().
+ * An engine that was created here begins with ADDRESSING_AUTO, or with what
+ * TRANSFER_ENGINE_ADDRESSING says. ADDRESSING_AUTO refuses a request, and names this function,
+ * where its number is both an offset of the segment and an address that was ever registered there;
+ * the other two always work. */
+TE_C_API int setAddressing(transfer_engine_t engine, int addressing);
 /* A memory load: makes no progress. */
 TE_C_API int getTransferStatus(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
                                struct transfer_status* status);

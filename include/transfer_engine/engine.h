@@ -43,6 +43,9 @@ struct EngineOptions {
   uint16_t port = 0;
   // Discover the topology and install every transport that this machine can serve.
   bool auto_discover = false;
+  // How target_offset is read where a submission does not say. kDefault: kOffset. The setting
+  // `addressing` has precedence.
+  Addressing addressing = Addressing::kDefault;
   // Settings by their name in the configuration table, over the environment and the defaults.
   std::map<std::string, std::string> config = {};
 };
@@ -57,6 +60,8 @@ struct SubmitOptions {
   // most once in any case; where the last task ends as kTimeout or kCancelled, or fails for a lost
   // connection, the target may have it or not, but does not get it afterwards.
   std::optional<Notification> notification = std::nullopt;
+  // Of all requests of this submission. kDefault: the engine's mode.
+  Addressing addressing = Addressing::kDefault;
 };
 
 class TE_EXPORT Engine {
@@ -94,9 +99,17 @@ class TE_EXPORT Engine {
   Status uninstall_transport(std::string_view protocol);
   std::vector<TransportInfo> transports() const;
 
-  // `location`: "cpu:N", "cuda:N" or "*". Fails on an overlap with a registered buffer.
+  // `location`: "cpu:N", "cuda:N" or "*". `access`: what peers may do. Registration finds out what
+  // this process itself may do to the memory; a request beyond either fails with an error that
+  // names the side. Fails on an overlap with a registered buffer, on memory that is unmapped or
+  // cannot be touched at all, and on stated access that the memory does not allow.
   Status register_memory(void* addr, size_t length, std::string_view location = "*",
-                         bool remote_accessible = true);
+                         Access access = Access::kDefault);
+  Status register_memory(void* addr, size_t length, std::string_view location,
+                         bool remote_accessible) {
+    return register_memory(addr, length, location,
+                           remote_accessible ? Access::kDefault : Access::kNone);
+  }
   // Waits until no transfer touches the buffer any more (deadlines bound that); peers are refused
   // at once. kBusy when a process of this host that stands still (a debugger's, say) is in the
   // middle of a copy for longer than unregister_timeout_ms: its text names the process. The memory
@@ -104,7 +117,7 @@ class TE_EXPORT Engine {
   Status unregister_memory(void* addr);
   // All or none.
   Status register_memory_batch(std::span<const BufferEntry> buffers,
-                               std::string_view location = "*");
+                               std::string_view location = "*", Access access = Access::kDefault);
   Status unregister_memory_batch(std::span<void* const> addrs);
 
   // Zeroed memory that is registered until free(), or the engine's end. Peers on this host map it,
@@ -135,6 +148,9 @@ class TE_EXPORT Engine {
   Result<ProbeResult> probe(std::string_view name, size_t rounds);
   // What paths() says in the engine behind a segment, open or not.
   Result<std::vector<PathInfo>> paths_of(std::string_view name);
+
+  // The engine's mode from here on; not kDefault. Requests under way keep theirs.
+  Status set_addressing(Addressing addressing);
 
   // Room for `size` requests, submitted at once or bit by bit.
   Result<BatchId> allocate_batch(size_t size);

@@ -21,6 +21,16 @@ inline constexpr BatchId kInvalidBatch = UINT64_MAX;
 
 enum class Opcode : int32_t { kRead = 0, kWrite = 1 };
 
+// How target_offset is read. A number may be both an offset and an address: buffers may lie at low
+// addresses (static data and the heap of non-PIE programs, MAP_32BIT) below the end of a large
+// segment.
+enum class Addressing : int32_t {
+  kDefault = 0,  // as the engine's mode says
+  kAuto = 1,     // whichever fits; refused where both ever did since the segment was opened
+  kOffset = 2,   // bytes from the segment's start
+  kAddress = 3,  // an address in the target's process
+};
+
 // Where a task stands. From kInvalid on it is terminal: nothing touches its local memory any more.
 enum class TaskState : int32_t {
   kWaiting = 0,  // not submitted
@@ -39,7 +49,7 @@ struct TransferRequest {
   Opcode opcode = Opcode::kWrite;
   void* source = nullptr;  // local memory, inside one registered buffer; a READ fills it
   SegmentId target_id = kLocalSegment;
-  uint64_t target_offset = 0;  // bytes from the segment's start, or the target's virtual address
+  uint64_t target_offset = 0;  // bytes from the segment's start, unless the Addressing says else
   uint64_t length = 0;         // bytes; 0 completes at once
 };
 
@@ -59,6 +69,17 @@ struct BufferEntry {
   size_t length = 0;  // bytes
 };
 
+// What peers may do to a registered buffer. kDefault offers what the memory allows: weights mapped
+// with PROT_READ can be read and not written. Access that is stated in full and that the memory
+// does not allow is an error.
+enum class Access : int32_t {
+  kNone = 0,       // local use only
+  kDefault = 1,    // READ and WRITE, as far as the memory allows
+  kRead = 2,       // READ only
+  kWrite = 3,      // WRITE only
+  kReadWrite = 4,  // READ and WRITE, or an error
+};
+
 enum class HugePages : int32_t {
   kNo = 0,
   kPrefer = 1,   // else normal ones
@@ -68,7 +89,7 @@ enum class HugePages : int32_t {
 struct AllocateOptions {
   std::string location = "*";  // "cpu:N": on that memory node
   HugePages huge_pages = HugePages::kNo;
-  bool remote_accessible = true;
+  Access access = Access::kDefault;
 };
 
 struct Notification {
@@ -83,7 +104,8 @@ struct SegmentBuffer {
   uint64_t offset = 0;
   uint64_t length = 0;
   std::string location = {};
-  bool remote_accessible = true;
+  bool remote_accessible = true;       // peers may read or write it
+  Access access = Access::kReadWrite;  // which of the two; never kDefault
 };
 
 struct SegmentInfo {

@@ -3,6 +3,15 @@
 pub const LOCAL_SEGMENT: u32 = 0;
 pub const OPCODE_READ: u32 = 0;
 pub const OPCODE_WRITE: u32 = 1;
+pub const ADDRESSING_DEFAULT: u32 = 0;
+pub const ADDRESSING_AUTO: u32 = 1;
+pub const ADDRESSING_OFFSET: u32 = 2;
+pub const ADDRESSING_ADDRESS: u32 = 3;
+pub const REMOTE_ACCESS_NONE: u32 = 0;
+pub const REMOTE_ACCESS_DEFAULT: u32 = 1;
+pub const REMOTE_ACCESS_READ: u32 = 2;
+pub const REMOTE_ACCESS_WRITE: u32 = 3;
+pub const REMOTE_ACCESS_READ_WRITE: u32 = 4;
 pub const HUGE_PAGES_NO: u32 = 0;
 pub const HUGE_PAGES_PREFER: u32 = 1;
 pub const HUGE_PAGES_REQUIRE: u32 = 2;
@@ -72,6 +81,15 @@ pub struct nic_load_stat {
     pub ewma_bandwidth_bps: f64,
 }
 pub type nic_load_stat_t = nic_load_stat;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct submit_options {
+    pub struct_size: usize,
+    pub addressing: ::std::os::raw::c_int,
+    pub timeout_ms: u64,
+    pub notify_msg: *const notify_msg_t,
+}
+pub type submit_options_t = submit_options;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct segment_buffer {
@@ -168,6 +186,13 @@ extern "C" {
         buffer_len: usize,
         location: *const ::std::os::raw::c_char,
     ) -> ::std::os::raw::c_int;
+    pub fn registerLocalMemoryBatchWithAccess(
+        engine: transfer_engine_t,
+        buffer_list: *mut buffer_entry_t,
+        buffer_len: usize,
+        location: *const ::std::os::raw::c_char,
+        remote_accessible: ::std::os::raw::c_int,
+    ) -> ::std::os::raw::c_int;
     pub fn unregisterLocalMemoryBatch(
         engine: transfer_engine_t,
         addr_list: *mut *mut ::std::os::raw::c_void,
@@ -203,6 +228,17 @@ extern "C" {
         entries: *mut transfer_request,
         count: usize,
         timeout_ms: u64,
+    ) -> ::std::os::raw::c_int;
+    pub fn submitTransferWithOptions(
+        engine: transfer_engine_t,
+        batch_id: batch_id_t,
+        entries: *mut transfer_request,
+        count: usize,
+        options: *const submit_options_t,
+    ) -> ::std::os::raw::c_int;
+    pub fn setAddressing(
+        engine: transfer_engine_t,
+        addressing: ::std::os::raw::c_int,
     ) -> ::std::os::raw::c_int;
     pub fn getTransferStatus(
         engine: transfer_engine_t,

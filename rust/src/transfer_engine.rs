@@ -9,6 +9,7 @@ mod batches;
 mod inspect;
 mod types;
 
+use std::env;
 use std::ffi::{c_void, CString};
 use std::fmt;
 use std::os::raw::c_int;
@@ -21,8 +22,8 @@ use crate::ffi;
 
 pub use inspect::version;
 pub use types::{
-    BatchID, BufferEntry, HugePages, NicLoad, Notification, OpcodeEnum, SegmentBuffer, TaskId,
-    TransferRequest, TransferStatusEnum, UnknownStatus,
+    Access, Addressing, BatchID, BufferEntry, HugePages, NicLoad, Notification, OpcodeEnum,
+    SegmentBuffer, SubmitOptions, TaskId, TransferRequest, TransferStatusEnum, UnknownStatus,
 };
 
 /// The number of the caller's own segment.
@@ -119,7 +120,14 @@ impl TransferEngine {
             ffi::createTransferEngine(uri, name, host, rpc_port, no_discovery)
         };
         match NonNull::new(handle) {
-            handle @ Some(_) => Ok(Self { handle }),
+            handle @ Some(_) => {
+                let engine = Self { handle };
+                // The environment's word counts more.
+                if env::var_os("TRANSFER_ENGINE_ADDRESSING").is_none() {
+                    engine.set_addressing(Addressing::Offset)?;
+                }
+                Ok(engine)
+            }
             None => {
                 let uri = without_password(metadata_uri);
                 let call = format!("new({uri:?}, {local_server_name:?}, {rpc_port})");
@@ -137,6 +145,18 @@ impl TransferEngine {
     pub fn close(&mut self) -> Result<()> {
         self.destroy();
         Ok(())
+    }
+
+    /// How `target_offset` is read from here on, where a submission does not say: as an offset
+    /// ([`Addressing::Offset`]) unless this, or the variable `TRANSFER_ENGINE_ADDRESSING`, says
+    /// else.
+    ///
+    /// # Errors
+    /// [`Addressing::Default`] is no mode of an engine.
+    pub fn set_addressing(&self, addressing: Addressing) -> Result<()> {
+        // SAFETY: a live handle.
+        let answer = unsafe { ffi::setAddressing(self.raw(), addressing as c_int) };
+        check(answer, || format!("set_addressing({addressing:?})")).map(drop)
     }
 
     /// Finds this machine's NICs, memory nodes and accelerators.
@@ -179,7 +199,8 @@ impl TransferEngine {
         check(answer, || format!("uninstall_transport({proto:?})")).map(drop)
     }
 
-    /// Registers memory: this engine's requests may use it, and peers may read and write it.
+    /// Registers memory: this engine's requests may use it, and peers may read and write it, as far
+    /// as the memory allows ([`Access::Default`]).
     ///
     /// It must stay valid until it is unregistered. `location`: `cpu:N`, `cuda:N`, or `*` (found
     /// out).
@@ -192,7 +213,28 @@ impl TransferEngine {
         length: usize,
         location: &str,
     ) -> Result<()> {
-        self.register("register_local_memory", addr, length, location, true)
+        self.register_local_memory_with_access(addr, length, location, Access::Default)
+    }
+
+    /// As [`register_local_memory`](Self::register_local_memory); `access` is what peers may do.
+    ///
+    /// # Errors
+    /// Also access that is stated and that the memory does not allow.
+    pub fn register_local_memory_with_access(
+        &self,
+        addr: *mut c_void,
+        length: usize,
+        location: &str,
+        access: Access,
+    ) -> Result<()> {
+        let place = c_string("register_local_memory", "location", location)?;
+        // SAFETY: a live handle and a C string; the caller vouches for the memory.
+        let answer = unsafe {
+            ffi::registerLocalMemory(self.raw(), addr, length, place.as_ptr(), access as c_int)
+        };
+        let call =
+            || format!("register_local_memory({addr:p}, {length}, {location:?}, {access:?})");
+        check(answer, call).map(drop)
     }
 
     /// As [`register_local_memory`](Self::register_local_memory), but closed to peers.
@@ -202,24 +244,7 @@ impl TransferEngine {
         length: usize,
         location: &str,
     ) -> Result<()> {
-        self.register("register_private_memory", addr, length, location, false)
-    }
-
-    fn register(
-        &self,
-        call: &str,
-        addr: *mut c_void,
-        length: usize,
-        location: &str,
-        remote_accessible: bool,
-    ) -> Result<()> {
-        let place = c_string(call, "location", location)?;
-        let open_to_peers = i32::from(remote_accessible);
-        // SAFETY: a live handle and a C string; the caller vouches for the memory.
-        let answer = unsafe {
-            ffi::registerLocalMemory(self.raw(), addr, length, place.as_ptr(), open_to_peers)
-        };
-        check(answer, || format!("{call}({addr:p}, {length}, {location:?})")).map(drop)
+        self.register_local_memory_with_access(addr, length, location, Access::None)
     }
 
     /// Unregisters memory; returns when nothing touches it any more.
@@ -242,6 +267,17 @@ impl TransferEngine {
         buffer_list: &[BufferEntry],
         location: &str,
     ) -> Result<()> {
+        self.register_local_memory_batch_with_access(buffer_list, location, Access::Default)
+    }
+
+    /// As [`register_local_memory_batch`](Self::register_local_memory_batch); `access` is what
+    /// peers may do.
+    pub fn register_local_memory_batch_with_access(
+        &self,
+        buffer_list: &[BufferEntry],
+        location: &str,
+        access: Access,
+    ) -> Result<()> {
         let call = || format!("register_local_memory_batch({}, {location:?})", listed(buffer_list));
         let place = c_string("register_local_memory_batch", "location", location)?;
         if buffer_list.is_empty() {
@@ -259,7 +295,9 @@ impl TransferEngine {
         // memory that the entries name.
         let answer = unsafe {
             let (first, count) = (entries.as_mut_ptr(), entries.len());
-            ffi::registerLocalMemoryBatch(self.raw(), first, count, place.as_ptr())
+            let access = access as c_int;
+            let place = place.as_ptr();
+            ffi::registerLocalMemoryBatchWithAccess(self.raw(), first, count, place, access)
         };
         check(answer, call).map(drop)
     }

@@ -9,8 +9,8 @@ use std::ptr;
 use common::{addr, bytes, engine, engine_error, engine_over, name, transport, LONG};
 use transfer_engine_rust::code;
 use transfer_engine_rust::transfer_engine::{
-    version, BufferEntry, Notification, OpcodeEnum, TransferEngine, TransferRequest,
-    TransferStatusEnum, LOCAL_SEGMENT,
+    version, Access, Addressing, BufferEntry, Notification, OpcodeEnum, SubmitOptions,
+    TransferEngine, TransferRequest, TransferStatusEnum, LOCAL_SEGMENT,
 };
 
 const LENGTH: usize = 1 << 20;
@@ -77,10 +77,65 @@ fn a_target_is_addressed_by_offset_or_by_address() {
     assert_eq!(described[0].address, remote.as_ptr() as u64);
     assert!(described[0].remote_accessible && !described[0].location.is_empty());
 
-    let by_address = described[0].address + 4096;
-    let ends = run(&initiator, &[request(OpcodeEnum::Write, &mut local, segment, by_address)]);
-    assert_eq!(ends, [(4, 4096)]);
+    // As an offset, unless the submission or the engine says else.
+    let by_address = [request(OpcodeEnum::Write, &mut local, segment, described[0].address + 4096)];
+    let batch = initiator.allocate_batch_id(2).unwrap();
+    let refused = engine_error(initiator.submit_transfer(batch, &by_address));
+    assert_eq!(refused.code, code::OUT_OF_RANGE);
+    assert!(refused.to_string().contains("addressing mode to address"), "{refused}");
+    let note = Notification { name: "n".to_string(), message: "m".to_string() };
+    let options = SubmitOptions {
+        addressing: Addressing::Address,
+        timeout: Some(LONG),
+        notification: Some(&note),
+    };
+    initiator.submit_transfer_with_options(batch, &by_address, &options).unwrap();
+    initiator.wait_batch(batch, Some(LONG)).unwrap();
+    assert_eq!(initiator.get_transfer_status(batch, 0).unwrap(), (4, 4096));
+    assert_eq!(target.take_notifications().unwrap(), [note]);
     assert!(remote[..4096].iter().all(|&byte| byte == 0) && remote[4096..] == local[..]);
+
+    remote[4096..].fill(0);
+    initiator.set_addressing(Addressing::Address).unwrap();
+    initiator.submit_transfer(batch, &by_address).unwrap();
+    initiator.wait_batch(batch, Some(LONG)).unwrap();
+    assert!(remote[4096..] == local[..]);
+    initiator.free_batch_id(batch).unwrap();
+    assert!(initiator.set_addressing(Addressing::Default).is_err());
+}
+
+#[test]
+fn peers_do_what_is_offered() {
+    let (target, initiator) = (engine(), engine());
+    let mut remote = vec![7u8; 4096];
+    let mut local = bytes(2, 4096);
+    initiator.register_private_memory(addr(&mut local), 4096, "*").unwrap();
+    let segment = initiator.open_segment(name(&target)).unwrap();
+    for access in [Access::Read, Access::Write, Access::ReadWrite] {
+        let at = addr(&mut remote);
+        target.register_local_memory_with_access(at, 4096, "*", access).unwrap();
+        assert_eq!(initiator.describe_segment(segment).unwrap()[0].access, access);
+        for opcode in [OpcodeEnum::Read, OpcodeEnum::Write] {
+            let allowed = access == Access::ReadWrite
+                || (access == Access::Read) == (opcode == OpcodeEnum::Read);
+            let batch = initiator.allocate_batch_id(1).unwrap();
+            let submitted =
+                initiator.submit_transfer(batch, &[request(opcode, &mut local, segment, 0)]);
+            if allowed {
+                submitted.unwrap();
+                initiator.wait_batch(batch, Some(LONG)).unwrap();
+                assert_eq!(initiator.get_transfer_status(batch, 0).unwrap(), (4, 4096));
+            } else {
+                assert_eq!(engine_error(submitted).code, code::PERMISSION);
+            }
+            initiator.free_batch_id(batch).unwrap();
+        }
+        target.unregister_local_memory(addr(&mut remote)).unwrap();
+    }
+    let entries = [BufferEntry { addr: addr(&mut remote), length: 4096 }];
+    target.register_local_memory_batch_with_access(&entries, "*", Access::None).unwrap();
+    let described = target.describe_segment(LOCAL_SEGMENT).unwrap();
+    assert!(!described[0].remote_accessible && described[0].access == Access::None);
 }
 
 #[test]

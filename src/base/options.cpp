@@ -38,28 +38,9 @@ constexpr uint64_t kDayMs = 86'400'000;
 constexpr uint64_t kMostInbound = 4'096;
 constexpr uint64_t kMostPending = 256;
 
-const std::vector<Setting>& table() {
-  static const std::vector<Setting> settings = {
-      {"advertise_address", "", "address or host name that peers should use; empty: found out",
-       Text{&Config::advertise_address, {}}},
-      {"bind_address", "", "address to listen on, and to advertise; empty: all, IPv4 and IPv6",
-       Text{&Config::bind_address, {}}},
-      {"transfer_timeout_ms", "ms", "time a submission may take before its tasks end in TIMEOUT",
-       Number{&Config::transfer_timeout_ms, 1, kDayMs}},
-      {"retry_window_ms", "ms", "time a lost peer is tried again before tasks end in FAILED",
-       Number{&Config::retry_window_ms, 0, kDayMs}},
-      {"connect_timeout_ms", "ms", "time to connect to a peer",
-       Number{&Config::connect_timeout_ms, 1, kDayMs}},
-      {"hello_timeout_ms", "ms", "time a new connection has to introduce itself",
-       Number{&Config::hello_timeout_ms, 1, kDayMs}},
-      {"stall_timeout_ms", "ms", "time a peer may stop in the middle of a frame",
-       Number{&Config::stall_timeout_ms, 1, kDayMs}},
-      {"unregister_timeout_ms", "ms", "time unregistering waits for a process that stands still",
-       Number{&Config::unregister_timeout_ms, 1, kDayMs}},
-      {"directory_timeout_ms", "ms", "time of one call to the metadata server",
-       Number{&Config::directory_timeout_ms, 1, kDayMs}},
-      {"directory_lease_s", "s", "a crashed engine's name is gone after this",
-       Number{&Config::directory_lease_s, 1, 3'600}},
+// Of single transports.
+std::vector<Setting> transport_settings() {
+  return {
       {"tcp_connections", "", "TCP connections per peer; 0: by the number of cores",
        Number{&Config::tcp_connections, 0, 64}},
       {"tcp_threads", "", "threads that serve TCP connections; 0: by the number of cores",
@@ -94,6 +75,35 @@ const std::vector<Setting>& table() {
        Number{&Config::rdma_spin_us, 0, 1'000'000}},
       {"rdma_max_registration", "bytes", "larger buffers go to RDMA cards in pieces; 0: if need be",
        Number{&Config::rdma_max_registration, 0, uint64_t{1} << 48}},
+  };
+}
+
+std::vector<Setting> general_settings() {
+  return {
+      {"addressing", "",
+       "auto, offset or address: how target_offset is read where the call does not say; without "
+       "this setting auto for C, offset for C++ and Rust",
+       Text{&Config::addressing, {"auto", "offset", "address"}}},
+      {"advertise_address", "", "address or host name that peers should use; empty: found out",
+       Text{&Config::advertise_address, {}}},
+      {"bind_address", "", "address to listen on, and to advertise; empty: all, IPv4 and IPv6",
+       Text{&Config::bind_address, {}}},
+      {"transfer_timeout_ms", "ms", "time a submission may take before its tasks end in TIMEOUT",
+       Number{&Config::transfer_timeout_ms, 1, kDayMs}},
+      {"retry_window_ms", "ms", "time a lost peer is tried again before tasks end in FAILED",
+       Number{&Config::retry_window_ms, 0, kDayMs}},
+      {"connect_timeout_ms", "ms", "time to connect to a peer",
+       Number{&Config::connect_timeout_ms, 1, kDayMs}},
+      {"hello_timeout_ms", "ms", "time a new connection has to introduce itself",
+       Number{&Config::hello_timeout_ms, 1, kDayMs}},
+      {"stall_timeout_ms", "ms", "time a peer may stop in the middle of a frame",
+       Number{&Config::stall_timeout_ms, 1, kDayMs}},
+      {"unregister_timeout_ms", "ms", "time unregistering waits for a process that stands still",
+       Number{&Config::unregister_timeout_ms, 1, kDayMs}},
+      {"directory_timeout_ms", "ms", "time of one call to the metadata server",
+       Number{&Config::directory_timeout_ms, 1, kDayMs}},
+      {"directory_lease_s", "s", "a crashed engine's name is gone after this",
+       Number{&Config::directory_lease_s, 1, 3'600}},
       {"slice_bytes", "bytes", "larger requests are cut into slices of this size",
        Number{&Config::slice_bytes, 4'096, 1 << 30}},
       {"nics", "", kNicsHelp, Text{&Config::nics, {}}},
@@ -106,6 +116,14 @@ const std::vector<Setting>& table() {
       {"log_level", "", "error, warning, info or debug",
        Text{&Config::log_level, {"error", "warning", "info", "debug"}}},
   };
+}
+
+const std::vector<Setting>& table() {
+  static const std::vector<Setting> settings = [] {
+    std::vector<Setting> all = general_settings();
+    for (Setting& setting : transport_settings()) all.push_back(std::move(setting));
+    return all;
+  }();
   return settings;
 }
 

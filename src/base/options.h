@@ -16,6 +16,7 @@
 namespace te {
 
 struct Config {
+  std::string addressing = "auto";
   std::string advertise_address;
   std::string bind_address;
   uint64_t transfer_timeout_ms = 30'000;

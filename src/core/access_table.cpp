@@ -33,31 +33,34 @@ AccessTable::Entry* AccessTable::entry(uint32_t index) {
   return chunk == nullptr ? nullptr : &chunk->entries[index % kChunkSize];
 }
 
-Result<AccessKey> AccessTable::add(uint64_t address, uint64_t length) {
+Result<AccessKey> AccessTable::add(uint64_t address, uint64_t length, Rights rights) {
   MutexLock lock(mutex_);
   AccessKey key;
+  key.secret = random_bytes16();
   if (!free_.empty()) {
     key.index = free_.back();
     free_.pop_back();
   } else if (used_ == kChunkSize * kMaxChunks) {
     return error(Code::kBusy, "{} ranges are registered already, the most there can be", used_);
   } else {
-    key.index = used_++;
-    if (key.index % kChunkSize == 0) {
+    if (used_ % kChunkSize == 0) {
+      free_.reserve(used_ + kChunkSize);  // for all there are, so that remove() takes no memory
+      owned_.reserve(owned_.size() + 1);
       owned_.push_back(std::make_unique<Chunk>());
-      chunks_[key.index / kChunkSize].store(owned_.back().get(), std::memory_order_release);
+      chunks_[used_ / kChunkSize].store(owned_.back().get(), std::memory_order_release);
     }
+    key.index = used_++;
   }
-  key.secret = random_bytes16();
   Entry& target = *entry(key.index);
   target.secret = key.secret;
   target.address = address;
   target.length = length;
+  target.rights = rights;
   target.live.store(true);
   return key;
 }
 
-Code AccessTable::acquire(const AccessKey& key, uint64_t address, uint64_t length) {
+Code AccessTable::acquire(const AccessKey& key, uint64_t address, uint64_t length, Rights wanted) {
   Entry* target = entry(key.index);
   if (target == nullptr) return Code::kStale;
   // First the pin, then the look: remove() does it the other way round, so one of both sees the
@@ -69,6 +72,8 @@ Code AccessTable::acquire(const AccessKey& key, uint64_t address, uint64_t lengt
   } else if (address < target->address || length > target->length ||
              address - target->address > target->length - length) {
     code = Code::kOutOfRange;
+  } else if (!contains(target->rights, wanted)) {
+    code = Code::kPermission;
   }
   if (code != Code::kOk) unpin(*target);
   return code;

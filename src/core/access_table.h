@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/mutex.h"
+#include "core/rights.h"
 #include "transfer_engine/status.h"
 
 namespace te {
@@ -34,14 +35,15 @@ class AccessTable {
   AccessTable(const AccessTable&) = delete;
   AccessTable& operator=(const AccessTable&) = delete;
 
-  // kBusy when there are too many ranges (2^24).
-  Result<AccessKey> add(uint64_t address, uint64_t length);
+  // kBusy when there are too many ranges (2^24). When it throws nothing was changed; nothing else
+  // throws.
+  Result<AccessKey> add(uint64_t address, uint64_t length, Rights rights);
   // Refuses new accesses at once, then waits for those under way.
   void remove(const AccessKey& key);
 
   // On kOk the range is pinned until release(). kStale: no such key; kOutOfRange: it leaves the
-  // range.
-  Code acquire(const AccessKey& key, uint64_t address, uint64_t length);
+  // range; kPermission: the range does not allow what is wanted.
+  Code acquire(const AccessKey& key, uint64_t address, uint64_t length, Rights wanted);
   void release(const AccessKey& key);
 
  private:
@@ -56,6 +58,7 @@ class AccessTable {
     std::array<uint8_t, 16> secret{};
     uint64_t address = 0;
     uint64_t length = 0;
+    Rights rights = Rights::kNone;
   };
   struct Chunk {
     std::array<Entry, kChunkSize> entries;

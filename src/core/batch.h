@@ -108,6 +108,7 @@ struct Submission {
   int64_t deadline_ns = 0;  // from the timer's first look at it, which saves submit() the clock
   uint32_t first_task = 0;
   uint32_t task_count = 0;
+  Addressing addressing = Addressing::kAuto;  // never kDefault
   std::optional<Notification> notification;
   // What the tasks' segments, and the slices' paths and keys, live in.
   struct Use {

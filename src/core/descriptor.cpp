@@ -12,6 +12,11 @@ constexpr uint32_t kMaxNameSize = 64;
 constexpr uint32_t kMaxLocations = 65'536;
 constexpr uint32_t kMaxInfoSize = 1 << 20;
 
+Status wraps(const RemoteRange& range) {
+  return error(Code::kOutOfRange, "{} bytes at target offset {:#x} wrap around 2^64", range.length,
+               range.target_offset);
+}
+
 }  // namespace
 
 void Descriptor::add(const RemoteBuffer& buffer, const std::vector<std::string_view>& keys) {
@@ -72,6 +77,11 @@ Bytes Descriptor::encode() const {
   }
   out.number(static_cast<uint32_t>(locations.size()));
   for (const std::string& location : locations) out.text(location);
+  out.number(static_cast<uint32_t>(ambiguous.size()));
+  for (const NumberRange& range : ambiguous) {
+    out.number(range.begin);
+    out.number(range.end);
+  }
   out.number(static_cast<uint64_t>(buffers_.size()));
   for (size_t i = 0; i < buffers_.size(); ++i) {
     const RemoteBuffer& buffer = buffers_[i];
@@ -79,7 +89,7 @@ Bytes Descriptor::encode() const {
     out.number(buffer.offset);
     out.number(buffer.length);
     out.number(buffer.location);
-    out.number(static_cast<uint8_t>(buffer.remote_accessible));
+    out.number(static_cast<uint8_t>(buffer.rights));
     out.raw({reinterpret_cast<const char*>(keys_.data()) + rows_[i] * row_size_, row_size_});
   }
   return out.take();
@@ -106,6 +116,15 @@ Result<Descriptor> Descriptor::decode(std::string_view bytes) {
   for (uint32_t i = 0; i < location_count && in.ok(); ++i) {
     result.locations.emplace_back(in.text(kMaxNameSize));
   }
+  const auto ambiguous_count = in.number<uint32_t>();
+  if (!in.ok() || ambiguous_count > Ambiguity::kMaxRanges) return bad;
+  for (uint32_t i = 0; i < ambiguous_count; ++i) {
+    const auto begin = in.number<uint64_t>();
+    const auto end = in.number<uint64_t>();
+    const bool ascending = i == 0 || result.ambiguous.back().end < begin;
+    if (!in.ok() || begin >= end || !ascending) return bad;
+    result.ambiguous.push_back({begin, end});
+  }
   size_t row_size = 0;
   for (const Transport& transport : result.transports) row_size += 1 + transport.key_size;
   const auto count = in.number<uint64_t>();
@@ -120,7 +139,9 @@ Result<Descriptor> Descriptor::decode(std::string_view bytes) {
     buffer.offset = in.number<uint64_t>();
     buffer.length = in.number<uint64_t>();
     buffer.location = in.number<uint32_t>();
-    buffer.remote_accessible = in.number<uint8_t>() != 0;
+    const auto rights = in.number<uint8_t>();
+    if (rights > static_cast<uint8_t>(Rights::kBoth)) return bad;
+    buffer.rights = static_cast<Rights>(rights);
     for (size_t t = 0; t < keys.size(); ++t) {
       const bool present = in.number<uint8_t>() != 0;
       const std::string_view key = in.view(result.transports[t].key_size);
@@ -163,64 +184,79 @@ size_t Descriptor::holding_address(uint64_t address) const {
   return address - buffers_[index].address < buffers_[index].length ? index : kNone;
 }
 
-Status Descriptor::check_range(size_t index, uint64_t target_offset, uint64_t begin,
-                               uint64_t length, bool by_offset) const {
+Status Descriptor::check_range(size_t index, const RemoteRange& range, uint64_t begin,
+                               bool by_offset) const {
   const RemoteBuffer& buffer = buffers_[index];
   const uint64_t left = buffer.length - begin;
-  if (length <= left) {
-    if (buffer.remote_accessible) return {};
-    return error(
-        Code::kPermission,
-        "the target's buffer of {} bytes at offset {} was registered without remote access",
-        buffer.length, buffer.offset);
+  if (range.length <= left) {
+    if (contains(buffer.rights, range.rights)) return {};
+    return error(Code::kPermission,
+                 "the target's buffer of {} bytes at offset {} (address {:#x}) does not allow {}: "
+                 "it was registered {}",
+                 buffer.length, buffer.offset, buffer.address, rights_name(range.rights),
+                 buffer.rights == Rights::kNone
+                     ? "without remote access"
+                     : fmt::format("for {} only", rights_name(buffer.rights)));
   }
-  if (target_offset + length < target_offset) {
-    return error(Code::kOutOfRange, "{} bytes at target offset {:#x} wrap around 2^64", length,
-                 target_offset);
-  }
-  const size_t next = by_offset ? holding_offset(target_offset + left) : kNone;
+  if (range.target_offset + range.length < range.target_offset) return wraps(range);
+  const size_t next = by_offset ? holding_offset(range.target_offset + left) : kNone;
   return error(
       Code::kOutOfRange,
       "{} bytes at target offset {:#x} {} the buffer of {} bytes at offset {}, of which {} "
       "bytes are left there: {}",
-      length, target_offset, next == kNone ? "leave" : "cross the end of", buffer.length,
-      buffer.offset, left,
+      range.length, range.target_offset, next == kNone ? "leave" : "cross the end of",
+      buffer.length, buffer.offset, left,
       next == kNone ? "shorten the request"
                     : "a request lies inside one buffer, so make two of it");
 }
 
-Result<size_t> Descriptor::resolve(uint64_t target_offset, uint64_t length,
-                                   uint64_t* address) const {
-  const size_t by_offset = holding_offset(target_offset);
-  const size_t by_address = holding_address(target_offset);
-  if (by_offset != kNone && by_address != kNone) {
-    return error(Code::kInvalidArgument,
-                 "target offset {:#x} is both an offset in the segment and an address of a buffer: "
-                 "give the other of the two",
-                 target_offset);
+Result<size_t> Descriptor::resolve(const RemoteRange& range, uint64_t* address) const {
+  const uint64_t number = range.target_offset;
+  size_t by_offset = kNone, by_address = kNone;
+  if (range.addressing != Addressing::kAddress) by_offset = holding_offset(number);
+  if (range.addressing != Addressing::kOffset) by_address = holding_address(number);
+  if (range.addressing == Addressing::kAuto &&
+      ((by_offset != kNone && by_address != kNone) || contains(ambiguous, number))) {
+    return error(
+        Code::kInvalidArgument,
+        "target offset {:#x} can be read as an offset in the segment and as the address of "
+        "a buffer that is or was registered there: set the addressing mode, to offset or to "
+        "address, for the engine (setAddressing, setting 'addressing') or for the "
+        "submission",
+        number);
   }
   if (by_offset != kNone) {
-    const uint64_t begin = target_offset - buffers_[by_offset].offset;
-    TE_RETURN_IF_ERROR(check_range(by_offset, target_offset, begin, length, true));
+    const uint64_t begin = number - buffers_[by_offset].offset;
+    TE_RETURN_IF_ERROR(check_range(by_offset, range, begin, true));
     *address = buffers_[by_offset].address + begin;
     return by_offset;
   }
   if (by_address != kNone) {
-    const uint64_t begin = target_offset - buffers_[by_address].address;
-    TE_RETURN_IF_ERROR(check_range(by_address, target_offset, begin, length, false));
-    *address = target_offset;
+    const uint64_t begin = number - buffers_[by_address].address;
+    TE_RETURN_IF_ERROR(check_range(by_address, range, begin, false));
+    *address = number;
     return by_address;
   }
-  if (target_offset + length < target_offset) {
-    return error(Code::kOutOfRange, "{} bytes at target offset {:#x} wrap around 2^64", length,
-                 target_offset);
+  return in_no_buffer(range);
+}
+
+Status Descriptor::in_no_buffer(const RemoteRange& range) const {
+  const uint64_t number = range.target_offset;
+  if (number + range.length < number) return wraps(range);
+  const std::string end = buffers_.empty()
+                              ? ""
+                              : fmt::format(" and ends at offset {:#x}",
+                                            buffers_.back().offset + buffers_.back().length);
+  std::string_view hint;
+  if (range.addressing == Addressing::kOffset && holding_address(number) != kNone) {
+    hint = "; it is the address of a buffer: for that, set the addressing mode to address";
+  } else if (range.addressing == Addressing::kAddress && holding_offset(number) != kNone) {
+    hint = "; it is an offset in the segment: for that, set the addressing mode to offset";
   }
   return error(Code::kOutOfRange,
-               "target offset {:#x} lies in no buffer of the segment, which has {} buffers{}",
-               target_offset, buffers_.size(),
-               buffers_.empty() ? ""
-                                : fmt::format(" and ends at offset {:#x}",
-                                              buffers_.back().offset + buffers_.back().length));
+               "target {} {:#x} lies in no buffer of the segment, which has {} buffers{}{}",
+               range.addressing == Addressing::kAddress ? "address" : "offset", number,
+               buffers_.size(), end, hint);
 }
 
 }  // namespace te

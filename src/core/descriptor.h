@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "core/ambiguity.h"
+#include "core/rights.h"
 #include "transfer_engine/status.h"
 
 namespace te {
@@ -19,7 +21,15 @@ struct RemoteBuffer {
   uint64_t offset = 0;
   uint64_t length = 0;
   uint32_t location = 0;  // index into Descriptor::locations
-  bool remote_accessible = true;
+  Rights rights = Rights::kBoth;
+};
+
+// What a request is about, at the target.
+struct RemoteRange {
+  uint64_t target_offset = 0;
+  uint64_t length = 0;
+  Rights rights = Rights::kRead;  // that it takes
+  Addressing addressing = Addressing::kAuto;
 };
 
 class Descriptor {
@@ -40,6 +50,7 @@ class Descriptor {
   uint64_t generation = 0;
   std::vector<Transport> transports;
   std::vector<std::string> locations;
+  std::vector<NumberRange> ambiguous;  // offsets that are addresses too, or were; see Ambiguity
 
   // Buffers come in any order. `keys` holds one entry per transport, in their order; an empty one
   // means that the buffer is not reachable by that transport.
@@ -58,17 +69,18 @@ class Descriptor {
   // The transport's index, or -1.
   int transport_index(std::string_view name) const;
 
-  // Which buffer `target_offset` means, by both readings: an offset in the segment, or a virtual
-  // address. Errors: outside every buffer, leaving its buffer, crossing into the next, wrapping,
-  // ambiguous, not remote-accessible. `*address` is where the range begins in the target's process.
-  Result<size_t> resolve(uint64_t target_offset, uint64_t length, uint64_t* address) const;
+  // Which buffer a range means. kAuto: as an offset or as an address, whichever fits, but nothing
+  // that is or was ambiguous. Errors: outside every buffer, leaving its buffer, crossing into the
+  // next, wrapping, ambiguous, not registered for what is wanted. `*address` is where the range
+  // begins in the target's process.
+  Result<size_t> resolve(const RemoteRange& range, uint64_t* address) const;
 
  private:
   static constexpr size_t kNone = SIZE_MAX;
   size_t holding_offset(uint64_t offset) const;
   size_t holding_address(uint64_t address) const;
-  Status check_range(size_t index, uint64_t target_offset, uint64_t begin, uint64_t length,
-                     bool by_offset) const;
+  Status in_no_buffer(const RemoteRange& range) const;
+  Status check_range(size_t index, const RemoteRange& range, uint64_t begin, bool by_offset) const;
 
   std::vector<RemoteBuffer> buffers_;
   std::vector<std::byte> keys_;  // per buffer: a presence byte and key_size bytes per transport

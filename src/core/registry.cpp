@@ -26,7 +26,7 @@ Buffer* Registry::find_exact(uint64_t address) const {
   return buffer != nullptr && buffer->address == address ? buffer : nullptr;
 }
 
-const Buffer* Registry::next_after(uint64_t address) const {
+Buffer* Registry::next_after(uint64_t address) const {
   if (Buffer* inside = find(address)) return inside;
   if (leaves_.empty()) return nullptr;
   const size_t index = leaf_index(address);
@@ -39,7 +39,7 @@ const Buffer* Registry::next_after(uint64_t address) const {
 }
 
 Result<Buffer*> Registry::add(uint64_t address, uint64_t length, std::string location,
-                              bool remote_accessible) {
+                              Rights remote) {
   if (address == 0) return Status(Code::kInvalidArgument, "the address of the memory is null");
   if (length == 0) return Status(Code::kInvalidArgument, "the length of the memory is 0");
   if (address + length < address) {
@@ -56,48 +56,73 @@ Result<Buffer*> Registry::add(uint64_t address, uint64_t length, std::string loc
   auto buffer = std::make_unique<Buffer>();
   buffer->address = address;
   buffer->length = length;
-  buffer->offset = layout_.place(length);
   buffer->location = std::move(location);
-  buffer->remote_accessible = remote_accessible;
-  Buffer* result = buffer.get();
-
-  if (leaves_.empty()) {
-    leaves_.emplace_back();
-    firsts_.push_back(address);
+  buffer->remote = remote;
+  buffer->offset = layout_.place(length);
+  size_t index = 0;
+  try {
+    index = make_room(address);
+  } catch (...) {
+    layout_.free(buffer->offset, length);
+    throw;
   }
-  const size_t index = leaf_index(address);
+  // Nothing throws from here on.
   Leaf& leaf = leaves_[index];
-  const auto at = static_cast<ptrdiff_t>(
-      std::upper_bound(leaf.addresses.begin(), leaf.addresses.end(), address) -
-      leaf.addresses.begin());
+  Buffer* result = buffer.get();
+  const auto at = static_cast<ptrdiff_t>(place_in(leaf, address));
   leaf.addresses.insert(leaf.addresses.begin() + at, address);
   leaf.buffers.insert(leaf.buffers.begin() + at, std::move(buffer));
   firsts_[index] = leaf.addresses.front();
   ++size_;
-  if (leaf.addresses.size() > kLeafSize) {
-    // Ascending registration is the usual order: leave full leaves behind, not half-full ones.
-    const size_t keep =
-        at + 1 == static_cast<ptrdiff_t>(leaf.addresses.size()) ? kLeafSize : kLeafSize / 2;
-    Leaf right;
-    right.addresses.assign(leaf.addresses.begin() + static_cast<ptrdiff_t>(keep),
-                           leaf.addresses.end());
-    right.buffers.assign(
-        std::make_move_iterator(leaf.buffers.begin() + static_cast<ptrdiff_t>(keep)),
-        std::make_move_iterator(leaf.buffers.end()));
-    leaf.addresses.resize(keep);
-    leaf.buffers.resize(keep);
-    firsts_.insert(firsts_.begin() + static_cast<ptrdiff_t>(index) + 1, right.addresses.front());
-    leaves_.insert(leaves_.begin() + static_cast<ptrdiff_t>(index) + 1, std::move(right));
-  }
   return result;
+}
+
+size_t Registry::place_in(const Leaf& leaf, uint64_t address) {
+  return static_cast<size_t>(
+      std::lower_bound(leaf.addresses.begin(), leaf.addresses.end(), address) -
+      leaf.addresses.begin());
+}
+
+size_t Registry::make_room(uint64_t address) {
+  const size_t index = leaves_.empty() ? 0 : leaf_index(address);
+  const bool empty = leaves_.empty();
+  if (!empty && leaves_[index].addresses.size() < kLeafSize) return index;
+  Leaf fresh;
+  fresh.addresses.reserve(kLeafSize);
+  fresh.buffers.reserve(kLeafSize);
+  if (leaves_.capacity() == leaves_.size()) leaves_.reserve(2 * leaves_.size() + 1);
+  if (firsts_.capacity() == firsts_.size()) firsts_.reserve(2 * firsts_.size() + 1);
+  if (empty) {
+    leaves_.push_back(std::move(fresh));
+    firsts_.push_back(address);
+    return 0;
+  }
+  // Ascending registration is the usual order: leave full leaves behind, not half-full ones.
+  Leaf& full = leaves_[index];
+  const size_t keep = place_in(full, address) == kLeafSize ? kLeafSize : kLeafSize / 2;
+  const auto moved = static_cast<ptrdiff_t>(keep);
+  fresh.addresses.assign(full.addresses.begin() + moved, full.addresses.end());
+  fresh.buffers.assign(std::make_move_iterator(full.buffers.begin() + moved),
+                       std::make_move_iterator(full.buffers.end()));
+  full.addresses.resize(keep);
+  full.buffers.resize(keep);
+  const uint64_t first = fresh.addresses.empty() ? address : fresh.addresses.front();
+  firsts_.insert(firsts_.begin() + static_cast<ptrdiff_t>(index) + 1, first);
+  leaves_.insert(leaves_.begin() + static_cast<ptrdiff_t>(index) + 1, std::move(fresh));
+  return address < first ? index : index + 1;
+}
+
+std::unique_ptr<Buffer> Registry::replace(Buffer* buffer, std::unique_ptr<Buffer> fresh) {
+  Leaf& leaf = leaves_[leaf_index(buffer->address)];
+  std::unique_ptr<Buffer>& slot = leaf.buffers[place_in(leaf, buffer->address)];
+  slot.swap(fresh);
+  return fresh;
 }
 
 void Registry::remove(Buffer* buffer) {
   const size_t index = leaf_index(buffer->address);
   Leaf& leaf = leaves_[index];
-  const auto at = static_cast<ptrdiff_t>(
-      std::lower_bound(leaf.addresses.begin(), leaf.addresses.end(), buffer->address) -
-      leaf.addresses.begin());
+  const auto at = static_cast<ptrdiff_t>(place_in(leaf, buffer->address));
   layout_.free(buffer->offset, buffer->length);
   leaf.addresses.erase(leaf.addresses.begin() + at);
   leaf.buffers.erase(leaf.buffers.begin() + at);

@@ -1,5 +1,6 @@
 // The buffers of this engine, by address. Not thread-safe but for the counts inside Buffer: the
-// engine guards it with a reader-writer lock.
+// engine guards it with a reader-writer lock. add() may throw and has then changed nothing; nothing
+// else throws.
 #pragma once
 
 #include <atomic>
@@ -13,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "core/layout.h"
+#include "core/rights.h"
 #include "transfer_engine/status.h"
 
 namespace te {
@@ -22,17 +24,39 @@ struct Buffer {
   uint64_t length = 0;
   uint64_t offset = 0;  // in the segment
   std::string location;
-  bool remote_accessible = true;
-  int memory_file = -1;               // what it is the beginning of, where the engine allocated it
-  std::map<std::string, Bytes> keys;  // transport -> what peers must show
+  Rights remote = Rights::kBoth;  // of peers
+  Rights local = Rights::kBoth;   // of this process, as its page tables say
+  int memory_file = -1;           // what it is the beginning of, where the engine allocated it
+  std::map<std::string, Bytes, std::less<>> keys;  // transport -> what peers must show
+  // What this one took the place of, for the same range, while that is still in use.
+  std::unique_ptr<Buffer> replaced;
   // Closing, and left so, as a peer still touches it; unregistering it goes on with the next call.
-  bool left_closing = false;
+  std::atomic<bool> left_closing{false};
 
-  // Submissions that read or write it locally, and whether it is being unregistered: no new use.
-  static constexpr uint32_t kClosing = 1u << 31;
+  // Submissions that read or write it locally, and its state. While it is being registered its keys
+  // belong to the thread that does it; while one of the two bits is set there is no new use.
+  static constexpr uint32_t kClosing = 1u << 31;      // being unregistered
+  static constexpr uint32_t kRegistering = 1u << 30;  // not with every transport yet
   std::atomic<uint32_t> users{0};
 
   bool closing() const { return (users.load() & kClosing) != 0; }
+  bool registering() const { return (users.load() & kRegistering) != 0; }
+  bool unused() const { return users.load() == kClosing; }
+  bool ready() const { return (users.load() & (kClosing | kRegistering)) == 0; }
+  // No new uses from here on; false when it is not ready.
+  bool close() {
+    uint32_t now = users.load();
+    while ((now & (kClosing | kRegistering)) == 0) {
+      if (users.compare_exchange_weak(now, now | kClosing)) return true;
+    }
+    return false;
+  }
+  // One use more, until release(); false when it is not ready. Under the engine's lock.
+  bool pin() {
+    if ((users.fetch_add(1) & (kClosing | kRegistering)) == 0) return true;
+    release();
+    return false;
+  }
   // One word for both, because the buffer may be gone as soon as the count is down: of it only the
   // address is used from there on, to wake whoever waits.
   void release() {
@@ -47,16 +71,17 @@ struct Buffer {
 class Registry {
  public:
   // kAlreadyExists on an overlap, kInvalidArgument on a null, empty or wrapping range.
-  Result<Buffer*> add(uint64_t address, uint64_t length, std::string location,
-                      bool remote_accessible);
+  Result<Buffer*> add(uint64_t address, uint64_t length, std::string location, Rights remote);
   void remove(Buffer* buffer);
+  // `fresh` takes the place of `buffer`, whose range it has. What was there before.
+  std::unique_ptr<Buffer> replace(Buffer* buffer, std::unique_ptr<Buffer> fresh);
 
   // The buffer that begins exactly there, or null.
   Buffer* find_exact(uint64_t address) const;
   // The buffer that holds the byte at `address`, or null.
   Buffer* find(uint64_t address) const;
   // The first buffer that ends behind `address`, or null.
-  const Buffer* next_after(uint64_t address) const;
+  Buffer* next_after(uint64_t address) const;
 
   size_t size() const { return size_; }
   uint64_t layout_end() const { return layout_.end(); }
@@ -77,6 +102,10 @@ class Registry {
   };
 
   size_t leaf_index(uint64_t address) const;
+  // Where `address` is, or would be, in the leaf.
+  static size_t place_in(const Leaf& leaf, uint64_t address);
+  // Room for another address in one of the leaves, so that nothing throws later; its index.
+  size_t make_room(uint64_t address);
 
   std::vector<uint64_t> firsts_;  // of each leaf
   std::vector<Leaf> leaves_;

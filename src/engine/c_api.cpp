@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "engine/c_arguments.h"
 #include "engine/links.h"
 #include "engine/shutdown.h"
 #include "transfer_engine/engine.h"
@@ -25,31 +26,39 @@ static_assert(offsetof(transfer_request_t, length) == offsetof(te::TransferReque
 static_assert(sizeof(buffer_entry_t) == sizeof(te::BufferEntry));
 
 thread_local std::string last_error;
+thread_local const char* last_error_text = "";
+
+// Takes no memory.
+int report_no_memory() noexcept {
+  last_error_text = "resource: out of memory; free some, then try again";
+  return static_cast<int>(Code::kResource);
+}
 
 int report(const Status& status) noexcept {
   if (status.ok()) return 0;
   try {
     last_error = status.to_string();
+    last_error_text = last_error.c_str();
   } catch (...) {
-    last_error.clear();
+    report_no_memory();
   }
   return static_cast<int>(status.code());
 }
 
-// What an exception means; nothing but memory shortage should throw. Without memory for a text the
-// last error is empty.
+// What an exception means; nothing but memory shortage should throw.
 int report_exception() noexcept {
-  last_error.clear();
   try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    return report_no_memory();
+  } catch (const std::exception& failure) {
     try {
-      throw;
-    } catch (const std::bad_alloc&) {
-      return report(Status(Code::kResource, "out of memory"));
-    } catch (const std::exception& failure) {
       return report(Status(Code::kInternal, failure.what()));
+    } catch (...) {
+      return report_no_memory();
     }
   } catch (...) {
-    return static_cast<int>(Code::kResource);
+    return report_no_memory();
   }
 }
 
@@ -110,6 +119,10 @@ Status to_notification(const notify_msg_t& message, te::Notification* out) {
   return {};
 }
 
+std::chrono::milliseconds milliseconds(uint64_t count) {
+  return std::chrono::milliseconds(static_cast<int64_t>(std::min<uint64_t>(count, INT64_MAX)));
+}
+
 char* duplicate(const std::string& text) {
   auto* copy = static_cast<char*>(std::malloc(text.size() + 1));
   if (copy != nullptr) std::memcpy(copy, text.c_str(), text.size() + 1);
@@ -151,6 +164,7 @@ transfer_engine_t createTransferEngine(const char* metadata_conn_string,
     options.host = text_or_empty(ip_or_host_name);
     options.port = static_cast<uint16_t>(rpc_port);
     options.auto_discover = auto_discover != 0;
+    options.addressing = te::Addressing::kAuto;
     te::Result<std::unique_ptr<te::Engine>> engine = te::Engine::create(options);
     if (engine.ok()) created = engine.take().release();
     return engine.status();
@@ -266,7 +280,7 @@ int describeSegment(transfer_engine_t engine, segment_id_t segment_id, segment_b
     for (size_t i = 0; i < *count; ++i) {
       const te::SegmentBuffer& from = info->buffers[i];
       segment_buffer_t& to = buffers[i];
-      to = {from.address, from.offset, from.length, {}, from.remote_accessible ? 1 : 0};
+      to = {from.address, from.offset, from.length, {}, te::described_access(from.access)};
       from.location.copy(to.location, sizeof to.location - 1);
     }
     return {};
@@ -275,9 +289,11 @@ int describeSegment(transfer_engine_t engine, segment_id_t segment_id, segment_b
 
 int registerLocalMemory(transfer_engine_t engine, void* addr, size_t length, const char* location,
                         int remote_accessible) {
-  return with_engine(engine, [&](te::Engine& e) {
+  return with_engine(engine, [&](te::Engine& e) -> Status {
     if (location == nullptr) return null_argument("location");
-    return e.register_memory(addr, length, location, remote_accessible != 0);
+    te::Access access{};
+    TE_RETURN_IF_ERROR(te::to_access(remote_accessible, &access));
+    return e.register_memory(addr, length, location, access);
   });
 }
 
@@ -287,11 +303,20 @@ int unregisterLocalMemory(transfer_engine_t engine, void* addr) {
 
 int registerLocalMemoryBatch(transfer_engine_t engine, buffer_entry_t* buffer_list,
                              size_t buffer_len, const char* location) {
-  return with_engine(engine, [&](te::Engine& e) {
+  return registerLocalMemoryBatchWithAccess(engine, buffer_list, buffer_len, location,
+                                            REMOTE_ACCESS_DEFAULT);
+}
+
+int registerLocalMemoryBatchWithAccess(transfer_engine_t engine, buffer_entry_t* buffer_list,
+                                       size_t buffer_len, const char* location,
+                                       int remote_accessible) {
+  return with_engine(engine, [&](te::Engine& e) -> Status {
     if (location == nullptr) return null_argument("location");
     if (buffer_list == nullptr && buffer_len > 0) return null_argument("buffer_list");
+    te::Access access{};
+    TE_RETURN_IF_ERROR(te::to_access(remote_accessible, &access));
     return e.register_memory_batch(
-        {reinterpret_cast<const te::BufferEntry*>(buffer_list), buffer_len}, location);
+        {reinterpret_cast<const te::BufferEntry*>(buffer_list), buffer_len}, location, access);
   });
 }
 
@@ -356,9 +381,34 @@ int submitTransferWithNotify(transfer_engine_t engine, batch_id_t batch_id,
 int submitTransferWithTimeout(transfer_engine_t engine, batch_id_t batch_id,
                               struct transfer_request* entries, size_t count, uint64_t timeout_ms) {
   te::SubmitOptions options;
-  options.timeout =
-      std::chrono::milliseconds(static_cast<int64_t>(std::min<uint64_t>(timeout_ms, INT64_MAX)));
+  options.timeout = milliseconds(timeout_ms);
   return submit(engine, batch_id, entries, count, options);
+}
+
+int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batch_id,
+                              struct transfer_request* entries, size_t count,
+                              const submit_options_t* options) {
+  te::SubmitOptions to;
+  const int code = guarded([&]() -> Status {
+    if (options == nullptr) return null_argument("options");
+    submit_options_t from{};
+    TE_RETURN_IF_ERROR(te::copy_submit_options(*options, &from));
+    to.addressing = static_cast<te::Addressing>(from.addressing);
+    if (from.timeout_ms > 0) to.timeout = milliseconds(from.timeout_ms);
+    if (from.notify_msg == nullptr) return {};
+    te::Notification notification;
+    Status status = to_notification(*from.notify_msg, &notification);
+    to.notification = std::move(notification);
+    return status;
+  });
+  if (code != 0) return code;
+  return submit(engine, batch_id, entries, count, to);
+}
+
+int setAddressing(transfer_engine_t engine, int addressing) {
+  return with_engine(engine, [&](te::Engine& e) {
+    return e.set_addressing(static_cast<te::Addressing>(addressing));
+  });
 }
 
 int getTransferStatus(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
@@ -486,7 +536,7 @@ int getEffectiveConfig(transfer_engine_t engine, char* buf_out, size_t buf_len) 
       engine, [&](te::Engine& e) { return fill_text(e.effective_config(), buf_out, buf_len); });
 }
 
-const char* transferEngineLastError(void) { return last_error.c_str(); }
+const char* transferEngineLastError(void) { return last_error_text; }
 
 const char* transferEngineErrorName(int code) {
   return te::code_name(static_cast<Code>(code)).data();

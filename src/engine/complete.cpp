@@ -20,8 +20,9 @@ Status refusal(const Slice& slice, Code code) {
   }
   if (code == Code::kPermission) {
     return error(code,
-                 "{}: the memory of the target at {}, address {:#x} ({} bytes), cannot be {}: was "
-                 "it unmapped or protected, or its file truncated?",
+                 "{}: the memory of the target at {}, address {:#x} ({} bytes), cannot be {}: its "
+                 "buffer is not registered for that, or was it unmapped or protected, or its file "
+                 "truncated?",
                  transport, slice.path->remote_address, slice.remote_address, slice.length,
                  write ? "written" : "read");
   }

@@ -19,6 +19,25 @@ namespace {
 
 constexpr int64_t kPollMs = 1;
 
+constexpr std::string_view kAddressingNames[] = {"", "auto", "offset", "address"};
+
+Status check_addressing(Addressing addressing) {
+  const auto mode = static_cast<int32_t>(addressing);
+  if (mode >= 0 && mode < std::ssize(kAddressingNames)) return {};
+  return error(Code::kInvalidArgument, "addressing {} is not 0 (default) to 3 (address)", mode);
+}
+
+// The engine's mode at first: as set, else as its creator has it.
+Addressing first_addressing(Config& config, Addressing asked) {
+  if (!config.origins.contains("addressing")) {
+    if (asked == Addressing::kDefault) asked = Addressing::kOffset;
+    config.addressing = kAddressingNames[static_cast<size_t>(asked)];
+  }
+  const auto* found = std::find(std::begin(kAddressingNames), std::end(kAddressingNames),
+                                std::string_view(config.addressing));
+  return static_cast<Addressing>(found - std::begin(kAddressingNames));
+}
+
 LogLevel level_of(const std::string& name) {
   if (name == "error") return LogLevel::kError;
   if (name == "info") return LogLevel::kInfo;
@@ -41,6 +60,8 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& 
   watch_forks();
   Result<Config> config = Config::load(options.config);
   if (!config.ok()) return config.status();
+  TE_RETURN_IF_ERROR(check_addressing(options.addressing));
+  const Addressing addressing = first_addressing(*config, options.addressing);
   if (config->origins.contains("log_level")) set_log_level(level_of(config->log_level));
   for (const std::string& warning : config->warnings) warn_once(warning);
   for (const std::string& warning : config->limits_without_descriptors()) warn_once(warning);
@@ -52,6 +73,7 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& 
   if (!directory.ok()) return directory.status();
   std::unique_ptr<Impl> impl(new Impl(config.take(), directory.take()));
   TE_RETURN_IF_ERROR(impl->start(options));
+  impl->transfers_->set_addressing(addressing);
   return impl;
 }
 
@@ -183,16 +205,20 @@ Result<std::shared_ptr<const Topology>> Engine::Impl::topology() {
 
 Status Engine::Impl::install(std::string_view protocol, bool implicit, const NicMatrix* matrix) {
   MutexLock lock(install_mutex_);
-  Result<bool> fresh = transports_.install(protocol, implicit, matrix);
-  if (!fresh.ok()) return fresh.status();
-  if (*fresh) {
-    if (Status status = memory_.introduce(*transports_.find(protocol)); !status.ok()) {
-      (void)take_away(protocol);
-      return status.with_context(fmt::format("registering memory with transport '{}'", protocol));
+  {
+    const WriterLock barrier(memory_.barrier());
+    Result<bool> fresh = transports_.install(protocol, implicit, matrix);
+    if (!fresh.ok()) return fresh.status();
+    if (*fresh) {
+      if (Status status = memory_.introduce(*transports_.find(protocol)); !status.ok()) {
+        (void)take_away(protocol);
+        return status.with_context(fmt::format("registering memory with transport '{}'", protocol));
+      }
     }
   }
   segments_->rebuild_all();
   for (const std::string& other : transports_.implicit_but(protocol)) {
+    const WriterLock barrier(memory_.barrier());
     TE_RETURN_IF_ERROR(take_away(other));
   }
   return {};
@@ -200,6 +226,7 @@ Status Engine::Impl::install(std::string_view protocol, bool implicit, const Nic
 
 Status Engine::Impl::uninstall(std::string_view protocol) {
   MutexLock lock(install_mutex_);
+  const WriterLock barrier(memory_.barrier());
   return take_away(protocol);
 }
 
@@ -253,7 +280,7 @@ Status Engine::Impl::warm_up(std::string_view name) {
     if (path == nullptr) continue;
     path->prepare(key, until);
     const RemoteBuffer& known = target->descriptor.buffer(buffer);
-    if (!readable && known.remote_accessible &&
+    if (!readable && contains(known.rights, Rights::kRead) &&
         !path->transport.capabilities().registers_local_memory) {
       readable = known.address;
     }
@@ -348,7 +375,8 @@ Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
   for (size_t i = 0; i < descriptor.size(); ++i) {
     const RemoteBuffer& buffer = descriptor.buffer(i);
     info.buffers.push_back({buffer.address, buffer.offset, buffer.length,
-                            descriptor.locations[buffer.location], buffer.remote_accessible});
+                            descriptor.locations[buffer.location], buffer.rights != Rights::kNone,
+                            access_of(buffer.rights)});
   }
   return info;
 }
@@ -405,19 +433,19 @@ std::vector<TransportInfo> Engine::transports() const {
 }
 
 Status Engine::register_memory(void* addr, size_t length, std::string_view location,
-                               bool remote_accessible) {
+                               Access access) {
   TE_RETURN_IF_ERROR(impl_->check_process());
   const BufferEntry entry{addr, length};
-  return impl_->memory().add({&entry, 1}, location, remote_accessible);
+  return impl_->memory().add({&entry, 1}, location, access);
 }
 Status Engine::unregister_memory(void* addr) {
   TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->memory().remove({&addr, 1});
 }
 Status Engine::register_memory_batch(std::span<const BufferEntry> buffers,
-                                     std::string_view location) {
+                                     std::string_view location, Access access) {
   TE_RETURN_IF_ERROR(impl_->check_process());
-  return buffers.empty() ? Status() : impl_->memory().add(buffers, location, true);
+  return buffers.empty() ? Status() : impl_->memory().add(buffers, location, access);
 }
 Status Engine::unregister_memory_batch(std::span<void* const> addrs) {
   TE_RETURN_IF_ERROR(impl_->check_process());
@@ -472,6 +500,16 @@ Status Engine::sync_segment_cache() {
   return impl_->segments().refresh_now(impl_->segments().all());
 }
 
+Status Engine::set_addressing(Addressing addressing) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  TE_RETURN_IF_ERROR(check_addressing(addressing));
+  if (addressing == Addressing::kDefault) {
+    return Status(Code::kInvalidArgument, "an engine's addressing is auto, offset or address");
+  }
+  impl_->transfers().set_addressing(addressing);
+  return {};
+}
+
 Result<BatchId> Engine::allocate_batch(size_t size) {
   TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->transfers().allocate(size);
@@ -479,6 +517,7 @@ Result<BatchId> Engine::allocate_batch(size_t size) {
 Status Engine::submit(BatchId batch, std::span<const TransferRequest> requests,
                       const SubmitOptions& options) {
   TE_RETURN_IF_ERROR(impl_->check_process());
+  TE_RETURN_IF_ERROR(check_addressing(options.addressing));
   return impl_->transfers().submit(batch, requests, options);
 }
 Result<TransferStatus> Engine::status(BatchId batch, size_t task) const {

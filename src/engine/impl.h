@@ -116,7 +116,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Impl(Config config, std::unique_ptr<Directory> directory);
   Status start(const EngineOptions& options);
   Status publish();
-  Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_);
+  // Until it stopped it serves peers, so no buffer is unregistered meanwhile.
+  Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_, memory_.barrier());
   void send_notification(Notifier::Message message);
   Transfers::Notify way_of_notifications();
 

@@ -1,19 +1,128 @@
+// Registering and unregistering; description.cpp makes what peers are told.
 #include "engine/memory.h"
 
 #include <algorithm>
+#include <new>
 #include <optional>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "platform/memory.h"
+#include "platform/page_access.h"
 
 namespace te {
 namespace {
 
 // A copy that runs is over by then; one that does not run is not waited for.
 constexpr int64_t kFreeWaitMs = 100;
+constexpr size_t kStep = 128;  // buffers for which the registry's lock is held at a time
+
+Status out_of_memory() {
+  return Status(Code::kResource, "out of memory: nothing was changed; free some, then try again");
+}
+
+// What peers may do to memory that this process may do `local` to.
+Result<Rights> remote_rights(const BufferEntry& entry, Access access, Rights local) {
+  const Rights asked = asked_rights(access);
+  if (access == Access::kDefault || contains(local, asked)) return asked & local;
+  return error(Code::kPermission,
+               "{} bytes at {} cannot be offered for {}: this process has them mapped for {} only; "
+               "ask for less, or map them so",
+               entry.length, entry.addr, rights_name(asked),
+               local == Rights::kRead ? "reading" : "writing");
+}
 
 }  // namespace
+
+// What a call wants registered.
+struct Memory::Asked {
+  std::span<const BufferEntry> entries;
+  std::string_view location;
+  std::vector<Rights> local;
+  std::vector<Rights> remote;
+  int memory_file = -1;
+};
+
+// Buffers that are in the registry, but not ready. Takes them out again unless they are kept.
+class Memory::Placed {
+ public:
+  explicit Placed(Memory& memory, size_t count) : memory_(memory) { buffers.reserve(count); }
+  ~Placed() {
+    for (size_t i = 0; i < buffers.size(); i += kStep) {
+      WriterLock lock(memory_.mutex_);
+      for (size_t k = i; k < std::min(i + kStep, buffers.size()); ++k) {
+        memory_.registry_.remove(buffers[k]);
+      }
+    }
+  }
+  Placed(const Placed&) = delete;
+  Placed& operator=(const Placed&) = delete;
+
+  // They are ready from here on.
+  void keep() {
+    for (Buffer* buffer : buffers) buffer->users.fetch_and(~Buffer::kRegistering);
+    buffers.clear();
+    memory_.generation_.fetch_add(1);
+  }
+
+  std::vector<Buffer*> buffers;
+  std::vector<NumberRange> ambiguous;  // numbers that became so
+
+ private:
+  Memory& memory_;
+};
+
+// Registrations with transports, which end with this unless they are kept. Under the barrier.
+class Memory::Keys {
+ public:
+  Keys(std::span<Buffer* const> buffers, const Installed& transports)
+      : buffers_(buffers), transports_(transports) {}
+  ~Keys() {
+    if (kept_) return;
+    for (Buffer* buffer : buffers_.first(registered_)) {
+      drop(*buffer, transports_, false);
+      (void)await_quiet(*buffer, transports_, now_ns());
+      drop(*buffer, transports_, true);
+    }
+  }
+  Keys(const Keys&) = delete;
+  Keys& operator=(const Keys&) = delete;
+
+  Status register_all() {
+    for (Buffer* buffer : buffers_) {
+      ++registered_;
+      for (const std::shared_ptr<Transport>& transport : transports_) {
+        TE_RETURN_IF_ERROR(register_with(*buffer, *transport));
+      }
+    }
+    return {};
+  }
+  void keep() { kept_ = true; }
+
+ private:
+  const std::span<Buffer* const> buffers_;
+  const Installed& transports_;
+  size_t registered_ = 0;
+  bool kept_ = false;
+};
+
+// Buffers that take no new uses. They do again unless it is too late for that.
+class Memory::Closing {
+ public:
+  explicit Closing(size_t count) {
+    buffers.reserve(count);
+    again.reserve(count);
+  }
+  ~Closing() {
+    for (Buffer* buffer : buffers) buffer->users.fetch_and(~Buffer::kClosing);
+    for (Buffer* buffer : again) buffer->left_closing = true;
+  }
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+
+  std::vector<Buffer*> buffers;
+  std::vector<Buffer*> again;  // that were left closing before
+};
 
 Memory::Memory(uint64_t instance, const Config& config, Transports& transports)
     : instance_(instance),
@@ -21,58 +130,177 @@ Memory::Memory(uint64_t instance, const Config& config, Transports& transports)
       cpu_nodes_(memory_node_count()),
       transports_(transports) {}
 
-Status Memory::add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible,
-                       int memory_file) {
-  const auto address = reinterpret_cast<uint64_t>(entry.addr);
-  Result<Buffer*> added =
-      registry_.add(address, entry.length, std::string(location), remote_accessible);
-  if (!added.ok()) return added.status();
-  Buffer& buffer = **added;
-  buffer.memory_file = memory_file;
-  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    if (!remote_accessible && !transport->capabilities().registers_local_memory) continue;
-    Result<Bytes> key = transport->register_memory(buffer);
-    if (!key.ok()) {
-      drop(buffer, false);
-      (void)await_quiet(buffer, now_ns());
-      drop(buffer, true);
-      registry_.remove(&buffer);
-      return key.status().with_context(std::string(transport->name()));
+Status Memory::register_with(Buffer& buffer, Transport& transport) {
+  if (buffer.remote == Rights::kNone && !transport.capabilities().registers_local_memory) return {};
+  // First the place for the key, so that no key gets lost when memory is short.
+  const auto slot = buffer.keys.try_emplace(std::string(transport.name())).first;
+  Status status;
+  try {
+    Result<Bytes> key = transport.register_memory(buffer);
+    if (key.ok()) {
+      slot->second = key.take();
+      return {};
     }
-    buffer.keys.emplace(transport->name(), key.take());
+    status = key.status();
+  } catch (...) {
+    buffer.keys.erase(slot);
+    throw;
   }
-  return {};
+  buffer.keys.erase(slot);
+  return status.with_context(transport.name());
 }
 
 // From the transports that know local memory, or from those that do not.
-void Memory::drop(Buffer& buffer, bool local) {
-  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+void Memory::drop(Buffer& buffer, const Installed& transports, bool local) noexcept {
+  for (const std::shared_ptr<Transport>& transport : transports) {
     if (transport->capabilities().registers_local_memory != local) continue;
-    if (buffer.keys.contains(std::string(transport->name()))) transport->unregister_memory(buffer);
+    if (buffer.keys.contains(transport->name())) transport->unregister_memory(buffer);
   }
 }
 
-Status Memory::add(std::span<const BufferEntry> buffers, std::string_view location,
-                   bool remote_accessible) {
-  TE_RETURN_IF_ERROR(parse_location(location, cpu_nodes_).status());
-  WriterLock lock(mutex_);
-  for (size_t i = 0; i < buffers.size(); ++i) {
-    Status status = add_one(buffers[i], location, remote_accessible, -1);
+Status Memory::await_quiet(Buffer& buffer, const Installed& transports, int64_t until_ns) {
+  for (const std::shared_ptr<Transport>& transport : transports) {
+    if (!buffer.keys.contains(transport->name())) continue;
+    Status status = transport->await_quiet(buffer, until_ns);
     if (status.ok()) continue;
-    for (size_t undo = 0; undo < i; ++undo) {
-      Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(buffers[undo].addr));
-      drop(*buffer, false);
-      (void)await_quiet(*buffer, now_ns());
-      drop(*buffer, true);
-      registry_.remove(buffer);
-    }
-    return buffers.size() == 1 ? status : status.with_context(fmt::format("buffer {}", i));
+    return status.with_context(fmt::format(
+        "the memory at {:#x} is closed to peers, but must stay until unregistering it succeeds",
+        buffer.address));
   }
-  generation_.fetch_add(1);
   return {};
 }
 
-Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) {
+Status Memory::add(std::span<const BufferEntry> buffers, std::string_view location,
+                   Access access) try {
+  TE_RETURN_IF_ERROR(parse_location(location, cpu_nodes_).status());
+  Asked asked{buffers, location, {}, {}, -1};
+  Result<std::vector<Rights>> local = local_rights(buffers);
+  if (!local.ok()) return local.status();
+  asked.local = local.take();
+  asked.remote.reserve(buffers.size());
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    const Result<Rights> rights = remote_rights(buffers[i], access, asked.local[i]);
+    if (!rights.ok()) return rights.status();
+    asked.remote.push_back(*rights);
+  }
+  return add_asked(asked);
+} catch (const std::bad_alloc&) {
+  return out_of_memory();
+}
+
+Status Memory::add_asked(const Asked& asked) {
+  Placed placed(*this, asked.entries.size());
+  TE_RETURN_IF_ERROR(place(asked, placed));
+  TE_RETURN_IF_ERROR(renew(placed.ambiguous));
+  const ReaderLock barrier(barrier_);
+  const Installed transports = transports_.installed();
+  Keys keys(placed.buffers, transports);
+  TE_RETURN_IF_ERROR(keys.register_all());
+  keys.keep();
+  placed.keep();
+  return {};
+}
+
+Status Memory::place(const Asked& asked, Placed& placed) {
+  for (size_t i = 0; i < asked.entries.size();) {
+    WriterLock lock(mutex_);
+    for (const size_t end = std::min(i + kStep, asked.entries.size()); i < end; ++i) {
+      const BufferEntry& entry = asked.entries[i];
+      const auto address = reinterpret_cast<uint64_t>(entry.addr);
+      const Result<Buffer*> added =
+          registry_.add(address, entry.length, std::string(asked.location), asked.remote[i]);
+      if (!added.ok()) {
+        return asked.entries.size() == 1 ? added.status()
+                                         : added.status().with_context(fmt::format("buffer {}", i));
+      }
+      Buffer& buffer = **added;
+      buffer.users.store(Buffer::kRegistering);
+      buffer.local = asked.local[i];
+      buffer.memory_file = asked.memory_file;
+      placed.buffers.push_back(&buffer);
+      const std::vector<NumberRange> more =
+          ambiguity_.add(address, entry.length, registry_.layout_end());
+      placed.ambiguous.insert(placed.ambiguous.end(), more.begin(), more.end());
+    }
+  }
+  return {};
+}
+
+template <typename Visit>
+void Memory::for_each_ready(Visit&& visit) {
+  uint64_t from = 0;
+  for (bool more = true; more;) {
+    ReaderLock lock(mutex_);
+    Buffer* buffer = registry_.next_after(from);
+    for (size_t i = 0; i < kStep && buffer != nullptr; ++i) {
+      from = buffer->address + buffer->length;
+      if (buffer->ready()) visit(*buffer);
+      buffer = registry_.next_after(from);
+    }
+    more = buffer != nullptr;
+  }
+}
+
+Status Memory::renew(const std::vector<NumberRange>& numbers) {
+  if (numbers.empty()) return {};
+  std::vector<NumberRange> sorted = numbers;
+  std::sort(sorted.begin(), sorted.end(),
+            [](const NumberRange& a, const NumberRange& b) { return a.begin < b.begin; });
+  const WriterLock barrier(barrier_);
+  const Installed transports = transports_.installed();
+  std::vector<Buffer*> known;
+  for_each_ready([&](Buffer& buffer) {
+    if (buffer.remote != Rights::kNone &&
+        (overlaps(sorted, buffer.offset, buffer.offset + buffer.length) ||
+         overlaps(sorted, buffer.address, buffer.address + buffer.length))) {
+      known.push_back(&buffer);
+    }
+  });
+  for (Buffer* buffer : known) TE_RETURN_IF_ERROR(renew_one(*buffer, transports));
+  return {};
+}
+
+// Another buffer with new keys takes the place of this one, whose uses under way go on.
+Status Memory::renew_one(Buffer& old, const Installed& transports) {
+  auto fresh = std::make_unique<Buffer>();
+  fresh->address = old.address;
+  fresh->length = old.length;
+  fresh->offset = old.offset;
+  fresh->location = old.location;
+  fresh->remote = old.remote;
+  fresh->local = old.local;
+  fresh->memory_file = old.memory_file;
+  Buffer* const only = fresh.get();
+  Keys keys({&only, 1}, transports);
+  TE_RETURN_IF_ERROR(keys.register_all());
+  {
+    WriterLock lock(mutex_);
+    if (!old.close()) return {};  // it is being unregistered
+    only->replaced = registry_.replace(&old, std::move(fresh));
+  }
+  keys.keep();
+  generation_.fetch_add(1);
+  drop(old, transports, false);
+  // An access under way began when the number had one reading; who unregisters waits for it.
+  old.left_closing = !await_quiet(old, transports, now_ns()).ok();
+  for (const std::shared_ptr<Transport>& transport : transports) {
+    if (!transport->capabilities().registers_local_memory) continue;
+    old.wait_until_unused();
+    drop(old, transports, true);
+    break;
+  }
+  // What is still in use waits here for the end of its uses; see remove_buffers().
+  for (std::unique_ptr<Buffer>* link = &only->replaced; *link != nullptr;) {
+    if ((*link)->unused() && !(*link)->left_closing) {
+      *link = std::move((*link)->replaced);
+    } else {
+      link = &(*link)->replaced;
+    }
+  }
+  return {};
+}
+
+Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) try {
   const Result<std::optional<uint32_t>> node = parse_location(options.location, cpu_nodes_);
   if (!node.ok()) return node.status();
   if (length == 0) return Status(Code::kInvalidArgument, "the length of the memory is 0");
@@ -89,13 +317,17 @@ Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) {
   }
   if (!file.ok()) return file.status();
   if (node->has_value()) place_on_node(file->data(), file->size(), **node);
-  void* addr = file->data();
+  const BufferEntry entry{file->data(), length};
+  const Asked asked{
+      {&entry, 1}, options.location, {Rights::kBoth}, {asked_rights(options.access)}, file->fd()};
+  std::map<void*, MemoryFile> owner;  // moved as a node, which takes no memory
+  owner.emplace(entry.addr, file.take());
+  TE_RETURN_IF_ERROR(add_asked(asked));
   WriterLock lock(mutex_);
-  TE_RETURN_IF_ERROR(
-      add_one({addr, length}, options.location, options.remote_accessible, file->fd()));
-  allocated_.emplace(addr, file.take());
-  generation_.fetch_add(1);
-  return addr;
+  allocated_.merge(owner);
+  return entry.addr;
+} catch (const std::bad_alloc&) {
+  return out_of_memory();
 }
 
 Status Memory::free(void* addr) {
@@ -112,6 +344,8 @@ Status Memory::free(void* addr) {
   if (!status.ok() && status.code() != Code::kBusy) return status;
   std::optional<MemoryFile> file;
   {
+    const ReaderLock barrier(barrier_);
+    const Installed transports = transports_.installed();
     WriterLock lock(mutex_);
     const auto found = allocated_.find(addr);
     if (found == allocated_.end()) return {};  // another call was quicker
@@ -119,7 +353,7 @@ Status Memory::free(void* addr) {
       Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
       if (buffer == nullptr || !buffer->left_closing) return status;
       log_info("{}; its memory is given back, and its addresses are kept", status.message());
-      drop(*buffer, true);
+      drop(*buffer, transports, true);
       registry_.remove(buffer);
       generation_.fetch_add(1);
     }
@@ -138,6 +372,7 @@ Status Memory::remove(std::span<void* const> addrs) {
   {
     ReaderLock lock(mutex_);
     for (void* addr : addrs) {
+      if (allocated_.empty()) break;
       if (!allocated_.contains(addr)) continue;
       return error(Code::kInvalidArgument,
                    "the memory at {} was allocated by the engine: free it instead", addr);
@@ -147,140 +382,150 @@ Status Memory::remove(std::span<void* const> addrs) {
       addrs, deadline_after_ms(now_ns(), static_cast<int64_t>(config_.unregister_timeout_ms)));
 }
 
-// All or none. One that was left closing is taken again.
-Result<std::vector<Buffer*>> Memory::close_buffers(std::span<void* const> addrs) {
-  std::vector<Buffer*> buffers, again;
-  WriterLock lock(mutex_);
-  const auto undo = [&] {
-    for (Buffer* buffer : buffers) buffer->users.fetch_and(~Buffer::kClosing);
-    for (Buffer* buffer : again) {
-      buffer->users.fetch_or(Buffer::kClosing);
-      buffer->left_closing = true;
-    }
-  };
-  for (void* addr : addrs) {
-    Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
-    if (buffer == nullptr || (buffer->closing() && !buffer->left_closing)) {
-      undo();
-      if (buffer != nullptr) {
-        return error(Code::kBusy, "the memory at {} is being unregistered already", addr);
+Status Memory::start_closing(std::span<void* const> addrs, Closing& closing) {
+  for (size_t i = 0; i < addrs.size();) {
+    ReaderLock lock(mutex_);
+    for (const size_t end = std::min(i + kStep, addrs.size()); i < end; ++i) {
+      Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addrs[i]));
+      if (buffer == nullptr || buffer->registering()) {
+        return error(
+            Code::kNotFound,
+            "no buffer is registered that begins at {}: give the address that was registered",
+            addrs[i]);
       }
-      return error(
-          Code::kNotFound,
-          "no buffer is registered that begins at {}: give the address that was registered", addr);
+      if (buffer->left_closing.exchange(false)) {
+        closing.again.push_back(buffer);
+      } else if (buffer->close()) {
+        closing.buffers.push_back(buffer);
+      } else {
+        return error(Code::kBusy, "the memory at {} is being unregistered already", addrs[i]);
+      }
     }
-    if (buffer->left_closing) again.push_back(buffer);
-    buffer->left_closing = false;
-    buffer->users.fetch_or(Buffer::kClosing);
-    buffers.push_back(buffer);
-  }
-  generation_.fetch_add(1);
-  return buffers;
-}
-
-Status Memory::await_quiet(Buffer& buffer, int64_t until_ns) {
-  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    if (!buffer.keys.contains(std::string(transport->name()))) continue;
-    Status status = transport->await_quiet(buffer, until_ns);
-    if (status.ok()) continue;
-    return status.with_context(fmt::format(
-        "the memory at {:#x} is closed to peers, but must stay until unregistering it succeeds",
-        buffer.address));
   }
   return {};
 }
 
-Status Memory::remove_buffers(std::span<void* const> addrs, int64_t until_ns) {
-  Result<std::vector<Buffer*>> closed = close_buffers(addrs);
-  if (!closed.ok()) return closed.status();
-  // Peers are refused from here on; then whoever is in the middle of something is waited for.
-  std::vector<Buffer*> quiet, touched;
-  Status failure;
-  for (Buffer* buffer : *closed) {
-    drop(*buffer, false);
-    buffer->wait_until_unused();
-    Status status = await_quiet(*buffer, until_ns);
-    if (status.ok()) {
-      drop(*buffer, true);
-      quiet.push_back(buffer);
-      continue;
-    }
-    touched.push_back(buffer);
-    if (failure.ok()) failure = std::move(status);
+Status Memory::remove_buffers(std::span<void* const> addrs, int64_t until_ns) try {
+  Closing closing(addrs.size());
+  TE_RETURN_IF_ERROR(start_closing(addrs, closing));
+  std::vector<Buffer*> buffers, quiet;
+  buffers.reserve(addrs.size());
+  quiet.reserve(addrs.size());
+  Installed transports;
+  {
+    const ReaderLock barrier(barrier_);
+    transports = transports_.installed();
+    // There is no way back from here on.
+    buffers.insert(buffers.end(), closing.buffers.begin(), closing.buffers.end());
+    buffers.insert(buffers.end(), closing.again.begin(), closing.again.end());
+    closing.buffers.clear();
+    closing.again.clear();
+    generation_.fetch_add(1);
+    // Peers are refused from here on; then whoever is in the middle of something is waited for.
+    for (Buffer* buffer : buffers) drop(*buffer, transports, false);
   }
-  WriterLock lock(mutex_);
-  for (Buffer* buffer : quiet) registry_.remove(buffer);
-  for (Buffer* buffer : touched) buffer->left_closing = true;
+  for (const Buffer* buffer : buffers) {
+    for (; buffer != nullptr; buffer = buffer->replaced.get()) buffer->wait_until_unused();
+  }
+  Status failure;
+  {
+    // Of transports that went meanwhile there are no keys left, and those that came got none.
+    const ReaderLock barrier(barrier_);
+    for (Buffer* buffer : buffers) {
+      Status status = await_quiet(*buffer, transports, until_ns);
+      for (Buffer* old = buffer->replaced.get(); old && status.ok(); old = old->replaced.get()) {
+        if (!old->left_closing) continue;
+        status = await_quiet(*old, transports, until_ns);
+        old->left_closing = !status.ok();
+      }
+      if (status.ok()) {
+        drop(*buffer, transports, true);
+        quiet.push_back(buffer);
+      } else {
+        buffer->left_closing = true;
+        if (failure.ok()) failure = std::move(status);
+      }
+    }
+  }
+  for (size_t i = 0; i < quiet.size();) {
+    WriterLock lock(mutex_);
+    for (const size_t end = std::min(i + kStep, quiet.size()); i < end; ++i) {
+      registry_.remove(quiet[i]);
+    }
+  }
   generation_.fetch_add(1);
   return failure;
+} catch (const std::bad_alloc&) {
+  return out_of_memory();
 }
 
-Status Memory::introduce(Transport& transport) {
-  WriterLock lock(mutex_);
-  Status failure;
-  registry_.for_each([&](Buffer& buffer) {
-    if (!failure.ok() || buffer.closing()) return;
-    if (!buffer.remote_accessible && !transport.capabilities().registers_local_memory) return;
-    Result<Bytes> key = transport.register_memory(buffer);
-    if (key.ok()) {
-      buffer.keys[std::string(transport.name())] = key.take();
-    } else {
-      failure = key.status();
+// Keys of one transport for buffers that were ready before; unregistered unless they are kept.
+class Memory::Introduced {
+ public:
+  Introduced(Memory& memory, Transport& transport) : memory_(memory), transport_(transport) {}
+  ~Introduced() {
+    for (size_t i = 0; i < count_; ++i) {
+      transport_.unregister_memory(*buffers[i]);
+      (void)transport_.await_quiet(*buffers[i], now_ns());
+      WriterLock lock(memory_.mutex_);
+      buffers[i]->keys.erase(buffers[i]->keys.find(transport_.name()));
     }
+  }
+  Introduced(const Introduced&) = delete;
+  Introduced& operator=(const Introduced&) = delete;
+
+  // The next buffer's.
+  Status add() {
+    Buffer& buffer = *buffers[count_];
+    std::map<std::string, Bytes, std::less<>> one;  // moved as a node, which takes no memory
+    one.try_emplace(std::string(transport_.name()));
+    Result<Bytes> key = transport_.register_memory(buffer);
+    if (!key.ok()) return key.status();
+    one.begin()->second = key.take();
+    WriterLock lock(memory_.mutex_);
+    buffer.keys.merge(one);
+    ++count_;
+    return {};
+  }
+  void keep() { count_ = 0; }
+
+  std::vector<Buffer*> buffers;
+
+ private:
+  Memory& memory_;
+  Transport& transport_;
+  size_t count_ = 0;
+};
+
+Status Memory::introduce(Transport& transport) try {
+  Introduced introduced(*this, transport);
+  const bool all = transport.capabilities().registers_local_memory;
+  for_each_ready([&](Buffer& buffer) {
+    if (all || buffer.remote != Rights::kNone) introduced.buffers.push_back(&buffer);
   });
+  for (size_t i = 0; i < introduced.buffers.size(); ++i) TE_RETURN_IF_ERROR(introduced.add());
+  introduced.keep();
   generation_.fetch_add(1);
-  return failure;
+  return {};
+} catch (const std::bad_alloc&) {
+  return out_of_memory();
 }
 
 void Memory::forget(Transport& transport) {
-  WriterLock lock(mutex_);
-  registry_.for_each([&](Buffer& buffer) { buffer.keys.erase(std::string(transport.name())); });
-  generation_.fetch_add(1);
-}
-
-std::shared_ptr<const Descriptor> Memory::descriptor() {
-  MutexLock cache(cache_mutex_);
-  if (descriptor_ && descriptor_->generation == generation()) return descriptor_;
-  auto result = std::make_shared<Descriptor>();
-  {
-    ReaderLock lock(mutex_);
-    result->instance = instance_;
-    result->generation = generation();
-    for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-      result->transports.push_back(
-          {std::string(transport->name()), transport->capabilities().key_size, transport->info()});
-    }
-    std::map<std::string_view, uint32_t> locations;
-    std::vector<std::string_view> keys(result->transports.size());
-    registry_.for_each([&](const Buffer& buffer) {
-      if (buffer.closing()) return;
-      const auto [location, fresh] =
-          locations.try_emplace(buffer.location, static_cast<uint32_t>(locations.size()));
-      if (fresh) result->locations.push_back(buffer.location);
-      for (size_t i = 0; i < keys.size(); ++i) {
-        const auto key = buffer.keys.find(result->transports[i].name);
-        keys[i] = key == buffer.keys.end() ? std::string_view() : std::string_view(key->second);
+  uint64_t from = 0;
+  for (bool more = true; more;) {
+    WriterLock lock(mutex_);
+    Buffer* buffer = registry_.next_after(from);
+    for (size_t i = 0; i < kStep && buffer != nullptr; ++i) {
+      from = buffer->address + buffer->length;
+      if (const auto key = buffer->keys.find(transport.name()); key != buffer->keys.end()) {
+        buffer->keys.erase(key);
       }
-      result->add({buffer.address, buffer.offset, buffer.length, location->second,
-                   buffer.remote_accessible},
-                  keys);
-    });
+      buffer = registry_.next_after(from);
+    }
+    more = buffer != nullptr;
   }
-  if (Status status = result->finish(); !status.ok()) log_error("{}", status.to_string());
-  descriptor_ = result;
-  encoded_ = nullptr;
-  return descriptor_;
-}
-
-std::shared_ptr<const Bytes> Memory::encoded_descriptor() {
-  const std::shared_ptr<const Descriptor> current = descriptor();
-  MutexLock cache(cache_mutex_);
-  if (!encoded_ || descriptor_ != current) {
-    auto bytes = std::make_shared<const Bytes>(current->encode());
-    if (descriptor_ != current) return bytes;
-    encoded_ = bytes;
-  }
-  return encoded_;
+  generation_.fetch_add(1);
 }
 
 }  // namespace te

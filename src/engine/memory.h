@@ -1,6 +1,14 @@
 // The local segment: registered buffers, their keys for every transport, and the description that
 // peers fetch.
 //
+// Transports may take long to register memory: NICs pin it. So they are called outside the lock of
+// the registry. A buffer is placed in the registry first, where it reserves its range and is not
+// found by submissions and peers yet; it becomes ready when every transport has it. Submissions and
+// descriptions wait for a bounded piece of work of others at most, however many buffers there are.
+//
+// barrier() keeps installing and uninstalling transports apart from registering and unregistering:
+// so each transport registers each buffer once, and no key outlives its buffer.
+//
 // Threads: any.
 #pragma once
 
@@ -13,6 +21,7 @@
 
 #include "base/memory_file.h"
 #include "base/mutex.h"
+#include "core/ambiguity.h"
 #include "core/registry.h"
 #include "engine/transports.h"
 
@@ -22,17 +31,20 @@ class Memory {
  public:
   Memory(uint64_t instance, const Config& config, Transports& transports);
 
-  Status add(std::span<const BufferEntry> buffers, std::string_view location,
-             bool remote_accessible);
+  // All or none, also when memory runs out (kResource).
+  Status add(std::span<const BufferEntry> buffers, std::string_view location, Access access);
   Status remove(std::span<void* const> addrs);
   // Memory that is registered from its allocation to its end, in a memory file of its own.
   Result<void*> allocate(size_t length, const AllocateOptions& options);
   Status free(void* addr);
 
-  // Registers what is there with a transport that was installed just now.
-  Status introduce(Transport& transport);
+  // Held from before a transport is installed until introduce() returned, and from before one is
+  // taken out until it stopped. Taken before mutex().
+  SharedMutex& barrier() TE_RETURN_CAPABILITY(barrier_) { return barrier_; }
+  // Registers what is there with a transport that was installed just now: all or none.
+  Status introduce(Transport& transport) TE_REQUIRES(barrier_);
   // Forgets the keys of one that goes.
-  void forget(Transport& transport);
+  void forget(Transport& transport) TE_REQUIRES(barrier_);
 
   // Grows with every change.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
@@ -44,19 +56,36 @@ class Memory {
   const Registry& registry() const TE_REQUIRES_SHARED(mutex_) { return registry_; }
 
  private:
-  Status add_one(const BufferEntry& entry, std::string_view location, bool remote_accessible,
-                 int memory_file) TE_REQUIRES(mutex_);
+  using Installed = std::vector<std::shared_ptr<Transport>>;
+  struct Asked;
+  class Placed;
+  class Keys;
+  class Closing;
+  class Introduced;
+
+  Status add_asked(const Asked& asked);
+  Status place(const Asked& asked, Placed& placed);
+  // Makes what peers know of buffers that hold one of these numbers invalid; see ARCHITECTURE.md.
+  Status renew(const std::vector<NumberRange>& numbers);
+  Status renew_one(Buffer& old, const Installed& transports) TE_REQUIRES(barrier_);
+  static Status register_with(Buffer& buffer, Transport& transport);
+  static void drop(Buffer& buffer, const Installed& transports, bool local) noexcept;
   Status remove_buffers(std::span<void* const> addrs, int64_t until_ns);
-  Result<std::vector<Buffer*>> close_buffers(std::span<void* const> addrs);
-  Status await_quiet(Buffer& buffer, int64_t until_ns);
-  void drop(Buffer& buffer, bool local);
+  static Status await_quiet(Buffer& buffer, const Installed& transports, int64_t until_ns);
+  Status start_closing(std::span<void* const> addrs, Closing& closing);
+  // Every buffer, with the lock held for few of them at a time.
+  template <typename Visit>
+  void for_each_ready(Visit&& visit);
+  bool describe(Descriptor& result, bool in_one_go);
 
   const uint64_t instance_;
   const Config& config_;
   const uint32_t cpu_nodes_;
   Transports& transports_;
+  SharedMutex barrier_;
   SharedMutex mutex_;
   Registry registry_ TE_GUARDED_BY(mutex_);
+  Ambiguity ambiguity_ TE_GUARDED_BY(mutex_);
   std::map<void*, MemoryFile> allocated_ TE_GUARDED_BY(mutex_);
   std::atomic<uint64_t> generation_{1};
 

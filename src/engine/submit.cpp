@@ -54,15 +54,14 @@ Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
   if (known == nullptr || source < known->address || source - known->address >= known->length) {
     ReaderLock lock(memory_.mutex());
     Buffer* buffer = memory_.registry().find(source);
-    if (buffer == nullptr) {
+    if (buffer == nullptr || buffer->registering()) {
       return error(Code::kInvalidArgument,
                    "the source {:#x} is not in registered memory: register it first", source);
     }
-    if (buffer->closing()) {
+    if (!buffer->pin()) {
       return error(Code::kBusy, "the source {:#x} is in a buffer that is being unregistered",
                    source);
     }
-    buffer->users.fetch_add(1);
     plan.submission->pins.push_back(buffer);
     plan.buffer = buffer;
   }
@@ -74,6 +73,15 @@ Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
         "only {} of the {} bytes at source {:#x} are in the registered buffer of {} bytes at "
         "{:#x}: a request lies inside one buffer",
         left, request.length, source, buffer.length, buffer.address);
+  }
+  if (!plan.rehearsal && !contains(buffer.local, source_rights(request.opcode))) {
+    return error(
+        Code::kPermission,
+        "the local buffer of {} bytes at {:#x} cannot be {}: this process has it mapped "
+        "for {} only",
+        buffer.length, buffer.address,
+        request.opcode == Opcode::kRead ? "written, which a READ does" : "read, which a WRITE does",
+        buffer.local == Rights::kRead ? "reading" : "writing");
   }
   return {};
 }
@@ -107,7 +115,9 @@ void Transfers::append(Slice* slice, Plan& plan) {
 
 Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& plan) {
   uint64_t address = 0;
-  Result<size_t> buffer = target.descriptor.resolve(task.target_offset, task.length, &address);
+  Result<size_t> buffer = target.descriptor.resolve(
+      {task.target_offset, task.length, target_rights(opcode), task.submission->addressing},
+      &address);
   if (!buffer.ok()) {
     return buffer.status().with_context(fmt::format("segment '{}'", target.segment));
   }
@@ -226,6 +236,9 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   Submission& submission = take_submission(*batch);
   submission.first_task = used;
   submission.task_count = static_cast<uint32_t>(requests.size());
+  submission.addressing = options.addressing == Addressing::kDefault
+                              ? addressing_.load(std::memory_order_relaxed)
+                              : options.addressing;
   plan.submission = &submission;
   plan.extra_slices = &submission.extra_slices;
   plan.block = batch->block.load(std::memory_order_relaxed);
@@ -265,10 +278,11 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
   return {};
 }
 
-bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
+bool Transfers::rehearse(SegmentId segment, uint64_t address) {
   constexpr auto kLimit = std::chrono::milliseconds(100);
   std::byte there{};
-  TransferRequest request{Opcode::kRead, nullptr, segment, target_offset, 1};
+  TransferRequest request{Opcode::kRead, nullptr, segment, address, 1};
+  const SubmitOptions options{.timeout = kLimit, .addressing = Addressing::kAddress};
   {
     ReaderLock lock(memory_.mutex());
     const Buffer* any = memory_.registry().next_after(0);
@@ -280,7 +294,7 @@ bool Transfers::rehearse(SegmentId segment, uint64_t target_offset) {
     const Inside inside(submitting_);
     Plan plan;
     plan.rehearsal = &there;
-    if (!stopping_.load() && accept(*batch, {&request, 1}, {.timeout = kLimit}, plan).ok()) {
+    if (!stopping_.load() && accept(*batch, {&request, 1}, options, plan).ok()) {
       post(plan);
     }
   }
@@ -346,10 +360,12 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
   const std::shared_ptr<const Target> target = segment->target();
   if (slice->path == nullptr) return plan_again(task, segment, target, why);
   uint64_t address = 0;
-  Result<size_t> buffer = target->descriptor.resolve(task.target_offset, task.length, &address);
+  Result<size_t> buffer = target->descriptor.resolve(
+      {task.target_offset, task.length, target_rights(slice->opcode), task.submission->addressing},
+      &address);
   if (!buffer.ok()) {
     *why = buffer.status().with_context(fmt::format("segment '{}'", segment->name));
-    return Outcome::kNotOffered;
+    return buffer.code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;
   }
   const std::byte* key = nullptr;
   Path* path = choose_path(*target, *buffer, slice->path, &key);

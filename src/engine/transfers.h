@@ -44,6 +44,10 @@ class Transfers final : public SliceOwner {
   // Before the first submit().
   void set_fences(Fences& fences) { fences_ = &fences; }
 
+  // Of submissions that do not say.
+  void set_addressing(Addressing addressing) {
+    addressing_.store(addressing, std::memory_order_relaxed);
+  }
   Result<BatchId> allocate(uint64_t size);
   Status submit(BatchId id, std::span<const TransferRequest> requests,
                 const SubmitOptions& options);
@@ -55,7 +59,7 @@ class Transfers final : public SliceOwner {
   Result<int> event_fd(BatchId id);
   // Reads a byte of the target, and forgets it: what the way there takes is in the caches
   // afterwards. Only for transports that need not know the local memory. False: it did not work.
-  bool rehearse(SegmentId segment, uint64_t target_offset);
+  bool rehearse(SegmentId segment, uint64_t address);
   Status free(BatchId id);
 
   // No submission succeeds after this, and none is under way; then everything in flight is
@@ -131,6 +135,7 @@ class Transfers final : public SliceOwner {
   const Notify notify_;
   BatchTable table_;
 
+  std::atomic<Addressing> addressing_{Addressing::kOffset};
   std::atomic<bool> stopping_{false};
   std::atomic<uint32_t> submitting_{0};  // calls under way
   std::atomic<uint32_t> waiting_{0};     // calls inside wait() or free()

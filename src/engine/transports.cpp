@@ -153,11 +153,20 @@ Result<bool> Transports::install(std::string_view name, bool implicit, const Nic
   Result<std::unique_ptr<Transport>> made =
       entry == nullptr ? make_fabric(making) : entry->make(making);
   if (!made.ok()) return made.status();
-  entries_.push_back({std::shared_ptr<Transport>(made.take()), implicit});
+  add_locked(made.take(), implicit);
+  return true;
+}
+
+void Transports::add(std::shared_ptr<Transport> transport, bool implicit) {
+  MutexLock lock(mutex_);
+  add_locked(std::move(transport), implicit);
+}
+
+void Transports::add_locked(std::shared_ptr<Transport> transport, bool implicit) {
+  entries_.push_back({std::move(transport), implicit});
   std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
     return rank(a.transport->name()) < rank(b.transport->name());
   });
-  return true;
 }
 
 std::vector<std::string> Transports::implicit_but(std::string_view name) const {

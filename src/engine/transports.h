@@ -30,6 +30,8 @@ class Transports {
   // when the first one is asked for. True when it was not there before.
   // `matrix`: which NICs serve what memory; null: as discovered.
   Result<bool> install(std::string_view name, bool implicit, const NicMatrix* matrix = nullptr);
+  // The same for one that was made elsewhere, under a name that this build knows.
+  void add(std::shared_ptr<Transport> transport, bool implicit);
   // What install() of `name` by request would replace.
   std::vector<std::string> implicit_but(std::string_view name) const;
   // No longer installed; the caller stops it. The object lives on for as long as paths know it.
@@ -48,6 +50,8 @@ class Transports {
     std::shared_ptr<Transport> transport;
     bool implicit;
   };
+
+  void add_locked(std::shared_ptr<Transport> transport, bool implicit) TE_REQUIRES(mutex_);
 
   TransportHost& host_;
   const Config& config_;

@@ -24,6 +24,7 @@ static void check_null_engine(void) {
   segment_buffer_t buffer;
   nic_load_stat_t load;
   notify_msg_t message = {text, text};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL};
   memset(&request, 0, sizeof request);
   memset(text, 0, sizeof text);
 
@@ -55,6 +56,8 @@ static void check_null_engine(void) {
   NULL_ENGINE(submitTransfer(NULL, 1, &request, 1));
   NULL_ENGINE(submitTransferWithNotify(NULL, 1, &request, 1, message));
   NULL_ENGINE(submitTransferWithTimeout(NULL, 1, &request, 1, 100));
+  NULL_ENGINE(submitTransferWithOptions(NULL, 1, &request, 1, &options));
+  NULL_ENGINE(setAddressing(NULL, ADDRESSING_AUTO));
   NULL_ENGINE(getTransferStatus(NULL, 1, 0, &status));
   NULL_ENGINE(getBatchStatus(NULL, 1, &status));
   NULL_ENGINE(getTransferError(NULL, 1, 0, text, sizeof text));
@@ -76,6 +79,7 @@ static void check_null_pointers(transfer_engine_t engine) {
   size_t count = 1;
   notify_msg_t no_name = {NULL, text};
   notify_msg_t no_text = {text, NULL};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL};
   transfer_request_t request;
   batch_id_t batch = allocateBatchID(engine, 1);
   memset(&request, 0, sizeof request);
@@ -105,6 +109,8 @@ static void check_null_pointers(transfer_engine_t engine) {
   NULL_ARGUMENT(submitTransfer(engine, batch, NULL, 1), "entries");
   CHECK(submitTransfer(engine, batch, NULL, 0) == 0);
   NULL_ARGUMENT(submitTransferWithTimeout(engine, batch, NULL, 1, 10), "entries");
+  NULL_ARGUMENT(submitTransferWithOptions(engine, batch, NULL, 1, &options), "entries");
+  NULL_ARGUMENT(submitTransferWithOptions(engine, batch, &request, 1, NULL), "options");
   NULL_ARGUMENT(submitTransferWithNotify(engine, batch, &request, 1, no_name), "notify_msg.name");
   NULL_ARGUMENT(submitTransferWithNotify(engine, batch, &request, 1, no_text), "notify_msg.msg");
   NULL_ARGUMENT(getTransferStatus(engine, batch, 0, NULL), "status");

@@ -155,6 +155,104 @@ static void check_notifications(const pair_t* pair) {
   CHECK(freeBatchID(pair->initiator, batch) == 0);
 }
 
+static int submitted_with(const pair_t* pair, uint64_t target_offset,
+                          const submit_options_t* options) {
+  transfer_request_t one = request(pair, OPCODE_WRITE, 0, 100);
+  transfer_status_t status = {STATUS_FAILED, 0};
+  batch_id_t batch = allocateBatchID(pair->initiator, 1);
+  int code;
+  one.target_offset = target_offset;
+  code = submitTransferWithOptions(pair->initiator, batch, &one, 1, options);
+  if (code == 0) {
+    CHECK(waitBatch(pair->initiator, batch, -1) == 0);
+    CHECK(getTransferStatus(pair->initiator, batch, 0, &status) == 0);
+    CHECK(status.status == STATUS_COMPLETED);
+  }
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+  return code;
+}
+
+static void check_submit_options(const pair_t* pair) {
+  struct {
+    submit_options_t known;
+    uint64_t later;
+  } longer = {{sizeof longer, ADDRESSING_AUTO, 0, NULL}, 0};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 10000, NULL};
+  uint64_t address = (uint64_t)(uintptr_t)pair->remote;
+  char name[] = "a", text[] = "b";
+  notify_msg_t message;
+  notify_msg_t* got;
+  int size = 0;
+  message.name = name;
+  message.msg = text;
+  /* Either reading, where none was set. */
+  CHECK(submitted_with(pair, 0, &options) == 0);
+  CHECK(submitted_with(pair, address, &options) == 0);
+  options.addressing = ADDRESSING_OFFSET;
+  CHECK(submitted_with(pair, 0, &options) == 0);
+  CHECK(submitted_with(pair, address, &options) == TE_ERR_OUT_OF_RANGE);
+  CHECK(strstr(transferEngineLastError(), "set the addressing mode to address") != NULL);
+  options.addressing = ADDRESSING_ADDRESS;
+  options.notify_msg = &message;
+  CHECK(submitted_with(pair, address, &options) == 0);
+  CHECK(submitted_with(pair, 0, &options) == TE_ERR_OUT_OF_RANGE);
+  got = getNotifsFromEngine(pair->target, &size);
+  CHECK(got != NULL && size == 1);
+  if (got != NULL) CHECK(freeNotifsMsgBuf(got, size) == 0);
+  options.addressing = 9;
+  CHECK(submitted_with(pair, 0, &options) == TE_ERR_INVALID_ARGUMENT);
+  /* Structs of other versions. */
+  options.addressing = ADDRESSING_AUTO;
+  options.struct_size = 0;
+  CHECK(submitted_with(pair, 0, &options) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(strstr(transferEngineLastError(), "struct_size") != NULL);
+  CHECK(submitted_with(pair, 0, &longer.known) == 0);
+  longer.later = 1;
+  CHECK(submitted_with(pair, 0, &longer.known) == TE_ERR_UNSUPPORTED);
+  /* The engine's mode. */
+  options.struct_size = sizeof options;
+  options.addressing = ADDRESSING_DEFAULT;
+  CHECK(setAddressing(pair->initiator, ADDRESSING_ADDRESS) == 0);
+  CHECK(submitted_with(pair, 0, &options) == TE_ERR_OUT_OF_RANGE);
+  CHECK(setAddressing(pair->initiator, ADDRESSING_DEFAULT) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(setAddressing(pair->initiator, 4) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(setAddressing(pair->initiator, ADDRESSING_AUTO) == 0);
+  CHECK(submitted_with(pair, 0, &options) == 0);
+}
+
+static void check_access(const pair_t* pair) {
+  static char memory[8192];
+  buffer_entry_t entries[2];
+  segment_buffer_t buffers[4];
+  void* addresses[2];
+  int access;
+  size_t count, i, found;
+  for (i = 0; i < 2; ++i) {
+    entries[i].addr = addresses[i] = memory + 4096 * i;
+    entries[i].length = 4096;
+  }
+  for (access = REMOTE_ACCESS_NONE; access <= REMOTE_ACCESS_READ_WRITE; ++access) {
+    const int described = access == REMOTE_ACCESS_READ_WRITE ? 1 : access;
+    CHECK(registerLocalMemoryBatchWithAccess(pair->target, entries, 2, "*", access) == 0);
+    count = 4;
+    CHECK(describeSegment(pair->initiator, pair->segment, buffers, &count) == 0 && count == 3);
+    for (i = found = 0; i < count; ++i) {
+      if (buffers[i].address == (uint64_t)(uintptr_t)pair->remote) continue;
+      CHECK(buffers[i].remote_accessible == described);
+      ++found;
+    }
+    CHECK(found == 2);
+    CHECK(unregisterLocalMemoryBatch(pair->target, addresses, 2) == 0);
+    CHECK(registerLocalMemory(pair->target, memory, 4096, "*", access) == 0);
+    CHECK(unregisterLocalMemory(pair->target, memory) == 0);
+  }
+  CHECK(registerLocalMemory(pair->target, memory, 1, "*", -1) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(registerLocalMemory(pair->target, memory, 1, "*", 5) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(registerLocalMemoryBatchWithAccess(pair->target, entries, 2, "*", 5) ==
+        TE_ERR_INVALID_ARGUMENT);
+  CHECK(strstr(transferEngineLastError(), "remote_accessible 5") != NULL);
+}
+
 static void check_segments(const pair_t* pair) {
   segment_buffer_t buffers[4];
   size_t count = 4;
@@ -455,6 +553,8 @@ int main(void) {
   check_batches(&pair);
   check_notifications(&pair);
   check_segments(&pair);
+  check_submit_options(&pair);
+  check_access(&pair);
   check_warm_up(&pair);
   check_memory(&pair);
   check_allocated_memory(&pair);

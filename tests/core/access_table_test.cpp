@@ -10,13 +10,13 @@ namespace te {
 namespace {
 
 AccessKey must_add(AccessTable& table, uint64_t address, uint64_t length) {
-  Result<AccessKey> key = table.add(address, length);
+  Result<AccessKey> key = table.add(address, length, Rights::kBoth);
   EXPECT_TRUE(key.ok()) << key.status().to_string();
   return key.ok() ? *key : AccessKey{};
 }
 
 Code probe(AccessTable& table, const AccessKey& key, uint64_t address, uint64_t length) {
-  const Code code = table.acquire(key, address, length);
+  const Code code = table.acquire(key, address, length, Rights::kRead);
   if (code == Code::kOk) table.release(key);
   return code;
 }
@@ -67,6 +67,20 @@ TEST(AccessTable, EveryBitOfTheSecretCounts) {
     EXPECT_EQ(probe(table, wrong, 1000, 1), Code::kStale) << bit;
   }
   EXPECT_EQ(probe(table, key, 1000, 1), Code::kOk);
+}
+
+TEST(AccessTable, ARangeAllowsWhatItWasAddedFor) {
+  AccessTable table;
+  for (const Rights rights : {Rights::kNone, Rights::kRead, Rights::kWrite, Rights::kBoth}) {
+    const AccessKey key = *table.add(1000, 100, rights);
+    for (const Rights wanted : {Rights::kRead, Rights::kWrite}) {
+      const Code code = table.acquire(key, 1000, 100, wanted);
+      EXPECT_EQ(code, contains(rights, wanted) ? Code::kOk : Code::kPermission);
+      if (code == Code::kOk) table.release(key);
+      EXPECT_EQ(table.acquire(key, 1000, 101, wanted), Code::kOutOfRange);
+    }
+    table.remove(key);  // waits for ever if a refused access pinned it
+  }
 }
 
 TEST(AccessTable, ForgedIndicesAreStale) {
@@ -121,8 +135,8 @@ TEST(AccessTable, ManyKeysStayApart) {
 TEST(AccessTable, RemoveWaitsForAnAccessUnderWay) {
   AccessTable table;
   const AccessKey key = must_add(table, 1000, 100);
-  ASSERT_EQ(table.acquire(key, 1000, 1), Code::kOk);
-  ASSERT_EQ(table.acquire(key, 1050, 1), Code::kOk);
+  ASSERT_EQ(table.acquire(key, 1000, 1, Rights::kRead), Code::kOk);
+  ASSERT_EQ(table.acquire(key, 1050, 1, Rights::kRead), Code::kOk);
   std::atomic<bool> released{false}, removed_early{false};
   std::thread remover([&] {
     table.remove(key);
@@ -149,7 +163,7 @@ TEST(AccessTable, NothingIsPinnedAfterRemove) {
     std::vector<std::thread> threads;
     for (int i = 0; i < 2; ++i) {
       threads.emplace_back([&] {
-        while (table.acquire(key, 1000, 100) == Code::kOk) {
+        while (table.acquire(key, 1000, 100, Rights::kRead) == Code::kOk) {
           if (gone) ++violations;
           ++rounds;
           table.release(key);

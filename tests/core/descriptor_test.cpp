@@ -17,8 +17,9 @@ Descriptor small() {
   descriptor.generation = 9;
   descriptor.transports = {{"tcp", 3, "i"}, {"shm", 1, ""}};
   descriptor.locations = {"cpu:0", "*"};
-  descriptor.add({0x2000, 0x10, 0x20, 1, false}, {"abc", ""});
-  descriptor.add({0x1000, 0x00, 0x10, 0, true}, {"xyz", "s"});
+  descriptor.ambiguous = {{0x08, 0x0c}};
+  descriptor.add({0x2000, 0x10, 0x20, 1, Rights::kWrite}, {"abc", ""});
+  descriptor.add({0x1000, 0x00, 0x10, 0, Rights::kBoth}, {"xyz", "s"});
   EXPECT_TRUE(descriptor.finish().ok());
   return descriptor;
 }
@@ -31,12 +32,14 @@ const std::string kSmall =
     "\x03\0\0\0shm\x01\0\0\0\0\0\0\0"       //
     "\x02\0\0\0"                            // locations
     "\x05\0\0\0cpu:0\x01\0\0\0*"            //
+    "\x01\0\0\0\x08\0\0\0\0\0\0\0"          // ambiguous numbers: count, begin
+    "\x0c\0\0\0\0\0\0\0"                    // end
     "\x02\0\0\0\0\0\0\0"                    // buffers
     "\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0"    // address, offset
-    "\x10\0\0\0\0\0\0\0\0\0\0\0\x01"        // length, location, remote access
+    "\x10\0\0\0\0\0\0\0\0\0\0\0\x03"        // length, location, what peers may do
     "\x01xyz\x01s"                          // a key for each transport
     "\0\x20\0\0\0\0\0\0\x10\0\0\0\0\0\0\0"  //
-    "\x20\0\0\0\0\0\0\0\x01\0\0\0\0"        //
+    "\x20\0\0\0\0\0\0\0\x01\0\0\0\x02"      //
     "\x01"                                  // absent for the second
     "abc\0\0"s;
 
@@ -61,14 +64,17 @@ TEST(Descriptor, RoundTrip) {
   EXPECT_EQ(decoded->transport_index("shm"), 1);
   EXPECT_EQ(decoded->transport_index("rdma"), -1);
   EXPECT_EQ(decoded->locations, (std::vector<std::string>{"cpu:0", "*"}));
+  ASSERT_EQ(decoded->ambiguous.size(), 1u);
+  EXPECT_EQ(decoded->ambiguous[0].begin, 8u);
+  EXPECT_EQ(decoded->ambiguous[0].end, 12u);
   ASSERT_EQ(decoded->size(), 2u);
   EXPECT_EQ(decoded->buffer(0).address, 0x1000u);
   EXPECT_EQ(decoded->buffer(0).length, 0x10u);
-  EXPECT_TRUE(decoded->buffer(0).remote_accessible);
+  EXPECT_EQ(decoded->buffer(0).rights, Rights::kBoth);
   EXPECT_EQ(decoded->buffer(1).address, 0x2000u);
   EXPECT_EQ(decoded->buffer(1).offset, 0x10u);
   EXPECT_EQ(decoded->buffer(1).location, 1u);
-  EXPECT_FALSE(decoded->buffer(1).remote_accessible);
+  EXPECT_EQ(decoded->buffer(1).rights, Rights::kWrite);
   EXPECT_EQ(key_text(*decoded, 0, 0), "xyz");
   EXPECT_EQ(key_text(*decoded, 0, 1), "s");
   EXPECT_EQ(key_text(*decoded, 1, 0), "abc");
@@ -83,11 +89,11 @@ TEST(Descriptor, NothingToOffer) {
   ASSERT_TRUE(decoded.ok()) << decoded.status().to_string();
   EXPECT_EQ(decoded->size(), 0u);
   uint64_t address = 0;
-  EXPECT_EQ(decoded->resolve(0, 0, &address).code(), Code::kOutOfRange);
+  EXPECT_EQ(decoded->resolve({0, 0}, &address).code(), Code::kOutOfRange);
 
   Descriptor without_transports;
   without_transports.locations = {"*"};
-  without_transports.add({0x1000, 0, 16, 0, true}, {});
+  without_transports.add({0x1000, 0, 16, 0, Rights::kBoth}, {});
   ASSERT_TRUE(without_transports.finish().ok());
   const Result<Descriptor> again = Descriptor::decode(without_transports.encode());
   ASSERT_TRUE(again.ok()) << again.status().to_string();
@@ -130,11 +136,12 @@ std::string with(size_t at, std::string_view bytes) {
 
 // Where the counts and sizes of kSmall are.
 constexpr size_t kTransports = 16, kNameSize = 20, kKeySize = 27, kInfoSize = 31, kLocations = 51,
-                 kLocationSize = 55, kBuffers = 69;
+                 kLocationSize = 55, kAmbiguous = 69, kBuffers = 89;
 
 TEST(Descriptor, HostileCountsAreNotBelieved) {
   ASSERT_EQ(kSmall.substr(kBuffers, 8), std::string("\x02\0\0\0\0\0\0\0", 8));
-  for (const size_t at : {kTransports, kNameSize, kKeySize, kInfoSize, kLocations, kLocationSize}) {
+  for (const size_t at :
+       {kTransports, kNameSize, kKeySize, kInfoSize, kLocations, kLocationSize, kAmbiguous}) {
     for (const char* value : {"\xff\xff\xff\xff", "\xff\xff\xff\x7f", "\x00\x00\x01\x00"}) {
       const Result<Descriptor> decoded = Descriptor::decode(with(at, {value, 4}));
       ASSERT_FALSE(decoded.ok()) << at;
@@ -147,6 +154,24 @@ TEST(Descriptor, HostileCountsAreNotBelieved) {
     const std::string_view bytes(reinterpret_cast<const char*>(&count), sizeof count);
     EXPECT_EQ(Descriptor::decode(with(kBuffers, bytes)).code(), Code::kProtocol) << count;
   }
+}
+
+TEST(Descriptor, AmbiguousNumbersAscendAndAreApart) {
+  const auto decoded = [](std::vector<NumberRange> ranges) {
+    Descriptor descriptor;
+    descriptor.ambiguous = std::move(ranges);
+    return Descriptor::decode(descriptor.encode()).code();
+  };
+  EXPECT_EQ(decoded({{0, 1}, {2, 3}, {UINT64_MAX - 1, UINT64_MAX}}), Code::kOk);
+  EXPECT_EQ(decoded({{0, 0}}), Code::kProtocol);
+  EXPECT_EQ(decoded({{2, 1}}), Code::kProtocol);
+  EXPECT_EQ(decoded({{0, 2}, {2, 3}}), Code::kProtocol);
+  EXPECT_EQ(decoded({{4, 5}, {2, 3}}), Code::kProtocol);
+  std::vector<NumberRange> many;
+  for (uint64_t i = 0; i < Ambiguity::kMaxRanges; ++i) many.push_back({3 * i, 3 * i + 1});
+  EXPECT_EQ(decoded(many), Code::kOk);
+  many.push_back({1000, 1001});
+  EXPECT_EQ(decoded(many), Code::kProtocol);
 }
 
 TEST(Descriptor, TheLimitsHold) {
@@ -178,14 +203,26 @@ struct TwoBuffers {
 
 TEST(Descriptor, ContradictionsAreRefused) {
   const TwoBuffers cases[] = {
-      {"no bytes", {0x1000, 0, 0x10, 0, true}, {0x2000, 0x10, 0, 0, true}},
-      {"the same offset", {0x1000, 0, 0x10, 0, true}, {0x2000, 0, 0x10, 0, true}},
-      {"overlapping offsets", {0x1000, 0, 0x10, 0, true}, {0x2000, 0x0f, 0x10, 0, true}},
-      {"the same address", {0x1000, 0, 0x10, 0, true}, {0x1000, 0x10, 0x10, 0, true}},
-      {"overlapping addresses", {0x1000, 0, 0x10, 0, true}, {0x0ff8, 0x10, 0x10, 0, true}},
-      {"a location that is not there", {0x1000, 0, 0x10, 0, true}, {0x2000, 0x10, 1, 1, true}},
-      {"offsets that wrap", {0x1000, 0, 0x10, 0, true}, {0x2000, UINT64_MAX - 3, 8, 0, true}},
-      {"addresses that wrap", {0x1000, 0, 0x10, 0, true}, {UINT64_MAX - 3, 0x10, 8, 0, true}},
+      {"no bytes", {0x1000, 0, 0x10, 0, Rights::kBoth}, {0x2000, 0x10, 0, 0, Rights::kBoth}},
+      {"the same offset", {0x1000, 0, 0x10, 0, Rights::kBoth}, {0x2000, 0, 0x10, 0, Rights::kBoth}},
+      {"overlapping offsets",
+       {0x1000, 0, 0x10, 0, Rights::kBoth},
+       {0x2000, 0x0f, 0x10, 0, Rights::kBoth}},
+      {"the same address",
+       {0x1000, 0, 0x10, 0, Rights::kBoth},
+       {0x1000, 0x10, 0x10, 0, Rights::kBoth}},
+      {"overlapping addresses",
+       {0x1000, 0, 0x10, 0, Rights::kBoth},
+       {0x0ff8, 0x10, 0x10, 0, Rights::kBoth}},
+      {"a location that is not there",
+       {0x1000, 0, 0x10, 0, Rights::kBoth},
+       {0x2000, 0x10, 1, 1, Rights::kBoth}},
+      {"offsets that wrap",
+       {0x1000, 0, 0x10, 0, Rights::kBoth},
+       {0x2000, UINT64_MAX - 3, 8, 0, Rights::kBoth}},
+      {"addresses that wrap",
+       {0x1000, 0, 0x10, 0, Rights::kBoth},
+       {UINT64_MAX - 3, 0x10, 8, 0, Rights::kBoth}},
   };
   for (const TwoBuffers& bad : cases) {
     for (const bool swapped : {false, true}) {
@@ -202,8 +239,8 @@ TEST(Descriptor, KeysOfAnotherSizeAreNotTaken) {
   Descriptor descriptor;
   descriptor.transports = {{"tcp", 4, ""}, {"none", 0, ""}, {"late", 2, ""}};
   descriptor.locations = {"*"};
-  descriptor.add({0x1000, 0, 16, 0, true}, {"abc", "", "zz"});
-  descriptor.add({0x2000, 16, 16, 0, true}, {"abcde"});
+  descriptor.add({0x1000, 0, 16, 0, Rights::kBoth}, {"abc", "", "zz"});
+  descriptor.add({0x2000, 16, 16, 0, Rights::kBoth}, {"abcde"});
   ASSERT_TRUE(descriptor.finish().ok());
   EXPECT_EQ(descriptor.key(0, 0), nullptr);
   EXPECT_EQ(descriptor.key(0, 1), nullptr);
@@ -224,18 +261,18 @@ TEST(Descriptor, ManyBuffersInAnyOrder) {
     // Addresses descend while offsets ascend.
     const uint64_t address = 0x100000000 - i * 64;
     const std::string key(reinterpret_cast<const char*>(&i), sizeof i);
-    descriptor.add({address, i * 64, 64, 0, true}, {key});
+    descriptor.add({address, i * 64, 64, 0, Rights::kBoth}, {key});
   }
   ASSERT_TRUE(descriptor.finish().ok());
   const Result<Descriptor> decoded = Descriptor::decode(descriptor.encode());
   ASSERT_TRUE(decoded.ok()) << decoded.status().to_string();
   for (uint64_t i = 0; i < kCount; ++i) {
     uint64_t address = 0;
-    const Result<size_t> by_offset = decoded->resolve(i * 64 + 63, 1, &address);
+    const Result<size_t> by_offset = decoded->resolve({i * 64 + 63, 1}, &address);
     ASSERT_TRUE(by_offset.ok()) << by_offset.status().to_string();
     ASSERT_EQ(*by_offset, i);
     ASSERT_EQ(address, 0x100000000 - i * 64 + 63);
-    ASSERT_EQ(*decoded->resolve(address, 1, &address), i);
+    ASSERT_EQ(*decoded->resolve({address, 1}, &address), i);
     ASSERT_EQ(load<uint64_t>(decoded->key(i, 0)), i);
   }
 }

@@ -24,8 +24,8 @@ class ChoosePath : public testing::Test {
   void SetUp() override {
     target_.descriptor.transports = {{"a", 1, ""}, {"b", 2, ""}};
     target_.descriptor.locations = {"*"};
-    target_.descriptor.add({0x1000, 0, 16, 0, true}, {"A", "B0"});
-    target_.descriptor.add({0x2000, 16, 16, 0, true}, {"C", ""});
+    target_.descriptor.add({0x1000, 0, 16, 0, Rights::kBoth}, {"A", "B0"});
+    target_.descriptor.add({0x2000, 16, 16, 0, Rights::kBoth}, {"C", ""});
     ASSERT_TRUE(target_.descriptor.finish().ok());
     add_path(1);  // the best
     add_path(0);

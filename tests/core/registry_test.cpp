@@ -12,7 +12,7 @@ namespace te {
 namespace {
 
 Buffer* must_add(Registry& registry, uint64_t address, uint64_t length) {
-  Result<Buffer*> buffer = registry.add(address, length, "cpu:0", true);
+  Result<Buffer*> buffer = registry.add(address, length, "cpu:0", Rights::kBoth);
   EXPECT_TRUE(buffer.ok()) << buffer.status().to_string();
   return buffer.ok() ? *buffer : nullptr;
 }
@@ -22,14 +22,14 @@ TEST(Registry, FindsWhatWasAdded) {
   EXPECT_EQ(registry.find(1000), nullptr);
   EXPECT_EQ(registry.find_exact(1000), nullptr);
   EXPECT_EQ(registry.next_after(0), nullptr);
-  Result<Buffer*> added = registry.add(1000, 100, "cpu:1", false);
+  Result<Buffer*> added = registry.add(1000, 100, "cpu:1", Rights::kRead);
   ASSERT_TRUE(added.ok());
   Buffer* buffer = *added;
   EXPECT_EQ(buffer->address, 1000u);
   EXPECT_EQ(buffer->length, 100u);
   EXPECT_EQ(buffer->offset, 0u);
   EXPECT_EQ(buffer->location, "cpu:1");
-  EXPECT_FALSE(buffer->remote_accessible);
+  EXPECT_EQ(buffer->remote, Rights::kRead);
   EXPECT_EQ(registry.find(999), nullptr);
   EXPECT_EQ(registry.find(1000), buffer);
   EXPECT_EQ(registry.find(1099), buffer);
@@ -48,7 +48,7 @@ TEST(Registry, OverlapsAreRefusedAndNamed) {
                                                        {1099, 100}, {901, 100}, {900, 300},
                                                        {1050, 10},  {1, 5000}};
   for (const auto& [address, length] : overlapping) {
-    const Result<Buffer*> buffer = registry.add(address, length, "*", true);
+    const Result<Buffer*> buffer = registry.add(address, length, "*", Rights::kBoth);
     ASSERT_FALSE(buffer.ok()) << address << "+" << length;
     EXPECT_EQ(buffer.code(), Code::kAlreadyExists);
     EXPECT_NE(buffer.status().message().find("100 bytes at 0x3e8"), std::string::npos)
@@ -68,7 +68,7 @@ TEST(Registry, ImpossibleRangesAreRefused) {
                                         {UINT64_MAX, 2},
                                         {1000, UINT64_MAX},
                                         {1000, UINT64_MAX - 998}}) {
-    const Result<Buffer*> buffer = registry.add(address, length, "*", true);
+    const Result<Buffer*> buffer = registry.add(address, length, "*", Rights::kBoth);
     ASSERT_FALSE(buffer.ok()) << address << "+" << length;
     EXPECT_EQ(buffer.code(), Code::kInvalidArgument) << buffer.status().to_string();
   }
@@ -214,7 +214,7 @@ TEST(Registry, AgreesWithAModelUnderRandomOperations) {
       if (random() % 4 != 0) {
         const uint64_t length = 1 + random() % 60;
         const bool overlaps = model.overlaps(address, length);
-        const Result<Buffer*> buffer = registry.add(address, length, "*", true);
+        const Result<Buffer*> buffer = registry.add(address, length, "*", Rights::kBoth);
         ASSERT_EQ(buffer.ok(), !overlaps) << "step " << step;
         if (buffer.ok()) model.map()[address] = *buffer;
       } else if (Buffer* found = model.find(address)) {

@@ -33,6 +33,7 @@ class Loaded : public testing::Test, protected LoadedPeer {
     mine.name = options.metadata == "P2PHANDSHAKE" ? "" : "initiator";
     mine.host = "127.0.0.1";
     mine.config = config;
+    mine.addressing = Addressing::kAuto;
     Result<std::unique_ptr<Engine>> engine = Engine::create(mine);
     ASSERT_TRUE(engine.ok()) << engine.status().to_string();
     ASSERT_TRUE((*engine)->install_transport(transport).ok());

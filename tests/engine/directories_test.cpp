@@ -40,6 +40,7 @@ class Directories : public testing::TestWithParam<const char*> {
     options.metadata = url_;
     options.name = name;
     options.host = "127.0.0.1";
+    options.addressing = Addressing::kAuto;
     options.config = {{"directory_lease_s", lease}, {"directory_timeout_ms", "1000"}};
     return Engine::create(options);
   }

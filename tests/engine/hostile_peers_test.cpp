@@ -79,7 +79,7 @@ class HostilePeers : public testing::Test {
   AccessKey victim_key() {
     const Descriptor descriptor = describe();
     uint64_t address = 0;
-    const Result<size_t> buffer = descriptor.resolve(victim(), 1, &address);
+    const Result<size_t> buffer = descriptor.resolve({victim(), 1}, &address);
     EXPECT_TRUE(buffer.ok());
     return AccessKey::decode(
         descriptor.key(*buffer, static_cast<size_t>(descriptor.transport_index("tcp"))));

@@ -389,8 +389,7 @@ TEST(Allocated, WrongUseIsAnError) {
   EXPECT_TRUE(engine->free(*memory).ok());
   EXPECT_TRUE(fails_with(engine->free(*memory), Code::kNotFound, "allocate"));
   EXPECT_TRUE(engine->describe_segment(kLocalSegment)->buffers.empty());
-  ASSERT_TRUE(
-      engine->allocate(1 << 20, {.remote_accessible = false}).ok());  // goes with the engine
+  ASSERT_TRUE(engine->allocate(1 << 20, {.access = Access::kNone}).ok());  // goes with the engine
 }
 
 TEST(Allocated, HugePagesAreTakenOrTheErrorSaysWhatIsMissing) {

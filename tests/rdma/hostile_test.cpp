@@ -46,8 +46,8 @@ class Hostile : public testing::Test {
     Result<std::vector<std::unique_ptr<rdma::Card>>> cards = rdma::open_cards(**library, {"rxe0"});
     ASSERT_TRUE(cards.ok()) << cards.status().to_string();
     card_ = std::move(cards->front());
-    Result<rdma::Range> range =
-        card_->add_range(reinterpret_cast<uint64_t>(own_.data()), own_.size(), true);
+    Result<rdma::Range> range = card_->add_range(reinterpret_cast<uint64_t>(own_.data()),
+                                                 own_.size(), Rights::kBoth, Rights::kBoth);
     ASSERT_TRUE(range.ok()) << range.status().to_string();
     range_ = range.take();
   }
@@ -60,7 +60,7 @@ class Hostile : public testing::Test {
     buffer.address = reinterpret_cast<uint64_t>(memory.data());
     buffer.length = memory.size();
     buffer.location = "cpu:0";
-    buffer.remote_accessible = remote_accessible;
+    buffer.remote = remote_accessible ? Rights::kBoth : Rights::kNone;
   }
 
   // How the target's card takes that.

@@ -77,6 +77,7 @@ std::string parse(int argc, char** argv, Settings& settings) {
 
 Result<std::unique_ptr<Engine>> make_engine(const Settings& settings) {
   EngineOptions options;
+  options.addressing = Addressing::kAddress;
   options.metadata = settings.metadata;
   options.name = settings.name;
   options.host = settings.host;

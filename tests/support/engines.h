@@ -21,6 +21,7 @@ inline std::unique_ptr<Engine> make_engine(std::map<std::string, std::string> co
   EngineOptions options;
   options.host = "127.0.0.1";
   options.config = std::move(config);
+  options.addressing = Addressing::kAuto;  // tests name places by both
   Result<std::unique_ptr<Engine>> engine = Engine::create(options);
   EXPECT_TRUE(engine.ok()) << engine.status().to_string();
   if (!engine.ok()) return nullptr;

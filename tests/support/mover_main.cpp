@@ -45,6 +45,7 @@ int run(const Options& options) {
   own.metadata = option("--metadata");
   own.name = option("--name");
   own.host = option("--host");
+  own.addressing = te::Addressing::kAuto;
   const te::Result<std::unique_ptr<te::Engine>> engine = te::Engine::create(own);
   if (!engine.ok()) return give_up(engine.status().to_string());
   if (!option("--transport").empty()) {

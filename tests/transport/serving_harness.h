@@ -27,7 +27,7 @@ class ServingTest : public testing::Test, public ServingOwner {
     ASSERT_TRUE(loop.ok()) << loop.status().to_string();
     loop_ = loop.take();
     memory_.assign(kGuard + kSize + kGuard, kUntouched);
-    Result<AccessKey> key = table_.add(address(), kSize);
+    Result<AccessKey> key = table_.add(address(), kSize, Rights::kBoth);
     ASSERT_TRUE(key.ok());
     key_ = *key;
     connect();

@@ -129,7 +129,7 @@ TEST_F(HostileServing, KeysThatAreNotTheirs) {
 TEST_F(HostileServing, AKeyOpensItsOwnRangeOnly) {
   std::string other(64, 'o');
   const auto at = reinterpret_cast<uint64_t>(other.data());
-  const AccessKey other_key = *table_.add(at, other.size());
+  const AccessKey other_key = *table_.add(at, other.size(), Rights::kBoth);
   EXPECT_EQ(
       on_new_connection(write_frame(
           {{at, 4, other_key}, {at, 4, key_}, {address(), 4, key_}, {address(), 4, other_key}},
@@ -144,7 +144,7 @@ TEST_F(HostileServing, MoreReadsThanTheWindowEndIt) {
   // The first does not fit the sockets, so what follows stays unanswered.
   std::vector<char> large(4 << 20, 'L');
   const auto at = reinterpret_cast<uint64_t>(large.data());
-  const AccessKey key = *table_.add(at, large.size());
+  const AccessKey key = *table_.add(at, large.size(), Rights::kBoth);
   on_new_connection(read_frame({{at, 4 << 20, key}}));
   for (uint32_t i = 1; i < kWindow; ++i) {
     put(read_frame({entry(0, 1)}));

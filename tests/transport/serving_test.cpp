@@ -113,6 +113,24 @@ TEST_F(ServingTest, ARefusedWriteIsToldBeforeItsAck) {
   EXPECT_EQ(memory(kSize - 1, 1), std::string(1, kUntouched));
 }
 
+TEST_F(ServingTest, EachDirectionTakesItsRight) {
+  for (const Rights rights : {Rights::kNone, Rights::kRead, Rights::kWrite}) {
+    std::vector<char> range(64, 'r');
+    const auto at = reinterpret_cast<uint64_t>(range.data());
+    const AccessKey key = *table_.add(at, range.size(), rights);
+    connect();
+    serving_->admit(kInstance);
+    take();
+    const bool writes = rights == Rights::kWrite, reads = rights == Rights::kRead;
+    EXPECT_EQ(exchange(write_frame({{at, 3, key}}, "new")),
+              (writes ? "" : refused(0, Code::kPermission)) + ack(1));
+    EXPECT_EQ(std::string(range.data(), 3), writes ? "new" : "rrr");
+    EXPECT_EQ(exchange(read_frame({{at, 3, key}})),
+              reads ? data(1, 1, "rrr") : refused(1, Code::kPermission));
+    table_.remove(key);
+  }
+}
+
 TEST_F(ServingTest, ARefusedReadDoesNotHoldUpOthers) {
   Entry wrong = entry(0, 3);
   ++wrong.key.index;
@@ -166,7 +184,7 @@ TEST_F(ServingTest, ABufferTakenAwayInTheMiddleOfAWriteIsNotTouchedAnyMore) {
 TEST_F(ServingTest, AnAnswerWaitsForRoomAndGoesOn) {
   std::vector<char> large(4 << 20, 'L');
   const auto at = reinterpret_cast<uint64_t>(large.data());
-  const AccessKey key = *table_.add(at, large.size());
+  const AccessKey key = *table_.add(at, large.size(), Rights::kBoth);
   put(read_frame({{at, 4 << 20, key}, entry(0, 2)}));
   std::string got;
   for (int turns = 0; got.size() < large.size() + 2 + 2 * AnswerHeader::kSize; ++turns) {
@@ -182,7 +200,7 @@ TEST_F(ServingTest, AnAnswerWaitsForRoomAndGoesOn) {
 TEST_F(ServingTest, ABufferTakenAwayInTheMiddleOfAReadEndsTheConnection) {
   std::vector<char> large(4 << 20, 'L');
   const auto at = reinterpret_cast<uint64_t>(large.data());
-  const AccessKey key = *table_.add(at, large.size());
+  const AccessKey key = *table_.add(at, large.size(), Rights::kBoth);
   put(read_frame({{at, 4 << 20, key}}));
   pump();
   EXPECT_FALSE(ended_);
@@ -238,7 +256,7 @@ TEST_F(ServingTest, StoppingInTheMiddleEndsIt) {
 TEST_F(ServingTest, APeerThatDoesNotReadItsAnswerIsStalled) {
   std::vector<char> large(4 << 20, 'L');
   const auto at = reinterpret_cast<uint64_t>(large.data());
-  const AccessKey key = *table_.add(at, large.size());
+  const AccessKey key = *table_.add(at, large.size(), Rights::kBoth);
   put(read_frame({{at, 4 << 20, key}}));
   pump();
   serving_->end_if_stalled(INT64_MAX);

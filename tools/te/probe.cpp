@@ -18,6 +18,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+std::string_view remote_access(Access access) {
+  constexpr std::string_view kNames[] = {"no", "read, write", "read", "write", "read, write"};
+  return kNames[static_cast<size_t>(access)];
+}
+
 struct ProbeArguments {
   EngineArguments engine;
   std::string segment;
@@ -68,7 +73,8 @@ Json as_json(const ProbeArguments& arguments, const Findings& findings) {
     json["buffers"].push_back({{"offset", buffer.offset},
                                {"length", buffer.length},
                                {"location", buffer.location},
-                               {"remote_accessible", buffer.remote_accessible}});
+                               {"remote_accessible", buffer.remote_accessible},
+                               {"access", remote_access(buffer.access)}});
   }
   json["paths"] = Json::array();
   for (const PathInfo& path : findings.paths) {
@@ -105,7 +111,7 @@ std::string as_text(const ProbeArguments& arguments, const Findings& findings) {
   for (const SegmentBuffer& buffer : segment.buffers) {
     buffers.add_row({std::to_string(buffer.offset), std::to_string(buffer.length),
                      size_text(buffer.length), buffer.location,
-                     buffer.remote_accessible ? "yes" : "no"});
+                     std::string(remote_access(buffer.access))});
   }
   if (buffers.rows() != 0) text += "\n" + buffers.to_string();
   Table paths({{"transport"}, {"local"}, {"remote"}, {"address"}, {"state"}, {"last error"}});

@@ -1,13 +1,16 @@
 //! Batches: submit, wait, cancel; and the messages that follow a batch to its target.
 
 use std::convert::TryInto;
-use std::os::raw::c_char;
+use std::os::raw::{c_char, c_int};
 use std::os::unix::io::RawFd;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{BatchID, Notification, TaskId, TransferEngine, TransferRequest, TransferStatusEnum};
+use super::{
+    BatchID, Notification, SubmitOptions, TaskId, TransferEngine, TransferRequest,
+    TransferStatusEnum,
+};
 use crate::error::{c_string, check, code, filled_text, text_of, EngineError};
 use crate::ffi;
 
@@ -87,6 +90,39 @@ impl TransferEngine {
             // SAFETY: as in submit_transfer(); the message lives through the call.
             unsafe { ffi::submitTransferWithNotify(self.raw(), batch_id, entries, count, message) }
         })?;
+        check(answer, || submission(CALL, batch_id, requests)).map(drop)
+    }
+
+    /// As [`submit_transfer`](Self::submit_transfer), with everything that a submission may say.
+    ///
+    /// # Errors
+    /// Also an empty list with a notification, which [`notify`](Self::notify) is for.
+    pub fn submit_transfer_with_options(
+        &self,
+        batch_id: BatchID,
+        requests: &[TransferRequest],
+        options: &SubmitOptions<'_>,
+    ) -> Result<()> {
+        const CALL: &str = "submit_transfer_with_options";
+        let (entries, count) = (native(requests), requests.len());
+        let mut native_options = ffi::submit_options_t {
+            struct_size: std::mem::size_of::<ffi::submit_options_t>(),
+            addressing: options.addressing as c_int,
+            // 0 would mean the engine's own limit.
+            timeout_ms: options.timeout.map_or(0, |timeout| milliseconds(timeout).max(1)),
+            notify_msg: std::ptr::null(),
+        };
+        let submit = |options: &ffi::submit_options_t| {
+            // SAFETY: as in submit_transfer(); the options and the message live through the call.
+            unsafe { ffi::submitTransferWithOptions(self.raw(), batch_id, entries, count, options) }
+        };
+        let answer = match options.notification {
+            Some(notification) => with_message(CALL, notification, |message| {
+                native_options.notify_msg = &message;
+                submit(&native_options)
+            })?,
+            None => submit(&native_options),
+        };
         check(answer, || submission(CALL, batch_id, requests)).map(drop)
     }
 

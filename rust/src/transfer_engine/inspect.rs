@@ -122,6 +122,12 @@ fn segment_buffer(native: &ffi::segment_buffer_t) -> SegmentBuffer {
         length: native.length,
         location: array_text(&native.location),
         remote_accessible: native.remote_accessible != 0,
+        access: match native.remote_accessible {
+            0 => Access::None,
+            2 => Access::Read,
+            3 => Access::Write,
+            _ => Access::ReadWrite,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::fmt;
 use std::os::raw::c_int;
+use std::time::Duration;
 
 use crate::ffi;
 
@@ -146,7 +147,7 @@ pub struct TransferRequest {
     pub source: *mut c_void,
     /// The target, as [`open_segment`](super::TransferEngine::open_segment) numbered it.
     pub target_id: i32,
-    /// Bytes from the start of the target segment, or an address in the target's process.
+    /// Bytes from the start of the target segment, unless an [`Addressing`] says else.
     pub target_offset: u64,
     /// Bytes to transfer.
     pub length: u64,
@@ -181,6 +182,67 @@ unsafe impl Send for BufferEntry {}
 // SAFETY: as above.
 unsafe impl Sync for BufferEntry {}
 
+/// How [`TransferRequest::target_offset`] is read.
+///
+/// A number may be both: buffers may lie at low addresses below the end of a large segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(i32)]
+pub enum Addressing {
+    /// As the engine's mode says: [`Addressing::Offset`] unless it was set.
+    #[default]
+    Default = 0,
+    /// Whichever fits; refused where both ever did.
+    Auto = 1,
+    /// Bytes from the start of the segment.
+    Offset = 2,
+    /// An address in the target's process.
+    Address = 3,
+}
+
+const _: () = {
+    assert!(Addressing::Default as u32 == ffi::ADDRESSING_DEFAULT);
+    assert!(Addressing::Auto as u32 == ffi::ADDRESSING_AUTO);
+    assert!(Addressing::Offset as u32 == ffi::ADDRESSING_OFFSET);
+    assert!(Addressing::Address as u32 == ffi::ADDRESSING_ADDRESS);
+};
+
+/// What a submission may say of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubmitOptions<'a> {
+    /// How the requests' `target_offset` is read.
+    pub addressing: Addressing,
+    /// Tasks that are not done after it end in [`TransferStatusEnum::Timeout`]. `None`: the
+    /// engine's `transfer_timeout_ms`.
+    pub timeout: Option<Duration>,
+    /// Reaches the target's queue once, after every request of the submission completed.
+    pub notification: Option<&'a Notification>,
+}
+
+/// What peers may do to a registered buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(i32)]
+pub enum Access {
+    /// Nothing: local use only.
+    None = 0,
+    /// READ and WRITE, as far as the memory allows: what is mapped for reading only is read only.
+    #[default]
+    Default = 1,
+    /// READ only.
+    Read = 2,
+    /// WRITE only.
+    Write = 3,
+    /// READ and WRITE, or an error.
+    ReadWrite = 4,
+}
+
+const _: () = {
+    assert!(Access::None as u32 == ffi::REMOTE_ACCESS_NONE);
+    assert!(Access::Default as u32 == ffi::REMOTE_ACCESS_DEFAULT);
+    assert!(Access::Read as u32 == ffi::REMOTE_ACCESS_READ);
+    assert!(Access::Write as u32 == ffi::REMOTE_ACCESS_WRITE);
+    assert!(Access::ReadWrite as u32 == ffi::REMOTE_ACCESS_READ_WRITE);
+};
+
 /// One buffer of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentBuffer {
@@ -192,8 +254,10 @@ pub struct SegmentBuffer {
     pub length: u64,
     /// Where the memory is, such as `cpu:0`.
     pub location: String,
-    /// Whether peers may read and write it.
+    /// Whether peers may read or write it.
     pub remote_accessible: bool,
+    /// Which of the two; never [`Access::Default`].
+    pub access: Access,
 }
 
 /// A message from engine to engine.

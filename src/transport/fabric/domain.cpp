@@ -69,14 +69,17 @@ int Domain::add_with_key(const fi_mr_attr& attributes, fid_mr** range) {
   return result;
 }
 
-Result<Owned<fid_mr>> Domain::add_range(void* address, size_t length, bool remote_accessible,
+Result<Owned<fid_mr>> Domain::add_range(void* address, size_t length, Rights local, Rights remote,
                                         std::string_view location) {
   const iovec range{address, length};
   fi_mr_attr attributes{};
   attributes.mr_iov = &range;
   attributes.iov_count = 1;
-  attributes.access = FI_READ | FI_WRITE;
-  if (remote_accessible) attributes.access |= FI_REMOTE_READ | FI_REMOTE_WRITE;
+  // A READ fills local memory, a WRITE reads it.
+  if (contains(local, Rights::kWrite)) attributes.access |= FI_READ;
+  if (contains(local, Rights::kRead)) attributes.access |= FI_WRITE;
+  if (contains(remote, Rights::kRead)) attributes.access |= FI_REMOTE_READ;
+  if (contains(remote, Rights::kWrite)) attributes.access |= FI_REMOTE_WRITE;
   if (location.starts_with(kCuda)) {
     if (!device_memory()) {
       return error(Code::kUnsupported, "{} on {} does not reach device memory ({})",

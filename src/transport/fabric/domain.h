@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/fork.h"
 #include "base/mutex.h"
+#include "core/rights.h"
 #include "transport/fabric/provider.h"
 
 namespace te::fabric {
@@ -72,7 +73,7 @@ class Domain {
 
   // `location` as buffers have it. kUnsupported: not on this card; kResource: too large, or too
   // much; the rest is an error for the caller.
-  Result<Owned<fid_mr>> add_range(void* address, size_t length, bool remote_accessible,
+  Result<Owned<fid_mr>> add_range(void* address, size_t length, Rights local, Rights remote,
                                   std::string_view location);
   // Where the provider registers with an endpoint: the one that peers reach.
   void bind_ranges_to(fid_ep* endpoint) { range_endpoint_ = endpoint; }

@@ -84,7 +84,7 @@ class FabricTransport final : public Transport {
   }
   std::vector<DeviceLoad> loads() const override;
   Result<Bytes> register_memory(const Buffer& buffer) override { return memories_->add(buffer); }
-  void unregister_memory(const Buffer& buffer) override { memories_->remove(buffer.address); }
+  void unregister_memory(const Buffer& buffer) override { memories_->remove(buffer); }
   Bytes info() const override { return offer_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
   void warm_up(Path& path) override;
@@ -147,7 +147,8 @@ Status FabricTransport::open_endpoints(Card& card) {
   if (!endpoint.ok()) return endpoint.status();
   mine.endpoint = endpoint.take();
   card.beacon->instance = host_.instance();
-  Result<Owned<fid_mr>> range = domain.add_range(card.beacon.get(), sizeof *card.beacon, true, "*");
+  Result<Owned<fid_mr>> range =
+      domain.add_range(card.beacon.get(), sizeof *card.beacon, Rights::kBoth, Rights::kBoth, "*");
   if (!range.ok()) return range.status();
   card.beacon_range = range.take();
   if (domain.virtual_addresses()) {

@@ -38,7 +38,7 @@ Status Initiator::open() {
   landings_ = std::make_unique<std::array<Landing, kLandings>>();
   if (domain_.local_registration()) {
     Result<Owned<fid_mr>> range =
-        domain_.add_range(landings_->data(), sizeof *landings_, false, "*");
+        domain_.add_range(landings_->data(), sizeof *landings_, Rights::kBoth, Rights::kNone, "*");
     if (!range.ok()) return range.status();
     landings_range_ = range.take();
   }

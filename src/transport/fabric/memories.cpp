@@ -13,6 +13,7 @@ constexpr uint64_t kPage = 4096;
 
 Result<Memories::Memory> Memories::add_in_pieces(const Buffer& buffer, uint64_t piece_bytes) {
   Memory memory;
+  memory.buffer = &buffer;
   memory.length = buffer.length;
   memory.piece_bytes = piece_bytes;
   const CardSet cards = nearness_.to_register(buffer.location);
@@ -23,7 +24,7 @@ Result<Memories::Memory> Memories::add_in_pieces(const Buffer& buffer, uint64_t 
     for (uint64_t at = 0; at < buffer.length; at += piece_bytes) {
       Result<Owned<fid_mr>> range = domain->add_range(reinterpret_cast<void*>(buffer.address + at),
                                                       std::min(piece_bytes, buffer.length - at),
-                                                      buffer.remote_accessible, buffer.location);
+                                                      buffer.local, buffer.remote, buffer.location);
       if (range.ok()) {
         ranges.push_back(range.take());
       } else if (range.code() == Code::kUnsupported) {
@@ -55,7 +56,9 @@ Result<Bytes> Memories::add(const Buffer& buffer) {
     Memory memory = added.take();
     Bytes key = key_of(buffer, memory);
     WriterLock lock(mutex_);
-    memories_[buffer.address] = std::move(memory);
+    Memory& place = memories_[buffer.address];
+    if (place.buffer != nullptr) replaced_.push_back(std::move(place));
+    place = std::move(memory);
     return key;
   }
   return last;
@@ -67,9 +70,10 @@ Bytes Memories::key_of(const Buffer& buffer, const Memory& memory) const {
   key.piece_bytes = memory.piece_bytes;
   for (size_t card = 0; card < memory.ranges.size(); ++card) {
     const std::vector<Owned<fid_mr>>& ranges = memory.ranges[card];
-    if (!ranges.empty() && buffer.remote_accessible) key.cards |= uint64_t{1} << card;
+    const bool open = buffer.remote != Rights::kNone;
+    if (!ranges.empty() && open) key.cards |= uint64_t{1} << card;
     for (uint32_t piece = 0; piece < pieces_; ++piece) {
-      const bool there = piece < ranges.size() && buffer.remote_accessible;
+      const bool there = piece < ranges.size() && open;
       key.keys.push_back(there ? ::fi_mr_key(ranges[piece].get()) : 0);
     }
   }
@@ -83,24 +87,35 @@ void Memories::close(Memory memory) {
   }
 }
 
-void Memories::remove(uint64_t address) {
+void Memories::remove(const Buffer& buffer) {
   Memory memory;
   {
     WriterLock lock(mutex_);
-    const auto found = memories_.find(address);
-    if (found == memories_.end()) return;
-    memory = std::move(found->second);
-    memories_.erase(found);
+    const auto found = memories_.find(buffer.address);
+    if (found != memories_.end() && found->second.buffer == &buffer) {
+      memory = std::move(found->second);
+      memories_.erase(found);
+    } else {
+      const auto replaced =
+          std::find_if(replaced_.begin(), replaced_.end(),
+                       [&](const Memory& each) { return each.buffer == &buffer; });
+      if (replaced == replaced_.end()) return;
+      memory = std::move(*replaced);
+      replaced_.erase(replaced);
+    }
   }
   close(std::move(memory));
 }
 
 void Memories::clear() {
   std::map<uint64_t, Memory> all;
+  std::vector<Memory> replaced;
   {
     WriterLock lock(mutex_);
     all.swap(memories_);
+    replaced.swap(replaced_);
   }
+  for (Memory& memory : replaced) close(std::move(memory));
   for (auto& [address, memory] : all) close(std::move(memory));
 }
 

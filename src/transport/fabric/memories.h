@@ -25,9 +25,10 @@ class Memories {
         pieces_(pieces),
         most_bytes_(most_bytes) {}
 
-  // The encoded Key; empty where no card reaches such memory.
+  // The encoded Key; empty where no card reaches such memory. Of two buffers with the same range
+  // the later one is found.
   Result<Bytes> add(const Buffer& buffer);
-  void remove(uint64_t address);
+  void remove(const Buffer& buffer);
   void clear();
 
   // Those that the memory is registered with, as bits; none: it is not registered.
@@ -38,6 +39,7 @@ class Memories {
 
  private:
   struct Memory {
+    const Buffer* buffer = nullptr;
     uint64_t length = 0;
     uint64_t piece_bytes = 0;
     std::vector<std::vector<Owned<fid_mr>>> ranges;  // by card; empty: not with this one
@@ -53,6 +55,7 @@ class Memories {
   const uint64_t most_bytes_;
   mutable SharedMutex mutex_;
   std::map<uint64_t, Memory> memories_ TE_GUARDED_BY(mutex_);
+  std::vector<Memory> replaced_ TE_GUARDED_BY(mutex_);  // by another with the same range
 };
 
 }  // namespace te::fabric

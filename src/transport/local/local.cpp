@@ -23,9 +23,9 @@ class LocalTransport final : public CopyTransport {
   }
 
   Result<Bytes> register_memory(const Buffer& buffer) override {
-    Result<AccessKey> key = table_.add(buffer.address, buffer.length);
+    Bytes bytes(AccessKey::kSize, '\0');  // first, so that no key gets lost when memory is short
+    Result<AccessKey> key = table_.add(buffer.address, buffer.length, buffer.remote);
     if (!key.ok()) return key.status();
-    Bytes bytes(AccessKey::kSize, '\0');
     key->encode(reinterpret_cast<std::byte*>(bytes.data()));
     return bytes;
   }
@@ -52,7 +52,8 @@ void LocalTransport::copy(Slice* run, bool streaming) {
     Slice* slice = run;
     run = slice->next;
     const AccessKey key = AccessKey::decode(slice->key);
-    Code code = table_.acquire(key, slice->remote_address, slice->length);
+    Code code =
+        table_.acquire(key, slice->remote_address, slice->length, target_rights(slice->opcode));
     if (code == Code::kOk) {
       code = copy_slice(*slice, reinterpret_cast<std::byte*>(slice->remote_address), streaming);
       table_.release(key);

@@ -223,9 +223,12 @@ Status Card::choose_address(Address* address, uint32_t* gid_index) const {
   return {};
 }
 
-Result<Range> Card::add_range(uint64_t address, uint64_t length, bool remote_accessible) const {
-  int access = IBV_ACCESS_LOCAL_WRITE;
-  if (remote_accessible) access |= IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
+Result<Range> Card::add_range(uint64_t address, uint64_t length, Rights local,
+                              Rights remote) const {
+  // Memory that is mapped for reading only can be registered for reading only.
+  int access = contains(local, Rights::kWrite) ? IBV_ACCESS_LOCAL_WRITE : 0;
+  if (contains(remote, Rights::kRead)) access |= IBV_ACCESS_REMOTE_READ;
+  if (contains(remote, Rights::kWrite)) access |= IBV_ACCESS_REMOTE_WRITE;
   ibv_mr* range = library_.reg_mr(domain_.get(), reinterpret_cast<void*>(address), length, access);
   if (range != nullptr) return Range(range, {library_.dereg_mr});
   const int why = errno;

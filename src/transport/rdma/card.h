@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/fork.h"
+#include "core/rights.h"
 #include "core/schedule.h"
 #include "transport/rdma/library.h"
 #include "transport/rdma/message.h"
@@ -81,7 +82,7 @@ class Card {
   uint32_t queue_depth() const { return queue_depth_; }
   Pipe& pipe() { return *pipe_; }
 
-  Result<Range> add_range(uint64_t address, uint64_t length, bool remote_accessible) const;
+  Result<Range> add_range(uint64_t address, uint64_t length, Rights local, Rights remote) const;
 
   // For transfers to peers, or (`serving`) for what peers do here.
   Result<std::unique_ptr<QueuePair>> make_queue_pair(bool serving);

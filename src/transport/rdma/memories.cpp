@@ -50,14 +50,16 @@ uint64_t Memories::most_at_once(CardSet cards) const {
 Result<Memories::Memory> Memories::add_in_pieces(const Buffer& buffer, CardSet cards,
                                                  uint64_t piece_bytes) {
   Memory memory;
+  memory.buffer = &buffer;
   memory.length = buffer.length;
   memory.piece_bytes = piece_bytes;
   memory.ranges.resize(cards_.size());
   std::vector<Status> problems(cards_.size());
   for_each(cards, [&](size_t card) {
     for (uint64_t at = 0; at < buffer.length && problems[card].ok(); at += piece_bytes) {
-      Result<Range> range = cards_[card]->add_range(
-          buffer.address + at, std::min(piece_bytes, buffer.length - at), buffer.remote_accessible);
+      Result<Range> range =
+          cards_[card]->add_range(buffer.address + at, std::min(piece_bytes, buffer.length - at),
+                                  buffer.local, buffer.remote);
       if (range.ok()) {
         memory.ranges[card].push_back(range.take());
       } else {
@@ -91,7 +93,9 @@ Result<Bytes> Memories::add(const Buffer& buffer) {
   memory->places = std::move(places);
   Bytes key = key_of(buffer, *memory);
   WriterLock lock(mutex_);
-  memories_[buffer.address] = std::move(memory);
+  std::shared_ptr<Memory>& place = memories_[buffer.address];
+  if (place != nullptr) replaced_.push_back(place);
+  place = std::move(memory);
   version_.fetch_add(1);
   return key;
 }
@@ -108,17 +112,25 @@ Bytes Memories::key_of(const Buffer& buffer, const Memory& memory) const {
       key.keys.push_back(piece < ranges.size() ? ranges[piece]->rkey : 0);
     }
   }
-  return key.cards == 0 || !buffer.remote_accessible ? Bytes() : key.encode();
+  return key.cards == 0 || buffer.remote == Rights::kNone ? Bytes() : key.encode();
 }
 
-void Memories::remove(uint64_t address) {
+void Memories::remove(const Buffer& buffer) {
   std::shared_ptr<Memory> memory;
   {
     WriterLock lock(mutex_);
-    const auto found = memories_.find(address);
-    if (found == memories_.end()) return;
-    memory = std::move(found->second);
-    memories_.erase(found);
+    const auto found = memories_.find(buffer.address);
+    if (found != memories_.end() && found->second->buffer == &buffer) {
+      memory = std::move(found->second);
+      memories_.erase(found);
+    } else {
+      const auto replaced = std::find_if(
+          replaced_.begin(), replaced_.end(),
+          [&](const std::shared_ptr<Memory>& each) { return each->buffer == &buffer; });
+      if (replaced == replaced_.end()) return;
+      memory = std::move(*replaced);
+      replaced_.erase(replaced);
+    }
     version_.fetch_add(1);
   }
   // The cards do not touch it from here on.
@@ -127,12 +139,15 @@ void Memories::remove(uint64_t address) {
 
 void Memories::clear() {
   std::map<uint64_t, std::shared_ptr<Memory>> all;
+  std::vector<std::shared_ptr<Memory>> replaced;
   {
     WriterLock lock(mutex_);
     all.swap(memories_);
+    replaced.swap(replaced_);
     version_.fetch_add(1);
   }
   for_each(UINT64_MAX, [&](size_t card) {
+    for (const std::shared_ptr<Memory>& memory : replaced) memory->ranges[card].clear();
     for (auto& [address, memory] : all) memory->ranges[card].clear();
   });
   pool_.stop();

@@ -23,9 +23,10 @@ class Memories {
   // `cards` outlive this. `most_bytes`: of one registration; 0: what the cards take.
   Memories(std::vector<Card*> cards, Nearness nearness, uint32_t pieces, uint64_t most_bytes);
 
-  // The encoded Key; empty where peers may not touch the memory.
+  // The encoded Key; empty where peers may not touch the memory. Of two buffers with the same range
+  // the later one is found.
   Result<Bytes> add(const Buffer& buffer);
-  void remove(uint64_t address);
+  void remove(const Buffer& buffer);
   void clear();
 
   // What find() found for a card, kept by who asks, one thread at a time.
@@ -44,6 +45,7 @@ class Memories {
 
  private:
   struct Memory {
+    const Buffer* buffer = nullptr;
     uint64_t length = 0;
     uint64_t piece_bytes = 0;
     std::vector<std::vector<Range>> ranges;      // by card; empty: not with this one
@@ -68,6 +70,8 @@ class Memories {
   mutable SharedMutex mutex_;
   std::atomic<uint64_t> version_{1};  // changes with memories_, before that is let go
   std::map<uint64_t, std::shared_ptr<Memory>> memories_ TE_GUARDED_BY(mutex_);
+  // By another with the same range.
+  std::vector<std::shared_ptr<Memory>> replaced_ TE_GUARDED_BY(mutex_);
 };
 
 }  // namespace te::rdma

@@ -43,7 +43,7 @@ class RdmaTransport final : public Transport {
   }
   std::vector<DeviceLoad> loads() const override;
   Result<Bytes> register_memory(const Buffer& buffer) override { return memories_->add(buffer); }
-  void unregister_memory(const Buffer& buffer) override { memories_->remove(buffer.address); }
+  void unregister_memory(const Buffer& buffer) override { memories_->remove(buffer); }
   Bytes info() const override { return offer_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
   void warm_up(Path& path) override;

@@ -120,6 +120,8 @@ void ShmPath::check(Part& part) const {
   } else if (slice.remote_address < part.range->address || slice.length > part.range->length ||
              slice.remote_address - part.range->address > part.range->length - slice.length) {
     part.code = Code::kOutOfRange;
+  } else if ((part.range->rights & static_cast<uint64_t>(target_rights(slice.opcode))) == 0) {
+    part.code = Code::kPermission;
   }
 }
 

@@ -46,21 +46,26 @@ RangeTable::RangeTable(MemoryFile file)
 Result<RangeKey> RangeTable::add(const Buffer& buffer) {
   MutexLock lock(mutex_);
   RangeKey key{};
-  if (!free_.empty()) {
-    key.index = free_.back();
-    free_.pop_back();
-  } else if (used_ == kMaxRanges) {
+  if (free_.empty() && used_ == kMaxRanges) {
     return error(Code::kBusy, "{} ranges are registered already, the most there can be", used_);
+  }
+  key.index = free_.empty() ? used_ : free_.back();
+  // What takes memory comes first, and leaves room for what release() needs.
+  if (free_.capacity() <= used_) free_.reserve(2 * static_cast<size_t>(used_) + 64);
+  if (removed_.size() <= key.index) removed_.resize(free_.capacity());
+  if (buffer.memory_file >= 0) files_[key.index] = buffer.memory_file;
+  if (free_.empty()) {
+    ++used_;
   } else {
-    key.index = used_++;
+    free_.pop_back();
   }
   key.generation = next_generation_++;
   if (key.generation == 0) key.generation = next_generation_++;
   key.mapped = buffer.memory_file >= 0;
-  if (key.mapped) files_[key.index] = buffer.memory_file;
   SharedRange& entry = range(key.index);
   entry.address = buffer.address;
   entry.length = buffer.length;
+  entry.rights = static_cast<uint64_t>(buffer.remote);
   entry.generation.store(key.generation, std::memory_order_release);
   return key;
 }
@@ -72,16 +77,15 @@ bool RangeTable::remove(const RangeKey& key) {
   if (entry.generation.load(std::memory_order_relaxed) != key.generation) return false;
   entry.generation.store(0, std::memory_order_release);
   files_.erase(key.index);
-  removed_[key.index] = key.generation;
+  removed_[key.index] = key.generation;  // add() made room
   std::atomic_thread_fence(std::memory_order_seq_cst);
   return true;
 }
 
 void RangeTable::release(const RangeKey& key) {
   MutexLock lock(mutex_);
-  const auto found = removed_.find(key.index);
-  if (found == removed_.end() || found->second != key.generation) return;
-  removed_.erase(found);
+  if (key.index >= removed_.size() || removed_[key.index] != key.generation) return;
+  removed_[key.index] = 0;
   free_.push_back(key.index);
 }
 

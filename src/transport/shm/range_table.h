@@ -33,7 +33,7 @@ struct SharedRange {
   // Constant while the generation is.
   uint64_t address;
   uint64_t length;
-  uint64_t unused;
+  uint64_t rights;  // of initiators
 };
 static_assert(sizeof(SharedRange) == 32 && std::atomic<uint64_t>::is_always_lock_free);
 
@@ -85,7 +85,7 @@ class RangeTable {
   MemoryFile file_;
   Mutex mutex_;
   std::vector<uint32_t> free_ TE_GUARDED_BY(mutex_);
-  std::unordered_map<uint32_t, uint64_t> removed_ TE_GUARDED_BY(mutex_);  // and their generation
+  std::vector<uint64_t> removed_ TE_GUARDED_BY(mutex_);  // generation by index; 0: not removed
   uint32_t used_ TE_GUARDED_BY(mutex_) = 0;
   uint64_t next_generation_ TE_GUARDED_BY(mutex_);
   std::unordered_map<uint32_t, int> files_ TE_GUARDED_BY(mutex_);  // of mapped ranges

@@ -132,7 +132,7 @@ void Serving::pin_open_pieces() {
     if (!pins_.empty() && pins_.back().index == key.index && pins_.back().secret == key.secret) {
       continue;
     }
-    write.code = table_.acquire(key, write.entry.address, write.entry.length);
+    write.code = table_.acquire(key, write.entry.address, write.entry.length, Rights::kWrite);
     if (write.code == Code::kOk) {
       pins_.push_back(key);
     } else {
@@ -194,7 +194,9 @@ bool Serving::start_frame(const RequestHeader& header) {
       return false;
     }
     total += request.entry.length;
-    request.code = table_.acquire(request.entry.key, request.entry.address, request.entry.length);
+    request.code =
+        table_.acquire(request.entry.key, request.entry.address, request.entry.length,
+                       header.type == RequestType::kWrite ? Rights::kWrite : Rights::kRead);
     if (request.code == Code::kOk) table_.release(request.entry.key);
     frame_.push_back(request);
   }
@@ -346,7 +348,7 @@ bool Serving::send_answer(bool* full) {
         skip -= entry.length;
         continue;
       }
-      gone = table_.acquire(entry.key, entry.address, entry.length) != Code::kOk;
+      gone = table_.acquire(entry.key, entry.address, entry.length, Rights::kRead) != Code::kOk;
       if (gone) break;
       pins_.push_back(entry.key);
       vectors[count++] = {reinterpret_cast<std::byte*>(entry.address) + skip, entry.length - skip};

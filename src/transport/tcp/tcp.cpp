@@ -184,16 +184,17 @@ std::vector<DeviceLoad> TcpTransport::loads() const {
 }
 
 Result<Bytes> TcpTransport::register_memory(const Buffer& buffer) {
-  Result<AccessKey> key = table_.add(buffer.address, buffer.length);
+  Bytes bytes(AccessKey::kSize, '\0');  // first, so that no key gets lost when memory is short
+  Result<AccessKey> key = table_.add(buffer.address, buffer.length, buffer.remote);
   if (!key.ok()) return key.status();
-  Bytes bytes(AccessKey::kSize, '\0');
   key->encode(reinterpret_cast<std::byte*>(bytes.data()));
   return bytes;
 }
 
 void TcpTransport::unregister_memory(const Buffer& buffer) {
   const auto key = buffer.keys.find("tcp");
-  if (key != buffer.keys.end()) table_.remove(AccessKey::decode(as_bytes(key->second).data()));
+  if (key != buffer.keys.end() && key->second.size() == AccessKey::kSize)
+    table_.remove(AccessKey::decode(as_bytes(key->second).data()));
 }
 
 std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, ByteView) {
