@@ -11,14 +11,17 @@ namespace {
 
 constexpr uint64_t kLength = 64;
 
-// An engine that moves within its own memory, and requests for it.
+// An engine that moves within its own memory, and requests for it: from one source, each to a place
+// of its own, since they run at the same time.
 struct Local {
-  explicit Local(size_t count) : memory(2 * kLength) {
+  explicit Local(size_t count) : memory((1 + count) * kLength) {
     Result<std::unique_ptr<Engine>> made = Engine::create({});
     if (!made.ok()) return;
     engine = made.take();
     if (!engine->register_memory(memory.data(), memory.size()).ok()) engine.reset();
-    requests.assign(count, {Opcode::kWrite, memory.data(), kLocalSegment, kLength, kLength});
+    for (size_t i = 1; i <= count; ++i) {
+      requests.push_back({Opcode::kWrite, memory.data(), kLocalSegment, i * kLength, kLength});
+    }
   }
 
   std::vector<std::byte> memory;  // before the engine, which uses it
