@@ -104,7 +104,6 @@ std::string more_engines(uint64_t count) {
   return names;
 }
 
-<<<<<<< HEAD
 std::string hold_descriptors(bool hold) {
   static std::vector<int> held;
   for (int fd = 0; hold && (fd = ::dup(0)) >= 0;) held.push_back(fd);
@@ -113,7 +112,8 @@ std::string hold_descriptors(bool hold) {
   }
   if (!hold) held.clear();
   return "ok";
-=======
+}
+
 void* make_memory(Peer& peer, bool allocate, bool fragile) {
   if (allocate) return allocateMemory(peer.engine, peer.size, "*", HUGE_PAGES_NO);
   if (fragile) {
@@ -129,7 +129,6 @@ std::string damage(const Peer& peer, const std::string& kind, uint64_t at, uint6
     return peer.fragile && peer.fragile->damage(damage, at, length) ? "ok" : "error";
   }
   return "error unknown kind";
->>>>>>> ef7fb70 (Test inaccessible memory at either side of every transport)
 }
 
 std::string obey(const Peer& peer, const std::string& line) {
@@ -182,15 +181,9 @@ std::string obey(const Peer& peer, const std::string& line) {
 int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   std::map<std::string, std::string> options = {
-<<<<<<< HEAD
       {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},      {"--port", "0"},
       {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}, {"--descriptors", "0"}};
-  bool graceful = false, allocate = false, forbid_files = false;
-=======
-      {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},     {"--port", "0"},
-      {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}};
   bool graceful = false, allocate = false, fragile = false, forbid_files = false;
->>>>>>> ef7fb70 (Test inaccessible memory at either side of every transport)
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
       graceful = true;
