@@ -268,7 +268,7 @@ bool Serving::flush() {
 bool Serving::refuse_unreadable(size_t count) {
   const auto unreadable = [this](const Request& read) {
     const RequestEntry& entry = read.entry;
-    Code code = table_.acquire(entry.key, entry.address, entry.length);
+    Code code = table_.acquire(entry.key, entry.address, entry.length, Rights::kRead);
     if (code == Code::kOk) {
       const auto* begin = reinterpret_cast<const std::byte*>(entry.address);
       if (!is_readable(begin, entry.length)) code = Code::kPermission;
