@@ -54,7 +54,7 @@ TEST_F(ServingTest, RequestsToMemoryThatCannotBeTouchedAreRefused) {
     take();
     FragileMemory fragile(4 * kPage);
     const auto begin = reinterpret_cast<uint64_t>(fragile.data());
-    const Result<AccessKey> key = table_.add(begin, 4 * kPage);
+    const Result<AccessKey> key = table_.add(begin, 4 * kPage, Rights::kBoth);
     ASSERT_TRUE(key.ok());
     ASSERT_TRUE(fragile.damage(damage, kPage, 3 * kPage));
     const Entry bad{begin + kPage, 64, *key}, halfway{begin + kPage - 32, 64, *key};
