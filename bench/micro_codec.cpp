@@ -55,7 +55,7 @@ Descriptor descriptor_of(uint64_t buffers) {
   result.locations.push_back("cpu:0");
   const std::string key(AccessKey::kSize, 'k');
   for (uint64_t i = 0; i < buffers; ++i) {
-    result.add({(uint64_t{1} << 40) + i * 4096, i * 4096, 4096, 0, true}, {key});
+    result.add({(uint64_t{1} << 40) + i * 4096, i * 4096, 4096, 0, Rights::kBoth}, {key});
   }
   return result;
 }

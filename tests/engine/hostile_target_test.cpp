@@ -85,7 +85,7 @@ std::string description() {
   descriptor.transports.push_back({"tcp", AccessKey::kSize, {}});
   descriptor.locations.emplace_back("cpu:0");
   const std::string key(AccessKey::kSize, 'k');
-  descriptor.add({0x10000, 0, 1 << 20, 0, true}, {key});
+  descriptor.add({0x10000, 0, 1 << 20, 0, Rights::kBoth}, {key});
   EXPECT_TRUE(descriptor.finish().ok());
   return descriptor.encode();
 }
