@@ -3,7 +3,7 @@
 
 Files have at most 600 lines, functions 70, lines 100 columns; layers include only what lies below;
 #if asks for no features; nothing is left for later; every test is built; the README shows the
-programs that the tests run.
+programs that the tests run; threads are started by base/thread.h.
 """
 import os
 import re
@@ -100,6 +100,16 @@ def check_includes(name, lines, report):
             report(number, "only engine/transports.cpp names concrete transports")
 
 
+def check_threads(name, lines, report):
+    """The standard's threads throw where a limit is reached."""
+    if not name.startswith("src/") or name.startswith("src/base/thread."):
+        return
+    for number, line in enumerate(lines, 1):
+        code = line.split("//")[0]
+        if re.search(r"\bstd::(jthread|async|thread\b(?!::))|\bpthread_create\b", code):
+            report(number, "starts a thread: use base/thread.h, whose failure is a Status")
+
+
 def check(name):
     breaches = []
 
@@ -125,6 +135,7 @@ def check(name):
     if name.endswith((".cpp", ".h")):
         check_function_lengths(lines, report)
         check_includes(name, lines, report)
+        check_threads(name, lines, report)
         if name.startswith(("include/", "src/", "tools/")):
             check_features(name, lines, report)
     return breaches
