@@ -146,8 +146,8 @@ typedef struct segment_buffer segment_buffer_t;
 /* ---- Engine ---- */
 
 /* Null on failure. `metadata_conn_string`: "P2PHANDSHAKE", "etcd://h:p[,h:p]" or a bare "h:p",
- * "redis://[:password@]h:p[/db]", "http://h:p/path". `ip_or_host_name`: the address peers should use,
- * one of this machine or a name that resolves to one; another is an error unless the setting
+ * "redis://[:password@]h:p[/db]", "http://h:p/path". `ip_or_host_name`: the address peers should
+ * use, one of this machine or a name that resolves to one; another is an error unless the setting
  * advertise_address is made. Null, empty, or the same text as the name: the name where it is an
  * address of this machine, else found out. `rpc_port` 0: any free port; a taken one is an error.
  * `auto_discover` other than 0: discover the topology and install every transport that this machine
