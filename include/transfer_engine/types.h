@@ -136,7 +136,7 @@ struct PathInfo {
   uint64_t inflight_bytes = 0;
   uint64_t completed_bytes = 0;
   uint64_t completed_slices = 0;
-  uint64_t failed_slices = 0;
+  uint64_t failed_slices = 0;  // without those whose task was cancelled before their turn
 };
 
 // Whether a transport can serve on this machine.

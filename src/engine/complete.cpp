@@ -45,7 +45,10 @@ void Transfers::done(Slice* slice, Code code) {
     }
     return slice_ended(slice, code);
   }
-  slice->path->failed_slices.fetch_add(1, std::memory_order_relaxed);
+  // One whose task was cancelled, or overdue, before the path got to it says nothing about the
+  // path.
+  const bool unwanted = code == Code::kCancelled && slice->cancelled();
+  if (!unwanted) slice->path->failed_slices.fetch_add(1, std::memory_order_relaxed);
   const bool again = code == Code::kUnavailable || code == Code::kStale;
   const bool moved =
       code == Code::kCancelled && !slice->cancelled();  // its transport was taken away

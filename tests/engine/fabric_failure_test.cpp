@@ -105,6 +105,28 @@ TEST_P(FabricPeer, AStoppedTargetTimesTasksOutAndOtherPeersGoOn) {
   EXPECT_GT(operations_.sum().ended, 0u) << "no endpoint was closed under way";
 }
 
+TEST_P(FabricPeer, APeerThatDiedWhileIdleIsFoundDeadAndFollowed) {
+  if (!begin()) GTEST_SKIP() << why_;
+  ASSERT_TRUE(works(1));
+  peer_->kill();
+  // It fails when the time to look for the peer is over, long before its deadline.
+  const Stopwatch watch;
+  const TransferStatus lost =
+      transfer(*engine_, {{Opcode::kWrite, local_->data(), segment_, 0, 4096}}, within(60'000));
+  EXPECT_EQ(lost.state, TaskState::kFailed);
+  EXPECT_LT(watch.ms(), 15'000);
+  EXPECT_EQ(totals(*engine_).ready, 0u) << "a path to a dead peer is called ready";
+  // One that ended by its deadline does not leave a path behind that nobody doubts, either.
+  peer_ = std::make_unique<PeerProcess>(options_);
+  ASSERT_TRUE(peer_->running());
+  EXPECT_TRUE(works(2));
+  peer_->kill();
+  (void)transfer(*engine_, {{Opcode::kWrite, local_->data(), segment_, 0, 4096}}, within(200));
+  peer_ = std::make_unique<PeerProcess>(options_);
+  ASSERT_TRUE(peer_->running());
+  EXPECT_TRUE(works(3));
+}
+
 // Cards with a wire each, in the virtual machine.
 class FabricLinks : public Fabric {
  protected:

@@ -1,6 +1,8 @@
 // No ghost writes: what is left of a WRITE that was given up never lands after a later WRITE.
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <thread>
 
 #include "engine/pair.h"
@@ -88,6 +90,72 @@ TEST_F(BehindAProxy, ALaterWriteByATransportInstalledAgainIsNotOverwritten) {
   ASSERT_TRUE(initiator_->install_transport("tcp").ok());
   ASSERT_EQ(write(kNew, kSize).state, TaskState::kCompleted);
   expect_new(kSize);
+}
+
+// A target that stands still with an unfinished WRITE in its socket buffers, by each transport.
+class WhileStopped : public testing::TestWithParam<const char*> {
+ protected:
+  static constexpr uint64_t kMemory = 8 << 20;
+
+  // False where the transport is missing; the test is then skipped.
+  bool begin() {
+    const std::string transport = GetParam();
+    std::map<std::string, std::string> config;
+    PeerOptions options;
+    if (transport == "fabric:tcp") {
+      config["fabric_addresses"] = "127.0.0.1";
+      options.environment["TRANSFER_ENGINE_FABRIC_ADDRESSES"] = "127.0.0.1";
+    }
+    engine_ = make_engine(config, "");
+    if (const Status status = engine_->install_transport(transport); !status.ok()) {
+      EXPECT_EQ(status.code(), Code::kUnsupported) << status.to_string();
+      return false;
+    }
+    options.transport = transport;
+    options.size = kMemory;
+    peer_ = std::make_unique<PeerProcess>(options);
+    EXPECT_TRUE(peer_->running());
+    local_ = std::make_unique<Registered>(*engine_, kMemory);
+    const Result<SegmentId> id = engine_->open_segment(peer_->segment());
+    EXPECT_TRUE(id.ok()) << id.status().to_string();
+    segment_ = id.ok() ? *id : -1;
+    return true;
+  }
+  TaskState write(uint64_t seed, uint64_t length, const SubmitOptions& options = {}) {
+    stamp(local_->data(), kMemory, seed);
+    return transfer(*engine_, {{Opcode::kWrite, local_->data(), segment_, 0, length}}, options)
+        .state;
+  }
+
+  std::unique_ptr<PeerProcess> peer_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Registered> local_;
+  SegmentId segment_ = -1;
+};
+
+INSTANTIATE_TEST_SUITE_P(Over, WhileStopped, testing::Values("tcp", "shm", "fabric:tcp"),
+                         [](const auto& transport) {
+                           const std::string name = transport.param;
+                           return name.substr(0, name.find(':'));
+                         });
+
+TEST_P(WhileStopped, TakesNothingOfATimedOutWriteAfterALaterOne) {
+  if (!begin()) GTEST_SKIP() << GetParam() << " is not here";
+  for (const uint64_t length : {uint64_t{4096}, uint64_t{256} << 10, kMemory}) {
+    ASSERT_EQ(write(kNew, kMemory), TaskState::kCompleted);
+    peer_->stop();
+    const Stopwatch watch;
+    const TaskState state = write(kOld, length, within(300));
+    // With shm the target need not do anything.
+    EXPECT_EQ(state == TaskState::kTimeout, std::string(GetParam()) != "shm");
+    EXPECT_LT(watch.ms(), 300 + 250 * (kSanitized ? 4 : 1)) << length << " bytes";
+    peer_->signal(SIGCONT);
+    ASSERT_EQ(write(kNew, length), TaskState::kCompleted) << length << " bytes";
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_EQ(peer_->ask(fmt::format("check {} 0 {}", kNew, kMemory)), "same") << "a ghost write";
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
 }
 
 }  // namespace

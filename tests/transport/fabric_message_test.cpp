@@ -29,7 +29,7 @@ TEST(FabricOffer, SurvivesTheWay) {
   EXPECT_EQ(got->provider, "tcp;ofi_rxm");
   EXPECT_TRUE(got->virtual_addresses);
   ASSERT_EQ(got->cards.size(), 3u);
-  EXPECT_EQ(got->cards[2].endpoint, "name2");
+  EXPECT_EQ(got->cards[2].address, "name2");
   EXPECT_EQ(got->cards[2].beacon_address, 102u);
   EXPECT_EQ(got->cards[2].beacon_key, 14u);
 }
@@ -47,13 +47,27 @@ TEST(FabricOffer, RefusesWhatIsCutOffOrTooMuch) {
   EXPECT_TRUE(refused(offer_of(Offer::kMaxCards + 1, 1, false)));
   EXPECT_TRUE(refused(offer_of(1, 0, false)));
   EXPECT_TRUE(refused(offer_of(1, Offer::kMaxPieces + 1, false)));
-  Offer nameless = offer_of(1, 1, false);
-  nameless.cards[0].endpoint.clear();
-  EXPECT_TRUE(refused(nameless));
   Offer endless = offer_of(1, 1, false);
-  endless.cards[0].endpoint.assign(Offer::kMaxName + 1, 'n');
+  endless.cards[0].address.assign(Offer::kMaxName + 1, 'n');
   EXPECT_TRUE(refused(endless));
   EXPECT_FALSE(refused(offer_of(Offer::kMaxCards, Offer::kMaxPieces, true)));
+}
+
+TEST(FabricHello, SurvivesTheWayAndRefusesWhatIsNoHello) {
+  const Hello sent{Hello::Type::kRetire, 3, 0x1122334455667788, 9};
+  const Bytes bytes = sent.encode();
+  const Result<Hello> got = Hello::decode(as_bytes(bytes));
+  ASSERT_TRUE(got.ok());
+  EXPECT_EQ(got->encode(), bytes);
+  for (size_t length = 0; length < bytes.size(); ++length) {
+    EXPECT_EQ(Hello::decode(as_bytes(bytes.substr(0, length))).code(), Code::kProtocol) << length;
+  }
+  EXPECT_EQ(Hello::decode(as_bytes(bytes + "x")).code(), Code::kProtocol);
+  for (const char type : {'\0', '\4'}) {
+    Bytes other = bytes;
+    other[4] = type;
+    EXPECT_EQ(Hello::decode(as_bytes(other)).code(), Code::kProtocol);
+  }
 }
 
 // Two cards, three pieces of 100 bytes from address 1000 on; the second card has no registration.

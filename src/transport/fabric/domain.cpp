@@ -33,12 +33,6 @@ Status Domain::failed(std::string_view what, long error_number, Code code) const
 Result<std::unique_ptr<Domain>> Domain::open(const Library& library, CardInfo card) {
   std::unique_ptr<Domain> domain(new Domain(library, std::move(card)));
   fi_info& info = *domain->info_;
-  if (domain->has_mode(FI_MR_LOCAL) && domain->has_mode(FI_MR_ENDPOINT)) {
-    return error(Code::kUnsupported,
-                 "provider {} registers local memory with each endpoint (FI_MR_LOCAL with "
-                 "FI_MR_ENDPOINT), which this transport does not",
-                 info.fabric_attr->prov_name);
-  }
   if (info.domain_attr->mr_key_size > sizeof(uint64_t)) {
     return error(Code::kUnsupported, "provider {} has memory keys of {} bytes; at most 8 are known",
                  info.fabric_attr->prov_name, info.domain_attr->mr_key_size);
@@ -95,18 +89,53 @@ Result<Owned<fid_mr>> Domain::add_range(void* address, size_t length, Rights loc
   if (result != 0) {
     return failed(fmt::format("registering {} bytes at {}", length, address), result);
   }
-  Owned<fid_mr> owned(added);
-  if (has_mode(FI_MR_ENDPOINT)) {
-    result = ::fi_mr_bind(added, &range_endpoint_->fid, 0);
-    if (result == 0) result = ::fi_mr_enable(added);
-    if (result != 0) return failed("binding memory to the endpoint", result);
-  }
-  return owned;
+  return Owned<fid_mr>(added);
 }
 
-Result<std::unique_ptr<Endpoint>> Endpoint::open(Domain& domain) {
+Result<std::shared_ptr<Queue>> Queue::open(Domain& domain) {
+  std::shared_ptr<Queue> queue(new Queue(domain));
+  TE_RETURN_IF_ERROR(queue->start());
+  return queue;
+}
+
+Status Queue::start() {
+  const fi_info& info = domain_.info();
+  fi_cq_attr attributes{};
+  attributes.size = std::min(info.tx_attr->size, kMostOperations);
+  attributes.format = FI_CQ_FORMAT_CONTEXT;
+  attributes.wait_obj = FI_WAIT_FD;
+  fid_cq* queue = nullptr;
+  int result = ::fi_cq_open(domain_.get(), &attributes, &queue, nullptr);
+  const bool waits = result == 0;
+  if (!waits) {
+    attributes.wait_obj = FI_WAIT_NONE;
+    result = ::fi_cq_open(domain_.get(), &attributes, &queue, nullptr);
+  }
+  if (result != 0) return domain_.failed("fi_cq_open", result);
+  queue_.reset(queue);
+  depth_ = std::max<size_t>(std::min({attributes.size, info.tx_attr->size, kMostOperations}), 1);
+  fi_av_attr vector{};
+  const bool unspecified = info.domain_attr->av_type == FI_AV_UNSPEC;
+  vector.type = unspecified ? FI_AV_TABLE : info.domain_attr->av_type;
+  fid_av* addresses = nullptr;
+  result = ::fi_av_open(domain_.get(), &vector, &addresses, nullptr);
+  if (result != 0) return domain_.failed("fi_av_open", result);
+  addresses_.reset(addresses);
+  if (waits && ::fi_control(&queue->fid, FI_GETWAIT, &wait_descriptor_) != 0) {
+    wait_descriptor_ = -1;
+  }
+  return {};
+}
+
+bool Queue::may_sleep() {
+  if (wait_descriptor_ < 0) return false;
+  fid* fids[] = {&queue_->fid};
+  return ::fi_trywait(domain_.fabric(), fids, 1) == 0;
+}
+
+Result<std::unique_ptr<Endpoint>> Endpoint::open(Domain& domain, std::shared_ptr<Queue> queue) {
   for (int attempt = 1;; ++attempt) {
-    std::unique_ptr<Endpoint> endpoint(new Endpoint(domain));
+    std::unique_ptr<Endpoint> endpoint(new Endpoint(domain, queue));
     const Status status = endpoint->start();
     if (status.ok()) return endpoint;
     if (status.code() != Code::kBusy || attempt == kPortAttempts) return status;
@@ -116,41 +145,15 @@ Result<std::unique_ptr<Endpoint>> Endpoint::open(Domain& domain) {
 Status Endpoint::start() {
   // libfabric takes what it does not change as mutable.
   auto& info = const_cast<fi_info&>(domain_.info());
-  fi_cq_attr queue{};
-  queue.size = std::min(info.tx_attr->size, kMostOperations);
-  queue.format = FI_CQ_FORMAT_CONTEXT;
-  queue.wait_obj = FI_WAIT_FD;
-  fid_cq* opened_queue = nullptr;
-  int result = ::fi_cq_open(domain_.get(), &queue, &opened_queue, nullptr);
-  const bool waits = result == 0;
-  if (!waits) {
-    queue.wait_obj = FI_WAIT_NONE;
-    result = ::fi_cq_open(domain_.get(), &queue, &opened_queue, nullptr);
-  }
-  if (result != 0) return domain_.failed("fi_cq_open", result);
-  queue_.reset(opened_queue);
-  depth_ = std::max<size_t>(std::min({queue.size, info.tx_attr->size, kMostOperations}), 1);
-
-  fi_av_attr vector{};
-  const bool unspecified = info.domain_attr->av_type == FI_AV_UNSPEC;
-  vector.type = unspecified ? FI_AV_TABLE : info.domain_attr->av_type;
-  fid_av* opened_vector = nullptr;
-  result = ::fi_av_open(domain_.get(), &vector, &opened_vector, nullptr);
-  if (result != 0) return domain_.failed("fi_av_open", result);
-  addresses_.reset(opened_vector);
-
   fid_ep* opened = nullptr;
-  result = ::fi_endpoint(domain_.get(), &info, &opened, nullptr);
+  int result = ::fi_endpoint(domain_.get(), &info, &opened, nullptr);
   if (result != 0) return domain_.failed("fi_endpoint", result);
   endpoint_.reset(opened);
-  result = ::fi_ep_bind(opened, &addresses_->fid, 0);
-  if (result == 0) result = ::fi_ep_bind(opened, &queue_->fid, FI_TRANSMIT | FI_RECV);
+  result = ::fi_ep_bind(opened, &queue_->addresses()->fid, 0);
+  if (result == 0) result = ::fi_ep_bind(opened, &queue_->get()->fid, FI_TRANSMIT | FI_RECV);
   if (result == 0) result = ::fi_enable(opened);
   if (result == -FI_EADDRINUSE) return domain_.failed("fi_enable", result, Code::kBusy);
   if (result != 0) return domain_.failed("fi_enable", result);
-  if (waits && ::fi_control(&queue_->fid, FI_GETWAIT, &wait_descriptor_) != 0) {
-    wait_descriptor_ = -1;
-  }
   const Result<Bytes> own = name();
   if (own.ok()) noted_ = NotedAddress(*own);
   return {};
@@ -162,18 +165,12 @@ Status Endpoint::start() {
 Endpoint::~Endpoint() {
   fi_cq_entry entries[16];
   for (int empty = 0; endpoint_ && empty < kEmptyReads;) {
-    const ssize_t count = ::fi_cq_read(queue_.get(), entries, std::size(entries));
+    const ssize_t count = ::fi_cq_read(queue_->get(), entries, std::size(entries));
     fi_cq_err_entry failed{};
-    if (count == -FI_EAVAIL && ::fi_cq_readerr(queue_.get(), &failed, 0) == 1) continue;
+    if (count == -FI_EAVAIL && ::fi_cq_readerr(queue_->get(), &failed, 0) == 1) continue;
     if (count < 0 && count != -FI_EAGAIN) break;
     empty = count > 0 ? 0 : empty + 1;
   }
-}
-
-bool Endpoint::may_sleep() {
-  if (wait_descriptor_ < 0) return false;
-  fid* fids[] = {&queue_->fid};
-  return ::fi_trywait(domain_.fabric(), fids, 1) == 0;
 }
 
 Result<Bytes> Endpoint::name() const {

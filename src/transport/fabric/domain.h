@@ -75,8 +75,12 @@ class Domain {
   // much; the rest is an error for the caller.
   Result<Owned<fid_mr>> add_range(void* address, size_t length, Rights local, Rights remote,
                                   std::string_view location);
-  // Where the provider registers with an endpoint: the one that peers reach.
-  void bind_ranges_to(fid_ep* endpoint) { range_endpoint_ = endpoint; }
+  // Of the card, as its endpoints have it too, with other ports; empty: the provider has none.
+  Bytes address() const {
+    return info_->src_addr == nullptr
+               ? Bytes()
+               : Bytes(static_cast<const char*>(info_->src_addr), info_->src_addrlen);
+  }
 
   // "efa rdmap0s6-rdm: the text (the number)"
   Status failed(std::string_view what, long error, Code code = Code::kResource) const;
@@ -94,21 +98,15 @@ class Domain {
   std::mutex mutex_;
   Owned<fid_fabric> fabric_;
   Owned<fid_domain> domain_;
-  fid_ep* range_endpoint_ = nullptr;
 };
 
-// A reliable datagram endpoint with a completion queue and an address vector of its own. Closing it
-// ends every operation: nothing touches memory for it any more.
-class Endpoint {
+// A completion queue, and an address vector, for one endpoint or several.
+class Queue {
  public:
-  // Inside a Turn, as are all calls but name().
-  static Result<std::unique_ptr<Endpoint>> open(Domain& domain);
-  ~Endpoint();
-  Endpoint(const Endpoint&) = delete;
-  Endpoint& operator=(const Endpoint&) = delete;
+  // Inside a Turn, as are all calls.
+  static Result<std::shared_ptr<Queue>> open(Domain& domain);
 
-  fid_ep* get() const { return endpoint_.get(); }
-  fid_cq* queue() const { return queue_.get(); }
+  fid_cq* get() const { return queue_.get(); }
   fid_av* addresses() const { return addresses_.get(); }
   // Polls readable when the queue has news; -1: the provider has no such thing.
   int wait_descriptor() const { return wait_descriptor_; }
@@ -116,21 +114,43 @@ class Endpoint {
   bool may_sleep();
   // Operations that may be under way.
   size_t depth() const { return depth_; }
+
+ private:
+  explicit Queue(Domain& domain) : domain_(domain) {}
+  Status start();
+
+  Domain& domain_;
+  Owned<fid_cq> queue_;
+  Owned<fid_av> addresses_;
+  int wait_descriptor_ = -1;
+  size_t depth_ = 0;
+};
+
+// A reliable datagram endpoint. Closing it ends every operation, its own and those of peers on it:
+// nothing touches memory for it any more.
+class Endpoint {
+ public:
+  // Inside a Turn, as are all calls but name().
+  static Result<std::unique_ptr<Endpoint>> open(Domain& domain, std::shared_ptr<Queue> queue);
+  ~Endpoint();
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
+
+  fid_ep* get() const { return endpoint_.get(); }
+  Queue& queue() const { return *queue_; }
   // As peers insert it into their address vectors.
   Result<Bytes> name() const;
 
  private:
-  explicit Endpoint(Domain& domain) : domain_(domain) {}
+  Endpoint(Domain& domain, std::shared_ptr<Queue> queue)
+      : domain_(domain), queue_(std::move(queue)) {}
   Status start();
 
   Domain& domain_;
   // The endpoint goes first.
-  Owned<fid_cq> queue_;
-  Owned<fid_av> addresses_;
+  const std::shared_ptr<Queue> queue_;
   Owned<fid_ep> endpoint_;
   NotedAddress noted_;  // libfabric's sockets
-  int wait_descriptor_ = -1;
-  size_t depth_ = 0;
 };
 
 }  // namespace te::fabric

@@ -5,18 +5,23 @@
 #include <pthread.h>
 #include <rdma/fi_errno.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <thread>
+#include <tuple>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/thread.h"
 #include "transport/fabric/initiator.h"
 #include "transport/fabric/provider.h"
+#include "transport/fabric/responders.h"
 
 namespace te {
 namespace fabric {
@@ -35,34 +40,27 @@ struct Card {
   };
 
   std::unique_ptr<Domain> domain;
-  std::unique_ptr<Endpoint> serving;
+  std::unique_ptr<Responders> responders;
   std::unique_ptr<Beacon> beacon = std::make_unique<Beacon>();
   Owned<fid_mr> beacon_range;
-  std::unique_ptr<Initiator> initiator;
-
-  int64_t empty_ns = kNever;  // what a look takes that finds nothing
-
-  // Lets the provider work for peers, where it needs that. It does not tell whether there was
-  // anything to do, but that takes longer.
-  bool serve() {
-    const Domain::Turn turn(*domain);
-    const int64_t begin_ns = now_ns();
-    fi_cq_entry entries[16];
-    while (::fi_cq_read(serving->queue(), entries, 16) == -FI_EAVAIL) {
-      fi_cq_err_entry failed{};
-      if (::fi_cq_readerr(serving->queue(), &failed, 0) != 1) break;
-      static LogLimit limit;
-      log_limited(limit, LogLevel::kDebug, "{}", domain->failed("serving", failed.err).message());
-    }
-    const int64_t took_ns = now_ns() - begin_ns;
-    empty_ns = std::min(empty_ns, took_ns);
-    return took_ns > 4 * empty_ns + 1000;
-  }
-  bool serving_may_sleep() {
-    const Domain::Turn turn(*domain);
-    return serving->may_sleep();
-  }
+  std::unique_ptr<Pipe> pipe;
+  // With the transport's lock.
+  std::vector<std::shared_ptr<Initiator>> initiators;
+  Initiator::Counters counters;                    // of those that ended
+  std::vector<std::shared_ptr<Initiator>> polled;  // as the poller knows them
 };
+
+constexpr size_t kDescriptors = 8;  // of one connected endpoint, over sockets, or a few less
+constexpr size_t kMostEndpoints = 256;
+constexpr int64_t kQuietNs = 200 * kNsPerMs;  // at the end, for operations to complete
+
+// Of one card: those that peers reach, and as many again. They take half of the descriptors.
+size_t most_endpoints(size_t cards) {
+  rlimit limit{};
+  const bool known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  const size_t descriptors = known ? limit.rlim_cur : 1 << 20;
+  return std::clamp<size_t>(descriptors / 2 / kDescriptors / 2 / cards, 2, kMostEndpoints);
+}
 
 class FabricTransport final : public Transport {
  public:
@@ -89,6 +87,7 @@ class FabricTransport final : public Transport {
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
   void warm_up(Path& path) override;
   void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
+  Result<Bytes> accept(const Bytes& hello) override;
   void post(Slice* first) override;
   bool progress(Path& path, int64_t until_ns, Waker& waker) override {
     return of(path).initiator().visit(until_ns, waker);
@@ -106,7 +105,15 @@ class FabricTransport final : public Transport {
   std::shared_ptr<Path> make_path(size_t local, const std::shared_ptr<const Offer>& offer,
                                   size_t remote, const Peer& peer);
 
+  Result<std::shared_ptr<Initiator>> find_initiator(size_t card) TE_REQUIRES(mutex_);
+  // By the peer's run, the card here and the card there.
+  using Place = std::tuple<uint64_t, size_t, size_t>;
+  std::shared_ptr<Identity> take_identity(const Place& place) TE_REQUIRES(mutex_);
+
+  void report(Card& card);
   void close_groups();
+  void take_initiators();
+  std::vector<std::shared_ptr<Initiator>> all_initiators() const;
   void run();
   struct Look {
     std::vector<pollfd> entries;
@@ -130,22 +137,20 @@ class FabricTransport final : public Transport {
   Thread poller_;
   mutable Mutex mutex_;
   std::vector<std::weak_ptr<FabricPath>> paths_ TE_GUARDED_BY(mutex_);
+  std::map<Place, std::vector<std::shared_ptr<Identity>>> free_identities_ TE_GUARDED_BY(mutex_);
+  std::atomic<bool> initiators_changed_{false};
+  size_t most_endpoints_ = 1;
+  InitiatorOptions options_;
 };
 
 Status FabricTransport::open_endpoints(Card& card) {
   Domain& domain = *card.domain;
-  {
-    const Domain::Turn turn(domain);
-    Result<std::unique_ptr<Endpoint>> serving = Endpoint::open(domain);
-    if (!serving.ok()) return serving.status();
-    card.serving = serving.take();
-  }
-  domain.bind_ranges_to(card.serving->get());
+  card.responders = std::make_unique<Responders>(domain, most_endpoints_, [this] { wake(); });
+  TE_RETURN_IF_ERROR(card.responders->open());
+  card.pipe = std::make_unique<Pipe>(domain.bytes_per_s());
   Offer::Card mine;
   mine.device = domain.device();
-  Result<Bytes> endpoint = card.serving->name();
-  if (!endpoint.ok()) return endpoint.status();
-  mine.endpoint = endpoint.take();
+  mine.address = domain.address();
   card.beacon->instance = host_.instance();
   Result<Owned<fid_mr>> range =
       domain.add_range(card.beacon.get(), sizeof *card.beacon, Rights::kBoth, Rights::kBoth, "*");
@@ -166,6 +171,7 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
   offer_.provider = first.fabric_attr->prov_name;
   offer_.protocol = first.ep_attr->protocol;
   offer_.address_format = first.addr_format;
+  most_endpoints_ = most_endpoints(found.size());
   std::vector<Domain*> domains;
   std::vector<std::string> nics;
   for (CardInfo& each : found) {
@@ -184,14 +190,10 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
       static_cast<uint32_t>(std::clamp<size_t>(most_keys / cards_.size(), 1, Offer::kMaxPieces));
   memories_ = std::make_unique<Memories>(domains, Nearness(matrix, nics, {}), offer_.pieces,
                                          config_.fabric_max_registration);
-  const InitiatorOptions options{static_cast<int64_t>(config_.fabric_spin_us) * 1000,
-                                 static_cast<int64_t>(config_.connect_timeout_ms),
-                                 config_.fabric_max_operation};
-  for (size_t i = 0; i < cards_.size(); ++i) {
-    cards_[i].initiator =
-        std::make_unique<Initiator>(host_, *domains[i], *memories_, i, options, [this] { wake(); });
-    TE_RETURN_IF_ERROR(cards_[i].initiator->open());
-  }
+  options_ = {static_cast<int64_t>(config_.fabric_spin_us) * 1000,
+              static_cast<int64_t>(config_.connect_timeout_ms),
+              static_cast<int64_t>(config_.stall_timeout_ms), config_.fabric_max_operation,
+              cards_.front().responders->depth()};
   return {};
 }
 
@@ -232,30 +234,102 @@ std::vector<DeviceLoad> FabricTransport::loads() const {
 // Whether two cards can talk: names of one kind, and not this host's loopback with a real network.
 bool FabricTransport::reaches(const Offer::Card& mine, const Offer::Card& theirs) const {
   if (offer_.address_format == FI_ADDR_STR) return true;
-  if (mine.endpoint.size() != theirs.endpoint.size()) return false;
+  if (mine.address.size() != theirs.address.size()) return false;
   const uint32_t format = offer_.address_format;
   if (format != FI_SOCKADDR_IN && format != FI_SOCKADDR_IN6) return true;
   // The address family, and where it begins in IPv4.
-  if (mine.endpoint.size() < 8 || theirs.endpoint.substr(0, 2) != mine.endpoint.substr(0, 2)) {
+  if (mine.address.size() < 8 || theirs.address.substr(0, 2) != mine.address.substr(0, 2)) {
     return false;
   }
   if (format == FI_SOCKADDR_IN6) return true;
   const auto loopback = [](const Bytes& name) { return name[4] == 127; };
-  return loopback(mine.endpoint) == loopback(theirs.endpoint);
+  return loopback(mine.address) == loopback(theirs.address);
 }
 
 std::shared_ptr<Path> FabricTransport::make_path(size_t local,
                                                  const std::shared_ptr<const Offer>& offer,
                                                  size_t remote, const Peer& peer) {
-  auto path =
-      std::make_shared<FabricPath>(*this, *cards_[local].initiator, cards_[local].domain->device(),
-                                   offer, remote, peer.instance, peer.address.to_string());
+  const Place place(peer.instance, local, remote);
+  std::shared_ptr<FabricPath> path;
   {
     MutexLock lock(mutex_);
+    Result<std::shared_ptr<Initiator>> initiator = find_initiator(local);
+    if (!initiator.ok()) {
+      log_warning("{}: {}", name_, initiator.status().message());
+      return nullptr;
+    }
+    path = std::make_shared<FabricPath>(*this, initiator.take(), cards_[local].domain->device(),
+                                        offer, remote, peer, take_identity(place));
     paths_.push_back(path);
   }
   FabricPath* plain = path.get();
-  return {plain, [path](Path*) { path->initiator().retire(*path); }};
+  return {plain, [this, path, place](Path*) {
+            path->initiator().retire(*path);
+            MutexLock lock(mutex_);
+            free_identities_[place].push_back(path->shared_identity());
+          }};
+}
+
+Result<std::shared_ptr<Initiator>> FabricTransport::find_initiator(size_t card) {
+  std::vector<std::shared_ptr<Initiator>>& all = cards_[card].initiators;
+  std::erase_if(all, [&](const auto& each) {
+    if (each->members.load() > 0) return false;
+    cards_[card].counters.add(each->counters());
+    return true;
+  });
+  if (all.size() >= most_endpoints_) {
+    return *std::min_element(all.begin(), all.end(), [](const auto& a, const auto& b) {
+      return a->members.load() < b->members.load();
+    });
+  }
+  auto made = std::make_shared<Initiator>(host_, *cards_[card].domain, *cards_[card].pipe,
+                                          *memories_, card, options_, [this] { wake(); });
+  TE_RETURN_IF_ERROR(made->open());
+  if (stopping_.load()) made->begin_stop();
+  all.push_back(made);
+  initiators_changed_.store(true);
+  return made;
+}
+
+std::shared_ptr<Identity> FabricTransport::take_identity(const Place& place) {
+  std::vector<std::shared_ptr<Identity>>& free = free_identities_[place];
+  if (free.empty()) {
+    auto made = std::make_shared<Identity>();
+    made->id = random_u64();
+    return made;
+  }
+  std::shared_ptr<Identity> identity = std::move(free.back());
+  free.pop_back();
+  return identity;
+}
+
+void FabricTransport::take_initiators() {
+  if (!initiators_changed_.exchange(false)) return;
+  std::vector<std::vector<std::shared_ptr<Initiator>>> dropped;  // they end without the lock
+  MutexLock lock(mutex_);
+  for (Card& card : cards_) {
+    dropped.push_back(std::move(card.polled));
+    card.polled = card.initiators;
+  }
+}
+
+std::vector<std::shared_ptr<Initiator>> FabricTransport::all_initiators() const {
+  std::vector<std::shared_ptr<Initiator>> all;
+  MutexLock lock(mutex_);
+  for (const Card& card : cards_) {
+    all.insert(all.end(), card.initiators.begin(), card.initiators.end());
+  }
+  return all;
+}
+
+Result<Bytes> FabricTransport::accept(const Bytes& bytes) {
+  const Result<Hello> hello = Hello::decode(as_bytes(bytes));
+  if (!hello.ok()) return hello.status();
+  if (hello->card >= cards_.size()) {
+    return error(Code::kProtocol, "{}: there is no card {}: there are {}", name_, hello->card,
+                 cards_.size());
+  }
+  return cards_[hello->card].responders->accept(*hello);
 }
 
 std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer, ByteView info) {
@@ -296,7 +370,7 @@ std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer,
     for (size_t local = 0; local < cards_.size(); ++local) {
       const size_t remote = (local + shift) % offer->cards.size();
       if (!reaches(offer_.cards[local], offer->cards[remote])) continue;
-      result.push_back(make_path(local, offer, remote, peer));
+      if (auto path = make_path(local, offer, remote, peer)) result.push_back(std::move(path));
     }
   }
   if (result.size() < 2) return result;
@@ -349,35 +423,41 @@ void FabricTransport::wake() {
 
 // `spins`: it is looked at again at once, so that nobody asks what could be slept on.
 void FabricTransport::look_at(Card& card, bool spins, int64_t blind_ns, Look& look) {
-  const bool served = card.serve();
-  const Initiator::Attention attention = card.initiator->attend(!spins);
-  look.news = look.news || attention.news;
+  const bool served = card.responders->serve();
+  int64_t sleep_ns = kNever;
+  for (const std::shared_ptr<Initiator>& initiator : card.polled) {
+    // Before it sleeps, the poller arms the descriptor of each.
+    if (spins && !initiator->busy()) continue;
+    const Initiator::Attention attention = initiator->attend(!spins);
+    look.news = look.news || attention.news;
+    if (attention.descriptor >= 0) look.entries.push_back({attention.descriptor, POLLIN, 0});
+    if (attention.poll_often) sleep_ns = std::min(sleep_ns, kShortestLookNs);
+    if (attention.retry) sleep_ns = std::min(sleep_ns, kRetryNs);
+    if (attention.visited) sleep_ns = std::min(sleep_ns, kVisitedNs);
+    if (attention.watch) sleep_ns = std::min(sleep_ns, Initiator::kWatchNs);
+  }
   if (spins) {
     look.news = look.news || served;
     return;
   }
-  if (attention.descriptor >= 0) look.entries.push_back({attention.descriptor, POLLIN, 0});
-  int64_t sleep_ns = kNever;
-  if (const int descriptor = card.serving->wait_descriptor(); descriptor >= 0) {
-    look.entries.push_back({descriptor, POLLIN, 0});
-    look.news = look.news || !card.serving_may_sleep();
-  } else {
-    sleep_ns = blind_ns;
+  bool blind = false;
+  look.news = !card.responders->may_sleep(look.entries, &blind) || look.news;
+  if (blind) {
+    sleep_ns = std::min(sleep_ns, blind_ns);
     look.news = look.news || served;
   }
-  if (attention.poll_often) sleep_ns = std::min(sleep_ns, kShortestLookNs);
-  if (attention.retry) sleep_ns = std::min(sleep_ns, kRetryNs);
-  if (attention.visited) sleep_ns = std::min(sleep_ns, kVisitedNs);
-  if (attention.watch) sleep_ns = std::min(sleep_ns, Initiator::kWatchNs);
   look.sleep_ns = std::min(look.sleep_ns, sleep_ns);
 }
 
 // Whether a descriptor of a card became readable.
 bool FabricTransport::sleep(Look& look, int64_t sleep_ns) {
   asleep_.store(true);
-  const bool wanted =
-      stopping_.load() || std::any_of(cards_.begin(), cards_.end(),
-                                      [](const Card& card) { return card.initiator->wanted(); });
+  bool wanted = stopping_.load() || initiators_changed_.load();
+  for (const Card& card : cards_) {
+    wanted = wanted || card.responders->changed() ||
+             std::any_of(card.polled.begin(), card.polled.end(),
+                         [](const auto& each) { return each->wanted(); });
+  }
   if (wanted) sleep_ns = 0;
   look.entries.push_back({wake_.get(), POLLIN, 0});
   const timespec left{sleep_ns / 1'000'000'000, sleep_ns % 1'000'000'000};
@@ -397,6 +477,7 @@ void FabricTransport::run() {
   int64_t idle_since = now_ns();
   int64_t blind_ns = kShortestLookNs;
   for (int rounds = 1; !stopping_.load(); ++rounds) {
+    take_initiators();
     const bool spins = now_ns() - idle_since < spin.budget_ns();
     Look look;
     for (Card& card : cards_) look_at(card, spins, blind_ns, look);
@@ -424,29 +505,37 @@ void FabricTransport::close_groups() {
   }
 }
 
+void FabricTransport::report(Card& card) {
+  MutexLock lock(mutex_);
+  Initiator::Counters counters = card.counters;
+  for (const std::shared_ptr<Initiator>& each : card.initiators) counters.add(each->counters());
+  log_debug("{}: {}: {} operations: {} completed, {} failed, {} ended with the endpoint", name_,
+            card.domain->device(), counters.posted, counters.completed, counters.failed,
+            counters.ended);
+  if (counters.posted != counters.completed + counters.failed + counters.ended) {
+    log_error("{}: {}: {} of {} operations vanished", name_, card.domain->device(),
+              counters.posted - counters.completed - counters.failed - counters.ended,
+              counters.posted);
+  }
+}
+
 void FabricTransport::stop() {
   if (stopping_.exchange(true)) return;
   wake();
   poller_.join();
   close_groups();
-  for (Card& card : cards_) {
-    if (!card.initiator) continue;
-    card.initiator->stop();
-    const Initiator::Counters counters = card.initiator->counters();
-    log_debug("{}: {}: {} operations: {} completed, {} failed, {} ended with the endpoint", name_,
-              card.domain->device(), counters.posted, counters.completed, counters.failed,
-              counters.ended);
-    if (counters.posted != counters.completed + counters.failed + counters.ended) {
-      log_error("{}: {}: {} of {} operations vanished", name_, card.domain->device(),
-                counters.posted - counters.completed - counters.failed - counters.ended,
-                counters.posted);
-    }
-  }
+  const std::vector<std::shared_ptr<Initiator>> initiators = all_initiators();
+  for (const std::shared_ptr<Initiator>& each : initiators) each->begin_stop();
+  const int64_t until_ns = now_ns() + kQuietNs;
+  for (const std::shared_ptr<Initiator>& each : initiators) each->stop(until_ns);
+  for (Card& card : cards_) report(card);
   if (memories_) memories_->clear();
   for (Card& card : cards_) {
     const Domain::Turn turn(*card.domain);
     card.beacon_range.reset();
-    card.serving.reset();
+  }
+  for (Card& card : cards_) {
+    if (card.responders) card.responders->stop();
   }
 }
 

@@ -1,4 +1,5 @@
-// Whose turn it is. initiator_work.cpp is what is done in a turn.
+// Whose turn it is. initiator_work.cpp and initiator_connect.cpp are what is
+// done in a turn.
 #include "transport/fabric/initiator.h"
 
 #include <poll.h>
@@ -12,14 +13,13 @@
 namespace te::fabric {
 namespace {
 
-constexpr int64_t kRetryNs = 1 * kNsPerMs;    // for what waits for room or a connection
-constexpr int64_t kBlindNs = 50'000;          // between looks where no descriptor tells
-constexpr int64_t kQuietNs = 200 * kNsPerMs;  // at the end, for operations to complete
+constexpr int64_t kRetryNs = 1 * kNsPerMs;  // for what waits for room or a connection
+constexpr int64_t kBlindNs = 50'000;        // between looks where no descriptor tells
 
 }  // namespace
 
-Initiator::Initiator(TransportHost& host, Domain& domain, const Memories& memories, size_t card,
-                     const InitiatorOptions& options, std::function<void()> wake)
+Initiator::Initiator(TransportHost& host, Domain& domain, Pipe& pipe, const Memories& memories,
+                     size_t card, const InitiatorOptions& options, std::function<void()> wake)
     : host_(host),
       domain_(domain),
       memories_(memories),
@@ -30,7 +30,8 @@ Initiator::Initiator(TransportHost& host, Domain& domain, const Memories& memori
       max_operation_(options.max_operation == 0
                          ? domain.max_operation()
                          : std::min(options.max_operation, domain.max_operation())),
-      pipe_(bytes_per_s_),
+      most_slices_(static_cast<uint32_t>(std::max<size_t>(options.depth / 2, 1))),
+      pipe_(pipe),
       spin_(options.spin_ns) {}
 
 Status Initiator::open() {
@@ -42,8 +43,16 @@ Status Initiator::open() {
     if (!range.ok()) return range.status();
     landings_range_ = range.take();
   }
+  return {};
+}
+
+void FabricPath::count_in() { initiator_->members.fetch_add(1); }
+
+FabricPath::~FabricPath() { initiator_->members.fetch_sub(1); }
+
+Initiator::~Initiator() {
   const Domain::Turn turn(domain_);
-  return open_endpoint();
+  endpoint_.reset();
 }
 
 void Initiator::call_poller() {
@@ -148,11 +157,12 @@ Initiator::Attention Initiator::attend(bool sleeps) {
     renew_if_due(now);
     advance_all();
     attention.retry = blocked_.load();
-    attention.watch = watching_ || queue_failed_ || renew_by_ns_ != 0 || !endpoint_;
+    attention.watch = watching_ || queue_failed_ || renew_wanted_;
+    watched_.store(attention.watch || attention.retry);
     attention.poll_often = endpoint_ && descriptor_.load() < 0 && under_way_.load() > 0;
     if (sleeps && endpoint_ && !attention.visited && descriptor_.load() >= 0) {
       attention.descriptor = descriptor_.load();
-      if (!attention.news) attention.news = !endpoint_->may_sleep();
+      if (!attention.news) attention.news = !endpoint_->queue().may_sleep();
     }
     finished.swap(finished_);
   }
@@ -171,7 +181,7 @@ bool Initiator::work_as_visitor(bool* may_sleep) {
     take_mail();
     reap();
     advance_all();
-    if (may_sleep != nullptr) *may_sleep = endpoint_ && endpoint_->may_sleep();
+    if (may_sleep != nullptr) *may_sleep = endpoint_ && endpoint_->queue().may_sleep();
     finished.swap(finished_);
   }
   give_back(finished);
@@ -214,13 +224,13 @@ bool Initiator::visit_until(int64_t until_ns, Waker& waker) {
   return true;
 }
 
-void Initiator::stop() {
-  {
-    MutexLock lock(mail_mutex_);
-    if (ended_) return;
-    ended_ = true;
-  }
-  const int64_t until = now_ns() + kQuietNs;
+void Initiator::begin_stop() {
+  MutexLock lock(mail_mutex_);
+  ended_ = true;
+}
+
+void Initiator::stop(int64_t until_ns) {
+  begin_stop();
   for (bool over = false; !over;) {
     Finished finished;
     {
@@ -229,11 +239,12 @@ void Initiator::stop() {
       take_mail();
       reap();
       for (auto& [path, owner] : paths_) return_waiting(*path, Code::kCancelled);
-      over = under_way_.load() == 0 || queue_failed_ || now_ns() >= until;
+      over = under_way_.load() == 0 || queue_failed_ || now_ns() >= until_ns;
       if (over) {
         endpoint_.reset();
         descriptor_.store(-1);
         end_operations(Code::kCancelled);
+        for (auto& [path, owner] : paths_) leave_peer(*path);
         landings_range_.reset();
         active_.clear();
         peers_.clear();

@@ -1,14 +1,19 @@
-// The endpoint through which one card reaches all peers: posts, completions, and what goes wrong.
+// The endpoint through which a card reaches a peer: posts, completions, and what goes wrong. Each
+// path has one of its own as long as the descriptors last, so that what goes wrong with one peer
+// disturbs no other; beyond that, several paths share one.
 //
 // Whoever has the turn works: a thread that posts, one that waits for a batch (a visitor), or the
 // transport's poller. Nobody waits for it: what is handed over goes to the mailbox, and who has the
 // turn looks there again before leaving. Only visitors and the poller call done(), without the
 // turn.
 //
-// An operation cannot be taken back alone. Where one has to end, because its peer is silent and its
-// slice is wanted back, the endpoint is closed and opened again, which ends them all: those of
-// other peers are returned as kUnavailable and planned anew. It is also opened again where the
-// provider keeps a connection that leads nowhere, but then as soon as nothing is under way.
+// A path connects by an exchange: the peer closes the endpoint that it had for the path before, and
+// makes another. So nothing of an earlier connection can arrive once there is a later one; for
+// WRITEs by another path the engine is asked for a fence.
+//
+// An operation cannot be taken back alone. Where one has to end, because its slice is wanted back
+// or its peer is gone, the endpoint is closed, which ends them all: those of other paths are
+// returned as kUnavailable and planned anew. The next connection opens it again.
 //
 // Threads: any; what needs the turn says so.
 #pragma once
@@ -53,19 +58,24 @@ struct Operation {
 struct InitiatorOptions {
   int64_t spin_ns = 0;
   int64_t connect_timeout_ms = 0;
+  int64_t stall_timeout_ms = 0;
   uint64_t max_operation = 0;  // bytes; 0: what the provider takes
+  size_t depth = 1;            // operations that an endpoint takes at once
 };
 
 class Initiator {
  public:
-  // `wake`: makes the poller come. `memories` knows the local memory as card `card`.
-  Initiator(TransportHost& host, Domain& domain, const Memories& memories, size_t card,
+  // `wake`: makes the poller come. `memories` knows the local memory as card `card`. `pipe`: what
+  // the card moves for all peers.
+  Initiator(TransportHost& host, Domain& domain, Pipe& pipe, const Memories& memories, size_t card,
             const InitiatorOptions& options, std::function<void()> wake);
+  ~Initiator();
 
   Status open();
 
   size_t card() const { return card_; }
-  // What it moves for all peers.
+  // Paths that use it.
+  std::atomic<size_t> members{0};
   Pipe& pipe() { return pipe_; }
   uint64_t bytes_per_s() const { return bytes_per_s_; }  // as the device says; 0: it does not
   // Under way on one path.
@@ -93,18 +103,29 @@ class Initiator {
   Attention attend(bool sleeps);
   // Whether the poller has to come before anything happens on a descriptor.
   bool wanted() const { return wanted_.load(); }
-  // Ends everything; what is posted afterwards comes back at once.
-  void stop();
+  // Whether attend() would find something to do, or to look after.
+  bool busy() const { return wanted_.load() || watched_.load() || under_way_.load() > 0; }
+  // What is posted afterwards comes back at once.
+  void begin_stop();
+  // Ends everything, after `until_ns` at the latest.
+  void stop(int64_t until_ns);
 
   struct Counters {
     uint64_t posted = 0;
     uint64_t completed = 0;
     uint64_t failed = 0;
     uint64_t ended = 0;  // by closing the endpoint
+
+    void add(const Counters& other) {
+      posted += other.posted;
+      completed += other.completed;
+      failed += other.failed;
+      ended += other.ended;
+    }
   };
   Counters counters();
 
-  static constexpr int64_t kWatchNs = 20'000'000;
+  static constexpr int64_t kWatchNs = 5'000'000;
 
  private:
   struct Peer {
@@ -113,7 +134,7 @@ class Initiator {
     NotedAddress noted = {};
   };
   // What probes read into.
-  static constexpr size_t kLandings = 128;
+  static constexpr size_t kLandings = 16;
   static constexpr uint64_t kMostBytes = 64 << 20;  // under way on one path
 
   static constexpr int64_t kWaited = -1;  // as `posted_ns`: it was not handed over yet
@@ -152,6 +173,14 @@ class Initiator {
   // Whether something of the path's still waits.
   bool advance(FabricPath& path) TE_REQUIRES(turn_);
   void probe(FabricPath& path) TE_REQUIRES(turn_);
+  void open_at_peer(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
+  void check_peer(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
+  void ask_peer(FabricPath& path, Hello::Type type, int64_t now) TE_REQUIRES(turn_);
+  void take_answer(FabricPath& path, FabricPath::Mail::Answer answer) TE_REQUIRES(turn_);
+  // Before a WRITE of this connection comes back unfinished.
+  void fence(FabricPath& path) TE_REQUIRES(turn_);
+  // Has the peer close the endpoint of a path that ends. A fence does so too.
+  void leave_peer(FabricPath& path) TE_REQUIRES(turn_);
   bool insert_address(FabricPath& path) TE_REQUIRES(turn_);
   void drop_address(FabricPath& path) TE_REQUIRES(turn_);
   // False when there is no room now.
@@ -171,10 +200,11 @@ class Initiator {
   void return_waiting(FabricPath& path, Code code) TE_REQUIRES(turn_);
 
   void sweep_now(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
-  // Whether an operation has to end that does not.
+  // Looks after what does not come by itself. Whether an operation has to end that does not.
   bool stuck(int64_t now) TE_REQUIRES(turn_);
+  bool stuck_on(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
   void end_operations(Code code) TE_REQUIRES(turn_);
-  void want_renewal(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
+  void renew_soon() TE_REQUIRES(turn_);
   void renew_if_due(int64_t now) TE_REQUIRES(turn_);
   void renew(const Status& why) TE_REQUIRES(turn_);
   Status open_endpoint() TE_REQUIRES(turn_);
@@ -187,8 +217,8 @@ class Initiator {
   const std::function<void()> wake_;
   const uint64_t bytes_per_s_;
   const uint64_t max_operation_;
-  uint32_t most_slices_ = 1;  // constant after open()
-  Pipe pipe_;
+  const uint32_t most_slices_;
+  Pipe& pipe_;
 
   Mutex mail_mutex_;
   std::vector<std::shared_ptr<FabricPath>> mailbox_ TE_GUARDED_BY(mail_mutex_);
@@ -215,16 +245,14 @@ class Initiator {
   std::vector<uint32_t> free_landings_ TE_GUARDED_BY(turn_);
   Finished finished_ TE_GUARDED_BY(turn_);
   bool queue_failed_ TE_GUARDED_BY(turn_) = false;
-  // The endpoint is to be opened again: when nothing is under way any more, at this time at the
-  // latest. Nothing is posted before. 0: no.
-  int64_t renew_by_ns_ TE_GUARDED_BY(turn_) = 0;
-  int64_t next_harm_ns_ TE_GUARDED_BY(turn_) = 0;  // when that may cost other peers' connections
-  int64_t reopen_ns_ TE_GUARDED_BY(turn_) = 0;     // when to try again, while there is no endpoint
-  bool watching_ TE_GUARDED_BY(turn_) = false;     // something may turn out to be stuck
+  bool renew_wanted_ TE_GUARDED_BY(turn_) = false;  // the endpoint is to be closed
+  int64_t reopen_ns_ TE_GUARDED_BY(turn_) = 0;      // when to try again, where it cannot be opened
+  bool watching_ TE_GUARDED_BY(turn_) = false;      // something may turn out to be stuck
   int64_t watched_ns_ TE_GUARDED_BY(turn_) = 0;
   Counters counters_ TE_GUARDED_BY(turn_);
   std::atomic<uint64_t> under_way_{0};  // operations
   std::atomic<bool> blocked_{false};    // something waits for room, or for a connection
+  std::atomic<bool> watched_{false};    // the poller is to come again soon
 
   // While a visit lasts, and shortly after, the poller leaves the completions alone.
   Visits visits_;

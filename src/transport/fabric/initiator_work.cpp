@@ -1,4 +1,4 @@
-// What is done in a turn: posts, completions, connections, and their ends.
+// What is done in a turn: posts, completions, and their ends.
 #include <rdma/fi_errno.h>
 #include <rdma/fi_rma.h>
 
@@ -14,12 +14,10 @@ namespace {
 
 constexpr size_t kMostReaped = 256;            // in one turn
 constexpr size_t kRead = 64;                   // at once
-constexpr int64_t kGraceNs = 300 * kNsPerMs;   // of silence, for what is wanted back
+constexpr int64_t kGraceNs = 5 * kNsPerMs;     // for what is wanted back to end by itself
+constexpr int64_t kSilentNs = 300 * kNsPerMs;  // then a peer is doubted
+constexpr int64_t kAskNs = 1000 * kNsPerMs;    // between two questions
 constexpr int64_t kReopenNs = 500 * kNsPerMs;  // between attempts, while the card's link is down
-constexpr int64_t kDrainNs = 1000 * kNsPerMs;  // for operations to end before a renewal
-constexpr uint32_t kFruitless = 3;             // attempts to connect, before others are harmed
-constexpr int64_t kHarmNs = 60'000 * kNsPerMs;
-constexpr size_t kNameRoom = 512;  // what a provider may read of an endpoint's name
 
 // What the peer does not know (any more), as opposed to a peer that is not there.
 bool is_key_error(long error) {
@@ -34,21 +32,22 @@ bool is_accessible(const Slice& slice, uint64_t at, uint64_t length) {
 }  // namespace
 
 Status Initiator::open_endpoint() {
-  Result<std::unique_ptr<Endpoint>> opened = Endpoint::open(domain_);
+  const Result<std::shared_ptr<Queue>> queue = Queue::open(domain_);
+  Result<std::unique_ptr<Endpoint>> opened =
+      queue.ok() ? Endpoint::open(domain_, *queue) : queue.status();
   broken_ = opened.status();
   queue_failed_ = false;
-  renew_by_ns_ = 0;
+  renew_wanted_ = false;
   if (!opened.ok()) {
     descriptor_.store(-1);
     reopen_ns_ = now_ns() + kReopenNs;
     return broken_;
   }
   endpoint_ = opened.take();
-  descriptor_.store(endpoint_->wait_descriptor());
-  operations_.assign(endpoint_->depth(), {});
+  descriptor_.store(endpoint_->queue().wait_descriptor());
+  operations_.assign(endpoint_->queue().depth(), {});
   free_operations_.clear();
   for (Operation& operation : operations_) free_operations_.push_back(&operation);
-  most_slices_ = static_cast<uint32_t>(std::max<size_t>(operations_.size() / 2, 1));
   free_landings_.clear();
   for (uint32_t i = 0; i < kLandings; ++i) free_landings_.push_back(i);
   return {};
@@ -89,19 +88,26 @@ void Initiator::take_control_mail() {
     if (control_mail_.empty()) return;
     mail.swap(control_mail_);
     for (const std::shared_ptr<FabricPath>& path : mail) {
-      wants.push_back(path->mail);
+      FabricPath::Mail& want = wants.emplace_back();
+      want.sweep = path->mail.sweep;
+      want.reset = path->mail.reset;
+      want.retire = path->mail.retire;
+      want.answers = std::exchange(path->mail.answers, {});
       path->mail.sweep = path->mail.reset = path->mail.retire = false;
     }
   }
   const int64_t now = now_ns();
   for (size_t i = 0; i < mail.size(); ++i) {
     FabricPath& path = *mail[i];
+    for (FabricPath::Mail::Answer& answer : wants[i].answers) {
+      take_answer(path, std::move(answer));
+    }
     if (wants[i].sweep) sweep_now(path, now);
     if (wants[i].reset) {
       fail(path, Code::kUnavailable,
            Status(Code::kUnavailable, "fabric: the path to " + path.remote_address + " was reset"));
       if (path.group()) return_slices(path.group()->take_all(), Code::kUnavailable, kWaited);
-      if (path.link.outstanding > 0) renew_by_ns_ = now;
+      if (path.link.outstanding > 0) renew_soon();
     }
     if (wants[i].retire) {
       path.link.retired = true;
@@ -112,13 +118,21 @@ void Initiator::take_control_mail() {
 
 void Initiator::forget(FabricPath& path) {
   drop_address(path);
+  leave_peer(path);
   std::erase(active_, &path);
   paths_.erase(&path);
+  if (paths_.empty() && endpoint_) renew_soon();
+}
+
+// Nothing is posted before.
+void Initiator::renew_soon() {
+  renew_wanted_ = true;
+  call_poller();
 }
 
 void Initiator::advance_all() {
-  blocked_.store(renew_by_ns_ != 0);
-  if (renew_by_ns_ != 0) return;
+  blocked_.store(renew_wanted_);
+  if (renew_wanted_) return;
   for (size_t i = 0; i < active_.size();) {
     FabricPath& path = *active_[i];
     if (advance(path)) {
@@ -135,6 +149,11 @@ void Initiator::advance_all() {
 
 bool Initiator::advance(FabricPath& path) {
   Link& link = path.link;
+  const bool idle = link.state == Link::State::kIdle && link.queue.empty() && !link.connect;
+  if (idle) return false;
+  if (!endpoint_ && broken_.code() != Code::kCancelled && now_ns() >= reopen_ns_) {
+    (void)open_endpoint();
+  }
   if (!endpoint_) {
     link.connect = false;
     fail(path, broken_.code() == Code::kCancelled ? Code::kCancelled : Code::kUnavailable, broken_);
@@ -145,7 +164,6 @@ bool Initiator::advance(FabricPath& path) {
     became_ready(path);
   }
   if (link.state != Link::State::kReady) {
-    if (link.state == Link::State::kIdle && link.queue.empty() && !link.connect) return false;
     probe(path);
     return link.state == Link::State::kProbing;
   }
@@ -248,85 +266,13 @@ bool Initiator::post_rest(Job& job) {
   return true;
 }
 
-bool Initiator::insert_address(FabricPath& path) {
-  Peer& peer = peers_[path.remote().endpoint];
-  if (peer.users == 0) {
-    Bytes name = path.remote().endpoint;
-    name.resize(kNameRoom);
-    const int count =
-        ::fi_av_insert(endpoint_->addresses(), name.data(), 1, &peer.address, 0, nullptr);
-    if (count != 1) {
-      peers_.erase(path.remote().endpoint);
-      return false;
-    }
-    peer.noted = NotedAddress(path.remote().endpoint);
-  }
-  ++peer.users;
-  path.link.address = peer.address;
-  path.link.inserted = true;
-  return true;
-}
-
-void Initiator::drop_address(FabricPath& path) {
-  if (!path.link.inserted) return;
-  path.link.inserted = false;
-  const auto found = peers_.find(path.remote().endpoint);
-  if (!endpoint_ || found == peers_.end() || --found->second.users > 0) return;
-  ::fi_av_remove(endpoint_->addresses(), &found->second.address, 1, 0);
-  peers_.erase(found);
-}
-
-// Reads the instance that the endpoint at the other side belongs to: that connects, and tells
-// whether it is the one that is wanted.
-void Initiator::probe(FabricPath& path) {
-  Link& link = path.link;
-  const int64_t now = now_ns();
-  if (link.state == Link::State::kIdle) {
-    link.state = Link::State::kProbing;
-    link.connect = false;
-    link.probing_since_ns = now;
-    path.state.store(PathState::kConnecting);
-    watching_ = true;
-  }
-  if (now - link.probing_since_ns > options_.connect_timeout_ms * kNsPerMs) {
-    if (link.inserted && !link.probe_posted) want_renewal(path, now);
-    return fail(path, Code::kUnavailable,
-                error(Code::kUnavailable, "{} of {} cannot be connected from {} within {} ms",
-                      path.remote_device, path.remote_address, path.local_device,
-                      options_.connect_timeout_ms));
-  }
-  if (link.probe_posted || free_landings_.empty()) return;
-  if (!link.inserted && !insert_address(path)) {
-    return fail(path, Code::kUnavailable,
-                error(Code::kUnavailable, "{}: the address of {} is not accepted",
-                      path.local_device, path.remote_address));
-  }
-  Job& job = take_job(path, nullptr);
-  job.landing = free_landings_.back();
-  Landing& landing = (*landings_)[job.landing];
-  landing.instance = 0;
-  const Key::Place place{path.remote().beacon_address, sizeof landing.instance,
-                         path.remote().beacon_key};
-  void* descriptor = landings_range_ ? ::fi_mr_desc(landings_range_.get()) : nullptr;
-  const long result = post_operation(job, place, descriptor, &landing.instance, false);
-  if (result == 0) {
-    free_landings_.pop_back();
-    link.probe_posted = true;
-    return;
-  }
-  free_jobs_.push_back(&job);
-  if (result == -FI_EAGAIN) return;
-  fail(path, Code::kUnavailable,
-       domain_.failed("connecting to " + path.remote_address, result, Code::kUnavailable));
-}
-
 bool Initiator::reap() {
   if (!endpoint_) return false;
   fi_cq_entry entries[kRead];
   size_t reaped = 0;
   const int64_t now = under_way_.load() > 0 ? now_ns() : 0;
   while (reaped < kMostReaped) {
-    const ssize_t count = ::fi_cq_read(endpoint_->queue(), entries, kRead);
+    const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kRead);
     if (count > 0) {
       for (ssize_t i = 0; i < count; ++i) {
         completed(*static_cast<Operation*>(entries[i].op_context), 0, now);
@@ -335,7 +281,7 @@ bool Initiator::reap() {
       if (static_cast<size_t>(count) < kRead) break;
     } else if (count == -FI_EAVAIL) {
       fi_cq_err_entry failed{};
-      if (::fi_cq_readerr(endpoint_->queue(), &failed, 0) != 1) break;
+      if (::fi_cq_readerr(endpoint_->queue().get(), &failed, 0) != 1) break;
       if (failed.op_context == nullptr) continue;
       completed(*static_cast<Operation*>(failed.op_context), std::max(failed.err, 1), now);
       ++reaped;
@@ -363,7 +309,6 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
                                          : domain_.failed("connecting to " + path.remote_address,
                                                           error_number, Code::kUnavailable);
     if (!why.ok()) path.set_error(why);
-    if (error_number == FI_ECANCELED && path.link.failed) want_renewal(path, now);
     return probe_ended(*job, error_number == 0 ? Code::kOk : Code::kUnavailable);
   }
   Link& link = path.link;
@@ -374,6 +319,10 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
     link.failed = link.failed && link.state != Link::State::kReady;
   } else if (job->code == Code::kOk) {
     job->code = is_key_error(error_number) ? Code::kStale : Code::kUnavailable;
+    if (job->code == Code::kUnavailable && job->slice->opcode == Opcode::kWrite) {
+      fence(path);
+      renew_soon();  // the peer closes its endpoint too
+    }
     const Status why =
         domain_.failed("the operation with " + path.remote_address, error_number, job->code);
     if (link.partial == job) link.partial = nullptr;
@@ -383,7 +332,7 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
       // endpoint puts right.
       job->code = Code::kInvalidArgument;
       fail(path, Code::kUnavailable, why);
-      renew_by_ns_ = now;
+      renew_soon();
     } else if (job->code == Code::kUnavailable) {
       fail(path, job->code, why);
     } else {
@@ -399,28 +348,6 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
 void Initiator::finish(Job& job, Code code) {
   finished_.slices.push_back({job.slice, code, job.posted_ns});
   free_jobs_.push_back(&job);
-}
-
-void Initiator::probe_ended(Job& job, Code code) {
-  FabricPath& path = *job.path;
-  Link& link = path.link;
-  const bool same = (*landings_)[job.landing].instance == path.instance();
-  free_landings_.push_back(job.landing);
-  free_jobs_.push_back(&job);
-  link.probe_posted = false;
-  if (link.retired) return forget(path);
-  if (link.state != Link::State::kProbing) return;
-  if (code != Code::kOk) return fail(path, code, path.last_error());
-  if (!same) {
-    return fail(path, Code::kStale,
-                error(Code::kStale, "{} of {} belongs to another run of the engine",
-                      path.remote_device, path.remote_address));
-  }
-  link.state = Link::State::kReady;
-  link.failed = false;
-  link.fruitless = 0;
-  became_ready(path);
-  activate(path);
 }
 
 // What waits comes back now, what is under way as it ends; the next post connects again.
@@ -489,17 +416,47 @@ void Initiator::sweep_now(FabricPath& path, int64_t now) {
   watching_ = watching_ || unwanted;
 }
 
+bool Initiator::stuck_on(FabricPath& path, int64_t now) {
+  Link& link = path.link;
+  if (link.outstanding == 0) {
+    link.unwanted_since_ns = 0;
+    return false;
+  }
+  const int64_t silent_ns = now - link.progress_ns;
+  if (link.failed) return silent_ns > kSilentNs;
+  // What a peer that works goes on with ends by itself; and ofi_rxm 1.17 crashes where an endpoint
+  // is closed while bytes arrive.
+  if (link.unwanted_since_ns != 0 && now - link.unwanted_since_ns > kGraceNs &&
+      silent_ns > kSilentNs) {
+    path.set_error(error(Code::kUnavailable, "{} to {} of {}: silent for {} ms", path.local_device,
+                         path.remote_device, path.remote_address, silent_ns / kNsPerMs));
+    return true;
+  }
+  if (silent_ns > options_.stall_timeout_ms * kNsPerMs) {
+    fail(path, Code::kUnavailable,
+         error(Code::kUnavailable, "{} of {} answered nothing for {} ms (stall_timeout_ms)",
+               path.remote_device, path.remote_address, options_.stall_timeout_ms));
+    return true;
+  }
+  if (silent_ns > kSilentNs && !link.checking && now - link.checked_ns > kAskNs) {
+    check_peer(path, now);
+  }
+  return false;
+}
+
 bool Initiator::stuck(int64_t now) {
   bool found = false;
   watching_ = false;
   for (const auto& [path, owner] : paths_) {
-    Link& link = path->link;
-    if (link.outstanding == 0) link.unwanted_since_ns = 0;
-    if (link.state == Link::State::kProbing) watching_ = true;
-    const bool has_to_end = link.outstanding > 0 && (link.failed || link.unwanted_since_ns != 0);
-    if (!has_to_end) continue;
-    watching_ = true;
-    found = found || now - std::max(link.progress_ns, link.unwanted_since_ns) > kGraceNs;
+    const Link& link = path->link;
+    found = stuck_on(*path, now) || found;
+    if (link.state == Link::State::kOpening &&
+        now - link.probing_since_ns > options_.connect_timeout_ms * kNsPerMs) {
+      probe(*path);  // which ends it
+    }
+    const bool connecting =
+        link.state == Link::State::kOpening || link.state == Link::State::kProbing;
+    watching_ = watching_ || connecting || link.outstanding > 0;
   }
   return found;
 }
@@ -510,6 +467,7 @@ void Initiator::end_operations(Code code) {
     Job* job = std::exchange(operation.job, nullptr);
     if (job == nullptr) continue;
     ++counters_.ended;
+    if (job->slice != nullptr && job->slice->opcode == Opcode::kWrite) fence(*job->path);
     if (--job->outstanding > 0) continue;
     if (job->slice == nullptr) {
       free_jobs_.push_back(job);
@@ -521,71 +479,52 @@ void Initiator::end_operations(Code code) {
   under_way_.store(0);
 }
 
-// A provider that makes datagrams of connections (ofi_rxm) may take one that is broken for good, so
-// that all it is given is cancelled; or it waits for ever for one that could not be made while the
-// link was down. Only a new endpoint gets rid of either. Where that takes connections from others,
-// it is not the first thing to try, and not done often.
-void Initiator::want_renewal(FabricPath& path, int64_t now) {
-  ++path.link.fruitless;
-  if (renew_by_ns_ != 0) return;
-  const bool harms = std::any_of(paths_.begin(), paths_.end(), [](const auto& each) {
-    return each.first->link.state == Link::State::kReady;
-  });
-  if (harms && (path.link.fruitless < kFruitless || now < next_harm_ns_)) return;
-  if (harms) next_harm_ns_ = now + kHarmNs;
-  renew_by_ns_ = now + kDrainNs;
-  call_poller();
-}
-
 void Initiator::renew_if_due(int64_t now) {
-  if (!endpoint_) {
-    if (broken_.code() == Code::kCancelled || now < reopen_ns_ || !open_endpoint().ok()) return;
-    log_info("{}: the endpoint is open again", domain_.device());
-  }
-  const bool drained = under_way_.load() == 0 || now >= renew_by_ns_;
-  bool due = renew_by_ns_ != 0 && drained;
-  const char* why = "a broken connection could not be made again";
-  if (now - watched_ns_ > kWatchNs) {
+  const char* why = "a connection broke";
+  if (now - watched_ns_ >= kWatchNs) {
     watched_ns_ = now;
     if (queue_failed_ || (watching_ && stuck(now))) {
-      due = true;
+      renew_wanted_ = true;
       why = "operations did not end";
     }
   }
-  if (!due) return;
-  renew(error(Code::kUnavailable, "{}: the endpoint was opened again, since {}", domain_.device(),
-              why));
+  if (!renew_wanted_) return;
+  renew(error(Code::kUnavailable, "{}: the endpoint was closed, since {}", domain_.device(), why));
 }
 
 void Initiator::renew(const Status& why) {
-  log_info("{}", why.message());
+  log_debug("{}", why.message());
+  renew_wanted_ = false;
   for (const auto& [path, owner] : paths_) {
-    if (path->link.outstanding > 0) path->set_error(why);
+    if (path->link.outstanding > 0 && path->last_error().ok()) path->set_error(why);
   }
   endpoint_.reset();
+  descriptor_.store(-1);
   end_operations(Code::kUnavailable);
   peers_.clear();
   std::vector<FabricPath*> gone;
   for (const auto& [path, owner] : paths_) {
     Link& link = path->link;
     if (link.retired) gone.push_back(path);
+    const bool connecting =
+        link.state == Link::State::kOpening || link.state == Link::State::kProbing;
+    link.connect = link.connect || connecting;
+    if (link.connect || !link.queue.empty()) activate(*path);
     // What was posted in part cannot go on where it stood.
     if (Job* partial = std::exchange(link.partial, nullptr); partial != nullptr) {
       finish(*partial, Code::kUnavailable);
     }
     link.state = Link::State::kIdle;
     link.failed = link.inserted = link.probe_posted = false;
-    link.fruitless = 0;
     link.outstanding = 0;
     link.outstanding_bytes = 0;
     link.unwanted_since_ns = 0;
-    if (path->state.load() == PathState::kReady) path->state.store(PathState::kIdle);
+    if (path->state.load() != PathState::kFailed) path->state.store(PathState::kIdle);
     if (!path->group()) continue;
     path->group()->idle(path->place());
     finished_.groups.push_back(path->group());
   }
   for (FabricPath* path : gone) forget(*path);
-  if (Status status = open_endpoint(); !status.ok()) log_error("{}", status.message());
 }
 
 }  // namespace te::fabric

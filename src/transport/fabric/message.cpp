@@ -5,7 +5,7 @@
 namespace te::fabric {
 namespace {
 
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kKeysAt = 24;
 
 }  // namespace
@@ -21,7 +21,7 @@ Bytes Offer::encode() const {
   out.number(static_cast<uint32_t>(cards.size()));
   for (const Card& card : cards) {
     out.text(card.device);
-    out.text(card.endpoint);
+    out.text(card.address);
     out.number(card.beacon_address);
     out.number(card.beacon_key);
   }
@@ -47,14 +47,36 @@ Result<Offer> Offer::decode(ByteView bytes) {
   for (uint32_t i = 0; i < count; ++i) {
     Card card;
     card.device = in.text(kMaxName);
-    card.endpoint = in.text(kMaxName);
+    card.address = in.text(kMaxName);
     card.beacon_address = in.number<uint64_t>();
     card.beacon_key = in.number<uint64_t>();
-    if (card.endpoint.empty()) return bad;
     offer.cards.push_back(std::move(card));
   }
   if (!in.complete()) return bad;
   return offer;
+}
+
+Bytes Hello::encode() const {
+  ByteWriter out;
+  out.number(kVersion);
+  out.number(static_cast<uint8_t>(type));
+  out.number(card);
+  out.number(id);
+  out.number(epoch);
+  return out.take();
+}
+
+Result<Hello> Hello::decode(ByteView bytes) {
+  ByteReader in(bytes);
+  const auto version = in.number<uint32_t>();
+  const auto type = in.number<uint8_t>();
+  Hello hello;
+  hello.type = static_cast<Type>(type);
+  hello.card = in.number<uint32_t>();
+  hello.id = in.number<uint64_t>();
+  hello.epoch = in.number<uint64_t>();
+  if (in.complete() && version == kVersion && type >= 1 && type <= 3) return hello;
+  return Status(Code::kProtocol, "fabric: the peer's exchange cannot be understood");
 }
 
 Bytes Key::encode() const {

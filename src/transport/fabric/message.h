@@ -1,5 +1,5 @@
-// What this transport says of itself in the descriptor, and the keys of its buffers. Bytes from
-// peers are decoded here and nowhere else.
+// What this transport says of itself in the descriptor, the keys of its buffers, and what two sides
+// tell each other to connect. Bytes from peers are decoded here and nowhere else.
 //
 // Values; no state.
 #pragma once
@@ -17,7 +17,7 @@ namespace te::fabric {
 struct Offer {
   struct Card {
     std::string device;
-    Bytes endpoint;  // its name, as the provider gives it
+    Bytes address;  // as the provider gives it; its endpoints have that too. Empty: not known
     // A range that may be read by anybody: it begins with the instance of the engine.
     uint64_t beacon_address = 0;
     uint64_t beacon_key = 0;
@@ -37,6 +37,23 @@ struct Offer {
   Bytes encode() const;
   // kProtocol when it cannot be understood.
   static Result<Offer> decode(ByteView bytes);
+};
+
+// Each connected path has an endpoint of its own at the answering side, so that what is left of one
+// path can be ended without disturbing others.
+struct Hello {
+  enum class Type : uint8_t {
+    kOpen = 1,    // makes one; those of earlier epochs are closed before the answer, its name
+    kCheck = 2,   // kUnavailable unless there is this one
+    kRetire = 3,  // answered when there is none up to this epoch
+  };
+  Type type = Type::kOpen;
+  uint32_t card = 0;   // of the answering side
+  uint64_t id = 0;     // of the path, unguessable
+  uint64_t epoch = 0;  // counts its connections
+
+  Bytes encode() const;
+  static Result<Hello> decode(ByteView bytes);
 };
 
 // Of one buffer. A buffer that is too large for one registration is registered in pieces.

@@ -3,28 +3,42 @@
 // Threads: as Path; `link` is for the thread that has the initiator's turn.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/batch.h"
 #include "core/path.h"
 #include "transport/fabric/group.h"
 #include "transport/fabric/message.h"
+#include "transport/transport.h"
 
 namespace te::fabric {
 
 class Initiator;
 struct Job;
 
+// What the peer knows a path by. Used again once the path is retired, so that a peer has no more of
+// them to keep than there are paths at a time.
+struct Identity {
+  uint64_t id = 0;
+  std::atomic<uint64_t> epoch{0};  // of its latest connection
+};
+
 // How a path stands with the initiator's endpoint.
 struct Link {
-  enum class State { kIdle, kProbing, kReady };
+  enum class State { kIdle, kOpening, kProbing, kReady };
 
   State state = State::kIdle;
+  uint64_t epoch = 0;      // of this connection
+  Bytes name;              // of the peer's endpoint for it
+  bool fenced = false;     // something of this connection may still arrive, which the engine knows
+  bool checking = false;   // the peer is asked whether it is there
+  int64_t checked_ns = 0;  // when it was asked last
   bool active = false;     // among those with something that waits
   bool connect = false;    // also without slices
   bool failed = false;     // since the last success
-  uint32_t fruitless = 0;  // attempts to connect in a row that a new endpoint may help
   bool inserted = false;   // `address` counts
   uint64_t address = 0;    // in the endpoint's address vector
   SliceList queue;
@@ -40,14 +54,18 @@ struct Link {
 
 class FabricPath final : public Path, public std::enable_shared_from_this<FabricPath> {
  public:
-  FabricPath(Transport& owner, Initiator& initiator, const std::string& device,
-             std::shared_ptr<const Offer> offer, size_t remote_card, uint64_t instance,
-             std::string address)
-      : Path(owner, device, offer->cards[remote_card].device, std::move(address)),
-        initiator_(initiator),
+  FabricPath(Transport& owner, std::shared_ptr<Initiator> initiator, const std::string& device,
+             std::shared_ptr<const Offer> offer, size_t remote_card, const Peer& peer,
+             std::shared_ptr<Identity> identity)
+      : Path(owner, device, offer->cards[remote_card].device, peer.address.to_string()),
+        initiator_(std::move(initiator)),
         offer_(std::move(offer)),
         card_(remote_card),
-        instance_(instance) {}
+        peer_(peer),
+        identity_(std::move(identity)) {
+    count_in();
+  }
+  ~FabricPath() override;
 
   bool reaches(const std::byte* key) const override {
     return group_ ? group_->reaches(key) : Key::reaches(key, card_);
@@ -61,11 +79,14 @@ class FabricPath final : public Path, public std::enable_shared_from_this<Fabric
   // With the other paths to the same peer; null: there are none.
   const std::shared_ptr<Group>& group() const { return group_; }
   size_t place() const { return place_; }
-  Initiator& initiator() { return initiator_; }
+  Initiator& initiator() { return *initiator_; }
   const Offer& offer() const { return *offer_; }
   size_t remote_card() const { return card_; }
   const Offer::Card& remote() const { return offer_->cards[card_]; }
-  uint64_t instance() const { return instance_; }
+  const Peer& peer() const { return peer_; }
+  uint64_t instance() const { return peer_.instance; }
+  Identity& identity() const { return *identity_; }
+  const std::shared_ptr<Identity>& shared_identity() const { return identity_; }
 
   Link link;
 
@@ -77,13 +98,24 @@ class FabricPath final : public Path, public std::enable_shared_from_this<Fabric
     bool sweep = false;
     bool reset = false;
     bool retire = false;
+    // Of the peer, to an exchange.
+    struct Answer {
+      Hello::Type to = Hello::Type::kOpen;
+      uint64_t epoch = 0;
+      int64_t took_ns = 0;
+      Result<Bytes> answer;
+    };
+    std::vector<Answer> answers;
   } mail;
 
  private:
-  Initiator& initiator_;
+  void count_in();
+
+  const std::shared_ptr<Initiator> initiator_;
   const std::shared_ptr<const Offer> offer_;
   const size_t card_;
-  const uint64_t instance_;
+  const Peer peer_;
+  const std::shared_ptr<Identity> identity_;
   std::shared_ptr<Group> group_;
   size_t place_ = 0;
 };

@@ -19,8 +19,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "fabric:";
 // What this transport copes with; a provider takes of it what it needs.
-constexpr int kMrModes =
-    FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
+constexpr int kMrModes = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
 
 struct Wanted {
   std::string_view provider;  // empty: any
@@ -151,6 +150,15 @@ Status nothing_found(const Library& library, std::string_view provider, int erro
   if (hints && library.find(nullptr, 0, *hints, &raw_error)) {
     return error(Code::kUnsupported,
                  "provider {} needs raw memory keys (FI_MR_RAW), which this transport has not",
+                 provider);
+  }
+  // Peers have an endpoint each here, and memory is registered once for all of them.
+  const Wanted bound{provider, kMrModes | FI_MR_ENDPOINT, FI_THREAD_DOMAIN, false};
+  const Info bound_hints = make_hints(library, bound);
+  if (bound_hints && library.find(nullptr, 0, *bound_hints, &raw_error)) {
+    return error(Code::kUnsupported,
+                 "provider {} registers memory with each endpoint (FI_MR_ENDPOINT), which this "
+                 "transport does not",
                  provider);
   }
   const std::string why = library.text(error_number);

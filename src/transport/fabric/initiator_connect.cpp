@@ -1,0 +1,176 @@
+// What is done in a turn about connections: the peer makes an endpoint, the beacon is read, and a
+// peer that is silent is asked whether it is there.
+#include <rdma/fi_errno.h>
+#include <rdma/fi_rma.h>
+
+#include <utility>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "transport/fabric/initiator.h"
+
+namespace te::fabric {
+namespace {
+
+constexpr size_t kNameRoom = 512;  // what a provider may read of an endpoint's name
+
+}  // namespace
+
+bool Initiator::insert_address(FabricPath& path) {
+  Peer& peer = peers_[path.link.name];
+  if (peer.users == 0) {
+    Bytes name = path.link.name;
+    name.resize(kNameRoom);
+    const int count =
+        ::fi_av_insert(endpoint_->queue().addresses(), name.data(), 1, &peer.address, 0, nullptr);
+    if (count != 1) {
+      peers_.erase(path.link.name);
+      return false;
+    }
+    peer.noted = NotedAddress(path.link.name);
+  }
+  ++peer.users;
+  path.link.address = peer.address;
+  path.link.inserted = true;
+  return true;
+}
+
+void Initiator::drop_address(FabricPath& path) {
+  if (!path.link.inserted) return;
+  path.link.inserted = false;
+  const auto found = peers_.find(path.link.name);
+  if (!endpoint_ || found == peers_.end() || --found->second.users > 0) return;
+  ::fi_av_remove(endpoint_->queue().addresses(), &found->second.address, 1, 0);
+  peers_.erase(found);
+}
+
+void Initiator::ask_peer(FabricPath& path, Hello::Type type, int64_t now) {
+  Hello hello{type, static_cast<uint32_t>(path.remote_card()), path.identity().id, path.link.epoch};
+  host_.exchange(
+      path.peer(), path.transport.name(), hello.encode(),
+      [this, type, epoch = hello.epoch, since_ns = now,
+       owner = path.shared_from_this()](Result<Bytes> answer) {
+        {
+          MutexLock lock(mail_mutex_);
+          if (ended_) return;
+          owner->mail.answers.push_back({type, epoch, now_ns() - since_ns, std::move(answer)});
+          control_mail_.push_back(owner);
+        }
+        call_poller();
+      });
+}
+
+void Initiator::open_at_peer(FabricPath& path, int64_t now) {
+  Link& link = path.link;
+  drop_address(path);  // of the connection before
+  link.state = Link::State::kOpening;
+  link.connect = link.fenced = link.checking = false;
+  link.probing_since_ns = now;
+  link.epoch = path.identity().epoch.fetch_add(1) + 1;
+  path.state.store(PathState::kConnecting);
+  watching_ = true;
+  ask_peer(path, Hello::Type::kOpen, now);
+}
+
+void Initiator::check_peer(FabricPath& path, int64_t now) {
+  path.link.checking = true;
+  path.link.checked_ns = now;
+  ask_peer(path, Hello::Type::kCheck, now);
+}
+
+void Initiator::take_answer(FabricPath& path, FabricPath::Mail::Answer answer) {
+  Link& link = path.link;
+  if (answer.epoch != link.epoch || link.retired) return;
+  const Status& why = answer.answer.status();
+  const Code code = why.code() == Code::kStale ? Code::kStale : Code::kUnavailable;
+  if (answer.to == Hello::Type::kOpen) {
+    if (link.state != Link::State::kOpening) return;
+    if (!answer.answer.ok()) return fail(path, code, why);
+    link.name = answer.answer.take();
+    link.state = Link::State::kProbing;
+    return activate(path);
+  }
+  link.checking = false;
+  // One that cannot be asked in time stands still, or the network does: that may pass.
+  const bool lost = why.code() == Code::kStale || why.code() == Code::kUnavailable ||
+                    why.code() == Code::kNotFound;
+  const bool gone = lost && answer.took_ns < options_.connect_timeout_ms * kNsPerMs / 2;
+  if (!gone || link.state != Link::State::kReady) return;
+  fail(path, code, why.with_context("the peer was silent"));
+  renew_soon();
+}
+
+void Initiator::fence(FabricPath& path) {
+  if (std::exchange(path.link.fenced, true)) return;
+  const Hello hello{Hello::Type::kRetire, static_cast<uint32_t>(path.remote_card()),
+                    path.identity().id, path.link.epoch};
+  host_.fence(path.peer(), path.transport.name(), hello.encode());
+}
+
+void Initiator::leave_peer(FabricPath& path) {
+  if (path.link.epoch == 0 || std::exchange(path.link.fenced, true)) return;
+  const Hello hello{Hello::Type::kRetire, static_cast<uint32_t>(path.remote_card()),
+                    path.identity().id, path.link.epoch};
+  host_.exchange(path.peer(), path.transport.name(), hello.encode(), [](const Result<Bytes>&) {});
+}
+
+// Has the peer make an endpoint, and reads the instance that it belongs to: that connects, and
+// tells whether it is the one that is wanted.
+void Initiator::probe(FabricPath& path) {
+  Link& link = path.link;
+  const int64_t now = now_ns();
+  if (link.state == Link::State::kIdle) open_at_peer(path, now);
+  if (now - link.probing_since_ns > options_.connect_timeout_ms * kNsPerMs) {
+    if (link.inserted) renew_soon();
+    return fail(path, Code::kUnavailable,
+                error(Code::kUnavailable, "{} of {} cannot be connected from {} within {} ms",
+                      path.remote_device, path.remote_address, path.local_device,
+                      options_.connect_timeout_ms));
+  }
+  if (link.state == Link::State::kOpening || link.probe_posted || free_landings_.empty()) return;
+  if (!link.inserted && !insert_address(path)) {
+    return fail(path, Code::kUnavailable,
+                error(Code::kUnavailable, "{}: the address of {} is not accepted",
+                      path.local_device, path.remote_address));
+  }
+  Job& job = take_job(path, nullptr);
+  job.landing = free_landings_.back();
+  Landing& landing = (*landings_)[job.landing];
+  landing.instance = 0;
+  const Key::Place place{path.remote().beacon_address, sizeof landing.instance,
+                         path.remote().beacon_key};
+  void* descriptor = landings_range_ ? ::fi_mr_desc(landings_range_.get()) : nullptr;
+  const long result = post_operation(job, place, descriptor, &landing.instance, false);
+  if (result == 0) {
+    free_landings_.pop_back();
+    link.probe_posted = true;
+    return;
+  }
+  free_jobs_.push_back(&job);
+  if (result == -FI_EAGAIN) return;
+  fail(path, Code::kUnavailable,
+       domain_.failed("connecting to " + path.remote_address, result, Code::kUnavailable));
+}
+
+void Initiator::probe_ended(Job& job, Code code) {
+  FabricPath& path = *job.path;
+  Link& link = path.link;
+  const bool same = (*landings_)[job.landing].instance == path.instance();
+  free_landings_.push_back(job.landing);
+  free_jobs_.push_back(&job);
+  link.probe_posted = false;
+  if (link.retired) return forget(path);
+  if (link.state != Link::State::kProbing) return;
+  if (code != Code::kOk) return fail(path, code, path.last_error());
+  if (!same) {
+    return fail(path, Code::kStale,
+                error(Code::kStale, "{} of {} belongs to another run of the engine",
+                      path.remote_device, path.remote_address));
+  }
+  link.state = Link::State::kReady;
+  link.failed = false;
+  became_ready(path);
+  activate(path);
+}
+
+}  // namespace te::fabric
