@@ -220,6 +220,8 @@ impl TransferEngine {
     ///
     /// # Errors
     /// Also access that is stated and that the memory does not allow.
+    // Safe to call, as register_local_memory() is: nothing reads through the address here.
+    #[allow(clippy::not_unsafe_ptr_arg_deref)]
     pub fn register_local_memory_with_access(
         &self,
         addr: *mut c_void,

@@ -91,6 +91,7 @@ void close_noted_sockets(const std::map<Address, int>& addresses) {
   DIR* directory = ::opendir("/proc/self/fd");
   if (directory == nullptr) return;
   std::vector<int> found;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own
   while (const dirent* entry = ::readdir(directory)) {
     const int fd = std::atoi(entry->d_name);
     if (fd > STDERR_FILENO && fd != ::dirfd(directory) && is_noted(fd, addresses)) {

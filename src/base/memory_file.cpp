@@ -64,7 +64,9 @@ void Mapping::keep_from_children() const { ::madvise(data_, size_, MADV_DONTFORK
 
 void Mapping::bury() {
   if (data_ == nullptr) return;
-  ::mmap(data_, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  // Where that fails, the memory stays as it is.
+  (void)::mmap(data_, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+               0);
   data_ = nullptr;
   size_ = 0;
 }

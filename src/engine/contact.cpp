@@ -25,7 +25,7 @@ void Contact::begin_search() {
   search->looking_up = true;
   const Locator known = locator();
   site_.finder.find(name_, slow_name_,
-                    [weak = weak_from_this(), search](Result<Finder::Place> place) {
+                    [weak = weak_from_this(), search](const Result<Finder::Place>& place) {
                       if (const auto self = weak.lock()) self->looked_up(search, place);
                     });
   // While the directory is asked, or away, the engine may still be where it was.
@@ -88,7 +88,7 @@ void Contact::end_if_in_vain(const std::shared_ptr<Search>& search) {
   end_search(search->failure);
 }
 
-void Contact::end_search(Result<std::shared_ptr<ControlClient>> result) {
+void Contact::end_search(const Result<std::shared_ptr<ControlClient>>& result) {
   const std::shared_ptr<Search> search = std::exchange(search_, nullptr);
   for (const std::shared_ptr<ControlClient>& other : search->attempts) {
     if (other && other != client_) other->close(Status(Code::kCancelled, "it is not needed"));

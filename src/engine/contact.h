@@ -63,7 +63,7 @@ class Contact : public std::enable_shared_from_this<Contact> {
   void connected(const std::shared_ptr<Search>& search, const Locator& locator, size_t attempt,
                  Status status);
   void end_if_in_vain(const std::shared_ptr<Search>& search);
-  void end_search(Result<std::shared_ptr<ControlClient>> result);
+  void end_search(const Result<std::shared_ptr<ControlClient>>& result);
 
   const ContactSite& site_;
   const std::string name_;

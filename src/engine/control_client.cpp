@@ -70,12 +70,12 @@ void ControlClient::try_next_address() {
   if (!fd.ok()) return address_failed(fd.status());
   fd_ = fd.take();
   if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
-    return address_failed(std::move(status));
+    return address_failed(status);
   }
   arm(phase_since_ns_ + timeout_ns_);
 }
 
-void ControlClient::address_failed(Status why, bool lost_in_hello) {
+void ControlClient::address_failed(const Status& why, bool lost_in_hello) {
   close_socket(false);
   retry_ms_ = std::max(retry_ms_, retry_.next_ms(why.code(), lost_in_hello, now_ns()));
   if (next_address_ < addresses_.size()) return try_next_address();

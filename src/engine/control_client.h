@@ -86,7 +86,7 @@ class ControlClient final : public EventLoop::Handler,
   void start_hello();
   void finish_hello();
   // This address does not lead to the engine.
-  void address_failed(Status why, bool lost_in_hello = false);
+  void address_failed(const Status& why, bool lost_in_hello = false);
   void close_socket(bool reset);
   void flush();
   void receive();

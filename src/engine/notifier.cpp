@@ -42,6 +42,7 @@ Status check_notification(const Notification& notification) {
 void Notifier::send(Message message) {
   Segment* key = message.segment.get();
   const int64_t timeout_ms = message.timeout_ms;
+  const auto done = message.done;
   uint64_t sequence = 0;
   {
     MutexLock lock(mutex_);
@@ -58,7 +59,7 @@ void Notifier::send(Message message) {
     }
     pump(key);
   });
-  if (sequence == 0) message.done(given_up(Code::kCancelled));
+  if (sequence == 0) done(given_up(Code::kCancelled));
   if (sequence != 0 && !taken) stop();
 }
 

@@ -58,7 +58,6 @@ Segment::~Segment() {
 Segments::Segments(uint64_t instance, const Config& config, Directory& directory, Memory& memory,
                    Transports& transports, EventLoop& loop)
     : instance_(instance),
-      config_(config),
       directory_(directory),
       memory_(memory),
       transports_(transports),
@@ -277,7 +276,7 @@ void Segments::install(Segment& segment, Descriptor descriptor) {
   }
 }
 
-void Segments::refresh(std::shared_ptr<Segment> segment, Refreshed refreshed) {
+void Segments::refresh(const std::shared_ptr<Segment>& segment, Refreshed refreshed) {
   if (segment->self) {
     refresh_self(*segment);
     return refreshed({});
@@ -411,7 +410,7 @@ Result<Segments::Probe> Segments::probe(std::string_view name, wire::ControlType
     if (stopping_.load()) return prober->end(Status(Code::kCancelled, "the engine ends"));
     prober->client = ControlClient::connect(loop_, clients_, place.addresses,
                                             {instance_, place.locator.instance, site_.timeout},
-                                            [prober, begin_ns](Status status) {
+                                            [prober, begin_ns](const Status& status) {
                                               if (!status.ok()) return prober->end(status);
                                               prober->probe.connect_ns = now_ns() - begin_ns;
                                               prober->next();

@@ -86,7 +86,7 @@ class Segments {
 
   // Asks the engine behind the segment what it offers now; looks for it again when it is not where
   // it was, or is another run. The callback comes once, on any thread, possibly from inside.
-  void refresh(std::shared_ptr<Segment> segment, Refreshed refreshed);
+  void refresh(const std::shared_ptr<Segment>& segment, Refreshed refreshed);
   // The same, and waits for it.
   Status refresh_now(const std::shared_ptr<Segment>& segment);
   // All of `segments` at once; the first error.
@@ -140,7 +140,6 @@ class Segments {
   const Slot* slot_of(SegmentId id) const TE_REQUIRES_SHARED(mutex_);
 
   const uint64_t instance_;
-  const Config& config_;
   Directory& directory_;
   Memory& memory_;
   Transports& transports_;

@@ -3,6 +3,8 @@
 
 #include <malloc.h>
 
+#include <vector>
+
 #include "engine/pair.h"
 
 namespace te::test {
@@ -13,22 +15,27 @@ struct Cycle {
   const char* stays;
 };
 
+size_t trimmed_bytes() {
+  ::malloc_trim(0);
+  return resident_bytes();
+}
+
 class Reinstall : public testing::TestWithParam<Cycle> {};
 
 TEST_P(Reinstall, LeavesNeitherDescriptorsNorThreadsNorMemory) {
-  constexpr int kWarm = 5, kCycles = 40;
-  constexpr size_t kMostBytes = kCycles * size_t{128} << 10;
+  constexpr int kWarm = 5, kCycles = 40, kHalf = kCycles / 2;
+  constexpr size_t kMostBytes = kHalf * size_t{128} << 10;
   const auto [comes_and_goes, stays] = GetParam();
   Pair pair({}, stays);
   ASSERT_TRUE(pair.target().install_transport(comes_and_goes).ok());
-  size_t descriptors = 0, threads = 0, bytes = 0;
+  size_t descriptors = 0, threads = 0;
+  std::vector<size_t> bytes;  // before each half
   for (int i = 0; i < kWarm + kCycles; ++i) {
     if (i == kWarm) {
       descriptors = open_descriptors();
       threads = thread_count();
-      ::malloc_trim(0);
-      bytes = resident_bytes();
     }
+    if (i == kWarm || i == kWarm + kHalf) bytes.push_back(trimmed_bytes());
     ASSERT_TRUE(pair.initiator().install_transport(comes_and_goes).ok());
     ASSERT_TRUE(pair.initiator().sync_segment_cache().ok());
     ASSERT_EQ(transfer(pair.initiator(), {pair.write(0, 4096)}).state, TaskState::kCompleted);
@@ -39,8 +46,11 @@ TEST_P(Reinstall, LeavesNeitherDescriptorsNorThreadsNorMemory) {
       << open_descriptors() << " descriptors, " << descriptors << " before";
   EXPECT_TRUE(eventually([&] { return thread_count() <= threads; }));
   if (kSanitized) return;
-  ::malloc_trim(0);
-  EXPECT_LT(resident_bytes(), bytes + kMostBytes);
+  bytes.push_back(trimmed_bytes());
+  // What every cycle leaves behind shows in both halves; a buffer that a provider or the allocator
+  // keeps for its next use (18 MB of libfabric's, now and then) in one of them.
+  EXPECT_TRUE(bytes[1] < bytes[0] + kMostBytes || bytes[2] < bytes[1] + kMostBytes)
+      << bytes[0] << ", " << bytes[1] << ", " << bytes[2];
 }
 
 std::string name_of(const testing::TestParamInfo<Cycle>& info) {

@@ -1,5 +1,6 @@
 //! What an engine tells of itself and of its peers.
 
+use crate::Access;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::raw::c_char;

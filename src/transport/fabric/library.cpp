@@ -44,6 +44,7 @@ class KeepSignals {
 void use_kernel_copies() {
   for (const char* buffer : {"FI_TCP_STAGING_SBUF_SIZE", "FI_TCP_PREFETCH_RBUF_SIZE"}) {
     constexpr int kKeepTheUsers = 0;
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): before the library is loaded, which reads them
     ::setenv(buffer, "0", kKeepTheUsers);
   }
 }

@@ -82,7 +82,7 @@ void Serving::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Ad
     static LogLimit limit;
     log_limited(limit, LogLevel::kInfo, "rdma: a peer cannot be answered: {}", status.message());
   }
-  destroy(std::move(gone));
+  destroy(gone);
 }
 
 void Serving::take_out(Ends::iterator end, Gone& gone) {
@@ -100,7 +100,7 @@ Status Serving::disconnect(const Disconnect& hello) {
       if (const auto found = ends_.find(id); found != ends_.end()) take_out(found, gone);
     }
   }
-  destroy(std::move(gone));
+  destroy(gone);
   MutexLock lock(mutex_);
   const auto any_left = [&]() TE_REQUIRES(mutex_) {
     return std::any_of(hello.ids.begin(), hello.ids.end(),
@@ -113,7 +113,7 @@ Status Serving::disconnect(const Disconnect& hello) {
   return Status(Code::kBusy, "rdma: a connection is not closed yet");
 }
 
-void Serving::destroy(Gone gone) {
+void Serving::destroy(const Gone& gone) {
   if (gone.empty()) return;
   for (const auto& [id, end] : gone) end->pair.reset();
   MutexLock lock(mutex_);
@@ -133,7 +133,7 @@ int64_t Serving::attend(int64_t now) {
     next_ns_ = now + kAskNs;
   }
   if (!gone.empty()) log_debug("rdma: {} connections of peers are gone", gone.size());
-  destroy(std::move(gone));
+  destroy(gone);
   return next_ns_;
 }
 

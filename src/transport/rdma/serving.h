@@ -61,7 +61,7 @@ class Serving {
   // Those that are connecting are destroyed by who connects them.
   using Gone = std::vector<std::pair<uint64_t, std::shared_ptr<End>>>;
   void take_out(Ends::iterator end, Gone& gone) TE_REQUIRES(mutex_);
-  void destroy(Gone gone) TE_EXCLUDES(mutex_);
+  void destroy(const Gone& gone) TE_EXCLUDES(mutex_);
   void take_answers(Gone& gone) TE_REQUIRES(mutex_);
   void ask(uint64_t id, End& end) TE_REQUIRES(mutex_);
 
