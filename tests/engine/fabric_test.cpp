@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "engine/fabric.h"
+#include "support/peer.h"
 
 namespace te::test {
 namespace {
@@ -244,6 +245,30 @@ TEST_F(Fabric, AnEngineThatIsIdleSleeps) {
     std::this_thread::sleep_for(milliseconds(300));
     return cpu_ms() - before < 30;
   }));
+}
+
+// An endpoint here, and one there.
+TEST_F(Fabric, APeerCostsFewMegabytes) {
+  if (kSanitized) GTEST_SKIP() << "the sanitizer's own memory counts too";
+  if (!begin(kOneCard, 4096)) GTEST_SKIP() << why_;
+  constexpr size_t kPeers = 4, kMostBytes = 8 << 20;
+  PeerOptions options;
+  options.transport = "fabric:tcp";
+  options.environment["TRANSFER_ENGINE_FABRIC_ADDRESSES"] = "127.0.0.1";
+  std::vector<std::unique_ptr<PeerProcess>> peers;
+  size_t before = 0;
+  for (size_t i = 0; i <= kPeers; ++i) {
+    peers.push_back(std::make_unique<PeerProcess>(options));
+    ASSERT_TRUE(peers.back()->running());
+    const size_t there_before = resident_bytes(peers.back()->pid());
+    const Result<SegmentId> id = initiator_->open_segment(peers.back()->segment());
+    ASSERT_TRUE(id.ok()) << id.status().to_string();
+    ASSERT_EQ(transfer(*initiator_, {{Opcode::kWrite, local_->data(), *id, 0, 4096}}).state,
+              TaskState::kCompleted);
+    EXPECT_LT(resident_bytes(peers.back()->pid()) - there_before, 2 * kMostBytes);
+    if (i == 0) before = resident_bytes();  // with what the first alone costs
+  }
+  EXPECT_LT(resident_bytes() - before, kPeers * kMostBytes);
 }
 
 TEST(FabricAbsent, WithoutACardOrAProviderTheErrorSaysWhatIsMissing) {

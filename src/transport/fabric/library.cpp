@@ -38,14 +38,31 @@ class KeepSignals {
   std::array<struct sigaction, kSignals.size()> before_{};
 };
 
-// The tcp provider gathers small messages in buffers of its own, with plain instructions: memory
-// that an application unmapped would end the process there. Without these buffers the kernel moves
-// every byte, and reports such memory. The environment is the provider's only setting.
-void use_kernel_copies() {
-  for (const char* buffer : {"FI_TCP_STAGING_SBUF_SIZE", "FI_TCP_PREFETCH_RBUF_SIZE"}) {
+struct Setting {
+  const char* name;
+  const char* value;
+};
+
+constexpr Setting kSettings[] = {
+    // The tcp provider gathers small messages in buffers of its own, with plain instructions:
+    // memory that an application unmapped would end the process there. Without these buffers the
+    // kernel moves every byte, and reports such memory.
+    {"FI_TCP_STAGING_SBUF_SIZE", "0"},
+    {"FI_TCP_PREFETCH_RBUF_SIZE", "0"},
+    // ofi_rxm has buffers for thousands of received messages of 16 KB with each endpoint: 70 MB
+    // each, over tcp in 1.17. No messages are sent here but its own, which are small; so it is 2
+    // MB.
+    // Both sides need the same size.
+    {"FI_OFI_RXM_USE_SRX", "0"},
+    {"FI_OFI_RXM_BUFFER_SIZE", "512"},
+};
+
+// The environment is a provider's only setting. What the user set stays.
+void set_up_providers() {
+  for (const Setting& setting : kSettings) {
     constexpr int kKeepTheUsers = 0;
     // NOLINTNEXTLINE(concurrency-mt-unsafe): before the library is loaded, which reads them
-    ::setenv(buffer, "0", kKeepTheUsers);
+    ::setenv(setting.name, setting.value, kKeepTheUsers);
   }
 }
 
@@ -95,7 +112,7 @@ Result<const Library*> Library::open(const std::string& path) {
   MutexLock lock(mutex);
   if (const auto found = opened.find(path); found != opened.end()) return found->second.get();
   std::vector<std::string> wanted{path};
-  use_kernel_copies();
+  set_up_providers();
   if (path.empty()) wanted.assign(std::begin(kUsual), std::end(kUsual));
   Status last;
   for (const std::string& each : wanted) {
