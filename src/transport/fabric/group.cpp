@@ -131,6 +131,16 @@ SliceList Group::failed(size_t path) {
   return way_out ? SliceList() : queue_.take_all();
 }
 
+std::vector<std::shared_ptr<FabricPath>> Group::others(size_t path) const {
+  std::vector<std::shared_ptr<FabricPath>> result;
+  MutexLock lock(mutex_);
+  for (size_t i = 0; i < members_.size(); ++i) {
+    std::shared_ptr<FabricPath> other = members_[i].path.lock();
+    if (i != path && other) result.push_back(std::move(other));
+  }
+  return result;
+}
+
 void Group::ended(size_t path, uint64_t bytes, Code code, int64_t posted_ns) {
   MutexLock lock(mutex_);
   if (code == Code::kOk) {

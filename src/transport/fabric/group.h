@@ -37,6 +37,7 @@ class Group {
   void idle(size_t path);  // through a new endpoint: nothing to rest for
   // Returns what waits, when no path is left that it could wait for.
   SliceList failed(size_t path);
+  std::vector<std::shared_ptr<FabricPath>> others(size_t path) const;
   // A slice came back that was handed over. `posted_ns` is 0 where it was not posted.
   void ended(size_t path, uint64_t bytes, Code code, int64_t posted_ns);
 
@@ -62,7 +63,7 @@ class Group {
 
   const Memories* const local_memory_;
   uint64_t remote_cards_ = 0;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   PathQueue queue_ TE_GUARDED_BY(mutex_);
   std::vector<Member> members_ TE_GUARDED_BY(mutex_);
   std::vector<double> penalties_ TE_GUARDED_BY(mutex_);  // of the slice in question

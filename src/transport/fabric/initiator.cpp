@@ -52,7 +52,7 @@ FabricPath::~FabricPath() { initiator_->members.fetch_sub(1); }
 
 Initiator::~Initiator() {
   const Domain::Turn turn(domain_);
-  endpoint_.reset();
+  close_endpoint();
 }
 
 void Initiator::call_poller() {
@@ -134,6 +134,9 @@ void Initiator::give_back(const Finished& finished) {
   if (last != nullptr) last->advance();
   for (const std::shared_ptr<Group>& group : finished.groups) group->advance();
   for (const Ended& each : finished.slices) host_.done(each.slice, each.code);
+  for (const std::shared_ptr<FabricPath>& path : finished.doubtful) {
+    path->initiator().doubt(*path);
+  }
 }
 
 Initiator::Attention Initiator::attend(bool sleeps) {
@@ -241,8 +244,7 @@ void Initiator::stop(int64_t until_ns) {
       for (auto& [path, owner] : paths_) return_waiting(*path, Code::kCancelled);
       over = under_way_.load() == 0 || queue_failed_ || now_ns() >= until_ns;
       if (over) {
-        endpoint_.reset();
-        descriptor_.store(-1);
+        close_endpoint();
         end_operations(Code::kCancelled);
         for (auto& [path, owner] : paths_) leave_peer(*path);
         landings_range_.reset();

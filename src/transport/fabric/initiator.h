@@ -87,6 +87,8 @@ class Initiator {
   void connect(FabricPath& path) { hand_over(path, &FabricPath::Mail::connect); }
   void sweep(FabricPath& path) { hand_over(path, &FabricPath::Mail::sweep); }
   void reset(FabricPath& path) { hand_over(path, &FabricPath::Mail::reset); }
+  // Another path to the peer failed: asks whether the peer is there, if this one seems ready.
+  void doubt(FabricPath& path) { hand_over(path, &FabricPath::Mail::doubt); }
   // Nothing is posted on the path any more, and nothing is under way but perhaps a probe.
   void retire(FabricPath& path) { hand_over(path, &FabricPath::Mail::retire); }
 
@@ -131,7 +133,6 @@ class Initiator {
   struct Peer {
     fi_addr_t address = FI_ADDR_NOTAVAIL;
     uint32_t users = 0;
-    NotedAddress noted = {};
   };
   // What probes read into.
   static constexpr size_t kLandings = 16;
@@ -147,11 +148,13 @@ class Initiator {
   struct Finished {
     std::vector<Ended> slices;
     std::vector<std::shared_ptr<Group>> groups;  // that something became of
+    std::vector<std::shared_ptr<FabricPath>> doubtful;
 
-    bool empty() const { return slices.empty() && groups.empty(); }
+    bool empty() const { return slices.empty() && groups.empty() && doubtful.empty(); }
     void swap(Finished& other) {
       slices.swap(other.slices);
       groups.swap(other.groups);
+      doubtful.swap(other.doubtful);
     }
   };
 
@@ -208,6 +211,10 @@ class Initiator {
   void renew_if_due(int64_t now) TE_REQUIRES(turn_);
   void renew(const Status& why) TE_REQUIRES(turn_);
   Status open_endpoint() TE_REQUIRES(turn_);
+  // Operations that it leaves unfinished are for end_operations().
+  void close_endpoint() TE_REQUIRES(turn_);
+  void cut_connections() TE_REQUIRES(turn_);
+  bool is_unwanted(const FabricPath& path) const TE_REQUIRES(turn_);
 
   TransportHost& host_;
   Domain& domain_;
@@ -237,6 +244,8 @@ class Initiator {
   std::map<FabricPath*, std::shared_ptr<FabricPath>> paths_ TE_GUARDED_BY(turn_);
   std::vector<FabricPath*> active_ TE_GUARDED_BY(turn_);  // with something that waits
   std::map<Bytes, Peer> peers_ TE_GUARDED_BY(turn_);      // by the name of the endpoint
+  // Every endpoint that this one was connected to since it was opened.
+  std::map<Bytes, NotedAddress> contacted_ TE_GUARDED_BY(turn_);
   struct alignas(64) Landing {
     uint64_t instance;
   };

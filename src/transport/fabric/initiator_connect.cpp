@@ -27,7 +27,7 @@ bool Initiator::insert_address(FabricPath& path) {
       peers_.erase(path.link.name);
       return false;
     }
-    peer.noted = NotedAddress(path.link.name);
+    contacted_.try_emplace(path.link.name, path.link.name);
   }
   ++peer.users;
   path.link.address = peer.address;

@@ -8,16 +8,21 @@
 #include "base/guarded_copy.h"
 #include "base/log.h"
 #include "transport/fabric/initiator.h"
+#include "transport/fabric/sockets.h"
 
 namespace te::fabric {
 namespace {
 
-constexpr size_t kMostReaped = 256;            // in one turn
-constexpr size_t kRead = 64;                   // at once
-constexpr int64_t kGraceNs = 5 * kNsPerMs;     // for what is wanted back to end by itself
-constexpr int64_t kSilentNs = 300 * kNsPerMs;  // then a peer is doubted
-constexpr int64_t kAskNs = 1000 * kNsPerMs;    // between two questions
-constexpr int64_t kReopenNs = 500 * kNsPerMs;  // between attempts, while the card's link is down
+constexpr size_t kMostReaped = 256;  // in one turn
+constexpr size_t kRead = 64;         // at once
+// For what is wanted back to end by itself, where the peer is silent, and where it works.
+constexpr int64_t kGraceNs = 5 * kNsPerMs;
+constexpr int64_t kLongGraceNs = 20 * kNsPerMs;
+constexpr int64_t kCutNs = 200 * kNsPerMs;      // for operations to end after their connections
+constexpr int64_t kSilentNs = 300 * kNsPerMs;   // then a peer is doubted
+constexpr int64_t kBlockedNs = 100 * kNsPerMs;  // then a connection counts as broken
+constexpr int64_t kAskNs = 1000 * kNsPerMs;     // between two questions
+constexpr int64_t kReopenNs = 500 * kNsPerMs;   // between attempts, while the card's link is down
 
 // What the peer does not know (any more), as opposed to a peer that is not there.
 bool is_key_error(long error) {
@@ -92,8 +97,9 @@ void Initiator::take_control_mail() {
       want.sweep = path->mail.sweep;
       want.reset = path->mail.reset;
       want.retire = path->mail.retire;
+      want.doubt = path->mail.doubt;
       want.answers = std::exchange(path->mail.answers, {});
-      path->mail.sweep = path->mail.reset = path->mail.retire = false;
+      path->mail.sweep = path->mail.reset = path->mail.retire = path->mail.doubt = false;
     }
   }
   const int64_t now = now_ns();
@@ -103,6 +109,9 @@ void Initiator::take_control_mail() {
       take_answer(path, std::move(answer));
     }
     if (wants[i].sweep) sweep_now(path, now);
+    if (wants[i].doubt && path.link.state == Link::State::kReady && !path.link.checking) {
+      check_peer(path, now);
+    }
     if (wants[i].reset) {
       fail(path, Code::kUnavailable,
            Status(Code::kUnavailable, "fabric: the path to " + path.remote_address + " was reset"));
@@ -223,8 +232,14 @@ long Initiator::post_operation(Job& job, const Key::Place& place, void* descript
                                          place.address, place.key, &operation.context)
                             : ::fi_read(endpoint, local, place.length, descriptor, to,
                                         place.address, place.key, &operation.context);
-  if (result == -FI_EAGAIN) blocked_.store(true);
+  if (result == -FI_EAGAIN) {
+    blocked_.store(true);
+    int64_t& since_ns = job.path->link.blocked_since_ns;
+    if (job.path->link.outstanding == 0 && since_ns == 0) since_ns = now_ns();
+    watching_ = true;
+  }
   if (result != 0) return result;
+  job.path->link.blocked_since_ns = 0;
   free_operations_.pop_back();
   operation.job = &job;
   operation.length = static_cast<uint32_t>(place.length);
@@ -358,8 +373,12 @@ void Initiator::fail(FabricPath& path, Code code, Status why) {
   path.link.failed = true;
   if (path.link.outstanding > 0) watching_ = true;
   return_waiting(path, code);
+  path.link.blocked_since_ns = 0;
   if (!path.group()) return;
   return_slices(path.group()->failed(path.place()), code, kWaited);
+  for (std::shared_ptr<FabricPath>& other : path.group()->others(path.place())) {
+    if (other->state.load() == PathState::kReady) finished_.doubtful.push_back(std::move(other));
+  }
   // Another run of the peer is there: no path leads to this one.
   if (code == Code::kStale) return_slices(path.group()->take_all(), code, kWaited);
   finished_.groups.push_back(path.group());
@@ -402,12 +421,7 @@ void Initiator::sweep_now(FabricPath& path, int64_t now) {
     job.code = Code::kCancelled;
     if (job.outstanding == 0) finish(job, job.code);
   }
-  const bool unwanted =
-      std::any_of(operations_.begin(), operations_.end(), [&path](const Operation& operation) {
-        const Job* job = operation.job;
-        return job != nullptr && job->path == &path && job->slice != nullptr &&
-               job->slice->cancelled();
-      });
+  const bool unwanted = is_unwanted(path);
   if (!unwanted) {
     link.unwanted_since_ns = 0;
   } else if (link.unwanted_since_ns == 0) {
@@ -416,22 +430,42 @@ void Initiator::sweep_now(FabricPath& path, int64_t now) {
   watching_ = watching_ || unwanted;
 }
 
+bool Initiator::is_unwanted(const FabricPath& path) const {
+  return std::any_of(operations_.begin(), operations_.end(), [&path](const Operation& operation) {
+    const Job* job = operation.job;
+    return job != nullptr && job->path == &path && job->slice != nullptr && job->slice->cancelled();
+  });
+}
+
 bool Initiator::stuck_on(FabricPath& path, int64_t now) {
   Link& link = path.link;
   if (link.outstanding == 0) {
     link.unwanted_since_ns = 0;
-    return false;
+    // The connection broke while the path was idle, and the provider tries to make it again: in
+    // vain, as the peer's endpoint is gone with it.
+    const bool broken = link.state == Link::State::kReady && link.blocked_since_ns != 0 &&
+                        now - link.blocked_since_ns > kBlockedNs;
+    if (broken) {
+      fail(path, Code::kUnavailable,
+           error(Code::kUnavailable, "{} of {} takes no operation for {} ms", path.remote_device,
+                 path.remote_address, kBlockedNs / kNsPerMs));
+    }
+    return broken;
   }
   const int64_t silent_ns = now - link.progress_ns;
-  if (link.failed) return silent_ns > kSilentNs;
-  // What a peer that works goes on with ends by itself; and ofi_rxm 1.17 crashes where an endpoint
-  // is closed while bytes arrive.
-  if (link.unwanted_since_ns != 0 && now - link.unwanted_since_ns > kGraceNs &&
-      silent_ns > kSilentNs) {
-    path.set_error(error(Code::kUnavailable, "{} to {} of {}: silent for {} ms", path.local_device,
-                         path.remote_device, path.remote_address, silent_ns / kNsPerMs));
-    return true;
+  if (link.failed && silent_ns > kSilentNs) return true;
+  const int64_t grace_ns = silent_ns > kGraceNs ? kGraceNs : kLongGraceNs;
+  if (link.unwanted_since_ns != 0 && now - link.unwanted_since_ns > grace_ns &&
+      (domain_.closes_at_once() || silent_ns > kSilentNs)) {
+    if (is_unwanted(path)) {
+      path.set_error(error(Code::kUnavailable, "{} to {} of {}: silent for {} ms",
+                           path.local_device, path.remote_device, path.remote_address,
+                           silent_ns / kNsPerMs));
+      return true;
+    }
+    link.unwanted_since_ns = 0;
   }
+  if (link.failed) return false;
   if (silent_ns > options_.stall_timeout_ms * kNsPerMs) {
     fail(path, Code::kUnavailable,
          error(Code::kUnavailable, "{} of {} answered nothing for {} ms (stall_timeout_ms)",
@@ -456,9 +490,38 @@ bool Initiator::stuck(int64_t now) {
     }
     const bool connecting =
         link.state == Link::State::kOpening || link.state == Link::State::kProbing;
-    watching_ = watching_ || connecting || link.outstanding > 0;
+    watching_ = watching_ || connecting || link.outstanding > 0 || link.blocked_since_ns != 0;
   }
   return found;
+}
+
+// The tcp provider of libfabric 1.17 frees a READ twice if its endpoint is closed while a part of
+// the answer is there, and ofi_rxm then follows a null pointer. A connection that ends by itself it
+// ends well: so the connections are cut, and the operations that end by that awaited.
+void Initiator::cut_connections() {
+  size_t cut = 0;
+  for (const auto& [name, noted] : contacted_) cut += shut_down_connections(name);
+  if (cut == 0) return;
+  const int64_t until_ns = now_ns() + kCutNs;
+  uint64_t failed = 0;
+  while (under_way_.load() > failed && now_ns() < until_ns) {
+    fi_cq_entry entries[kRead];
+    const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kRead);
+    for (ssize_t i = 0; i < count; ++i) {
+      completed(*static_cast<Operation*>(entries[i].op_context), 0, now_ns());
+    }
+    if (count > 0 || count == -FI_EAGAIN) continue;
+    fi_cq_err_entry entry{};
+    if (count != -FI_EAVAIL || ::fi_cq_readerr(endpoint_->queue().get(), &entry, 0) != 1) break;
+    if (entry.op_context != nullptr) ++failed;
+  }
+}
+
+void Initiator::close_endpoint() {
+  if (endpoint_ && under_way_.load() > 0) cut_connections();
+  endpoint_.reset();
+  contacted_.clear();
+  descriptor_.store(-1);
 }
 
 // After the endpoint was closed: nothing touches memory for them any more.
@@ -498,8 +561,7 @@ void Initiator::renew(const Status& why) {
   for (const auto& [path, owner] : paths_) {
     if (path->link.outstanding > 0 && path->last_error().ok()) path->set_error(why);
   }
-  endpoint_.reset();
-  descriptor_.store(-1);
+  close_endpoint();
   end_operations(Code::kUnavailable);
   peers_.clear();
   std::vector<FabricPath*> gone;
@@ -519,6 +581,7 @@ void Initiator::renew(const Status& why) {
     link.outstanding = 0;
     link.outstanding_bytes = 0;
     link.unwanted_since_ns = 0;
+    link.blocked_since_ns = 0;
     if (path->state.load() != PathState::kFailed) path->state.store(PathState::kIdle);
     if (!path->group()) continue;
     path->group()->idle(path->place());

@@ -49,6 +49,7 @@ struct Link {
   uint64_t outstanding_bytes = 0;
   int64_t probing_since_ns = 0;
   int64_t progress_ns = 0;        // of the last completion, or of the first post after silence
+  int64_t blocked_since_ns = 0;   // though nothing is under way, nothing can be posted; 0: it can
   int64_t unwanted_since_ns = 0;  // operations under way that are wanted back; 0: none
 };
 
@@ -98,6 +99,7 @@ class FabricPath final : public Path, public std::enable_shared_from_this<Fabric
     bool sweep = false;
     bool reset = false;
     bool retire = false;
+    bool doubt = false;
     // Of the peer, to an exchange.
     struct Answer {
       Hello::Type to = Hello::Type::kOpen;
