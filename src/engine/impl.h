@@ -15,6 +15,7 @@
 #include "base/options.h"
 #include "core/topology.h"
 #include "directory/directory.h"
+#include "engine/answer.h"
 #include "engine/control_server.h"
 #include "engine/exchanges.h"
 #include "engine/fences.h"
@@ -116,6 +117,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Impl(Config config, std::unique_ptr<Directory> directory);
   Status start(const EngineOptions& options);
   Status publish();
+  // Begins to withdraw the name. The answer comes when the directory is no longer used.
+  std::shared_ptr<Answer<Status>> leave_directory();
   // Until it stopped it serves peers, so no buffer is unregistered meanwhile.
   Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_, memory_.barrier());
   void send_notification(Notifier::Message message);
@@ -127,7 +130,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   // Ends after everything that copies.
   std::optional<FaultHandler> fault_handler_;
   const uint64_t instance_;
-  const std::unique_ptr<Directory> directory_;
+  const std::shared_ptr<Directory> directory_;  // threads that hang in it keep it
   std::string host_;
   std::string endpoint_;
   std::string name_;
