@@ -91,9 +91,9 @@ Status Engine::Impl::start(const EngineOptions& options) {
                                          *peers_loop_);
   exchanges_ = std::make_unique<Exchanges>(
       instance_, *segments_, [this](std::string_view name) { return transports_.find(name); });
-  recovery_host_ = std::make_unique<PeersHost>(*peers_loop_, *segments_);
-  recovery_ = std::make_unique<Recovery>(config_, *recovery_host_);
-  notifier_ = std::make_unique<Notifier>(instance_, *peers_loop_);
+  peers_host_ = std::make_unique<PeersHost>(*peers_loop_, *segments_);
+  recovery_ = std::make_unique<Recovery>(config_, *peers_host_);
+  notifier_ = std::make_unique<Notifier>(instance_, *peers_host_);
   transfers_ =
       std::make_unique<Transfers>(config_, memory_, *segments_, *recovery_, way_of_notifications());
   recovery_->set_owner(*transfers_);

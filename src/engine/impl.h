@@ -30,8 +30,8 @@
 
 namespace te {
 
-// Recovery by the clock, the loop and the segments of an engine.
-class PeersHost final : public RecoveryHost {
+// Recovery and notifications by the clock, the loop and the segments of an engine.
+class PeersHost final : public RecoveryHost, public NotifierHost {
  public:
   PeersHost(EventLoop& loop, Segments& segments) : loop_(loop), segments_(segments) {}
   int64_t now_ns() override { return te::now_ns(); }
@@ -44,6 +44,13 @@ class PeersHost final : public RecoveryHost {
     segments_.refresh(segment, std::move(refreshed));
   }
   int64_t restarted_ns(const Segment& segment) override { return segment.restarted_ns(); }
+  void connect(const std::shared_ptr<Segment>& segment, Found found) override {
+    segment->contact->get(
+        [found = std::move(found)](Result<std::shared_ptr<ControlClient>> client) {
+          if (!client.ok()) return found(client.status());
+          found(std::shared_ptr<ControlChannel>(client.take()));
+        });
+  }
 
  private:
   EventLoop& loop_;
@@ -155,7 +162,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   std::unique_ptr<Segments> segments_;
   std::unique_ptr<Exchanges> exchanges_;
   std::unique_ptr<Fences> fences_;
-  std::unique_ptr<PeersHost> recovery_host_;
+  std::unique_ptr<PeersHost> peers_host_;
   std::unique_ptr<Notifier> notifier_;
   // Recovery and Transfers know each other; transports stop before either goes.
   std::unique_ptr<Recovery> recovery_;
