@@ -156,7 +156,9 @@ TE_C_API transfer_engine_t createTransferEngine(const char* metadata_conn_string
                                                 const char* local_server_name,
                                                 const char* ip_or_host_name, uint64_t rpc_port,
                                                 int auto_discover);
-/* Cancels what is in flight, withdraws the segment. Null is allowed. */
+/* Cancels what is in flight, withdraws the segment. Null is allowed. A metadata server that does
+ * not answer is not waited for (80 ms): the segment's name then stays until it answers, or until
+ * the name's lease ends. */
 TE_C_API void destroyTransferEngine(transfer_engine_t engine);
 TE_C_API int discoverTopology(transfer_engine_t engine);
 /* What was discovered, as JSON: memory nodes, GPUs, NICs, how far they are apart. */

@@ -69,7 +69,9 @@ class TE_EXPORT Engine {
   // Listens, publishes the name. Fails on a taken port or name, an unreachable directory, a wrong
   // option.
   static Result<std::unique_ptr<Engine>> create(const EngineOptions& options);
-  // Cancels what is in flight, wakes waiters, withdraws the name, closes everything.
+  // Cancels what is in flight, wakes waiters, withdraws the name, closes everything. A metadata
+  // server that does not answer is not waited for (80 ms): the name then stays until it answers, or
+  // until the name's lease ends.
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

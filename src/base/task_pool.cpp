@@ -1,62 +1,140 @@
 #include "base/task_pool.h"
 
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/thread.h"
+
 namespace te {
 
-Status TaskPool::add_thread() {
-  threads_.reserve(max_threads_);
-  Result<Thread> thread = Thread::start("te-pool", [this] { work(); });
+struct TaskPool::State {
+  explicit State(size_t max) : max_threads(max) {}
+
+  // Of a thread; `surplus`: it ends when no task waits.
+  void work(bool surplus) TE_EXCLUDES(mutex);
+
+  const size_t max_threads;
+  Mutex mutex;
+  CondVar changed;
+  CondVar ended;  // a thread has
+  std::deque<std::function<void()>> tasks TE_GUARDED_BY(mutex);
+  std::vector<Thread> threads TE_GUARDED_BY(mutex);
+  size_t idle TE_GUARDED_BY(mutex) = 0;
+  size_t alive TE_GUARDED_BY(mutex) = 0;    // all threads
+  size_t surplus TE_GUARDED_BY(mutex) = 0;  // of them, by grow()
+  bool stopping TE_GUARDED_BY(mutex) = false;
+  bool abandoned TE_GUARDED_BY(mutex) = false;
+};
+
+TaskPool::TaskPool(size_t max_threads) : state_(std::make_shared<State>(max_threads)) {}
+
+// Under the lock.
+Status TaskPool::add_thread(const std::shared_ptr<State>& state) {
+  State& of = *state;
+  of.threads.reserve(of.max_threads);
+  Result<Thread> thread = Thread::start("te-pool", [state] { state->work(false); });
   if (!thread.ok()) return thread.status();
-  threads_.push_back(thread.take());
+  of.threads.push_back(thread.take());
+  ++of.alive;
   return {};
 }
 
 Status TaskPool::start() {
-  MutexLock lock(mutex_);
-  return threads_.empty() && !stopping_ ? add_thread() : Status();
+  MutexLock lock(state_->mutex);
+  return state_->threads.empty() && !state_->stopping ? add_thread(state_) : Status();
 }
 
 bool TaskPool::run(std::function<void()> task) {
-  MutexLock lock(mutex_);
-  if (stopping_) return false;
-  tasks_.push_back(std::move(task));
-  if (tasks_.size() > idle_ && threads_.size() < max_threads_) {
-    const Status status = add_thread();
-    if (!status.ok() && threads_.empty()) {
-      tasks_.pop_back();
+  State& of = *state_;
+  MutexLock lock(of.mutex);
+  if (of.stopping) return false;
+  of.tasks.push_back(std::move(task));
+  if (of.tasks.size() > of.idle && of.threads.size() < of.max_threads) {
+    const Status status = add_thread(state_);
+    if (!status.ok() && of.threads.empty()) {
+      of.tasks.pop_back();
       log_error("{}", status.message());
       return false;
     }
   }
-  changed_.notify_one();
+  of.changed.notify_one();
   return true;
 }
 
+void TaskPool::grow(size_t most) {
+  State& of = *state_;
+  MutexLock lock(of.mutex);
+  if (of.stopping || of.tasks.empty() || of.idle > 0 || of.alive >= most) return;
+  Result<Thread> thread = Thread::start("te-pool", [state = state_] { state->work(true); });
+  if (!thread.ok()) return;  // those that are there do the work
+  thread->detach();
+  ++of.alive;
+  ++of.surplus;
+}
+
 void TaskPool::stop() {
+  State& of = *state_;
   std::vector<Thread> threads;
   {
-    MutexLock lock(mutex_);
-    stopping_ = true;
-    threads.swap(threads_);
-    changed_.notify_all();
+    MutexLock lock(of.mutex);
+    of.stopping = true;
+    if (of.abandoned) return;
+    threads.swap(of.threads);
+    of.changed.notify_all();
+    while (of.surplus > 0) of.ended.wait(of.mutex);
   }
   for (Thread& thread : threads) thread.join();
 }
 
-void TaskPool::work() {
-  MutexLock lock(mutex_);
-  for (;;) {
-    while (tasks_.empty()) {
-      if (stopping_) return;
-      ++idle_;
-      changed_.wait(mutex_);
-      --idle_;
+void TaskPool::abandon(int64_t until_ns) {
+  State& of = *state_;
+  std::deque<std::function<void()>> dropped;  // die after the lock
+  std::vector<Thread> threads;
+  bool left = false;
+  {
+    MutexLock lock(of.mutex);
+    of.stopping = true;
+    dropped.swap(of.tasks);
+    of.changed.notify_all();
+    while (of.alive > 0 && now_ns() < until_ns) {
+      of.ended.wait_until(of.mutex, to_time_point(until_ns));
     }
-    std::function<void()> task = std::move(tasks_.front());
-    tasks_.pop_front();
-    mutex_.unlock();
+    left = of.alive > 0;
+    of.abandoned = of.abandoned || left;
+    threads.swap(of.threads);
+  }
+  for (Thread& thread : threads) {
+    if (left) {
+      thread.detach();
+    } else {
+      thread.join();
+    }
+  }
+}
+
+void TaskPool::State::work(bool is_surplus) {
+  MutexLock lock(mutex);
+  for (;;) {
+    while (tasks.empty()) {
+      if (stopping || is_surplus) {
+        --alive;
+        if (is_surplus) --surplus;
+        ended.notify_all();
+        return;
+      }
+      ++idle;
+      changed.wait(mutex);
+      --idle;
+    }
+    std::function<void()> task = std::move(tasks.front());
+    tasks.pop_front();
+    mutex.unlock();
     run_guarded(task);
     task = nullptr;  // what it held may come back here when it is destroyed
-    mutex_.lock();
+    mutex.lock();
   }
 }
 

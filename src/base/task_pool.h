@@ -5,19 +5,16 @@
 // those that are there do the work, one task after the other.
 #pragma once
 
-#include <deque>
 #include <functional>
-#include <string>
-#include <vector>
+#include <memory>
 
-#include "base/mutex.h"
-#include "base/thread.h"
+#include "transfer_engine/status.h"
 
 namespace te {
 
 class TaskPool {
  public:
-  explicit TaskPool(size_t max_threads) : max_threads_(max_threads) {}
+  explicit TaskPool(size_t max_threads);
   // Runs what was handed over, then ends.
   ~TaskPool() { stop(); }
 
@@ -26,20 +23,22 @@ class TaskPool {
   // Any thread. Dropped (false) after stop(), or where there is no thread and none can be made. A
   // task that throws is over; that is logged.
   bool run(std::function<void()> task);
+  // Adds a thread for tasks that wait while all threads are blocked, up to `most` threads in all.
+  // It ends when no task waits. Any thread.
+  void grow(size_t most);
   // Waits for the tasks under way and queued. Any thread but the pool's own.
   void stop();
+  // Drops the tasks that have not begun, and waits for those under way until `until_ns`. What still
+  // runs then goes on after the pool's end, so tasks must own what they use. Any thread but the
+  // pool's own.
+  void abandon(int64_t until_ns);
 
  private:
-  void work();
-  Status add_thread() TE_REQUIRES(mutex_);
+  struct State;  // which threads that were abandoned keep
 
-  const size_t max_threads_;
-  Mutex mutex_;
-  CondVar changed_;
-  std::deque<std::function<void()>> tasks_ TE_GUARDED_BY(mutex_);
-  std::vector<Thread> threads_ TE_GUARDED_BY(mutex_);
-  size_t idle_ TE_GUARDED_BY(mutex_) = 0;
-  bool stopping_ TE_GUARDED_BY(mutex_) = false;
+  static Status add_thread(const std::shared_ptr<State>& state);
+
+  const std::shared_ptr<State> state_;
 };
 
 }  // namespace te

@@ -34,6 +34,10 @@ class Directory {
   // alive.
   virtual Status publish(std::string_view name, const Locator& locator,
                          const std::function<bool(const Locator& holder)>& alive) = 0;
+  // Withdraws all names and ends what keeps them alive, after which nothing may be published. Waits
+  // for calls under way, so for the timeout of two calls at most. The first error; the names then
+  // end with their lease.
+  virtual Status leave() { return {}; }
   // Takes the name out, if it is still ours. kNotFound when it was never published here.
   virtual Status withdraw(std::string_view name) = 0;
   // kNotFound when nobody holds the name; kUnavailable when the server cannot be reached.

@@ -22,7 +22,9 @@ bool same_engine(const Locator& a, const Locator& b) {
 LeasedDirectory::LeasedDirectory(std::unique_ptr<Store> store, const DirectoryOptions& options)
     : store_(std::move(store)), round_(std::chrono::milliseconds(options.lease) / 3) {}
 
-LeasedDirectory::~LeasedDirectory() {
+LeasedDirectory::~LeasedDirectory() { (void)leave(); }
+
+Status LeasedDirectory::leave() {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
@@ -35,13 +37,16 @@ LeasedDirectory::~LeasedDirectory() {
   }
   keeper.join();
   MutexLock turn(turn_);
-  for (const auto& [name, claim] : claims_) {
+  Status first;
+  for (const auto& [name, claim] : std::exchange(claims_, {})) {
     const Result<bool> removed = store_->remove(claim.key, claim.value);
     if (!removed.ok()) {
       log_info("segment name '{}' was not withdrawn: {}", name, removed.status().to_string());
+      if (first.ok()) first = removed.status();
       if (removed.code() == Code::kUnavailable) break;  // the others would wait as long for nothing
     }
   }
+  return first;
 }
 
 std::string LeasedDirectory::describe() const { return store_->describe(); }

@@ -18,14 +18,14 @@ namespace te {
 class LeasedDirectory final : public Directory {
  public:
   LeasedDirectory(std::unique_ptr<Store> store, const DirectoryOptions& options);
-  // Withdraws what is still published. With an unreachable server it ends after two timeouts at
-  // most; the names then end with their lease.
+  // As leave().
   ~LeasedDirectory() override;
 
   std::string describe() const override;
   Status publish(std::string_view name, const Locator& locator,
                  const std::function<bool(const Locator& holder)>& alive) override;
   Status withdraw(std::string_view name) override;
+  Status leave() override;
   Result<Locator> resolve(std::string_view name) override;
   std::string local_address() const override;
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/mutex.h"
 
 namespace te {
@@ -22,6 +23,13 @@ class Answer {
     MutexLock lock(mutex_);
     while (!value_) changed_.wait(mutex_);
     return std::move(*value_);
+  }
+  // Nothing where it does not come by then.
+  std::optional<T> get_until(int64_t until_ns) {
+    MutexLock lock(mutex_);
+    while (!value_ && changed_.wait_until(mutex_, to_time_point(until_ns))) {
+    }
+    return std::move(value_);
   }
 
  private:

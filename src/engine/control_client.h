@@ -19,14 +19,15 @@
 #include "base/socket.h"
 #include "core/locator.h"
 #include "core/wire.h"
+#include "engine/control_channel.h"
 
 namespace te {
 
-class ControlClient final : public EventLoop::Handler,
+class ControlClient final : public ControlChannel,
+                            public EventLoop::Handler,
                             public std::enable_shared_from_this<ControlClient> {
  public:
   using Connected = std::function<void(Status)>;
-  using Answered = std::function<void(Result<Bytes>)>;
 
   // Keeps the clients of one loop alive while they are open.
   class Registry {
@@ -57,18 +58,12 @@ class ControlClient final : public EventLoop::Handler,
                                                 std::vector<SocketAddress> addresses,
                                                 const Options& options, Connected connected);
 
-  // `answered` gets the answer's body, or the peer's error. kUnavailable when the connection is
-  // lost, or when no answer comes in time: the connection is closed then. kTimeout at
-  // `deadline_ns`, which closes it too, so that what was not sent never leaves. kBusy: too much
-  // waits.
-  void call(wire::ControlType type, std::string_view body, int64_t deadline_ns, Answered answered);
-  // Calls without an answer get `why`. What the peer has not received by then never reaches it.
-  void close(const Status& why);
-
-  // Whether calls can be made. After any error but the peer's own answer it is false.
-  bool usable() const { return phase_ == Phase::kReady; }
-  uint64_t peer_instance() const { return peer_instance_; }
-  const SocketAddress& address() const { return address_; }  // the one tried last
+  void call(wire::ControlType type, std::string_view body, int64_t deadline_ns,
+            Answered answered) override;
+  void close(const Status& why) override;
+  bool usable() const override { return phase_ == Phase::kReady; }
+  uint64_t peer_instance() const override { return peer_instance_; }
+  const SocketAddress& address() const override { return address_; }
 
   void on_events(uint32_t events) override;
 

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "base/thread.h"
 #include "core/plan.h"
 #include "engine/answer.h"
 #include "engine/impl.h"
@@ -18,6 +19,8 @@ namespace te {
 namespace {
 
 constexpr int64_t kPollMs = 1;
+// How long the end of an engine waits for the directory at most.
+constexpr int64_t kLeaveMs = 80;
 
 constexpr std::string_view kAddressingNames[] = {"", "auto", "offset", "address"};
 
@@ -84,13 +87,13 @@ Status Engine::Impl::start(const EngineOptions& options) {
   if (!loop.ok()) return loop.status();
   peers_loop_ = loop.take();
   TE_RETURN_IF_ERROR(peers_loop_->start());
-  segments_ = std::make_unique<Segments>(instance_, config_, *directory_, memory_, transports_,
+  segments_ = std::make_unique<Segments>(instance_, config_, directory_, memory_, transports_,
                                          *peers_loop_);
   exchanges_ = std::make_unique<Exchanges>(
       instance_, *segments_, [this](std::string_view name) { return transports_.find(name); });
-  recovery_host_ = std::make_unique<PeersHost>(*peers_loop_, *segments_);
-  recovery_ = std::make_unique<Recovery>(config_, *recovery_host_);
-  notifier_ = std::make_unique<Notifier>(instance_, *peers_loop_);
+  peers_host_ = std::make_unique<PeersHost>(*peers_loop_, *segments_);
+  recovery_ = std::make_unique<Recovery>(config_, *peers_host_);
+  notifier_ = std::make_unique<Notifier>(instance_, *peers_host_);
   transfers_ =
       std::make_unique<Transfers>(config_, memory_, *segments_, *recovery_, way_of_notifications());
   recovery_->set_owner(*transfers_);
@@ -141,9 +144,10 @@ Status Engine::Impl::start(const EngineOptions& options) {
 }
 
 Status Engine::Impl::publish() {
-  const auto alive = [this](const Locator& holder) {
-    const Code code =
-        greet(holder, instance_, std::chrono::milliseconds(config_.connect_timeout_ms)).code();
+  // The directory may outlive the engine.
+  const auto alive = [instance = instance_,
+                      timeout_ms = config_.connect_timeout_ms](const Locator& holder) {
+    const Code code = greet(holder, instance, std::chrono::milliseconds(timeout_ms)).code();
     // One that refuses us is there all the same; one that is silent, or another run, is not.
     return code != Code::kUnavailable && code != Code::kStale && code != Code::kProtocol;
   };
@@ -159,9 +163,11 @@ void Engine::Impl::withdraw() {
   }
 }
 
-// First nothing comes in, then nothing is begun, then all in flight ends, then the threads.
+// First nothing comes in, then nothing is begun, then all in flight ends, then the threads. The
+// directory, which may be slow, is left meanwhile.
 Engine::Impl::~Impl() {
-  withdraw();
+  const bool published = published_.exchange(false);
+  const auto left = leave_directory();
   if (server_) server_->stop();
   if (transfers_) transfers_->begin_stop();
   if (recovery_) recovery_->stop();
@@ -173,6 +179,28 @@ Engine::Impl::~Impl() {
   if (exchanges_) exchanges_->stop();
   if (peers_loop_) peers_loop_->stop();
   if (transfers_) transfers_->finish_stop();
+  const std::optional<Status> status = left->get_until(now_ns() + kLeaveMs * kNsPerMs);
+  if (!published) return;
+  if (!status) {
+    log_warning("segment name '{}' stays in {} until its server answers, or its lease ends", name_,
+                directory_->describe());
+  } else if (!status->ok()) {
+    log_warning("segment name '{}' stays in {} until its lease ends: {}", name_,
+                directory_->describe(), status->message());
+  }
+}
+
+std::shared_ptr<Answer<Status>> Engine::Impl::leave_directory() {
+  const auto left = std::make_shared<Answer<Status>>();
+  const auto leave = [left, directory = directory_] { left->set(directory->leave()); };
+  if (!directory_->asks_a_server()) {
+    leave();
+  } else if (Result<Thread> thread = Thread::start("te-withdraw", leave); thread.ok()) {
+    thread->detach();
+  } else {
+    leave();
+  }
+  return left;
 }
 
 bool Engine::Impl::adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) {

@@ -15,6 +15,7 @@
 #include "base/options.h"
 #include "core/topology.h"
 #include "directory/directory.h"
+#include "engine/answer.h"
 #include "engine/control_server.h"
 #include "engine/exchanges.h"
 #include "engine/fences.h"
@@ -29,8 +30,8 @@
 
 namespace te {
 
-// Recovery by the clock, the loop and the segments of an engine.
-class PeersHost final : public RecoveryHost {
+// Recovery and notifications by the clock, the loop and the segments of an engine.
+class PeersHost final : public RecoveryHost, public NotifierHost {
  public:
   PeersHost(EventLoop& loop, Segments& segments) : loop_(loop), segments_(segments) {}
   int64_t now_ns() override { return te::now_ns(); }
@@ -43,6 +44,13 @@ class PeersHost final : public RecoveryHost {
     segments_.refresh(segment, std::move(refreshed));
   }
   int64_t restarted_ns(const Segment& segment) override { return segment.restarted_ns(); }
+  void connect(const std::shared_ptr<Segment>& segment, Found found) override {
+    segment->contact->get(
+        [found = std::move(found)](Result<std::shared_ptr<ControlClient>> client) {
+          if (!client.ok()) return found(client.status());
+          found(std::shared_ptr<ControlChannel>(client.take()));
+        });
+  }
 
  private:
   EventLoop& loop_;
@@ -116,6 +124,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Impl(Config config, std::unique_ptr<Directory> directory);
   Status start(const EngineOptions& options);
   Status publish();
+  // Begins to withdraw the name. The answer comes when the directory is no longer used.
+  std::shared_ptr<Answer<Status>> leave_directory();
   // Until it stopped it serves peers, so no buffer is unregistered meanwhile.
   Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_, memory_.barrier());
   void send_notification(Notifier::Message message);
@@ -127,7 +137,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   // Ends after everything that copies.
   std::optional<FaultHandler> fault_handler_;
   const uint64_t instance_;
-  const std::unique_ptr<Directory> directory_;
+  const std::shared_ptr<Directory> directory_;  // threads that hang in it keep it
   std::string host_;
   std::string endpoint_;
   std::string name_;
@@ -152,7 +162,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   std::unique_ptr<Segments> segments_;
   std::unique_ptr<Exchanges> exchanges_;
   std::unique_ptr<Fences> fences_;
-  std::unique_ptr<PeersHost> recovery_host_;
+  std::unique_ptr<PeersHost> peers_host_;
   std::unique_ptr<Notifier> notifier_;
   // Recovery and Transfers know each other; transports stop before either goes.
   std::unique_ptr<Recovery> recovery_;

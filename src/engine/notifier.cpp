@@ -53,9 +53,9 @@ void Notifier::send(Message message) {
       line.entries.push_back({sequence, std::move(message), {}});
     }
   }
-  const bool taken = sequence != 0 && loop_.run([this, key, sequence, timeout_ms] {
+  const bool taken = sequence != 0 && host_.run_after(0, [this, key, sequence, timeout_ms] {
     if (timeout_ms >= 0) {
-      loop_.run_after(timeout_ms, [this, key, sequence] { expire(key, sequence); });
+      (void)host_.run_after(timeout_ms, [this, key, sequence] { expire(key, sequence); });
     }
     pump(key);
   });
@@ -74,7 +74,7 @@ void Notifier::pump(Segment* key) {
     line.busy = true;
     segment = line.segment;
   }
-  segment->contact->get([this, key](const Result<std::shared_ptr<ControlClient>>& client) {
+  host_.connect(segment, [this, key](const Result<std::shared_ptr<ControlChannel>>& client) {
     if (client.ok()) {
       send_waiting(key, client.value());
     } else {
@@ -91,7 +91,7 @@ bool Notifier::has_waiting(const Line& line) {
 }
 
 std::vector<Notifier::Outgoing> Notifier::take_window(
-    Line& line, const std::shared_ptr<ControlClient>& client) {
+    Line& line, const std::shared_ptr<ControlChannel>& client) {
   std::vector<Outgoing> outgoing;
   size_t count = 0, bytes = 0;
   for (Entry& entry : line.entries) {
@@ -107,7 +107,7 @@ std::vector<Notifier::Outgoing> Notifier::take_window(
   return outgoing;
 }
 
-void Notifier::send_waiting(Segment* key, const std::shared_ptr<ControlClient>& client) {
+void Notifier::send_waiting(Segment* key, const std::shared_ptr<ControlChannel>& client) {
   std::vector<Outgoing> outgoing;
   {
     MutexLock lock(mutex_);
@@ -133,36 +133,49 @@ void Notifier::send_waiting(Segment* key, const std::shared_ptr<ControlClient>& 
   }
 }
 
+// Nothing where it is over. Entries are in the order of their numbers.
+std::optional<Notifier::Place> Notifier::find_entry(Segment* key, uint64_t sequence) {
+  const auto found = lines_.find(key);
+  if (found == lines_.end()) return std::nullopt;
+  Line& line = found->second;
+  const auto entry =
+      std::lower_bound(line.entries.begin(), line.entries.end(), sequence,
+                       [](const Entry& each, uint64_t number) { return each.sequence < number; });
+  if (entry == line.entries.end() || entry->sequence != sequence) return std::nullopt;
+  return Place{line, entry};
+}
+
+Notifier::Done Notifier::take_out(const Place& place) {
+  Done done = std::move(place.entry->message.done);
+  place.line.entries.erase(place.entry);
+  return done;
+}
+
 void Notifier::answered(Segment* key, uint64_t sequence,
-                        const std::shared_ptr<ControlClient>& client, const Status& status) {
+                        const std::shared_ptr<ControlChannel>& client, const Status& status) {
   Done done;
   bool more = false;
   {
     MutexLock lock(mutex_);
-    const auto found = lines_.find(key);
-    if (found == lines_.end()) return;
-    std::deque<Entry>& entries = found->second.entries;
-    const auto entry = std::find_if(entries.begin(), entries.end(), [sequence](const Entry& each) {
-      return each.sequence == sequence;
-    });
-    if (entry == entries.end()) return;  // given up meanwhile
+    const std::optional<Place> place = find_entry(key, sequence);
+    if (!place) return;  // given up meanwhile
     // The peer's own word is final. A connection that looked usable may have been dead: then at
     // least once more, which the target recognizes by its number.
+    Entry& entry = *place->entry;
     const bool again = !status.ok() && !client->usable() && status.code() != Code::kStale &&
-                       (!entry->tried || now_ns() < entry->message.retry_until_ns);
+                       (!entry.tried || host_.now_ns() < entry.message.retry_until_ns);
     if (again) {
-      entry->sent = false;
-      entry->tried = true;
+      entry.sent = false;
+      entry.tried = true;
     } else {
-      done = std::move(entry->message.done);
-      entries.erase(entry);
+      done = take_out(*place);
     }
-    more = has_waiting(found->second);
+    more = has_waiting(place->line);
     forget_if_empty(key);
   }
   if (done) done(status);
   // Not from inside close(), which has more to tell.
-  if (more) loop_.run_after(0, [this, key] { pump(key); });
+  if (more) (void)host_.run_after(0, [this, key] { pump(key); });
 }
 
 void Notifier::unreachable(Segment* key, const Status& why) {
@@ -173,7 +186,7 @@ void Notifier::unreachable(Segment* key, const Status& why) {
     const auto found = lines_.find(key);
     if (found == lines_.end()) return;
     Line& line = found->second;
-    const int64_t now = now_ns();
+    const int64_t now = host_.now_ns();
     std::erase_if(line.entries, [now, &ended](Entry& entry) {
       if (now < entry.message.retry_until_ns) return false;
       ended.push_back(std::move(entry.message.done));
@@ -182,7 +195,7 @@ void Notifier::unreachable(Segment* key, const Status& why) {
     line.delay_ms = delay_ms = std::clamp(line.delay_ms * 2, kFirstDelayMs, kLongestDelayMs);
   }
   for (const Done& done : ended) done(why);
-  loop_.run_after(delay_ms, [this, key] {
+  (void)host_.run_after(delay_ms, [this, key] {
     {
       MutexLock lock(mutex_);
       const auto found = lines_.find(key);
@@ -196,19 +209,13 @@ void Notifier::unreachable(Segment* key, const Status& why) {
 
 void Notifier::expire(Segment* key, uint64_t sequence) {
   Done done;
-  std::shared_ptr<ControlClient> client;
+  std::shared_ptr<ControlChannel> client;
   {
     MutexLock lock(mutex_);
-    const auto found = lines_.find(key);
-    if (found == lines_.end()) return;
-    std::deque<Entry>& entries = found->second.entries;
-    const auto entry = std::find_if(entries.begin(), entries.end(), [sequence](const Entry& each) {
-      return each.sequence == sequence;
-    });
-    if (entry == entries.end()) return;
-    done = std::move(entry->message.done);
-    if (entry->sent) client = entry->sent_on.lock();
-    entries.erase(entry);
+    const std::optional<Place> place = find_entry(key, sequence);
+    if (!place) return;  // answered
+    if (place->entry->sent) client = place->entry->sent_on.lock();
+    done = take_out(*place);
     forget_if_empty(key);
   }
   done(given_up(Code::kTimeout));
@@ -223,7 +230,7 @@ void Notifier::forget_if_empty(Segment* key) {
 
 void Notifier::sweep() {
   std::vector<Ended> ended;
-  std::vector<std::shared_ptr<ControlClient>> clients;
+  std::vector<std::shared_ptr<ControlChannel>> clients;
   {
     MutexLock lock(mutex_);
     for (auto& [key, line] : lines_) {
@@ -244,10 +251,10 @@ void Notifier::sweep() {
 }
 
 // The kernel throws away what it has not sent yet.
-void Notifier::give_up(const std::vector<std::shared_ptr<ControlClient>>& clients) {
-  for (const std::shared_ptr<ControlClient>& client : clients) {
+void Notifier::give_up(const std::vector<std::shared_ptr<ControlChannel>>& clients) {
+  for (const std::shared_ptr<ControlChannel>& client : clients) {
     if (!client) continue;
-    loop_.run([client] {
+    (void)host_.run_after(0, [client] {
       client->close(error(Code::kUnavailable, "{}: a notification was given up",
                           client->address().to_string()));
     });

@@ -6,24 +6,40 @@
 // finds on such a connection. So only what the target took before, and could not say any more, is
 // there although it is reported otherwise.
 //
-// Threads: any. No callback comes under a lock.
+// Threads: any; the network is the loop's. No callback comes under a lock.
 #pragma once
 
 #include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
-#include "base/event_loop.h"
 #include "base/mutex.h"
+#include "engine/control_channel.h"
 #include "engine/segments.h"
 
 namespace te {
 
 // Too long, or with a NUL inside, which readers in C could not see beyond: kInvalidArgument.
 Status check_notification(const Notification& notification);
+
+// What it needs of the engine.
+class NotifierHost {
+ public:
+  using Found = std::function<void(Result<std::shared_ptr<ControlChannel>>)>;
+
+  virtual ~NotifierHost() = default;
+  virtual int64_t now_ns() = 0;
+  // Runs `task` on the loop, not from inside the call. False: the loop ended, and the task is
+  // dropped.
+  virtual bool run_after(int64_t delay_ms, std::function<void()> task) = 0;
+  // On the loop. The channel is usable, if only when the callback begins, which comes once there,
+  // possibly from inside the call.
+  virtual void connect(const std::shared_ptr<Segment>& segment, Found found) = 0;
+};
 
 class Notifier {
  public:
@@ -41,7 +57,7 @@ class Notifier {
     Done done;
   };
 
-  Notifier(uint64_t own_instance, EventLoop& loop) : own_instance_(own_instance), loop_(loop) {}
+  Notifier(uint64_t own_instance, NotifierHost& host) : own_instance_(own_instance), host_(host) {}
 
   void send(Message message);
   // Those that are cancelled end, as kTimeout or kCancelled.
@@ -56,7 +72,7 @@ class Notifier {
   struct Entry {
     uint64_t sequence;
     Message message;
-    std::weak_ptr<ControlClient> sent_on;
+    std::weak_ptr<ControlChannel> sent_on;
     bool sent = false;
     bool tried = false;
   };
@@ -65,6 +81,10 @@ class Notifier {
     std::deque<Entry> entries;  // those that were sent come first
     bool busy = false;          // connecting, or pausing
     int64_t delay_ms = 0;
+  };
+  struct Place {
+    Line& line;
+    std::deque<Entry>::iterator entry;
   };
   struct Outgoing {
     uint64_t sequence;
@@ -75,19 +95,21 @@ class Notifier {
 
   // On the loop.
   void pump(Segment* key);
-  void send_waiting(Segment* key, const std::shared_ptr<ControlClient>& client);
+  void send_waiting(Segment* key, const std::shared_ptr<ControlChannel>& client);
   void unreachable(Segment* key, const Status& why);
-  void answered(Segment* key, uint64_t sequence, const std::shared_ptr<ControlClient>& client,
+  void answered(Segment* key, uint64_t sequence, const std::shared_ptr<ControlChannel>& client,
                 const Status& status);
   void expire(Segment* key, uint64_t sequence);
+  std::optional<Place> find_entry(Segment* key, uint64_t sequence) TE_REQUIRES(mutex_);
+  Done take_out(const Place& place) TE_REQUIRES(mutex_);
   static bool has_waiting(const Line& line);
-  std::vector<Outgoing> take_window(Line& line, const std::shared_ptr<ControlClient>& client)
+  std::vector<Outgoing> take_window(Line& line, const std::shared_ptr<ControlChannel>& client)
       TE_REQUIRES(mutex_);
   void forget_if_empty(Segment* key) TE_REQUIRES(mutex_);
-  void give_up(const std::vector<std::shared_ptr<ControlClient>>& clients);
+  void give_up(const std::vector<std::shared_ptr<ControlChannel>>& clients);
 
   const uint64_t own_instance_;
-  EventLoop& loop_;
+  NotifierHost& host_;
   Mutex mutex_;
   std::unordered_map<Segment*, Line> lines_ TE_GUARDED_BY(mutex_);
   uint64_t next_sequence_ TE_GUARDED_BY(mutex_) = 1;

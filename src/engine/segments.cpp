@@ -55,14 +55,14 @@ Segment::~Segment() {
   loop_.run([contact = contact] { contact->close(Status(Code::kCancelled, "it was closed")); });
 }
 
-Segments::Segments(uint64_t instance, const Config& config, Directory& directory, Memory& memory,
-                   Transports& transports, EventLoop& loop)
+Segments::Segments(uint64_t instance, const Config& config, std::shared_ptr<Directory> directory,
+                   Memory& memory, Transports& transports, EventLoop& loop)
     : instance_(instance),
-      directory_(directory),
+      directory_(std::move(directory)),
       memory_(memory),
       transports_(transports),
       loop_(loop),
-      finder_(loop, directory),
+      finder_(loop, directory_),
       site_{loop, clients_, finder_, instance,
             std::chrono::milliseconds(config.connect_timeout_ms)},
       first_generation_(static_cast<uint32_t>(random_u64())) {}
@@ -376,7 +376,7 @@ Result<Segments::Probe> Segments::probe(std::string_view name, wire::ControlType
                                         const Bytes& body, size_t rounds) {
   TE_RETURN_IF_ERROR(check_segment_name(name));
   const int64_t begin_ns = now_ns();
-  Result<Finder::Place> place = Finder::find_now(directory_, std::string(name));
+  Result<Finder::Place> place = Finder::find_now(*directory_, std::string(name));
   if (!place.ok()) return place.status();
   // The times are taken on the loop, or they would contain the way to this thread.
   struct Prober : std::enable_shared_from_this<Prober> {

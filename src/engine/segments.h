@@ -63,8 +63,8 @@ class Segments {
   using Answered = ControlClient::Answered;
 
   // `loop` outlives this, and every segment.
-  Segments(uint64_t instance, const Config& config, Directory& directory, Memory& memory,
-           Transports& transports, EventLoop& loop);
+  Segments(uint64_t instance, const Config& config, std::shared_ptr<Directory> directory,
+           Memory& memory, Transports& transports, EventLoop& loop);
   ~Segments() { stop(); }
   // Starts the threads that it needs at least. kResource.
   Status start() {
@@ -140,7 +140,7 @@ class Segments {
   const Slot* slot_of(SegmentId id) const TE_REQUIRES_SHARED(mutex_);
 
   const uint64_t instance_;
-  Directory& directory_;
+  const std::shared_ptr<Directory> directory_;
   Memory& memory_;
   Transports& transports_;
   EventLoop& loop_;

@@ -8,6 +8,9 @@
 #include <set>
 #include <thread>
 
+#include "base/clock.h"
+#include "base/mutex.h"
+
 namespace te {
 namespace {
 
@@ -90,6 +93,56 @@ TEST(TaskPool, WhatATaskHeldMayUseThePoolWhenItIsDestroyed) {
   auto held = std::make_shared<HandsOverAtItsEnd>(HandsOverAtItsEnd{pool, ran});
   pool.run([held = std::move(held)] {});
   ran.acquire();  // hangs when the pool's lock is held meanwhile
+}
+
+TEST(TaskPool, GrowsForTasksThatWaitAndShrinksAgain) {
+  std::binary_semaphore release{0}, ran{0};
+  TaskPool pool(1);
+  EXPECT_TRUE(pool.run([&] { release.acquire(); }));
+  EXPECT_TRUE(pool.run([&] { ran.release(); }));
+  pool.grow(1);  // as many as are allowed are there
+  EXPECT_FALSE(ran.try_acquire_for(std::chrono::milliseconds(20)));
+  pool.grow(2);
+  ran.acquire();
+  release.release();
+  pool.stop();
+}
+
+TEST(TaskPool, AbandonedTasksGoOnWithoutIt) {
+  struct Shared {
+    std::binary_semaphore started{0}, release{0}, over{0};
+  };
+  const auto shared = std::make_shared<Shared>();
+  std::atomic<int> ran{0};
+  {
+    TaskPool pool(1);
+    EXPECT_TRUE(pool.run([shared] {
+      shared->started.release();
+      shared->release.acquire();
+      shared->over.release();
+    }));
+    EXPECT_TRUE(pool.run([&ran] { ++ran; }));
+    shared->started.acquire();
+    pool.abandon(now_ns() + 10 * kNsPerMs);
+    EXPECT_FALSE(pool.run([&ran] { ++ran; }));
+  }
+  shared->release.release();
+  shared->over.acquire();
+  EXPECT_EQ(ran, 0) << "what had not begun was not dropped";
+}
+
+TEST(TaskPool, AbandonedInTimeItLeavesNothingBehind) {
+  std::atomic<int> ran{0};
+  std::binary_semaphore started{0};
+  TaskPool pool(2);
+  pool.run([&] {
+    started.release();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ++ran;
+  });
+  started.acquire();
+  pool.abandon(now_ns() + 60'000 * kNsPerMs);
+  EXPECT_EQ(ran, 1);
 }
 
 }  // namespace

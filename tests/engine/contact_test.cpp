@@ -77,7 +77,7 @@ class ContactTest : public testing::Test {
     serve();
   }
   void TearDown() override {
-    directory_.hang(false);
+    directory_->hang(false);
     const auto closed = std::make_shared<Answer<bool>>();
     loop_->run([this, closed] {
       contact_->close(Status(Code::kCancelled, "the test ends"));
@@ -94,7 +94,7 @@ class ContactTest : public testing::Test {
         ControlServer::start("127.0.0.1", port, kInstance, config_, service_);
     ASSERT_TRUE(started.ok()) << started.status().to_string();
     server_ = started.take();
-    directory_.place = {"127.0.0.1", server_->port(), kInstance};
+    directory_->place = {"127.0.0.1", server_->port(), kInstance};
   }
   std::string endpoint() const { return join_host_port("127.0.0.1", server_->port()); }
 
@@ -120,7 +120,7 @@ class ContactTest : public testing::Test {
 
   Config config_;
   Answering service_;
-  HangingDirectory directory_;
+  const std::shared_ptr<HangingDirectory> directory_ = std::make_shared<HangingDirectory>();
   const std::unique_ptr<EventLoop> loop_ = EventLoop::create("te-test").take();
   ControlClient::Registry registry_;
   Finder finder_{*loop_, directory_};
@@ -145,7 +145,7 @@ TEST_F(ContactTest, CallsAreAnsweredInOrderWithoutWaitingForEachOther) {
 TEST_F(ContactTest, AnEngineIsFoundWhereItWasWhileTheDirectoryHangs) {
   const Result<std::shared_ptr<ControlClient>> first = get();
   ASSERT_TRUE(first.ok()) << first.status().to_string();
-  directory_.hang(true);
+  directory_->hang(true);
   const uint16_t port = server_->port();
   server_.reset();
   serve(port);
@@ -156,7 +156,7 @@ TEST_F(ContactTest, AnEngineIsFoundWhereItWasWhileTheDirectoryHangs) {
   ASSERT_TRUE(again.ok()) << again.status().to_string();
   EXPECT_NE(*again, *first);
   EXPECT_LT(watch.ms(), 1'500);
-  EXPECT_TRUE(directory_.hangs.load());
+  EXPECT_TRUE(directory_->hangs.load());
   EXPECT_EQ(begin_call(*again, "there")->get().value(), "there");
 }
 

@@ -78,11 +78,11 @@ class Side final : public ControlService, public TransportHost {
 
  public:
   Config config;
-  std::unique_ptr<Directory> directory = open_directory("P2PHANDSHAKE", {}).take();
+  std::shared_ptr<Directory> directory = open_directory("P2PHANDSHAKE", {}).take();
   Transports transports{*this, config, {}};
   Memory memory{instance_, config, transports};
   const std::unique_ptr<EventLoop> loop = EventLoop::create("te-test").take();
-  Segments segments{instance_, config, *directory, memory, transports, *loop};
+  Segments segments{instance_, config, directory, memory, transports, *loop};
   const std::shared_ptr<Answering> transport = std::make_shared<Answering>();
   const std::shared_ptr<NullTransport> silent = std::make_shared<NullTransport>();
   Exchanges exchanges{instance_, segments,

@@ -97,6 +97,13 @@ def set_loss(namespace, percent):
         run(*inside(namespace, "nft", "-f", "-"), input=LOSS % which)
 
 
+def set_rate(namespace, mbit):
+    """What the namespace sends waits for up to half a second and more in a queue of that rate."""
+    shaped = ("root", "tbf", "rate", f"{mbit}mbit", "burst", "64kb", "latency", "500ms")
+    change, how = ("add", shaped) if mbit else ("del", ("root",))
+    run(*inside(namespace, "tc", "qdisc", change, "dev", f"{namespace}0", *how))
+
+
 def sent_again(namespace):
     """The segments that TCP sent again in the namespace: proof that the loss took place."""
     rows = [row.split() for row in run(*inside(namespace, "cat", "/proc/net/snmp")).splitlines()
@@ -106,7 +113,8 @@ def sent_again(namespace):
 
 @contextlib.contextmanager
 def process(*command, **options):
-    running = subprocess.Popen(command, text=True, env=environment(), **options)
+    options.setdefault("env", environment())
+    running = subprocess.Popen(command, text=True, **options)
     try:
         yield running
     finally:

@@ -1,10 +1,12 @@
-"""Deadlines of an initiator whose target is cut off, and how soon it is used again.
+"""Deadlines of an initiator whose target is cut off or slow, and how soon it is used again.
 
 partition_test.py --peer te_test_peer --library libtransfer_engine.so
 
 The target runs in one network namespace and the initiator in another. While every packet to the
 target is lost, tasks end at their deadlines; once packets get through again, READs complete soon,
-not when TCP happens to try again. Exit status 77: skipped, as namespaces_test.py.
+not when TCP happens to try again. While the link is slow, packets that wait in its queue hold the
+memory of WRITEs that are sent without a copy, and still their tasks end in time. Exit status 77:
+skipped, as namespaces_test.py.
 """
 import argparse
 import ctypes
@@ -19,7 +21,7 @@ import namespaces_test as net
 TIMEOUT_MS = 300
 LATE_MS = 250  # what a loaded machine adds
 RECOVERY_S = 6
-SIZE = 64 << 10
+SIZE = 256 << 10
 READ, WRITE = 0, 1
 COMPLETED, TIMEOUT = 4, 5
 
@@ -110,7 +112,8 @@ def partition(programs):
         with net.process(
                 *net.inside(net.NAMESPACES[1], sys.executable, "-B", os.path.abspath(__file__),
                             "--library", programs.library, "--host", own, "--segment", segment),
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE) as initiator:
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                env=net.environment(TRANSFER_ENGINE_TCP_ZERO_COPY="on")) as initiator:
             if initiator.stdout.readline().strip() != "ready":
                 raise AssertionError("the initiator did not come up")
             for outage_s in (3, 8):
@@ -127,6 +130,20 @@ def partition(programs):
                 seconds, late_ms, completed, _, _ = ask(initiator, "read 30")
                 if completed != 1 or seconds > RECOVERY_S or late_ms > LATE_MS:
                     raise AssertionError(f"a READ completed {seconds} s after the outage")
+            slow(initiator)
+
+
+def slow(initiator):
+    """Nothing completes at 1 Mbit/s; then the next goes over a new connection, again and again."""
+    ask(initiator, "both 0.5")
+    net.set_rate(net.NAMESPACES[1], 1)
+    _, late_ms, completed, timed_out, count = ask(initiator, "both 6")
+    net.set_rate(net.NAMESPACES[1], 0)
+    if late_ms > LATE_MS:
+        raise AssertionError(f"a task ended {late_ms} ms after its deadline")
+    if timed_out < 5 or completed + timed_out != count:
+        raise AssertionError("not all of them ended as TIMEOUT")
+    ask(initiator, "read 30")
 
 
 def main():

@@ -110,6 +110,26 @@ TEST_F(ZeroCopyLaneTest, AFullSocketIsWaitedFor) {
   EXPECT_GT(totals_->sends, 1u);
 }
 
+// What is queued for long is held for long, and so would be the tasks.
+TEST_F(ZeroCopyLaneTest, WhereTheKernelIsSlowToLetGoTheRestIsCopied) {
+  make_ready();
+  std::vector<std::string> local(3, std::string(64 << 10, 'A'));
+  send(local[0]);
+  send(local[1]);
+  const uint64_t sends = totals_->sends;
+  EXPECT_GE(sends, 2u);
+  std::this_thread::sleep_for(std::chrono::milliseconds(15));
+  send(local[2]);
+  EXPECT_EQ(totals_->sends, sends);
+  for (const std::string& each : local) expect_frame(each);
+  put(ack(3));
+  ASSERT_TRUE(host_.wait_for(3));
+  // It has let go of everything.
+  send(local[0]);
+  EXPECT_GT(totals_->sends, sends);
+  expect_frame(local[0]);
+}
+
 TEST_F(ZeroCopyLaneTest, ARefusedWriteEndsWhenItIsLetGoOf) {
   make_ready();
   std::string local(kLength, 'A');

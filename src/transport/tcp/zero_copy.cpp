@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/clock.h"
+
 namespace te::tcp {
 namespace {
 
@@ -70,11 +72,22 @@ bool ZeroCopy::takes(uint64_t bytes, size_t requests) {
   trial_.told(told, copied_.load(std::memory_order_relaxed));
   const ZeroCopyTrial::Verdict verdict = trial_.verdict();
   measures_.store(verdict == ZeroCopyTrial::Verdict::kOpen, std::memory_order_relaxed);
-  without_copy_ = trial_.without_copy();
+  without_copy_ = trial_.without_copy() && !is_slow(told);
   refused_ = false;
   bytes_ = bytes;
   cpu_ns_ = 0;
   return verdict != ZeroCopyTrial::Verdict::kGiveUp;
+}
+
+// Whether the kernel is slow to let go of what was sent.
+bool ZeroCopy::is_slow(uint64_t told) {
+  const bool held = told != sends_.load(std::memory_order_relaxed);
+  if (!held || told != last_told_ || held_since_ns_ == 0) {
+    last_told_ = told;
+    held_since_ns_ = held ? now_ns() : 0;
+    return false;
+  }
+  return now_ns() - held_since_ns_ > kSlowNs;
 }
 
 ssize_t ZeroCopy::send(int fd, msghdr& message, bool head) {

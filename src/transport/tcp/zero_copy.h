@@ -69,10 +69,17 @@ class ZeroCopy {
   bool quiet(int fd) { return let_go(fd, sends_.load()); }
 
  private:
+  // Where packets are queued for longer, tasks whose memory they hold could not end in time.
+  static constexpr int64_t kSlowNs = 10'000'000;
+
+  bool is_slow(uint64_t told);
+
   std::shared_ptr<ZeroCopyTotals> totals_;
   // The sender's.
   ZeroCopyTrial trial_{ZeroCopyMode::kOff};
   bool without_copy_ = false;  // this frame
+  uint64_t last_told_ = 0;     // of told_, when it changed last
+  int64_t held_since_ns_ = 0;  // since then something is held, and nothing was let go of
   bool refused_ = false;       // some of it
   uint64_t bytes_ = 0;         // its payload
   int64_t cpu_ns_ = 0;         // for it
