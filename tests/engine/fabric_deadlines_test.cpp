@@ -20,6 +20,34 @@ constexpr int64_t kLateMs = kSanitized ? 1'500 : 250;
 constexpr int kThreads = 4;
 constexpr int kRounds = kSanitized ? 20 : 80;
 
+// How late the machine itself was, at worst, since it was asked last: on a machine that is busy
+// with other things that adds to everything.
+class Machine {
+ public:
+  Machine() : thread_([this] { watch(); }) {}
+  ~Machine() {
+    over_ = true;
+    thread_.join();
+  }
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+  int64_t late_ms() { return late_ms_.exchange(0); }
+
+ private:
+  void watch() {
+    constexpr int64_t kNapMs = 5;
+    while (!over_.load()) {
+      const Stopwatch watch;
+      std::this_thread::sleep_for(milliseconds(kNapMs));
+      late_ms_ = std::max(late_ms_.load(), watch.ms() - kNapMs);
+    }
+  }
+
+  std::atomic<bool> over_{false};
+  std::atomic<int64_t> late_ms_{0};
+  std::thread thread_;
+};
+
 class FabricDeadlines : public testing::Test, protected LoadedPeer {
  protected:
   FabricDeadlines() : LoadedPeer({.threads = kThreads, .part = 4 << 20, .requests = 4}) {}
@@ -58,7 +86,7 @@ class FabricDeadlines : public testing::Test, protected LoadedPeer {
   void expect_all_is_well() {
     EXPECT_EQ(failed_.load(), 0);
     EXPECT_GT(ended_.load(), kRounds / 4) << "hardly a deadline passed";
-    EXPECT_LE(longest_ms_.load(), kLateMs);
+    EXPECT_LE(longest_ms_.load(), kLateMs + 2 * machine_.late_ms());
     EXPECT_TRUE(works(2));
     // Whatever is still on its way to the local memory would show here.
     std::memset(local_->data(), 0x3C, load_.size());
@@ -66,6 +94,7 @@ class FabricDeadlines : public testing::Test, protected LoadedPeer {
     EXPECT_EQ(other_than(local_->data(), load_.size(), std::byte{0x3C}), kSame);
   }
 
+  Machine machine_;
   std::atomic<int> failed_{0};
   std::atomic<int64_t> longest_ms_{0};
 };
@@ -102,7 +131,7 @@ TEST_F(FabricDeadlines, HoldForATargetThatStopped) {
             transfer(*engine_, {{opcode, local_->data(), segment_, 0, length}}, within(ms));
         EXPECT_EQ(status.state, TaskState::kTimeout);
         EXPECT_GE(watch.ms(), ms - 1);
-        EXPECT_LE(watch.ms(), ms + kLateMs) << length << " bytes";
+        EXPECT_LE(watch.ms(), ms + kLateMs + 2 * machine_.late_ms()) << length << " bytes";
         peer_->signal(SIGCONT);
         ASSERT_TRUE(works(length + static_cast<uint64_t>(ms)));
       }
@@ -119,7 +148,7 @@ TEST_F(FabricDeadlines, ACancelledTransferEndsSoon) {
     const Stopwatch watch;
     EXPECT_TRUE(engine_->cancel(batch).ok());
     ASSERT_TRUE(engine_->wait(batch, kPatience).ok());
-    EXPECT_LE(watch.ms(), 100 + kLateMs);
+    EXPECT_LE(watch.ms(), 100 + kLateMs + 2 * machine_.late_ms());
     EXPECT_EQ(engine_->batch_status(batch)->state, TaskState::kCancelled);
     EXPECT_TRUE(engine_->free_batch(batch).ok());
   }
