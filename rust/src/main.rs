@@ -1,7 +1,8 @@
 //! transfer_engine_bench: a target that offers memory, and an initiator that measures transfers.
 //!
-//! Each thread of the initiator keeps one batch in flight, and asks for the status of every task
-//! until it is COMPLETED, as the documented interface has it; `--wait` sleeps in wait_batch instead.
+//! Each thread of the initiator keeps one batch in flight, and asks for the status of each task
+//! until it is COMPLETED, as the documented interface has it. With `--wait` it sleeps in
+//! wait_batch.
 
 use std::ffi::c_void;
 use std::process;
