@@ -20,7 +20,6 @@ struct Arguments {
   Settings settings;
   std::string filter;
   std::string json;
-  std::string html;
   std::string role;
   bool list = false;
 };
@@ -35,10 +34,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_flag("--list", arguments.list, "Print the names of the rows and their bars");
   app.add_flag("--quick", arguments.settings.quick,
                "One short round on little memory: whether it works, not how fast");
-  app.add_option("--json", arguments.json, "Write the results as JSON; - is stdout")
-      ->type_name("FILE")
-      ->take_last();
-  app.add_option("--html", arguments.html, "Write a page with plots")
+  app.add_option("--json", arguments.json,
+                 "Write the results as JSON, for bench/plot.py too; - is stdout")
       ->type_name("FILE")
       ->take_last();
   app.add_option("--role", arguments.role)->group("");
@@ -99,10 +96,8 @@ int run_suite(Arguments& arguments) {
   std::FILE* const table_to = arguments.json == "-" ? stderr : stdout;
   for (const auto& [title, text] : facts(machine)) fmt::print(table_to, "{:8} {}\n", title, text);
   fmt::print(table_to, "\n{}", table_report(rows));
-  for (const Status& written : {write_file(arguments.json, json_report(rows, machine)),
-                                write_file(arguments.html, html_report(rows, machine))}) {
-    if (!written.ok()) return tool::fail(written);
-  }
+  const Status written = write_file(arguments.json, json_report(rows, machine));
+  if (!written.ok()) return tool::fail(written);
   if (tool::stop_signal() != 0) return 128 + tool::stop_signal();
   for (const Row& row : rows) {
     if (!row.failed.empty()) return tool::kExitFailed;

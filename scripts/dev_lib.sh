@@ -7,9 +7,10 @@ source scripts/progress.sh
 BUILD_PACKAGES=(cmake ninja-build g++ make ccache pkg-config libfmt-dev libcli11-dev libcpp-httplib-dev
   libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev libhwloc-dev libfabric-dev
   libibverbs-dev)
-TEST_PACKAGES=(libgtest-dev libbenchmark-dev etcd-server redis-server nftables iproute2 python3)
+TEST_PACKAGES=(libgtest-dev libbenchmark-dev etcd-server redis-server nftables iproute2 python3
+  python3-matplotlib)
 LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
-BENCH_PACKAGES=(libbenchmark-dev iperf3 perftest)
+BENCH_PACKAGES=(libbenchmark-dev iperf3 perftest python3-matplotlib)
 FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 RUST_PACKAGES=(libclang-dev)
 # Debian 12's rustc is the oldest that the crate supports.

@@ -14,6 +14,10 @@ Json distribution(const tool::Histogram& histogram) {
     result[name] = histogram.percentile(percent);
   }
   result["max"] = histogram.max();
+  Json& points = result["percentiles"] = Json::array();
+  for (double percent = 1; percent < 100; percent += percent < 99 ? 1 : 0.1) {
+    points.push_back({percent, histogram.percentile(percent)});
+  }
   return result;
 }
 
@@ -40,6 +44,8 @@ Json row_json(const Row& row) {
       {"ratio_max", when(ratio.has_value(), ratio.value_or(Summary{}).max)},
       {"bar", when(row.bar.kind != Bar::Kind::kNone, row.bar_text())},
       {"met", when(met.has_value(), met.value_or(false))},
+      {"chart", when(!row.place.chart.empty(), row.place.chart)},
+      {"block_size", when(!row.place.chart.empty(), row.place.block_size)},
       {"rounds", row.values.size()},
       {"verified_bytes", row.verified_bytes},
       {"skipped", when(!row.skipped.empty(), row.skipped)},

@@ -1,4 +1,4 @@
-// The rows and the machine as a table for the terminal, as JSON and as a page. Pure functions.
+// The rows and the machine as a table for the terminal, and as JSON. Pure functions.
 #pragma once
 
 #include <span>
@@ -15,7 +15,5 @@ std::string number_text(double number);
 // The table, then which bars are met.
 std::string table_report(std::span<const Row> rows);
 std::string json_report(std::span<const Row> rows, const Machine& machine);
-// Self-contained: no scripts, nothing fetched.
-std::string html_report(std::span<const Row> rows, const Machine& machine);
 
 }  // namespace te::bench

@@ -23,7 +23,7 @@ struct Target {
 impl Target {
     fn start() -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_transfer_engine_bench"))
-            .args(["--mode", "target", "--buffer-size", "1M"])
+            .args(["--mode", "target", "--buffer-size", "1048576"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("starts");

@@ -30,7 +30,7 @@ struct Config {
   uint64_t tcp_connections = 0;
   uint64_t tcp_threads = 0;
   uint64_t tcp_spin_us = 100;
-  std::string tcp_zero_copy = "auto";  // on: wherever the kernel takes it; auto: where it pays
+  std::string tcp_zero_copy = "off";  // on: wherever the kernel takes it; auto: where it pays
   uint64_t copy_threads = 2;
   std::string guarded_copies = "handler";  // see base/guarded_copy.h
   std::string fabric_library;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <time.h>
 
 #include <exception>
 #include <functional>
@@ -61,6 +62,19 @@ bool run_guarded(Work&& work) {
     log_work_failed(failure.what());
     return false;
   }
+}
+
+// The same for what nobody could do later, such as to stop something: some times, as memory may
+// come back. False: it threw each time.
+template <typename Work>
+bool run_persistently(Work&& work) {
+  constexpr int kAttempts = 3;
+  constexpr timespec kPause{0, 5'000'000};
+  for (int i = 0; i < kAttempts; ++i) {
+    if (run_guarded(work)) return true;
+    ::nanosleep(&kPause, nullptr);
+  }
+  return false;
 }
 
 }  // namespace te

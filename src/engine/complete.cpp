@@ -163,10 +163,16 @@ void Transfers::delivered(Submission& submission, const Status& status) {
   finish_task(carrier);
 }
 
-// What takes this much longer than it may has not completed, be the bytes in place or not.
-bool Transfers::long_overdue(const Submission& submission) {
+// What takes this much longer than it may has not completed, be the bytes in place or not. The
+// timer may not have looked: where the process stood still, answers are read at the same time.
+bool Transfers::long_overdue(const Submission& submission, Code cancel) {
   constexpr int64_t kMarginNs = 40 * kNsPerMs;
-  MutexLock lock(submission.batch->mutex);
+  Batch& batch = *submission.batch;
+  // Of those that the timer did not end. Not known yet for what takes a few milliseconds.
+  const int64_t first_ns = batch.deadline_ns.load(std::memory_order_relaxed);
+  const bool known = first_ns != 0 && first_ns != kNever;
+  if (cancel == Code::kOk && !(known && now_ns() - first_ns > kMarginNs)) return false;
+  MutexLock lock(batch.mutex);
   return submission.deadline_ns != 0 && now_ns() - submission.deadline_ns > kMarginNs;
 }
 
@@ -175,7 +181,7 @@ void Transfers::finish_task(Task& task) {
   const Code failure = task.failure.load();
   const Code cancel = submission.cancel.load();
   TaskState state = TaskState::kCompleted;
-  if (failure == Code::kOk && cancel == Code::kTimeout && long_overdue(submission)) {
+  if (failure == Code::kOk && long_overdue(submission, cancel)) {
     note_error(task, Status(Code::kTimeout, "it ended after its deadline"));
     state = TaskState::kTimeout;
   }

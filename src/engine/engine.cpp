@@ -47,6 +47,13 @@ LogLevel level_of(const std::string& name) {
   return name == "debug" ? LogLevel::kDebug : LogLevel::kWarning;
 }
 
+struct StoppedAtTheEnd {
+  Transport& transport;
+  ~StoppedAtTheEnd() {
+    run_persistently([this] { transport.stop(); });
+  }
+};
+
 }  // namespace
 
 Engine::Impl::Impl(Config config, std::unique_ptr<Directory> directory)
@@ -233,23 +240,31 @@ Result<std::shared_ptr<const Topology>> Engine::Impl::topology() {
 
 Status Engine::Impl::install(std::string_view protocol, bool implicit, const NicMatrix* matrix) {
   MutexLock lock(install_mutex_);
+  const std::vector<std::string> replaced = transports_.implicit_but(protocol);
   {
     const WriterLock barrier(memory_.barrier());
     Result<bool> fresh = transports_.install(protocol, implicit, matrix);
     if (!fresh.ok()) return fresh.status();
-    if (*fresh) {
-      if (Status status = memory_.introduce(*transports_.find(protocol)); !status.ok()) {
-        (void)take_away(protocol);
-        return status.with_context(fmt::format("registering memory with transport '{}'", protocol));
-      }
-    }
+    if (*fresh) TE_RETURN_IF_ERROR(begin_to_use(protocol));
   }
-  segments_->rebuild_all();
-  for (const std::string& other : transports_.implicit_but(protocol)) {
+  for (const std::string& other : replaced) {
     const WriterLock barrier(memory_.barrier());
     TE_RETURN_IF_ERROR(take_away(other));
   }
   return {};
+}
+
+Status Engine::Impl::begin_to_use(std::string_view protocol) try {
+  Status status = memory_.introduce(*transports_.find(protocol));
+  if (!status.ok()) {
+    (void)take_away(protocol);
+    return status.with_context(fmt::format("registering memory with transport '{}'", protocol));
+  }
+  segments_->rebuild_all();
+  return {};
+} catch (const std::bad_alloc&) {
+  (void)take_away(protocol);  // kNotFound where it was taken away before
+  throw;
 }
 
 Status Engine::Impl::uninstall(std::string_view protocol) {
@@ -262,9 +277,11 @@ Status Engine::Impl::take_away(std::string_view protocol) {
   // Out of the plans first, so that what it returns is planned another way.
   Result<std::shared_ptr<Transport>> transport = transports_.retire(protocol);
   if (!transport.ok()) return transport.status();
+  // Also where memory runs out before: segments may then keep its paths, which are over, until they
+  // are described again, but peers reach nothing through it.
+  const StoppedAtTheEnd stopped{**transport};
   memory_.forget(**transport);
   segments_->rebuild_all();
-  (*transport)->stop();
   return {};
 }
 
@@ -375,38 +392,6 @@ Result<ProbeResult> Engine::Impl::probe(std::string_view name, size_t rounds) {
     result.round_trips_ns.push_back(static_cast<uint64_t>(ns));
   }
   return result;
-}
-
-Result<std::vector<PathInfo>> Engine::Impl::paths_of(std::string_view name) {
-  const Result<Segments::Probe> probe = segments_->probe(name, wire::ControlType::kLinks, "", 1);
-  if (!probe.ok()) return probe.status();
-  return links_from_json(probe.value().last_answer);
-}
-
-Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
-  const std::shared_ptr<Segment> segment = segments_->find(id);
-  if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", id);
-  if (Status status = segments_->refresh_now(segment); !status.ok()) {
-    return status.with_context(fmt::format("segment '{}'", segment->name));
-  }
-  const std::shared_ptr<const Target> target = segment->target();
-  const Descriptor& descriptor = target->descriptor;
-  SegmentInfo info;
-  info.name = segment->name;
-  const Locator locator =
-      segment->self ? Locator{host_, server_->port(), instance_} : segment->locator();
-  info.host = locator.host;
-  info.port = locator.port;
-  info.instance = descriptor.instance;
-  info.generation = descriptor.generation;
-  info.buffers.reserve(descriptor.size());
-  for (size_t i = 0; i < descriptor.size(); ++i) {
-    const RemoteBuffer& buffer = descriptor.buffer(i);
-    info.buffers.push_back({buffer.address, buffer.offset, buffer.length,
-                            descriptor.locations[buffer.location], buffer.rights != Rights::kNone,
-                            access_of(buffer.rights)});
-  }
-  return info;
 }
 
 // ---- Engine ----

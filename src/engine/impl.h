@@ -126,6 +126,9 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status publish();
   // Begins to withdraw the name. The answer comes when the directory is no longer used.
   std::shared_ptr<Answer<Status>> leave_directory();
+  // Registers memory with a transport that was just installed, and makes its paths. On failure,
+  // also by an exception, it is taken away.
+  Status begin_to_use(std::string_view protocol) TE_REQUIRES(install_mutex_, memory_.barrier());
   // Until it stopped it serves peers, so no buffer is unregistered meanwhile.
   Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_, memory_.barrier());
   void send_notification(Notifier::Message message);

@@ -1,4 +1,4 @@
-// What an engine tells of its devices and paths.
+// What an engine tells of its devices, paths and segments.
 #include <algorithm>
 #include <map>
 
@@ -69,6 +69,38 @@ std::vector<PathInfo> Engine::Impl::paths() const {
     }
   }
   return result;
+}
+
+Result<std::vector<PathInfo>> Engine::Impl::paths_of(std::string_view name) {
+  const Result<Segments::Probe> probe = segments_->probe(name, wire::ControlType::kLinks, "", 1);
+  if (!probe.ok()) return probe.status();
+  return links_from_json(probe.value().last_answer);
+}
+
+Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
+  const std::shared_ptr<Segment> segment = segments_->find(id);
+  if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", id);
+  if (Status status = segments_->refresh_now(segment); !status.ok()) {
+    return status.with_context(fmt::format("segment '{}'", segment->name));
+  }
+  const std::shared_ptr<const Target> target = segment->target();
+  const Descriptor& descriptor = target->descriptor;
+  SegmentInfo info;
+  info.name = segment->name;
+  const Locator locator =
+      segment->self ? Locator{host_, server_->port(), instance_} : segment->locator();
+  info.host = locator.host;
+  info.port = locator.port;
+  info.instance = descriptor.instance;
+  info.generation = descriptor.generation;
+  info.buffers.reserve(descriptor.size());
+  for (size_t i = 0; i < descriptor.size(); ++i) {
+    const RemoteBuffer& buffer = descriptor.buffer(i);
+    info.buffers.push_back({buffer.address, buffer.offset, buffer.length,
+                            descriptor.locations[buffer.location], buffer.rights != Rights::kNone,
+                            access_of(buffer.rights)});
+  }
+  return info;
 }
 
 }  // namespace te

@@ -113,7 +113,7 @@ class Transfers final : public SliceOwner {
   static std::shared_ptr<Segment> segment_of(const Task& task);
   static void note_error(Task& task, Status why);
   static void note_cancelled(const Slice& slice, const Status& last);
-  static bool long_overdue(const Submission& submission);
+  static bool long_overdue(const Submission& submission, Code cancel);
 
   // Deadlines and cancellation.
   static void cancel_submissions(Batch& batch) TE_REQUIRES(batch.mutex);

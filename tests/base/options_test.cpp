@@ -134,14 +134,14 @@ TEST(Options, TextOfAFixedSetIsChecked) {
   }
 }
 
-TEST(Options, ZeroCopyIsAutoOffOrOn) {
-  EXPECT_EQ(Config().tcp_zero_copy, "auto");
+TEST(Options, ZeroCopyIsOffAutoOrOn) {
+  EXPECT_EQ(Config().tcp_zero_copy, "off");
   for (const char* mode : {"auto", "off", "on"}) {
     const Result<Config> config = load({{"tcp_zero_copy", mode}});
     ASSERT_TRUE(config.ok()) << config.status().to_string();
     EXPECT_EQ(config->tcp_zero_copy, mode);
   }
-  expect_refused({}, {"TE_TCP_ZERO_COPY=yes"}, {"TE_TCP_ZERO_COPY='yes'", "auto, off or on"});
+  expect_refused({}, {"TE_TCP_ZERO_COPY=yes"}, {"TE_TCP_ZERO_COPY='yes'", "off, auto or on"});
 }
 
 TEST(Options, GuardedCopiesAreByTheHandlerOrTheKernel) {

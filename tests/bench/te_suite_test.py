@@ -5,10 +5,8 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import unittest
 
 SUITE = None
@@ -41,12 +39,8 @@ def run(*arguments):
 
 class QuickTest(unittest.TestCase):
     def test_measures_verifies_and_reports(self):
-        with tempfile.TemporaryDirectory() as folder:
-            page_path = os.path.join(folder, "page.html")
-            result = run("--quick", "--filter", FILTER, "--json", "-", "--html", page_path)
-            self.assertEqual(result.returncode, 0, result.stderr)
-            with open(page_path, encoding="utf-8") as file:
-                page = file.read()
+        result = run("--quick", "--filter", FILTER, "--json", "-")
+        self.assertEqual(result.returncode, 0, result.stderr)
         report = json.loads(result.stdout)
         self.assertEqual(set(report["machine"]),
                          {"cpu", "cores", "memory", "kernel", "date", "version"})
@@ -56,9 +50,6 @@ class QuickTest(unittest.TestCase):
         # The table and the progress.
         self.assertIn("Bars met:", result.stderr)
         self.assertIn("[1/", result.stderr)
-        self.assertIn("<svg", page)
-        for text in ("<script", "src=", "href=", "@import", "url("):
-            self.assertNotIn(text, page, "the page must be self-contained")
 
     def assert_row(self, row):
         self.assertLessEqual(ROW_KEYS, set(row))

@@ -75,18 +75,21 @@ TEST(Burst, SilentOnesOfOneAddressMakeRoomForOthers) {
   EXPECT_TRUE(opened.ok()) << opened.status().to_string();
 }
 
-TEST(Burst, EnginesAllOpenWarmUpAndRead) {
+class BurstOver : public testing::TestWithParam<const char*> {};
+
+TEST_P(BurstOver, EnginesAllOpenWarmUpAndRead) {
   constexpr int kEngines = kSanitized ? 6 : 24;
   constexpr uint64_t kBytes = 65'536;
   const std::map<std::string, std::string> config = {{"max_pending_connections", "2"},
                                                      {"tcp_threads", "1"},
+                                                     {"copy_threads", "1"},
                                                      {"tcp_connections", "8"},
                                                      {"connect_timeout_ms", "10000"}};
-  const std::unique_ptr<Engine> target = make_engine(config);
+  const std::unique_ptr<Engine> target = make_engine(config, GetParam());
   const Registered remote(*target, kBytes);
   stamp(const_cast<Registered&>(remote).data(), kBytes, 5);
   std::vector<std::unique_ptr<Engine>> engines;
-  for (int i = 0; i < kEngines; ++i) engines.push_back(make_engine(config));
+  for (int i = 0; i < kEngines; ++i) engines.push_back(make_engine(config, GetParam()));
   std::atomic<int> ready{0}, right{0};
   std::vector<std::thread> threads;
   for (const std::unique_ptr<Engine>& engine : engines) {
@@ -106,6 +109,9 @@ TEST(Burst, EnginesAllOpenWarmUpAndRead) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(right.load(), kEngines);
 }
+
+INSTANTIATE_TEST_SUITE_P(Tcp, BurstOver, testing::Values("tcp"));
+INSTANTIATE_TEST_SUITE_P(Shm, BurstOver, testing::Values("shm"));
 
 // Refused for good only after the time to connect.
 TEST(Burst, AFullTargetSaysThatItIsBusy) {

@@ -1,5 +1,6 @@
 """One run: builds the hosts, starts the processes, injects the planned faults, and checks."""
 import asyncio
+import collections
 import os
 import signal
 import time
@@ -23,6 +24,7 @@ class Soak:
         self.world = World(folder, shape.targets)
         self.directory = None
         self.workers = {}
+        self.lanes = collections.defaultdict(asyncio.Lock)  # by subject and lane of faults
         self.begin = time.monotonic()
         self.events = []  # (seconds, text)
         self.violations = []  # (seconds, kind, text)
@@ -193,9 +195,12 @@ class Soak:
 
     async def inject(self, fault, storm_begin):
         await asyncio.sleep(max(0.0, storm_begin + fault.at_s - time.monotonic()))
-        end = storm_begin + fault.at_s + fault.duration_s
-        if fault.subject in self.replacing:
-            return
+        # On a slow machine the one before may not be healed yet.
+        async with self.lanes[fault.subject, KINDS[fault.kind][1]]:
+            if fault.subject not in self.replacing:
+                await self.inject_now(fault, storm_begin + fault.at_s + fault.duration_s)
+
+    async def inject_now(self, fault, end):
         interval = soak_checks.Interval(fault.subject, time.monotonic())
         self.intervals.append(interval)
         self.faults += 1

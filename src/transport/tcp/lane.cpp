@@ -15,9 +15,9 @@ namespace te::tcp {
 namespace {
 
 constexpr size_t kTurnBytes = 8 << 20;  // then other connections of the loop have their turn
-// Packets of a connection that ended may wait in a queue of the kernel, and hold memory: it is
-// waited for, this long at most, since tasks have to end within 50 ms of their deadlines.
-constexpr int64_t kQuietMs = 20;
+// Packets of a connection that ended may wait in a queue of the kernel, and hold memory that was
+// sent without a copy: it is waited for, this long at most.
+constexpr int64_t kQuietMs = 2000;
 constexpr int64_t kQuietCheckMs = 1;
 // A WRITE under way that is wanted back may finish within this; its deadline has passed.
 constexpr int64_t kGraceNs = 15 * kNsPerMs;

@@ -363,7 +363,10 @@ void TcpPath::reset(Code code, Status why) {
     state.store(PathState::kFailed);
     // The next session here ends this one, but a WRITE may go by another path.
     if (total_load(*lanes) > 0) host_.fence(peer_, "tcp", retire.encode());
-    for (const std::shared_ptr<Lane>& lane : *lanes) lane->fail(code);
+    // They hold the path, and nobody else holds them.
+    for (const std::shared_ptr<Lane>& lane : *lanes) {
+      run_persistently([&] { lane->fail(code); });
+    }
   }
   if (!slices.empty()) return_later(slices, code);
 }

@@ -36,6 +36,10 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   bool progress(int64_t until_ns, Waker& waker);
   // Ends the session; every slice comes back as `code`.
   void reset(Code code, Status why);
+  bool over() const override {
+    MutexLock lock(mutex_);
+    return ended_;
+  }
   // No session will be made any more: what is here, and whatever comes, is returned as kCancelled.
   void end();
 
@@ -82,7 +86,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   const Peer peer_;
   const uint64_t session_;
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   uint64_t epoch_ TE_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<const Lanes> lanes_ TE_GUARDED_BY(mutex_);  // of the session; null: none
   size_t lanes_ready_ TE_GUARDED_BY(mutex_) = 0;

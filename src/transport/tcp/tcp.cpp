@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "core/access_table.h"
 #include "transport/tcp/path.h"
 #include "transport/tcp/serving.h"
@@ -217,7 +218,9 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
   // Lanes and path hold each other while a session stands: it ends with the engine's interest.
   TcpPath* plain = path.get();
   return {std::shared_ptr<Path>(plain, [path](Path*) {
-    path->reset(Code::kCancelled, Status(Code::kCancelled, "tcp: the path is not used any more"));
+    run_persistently([&path] {
+      path->reset(Code::kCancelled, Status(Code::kCancelled, "tcp: the path is not used any more"));
+    });
   })};
 }
 
@@ -335,11 +338,12 @@ void TcpTransport::stop() {
     MutexLock lock(mutex_);
     if (stopped_) return;
     stopped_ = true;
-    paths = paths_;
+    paths.swap(paths_);
+    left_.notify_all();
   }
   for (const std::weak_ptr<TcpPath>& weak : paths) {
     if (const std::shared_ptr<TcpPath> path = weak.lock()) {
-      path->end();
+      run_persistently([&path] { path->end(); });
     }
   }
   // Lanes wait on their loops until the kernel let go of memory.

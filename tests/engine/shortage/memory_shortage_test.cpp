@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "support/facts.h"
 #include "transfer_engine_c.h"
 
 namespace {
@@ -214,6 +215,61 @@ TEST_P(Shortage, AllocatedMemoryIsThereOrNot) {
     ASSERT_EQ(buffers(), kFirst) << n;
   }
 }
+
+// Transports that come and go on an engine with memory, and with a segment open.
+class TransportShortage : public Shortage {
+ protected:
+  // peer_ is the one that changes: it moves bytes to target_ by TCP.
+  int install() { return installTransport(peer_, "tcp", nullptr) == nullptr ? -1 : 0; }
+  int uninstall() { return uninstallTransport(peer_, "tcp"); }
+  void expect_to_work() {
+    memory_[0] = 0;
+    EXPECT_EQ(write(0), STATUS_COMPLETED) << transferEngineLastError();
+    EXPECT_EQ(memory_[0], 'x');
+  }
+  void expect_threads(size_t count, int64_t n) {
+    ASSERT_TRUE(eventually([count] { return thread_count() <= count; }))
+        << thread_count() << " threads instead of " << count << " after " << n;
+  }
+};
+
+TEST_P(TransportShortage, OneIsInstalledWholeOrNotAtAll) {
+  ASSERT_EQ(install(), 0);  // what came by itself goes
+  ASSERT_EQ(uninstall(), 0);
+  const size_t threads = thread_count();
+  int64_t n = 1;
+  for (;; ++n) {
+    const int code = with_shortage(n, GetParam(), [this] { return install(); });
+    if (code == 0) break;
+    EXPECT_NE(std::string(transferEngineLastError()).find("out of memory"), std::string::npos)
+        << n << ": " << transferEngineLastError();
+    ASSERT_EQ(uninstall(), TE_ERR_NOT_FOUND) << n;
+    ASSERT_NO_FATAL_FAILURE(expect_threads(threads, n));
+  }
+  EXPECT_GT(n, 10);
+  expect_to_work();
+}
+
+TEST_P(TransportShortage, OneThatIsTakenAwayStops) {
+  ASSERT_EQ(install(), 0);
+  ASSERT_EQ(uninstall(), 0);
+  const size_t threads = thread_count();
+  for (int64_t n = 1;; ++n) {
+    ASSERT_EQ(install(), 0) << n << ": " << transferEngineLastError();
+    if (n % 4 == 1) expect_to_work();  // with connections, and without
+    const int code = with_shortage(n, GetParam(), [this] { return uninstall(); });
+    if (code == 0) break;
+    ASSERT_NO_FATAL_FAILURE(expect_shortage_told(code)) << n;
+    const int again = uninstall();
+    ASSERT_TRUE(again == 0 || again == TE_ERR_NOT_FOUND) << n << ": " << transferEngineLastError();
+    ASSERT_NO_FATAL_FAILURE(expect_threads(threads, n));
+  }
+  ASSERT_EQ(install(), 0);
+  expect_to_work();
+}
+
+INSTANTIATE_TEST_SUITE_P(Once, TransportShortage, testing::Values(false));
+INSTANTIATE_TEST_SUITE_P(FromThenOn, TransportShortage, testing::Values(true));
 
 INSTANTIATE_TEST_SUITE_P(Once, Shortage, testing::Values(false));
 INSTANTIATE_TEST_SUITE_P(FromThenOn, Shortage, testing::Values(true));
