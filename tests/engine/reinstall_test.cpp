@@ -20,20 +20,27 @@ size_t trimmed_bytes() {
   return resident_bytes();
 }
 
+size_t allocated_bytes() {
+  const struct mallinfo2 info = ::mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+
 class Reinstall : public testing::TestWithParam<Cycle> {};
 
 TEST_P(Reinstall, LeavesNeitherDescriptorsNorThreadsNorMemory) {
   constexpr int kWarm = 5, kCycles = 40, kHalf = kCycles / 2;
   constexpr size_t kMostBytes = kHalf * size_t{128} << 10;
+  constexpr size_t kMostAllocated = kCycles * size_t{16} << 10;
   const auto [comes_and_goes, stays] = GetParam();
   Pair pair({}, stays);
   ASSERT_TRUE(pair.target().install_transport(comes_and_goes).ok());
-  size_t descriptors = 0, threads = 0;
+  size_t descriptors = 0, threads = 0, allocated = 0;
   std::vector<size_t> bytes;  // before each half
   for (int i = 0; i < kWarm + kCycles; ++i) {
     if (i == kWarm) {
       descriptors = open_descriptors();
       threads = thread_count();
+      allocated = allocated_bytes();
     }
     if (i == kWarm || i == kWarm + kHalf) bytes.push_back(trimmed_bytes());
     ASSERT_TRUE(pair.initiator().install_transport(comes_and_goes).ok());
@@ -46,6 +53,8 @@ TEST_P(Reinstall, LeavesNeitherDescriptorsNorThreadsNorMemory) {
       << open_descriptors() << " descriptors, " << descriptors << " before";
   EXPECT_TRUE(eventually([&] { return thread_count() <= threads; }));
   if (kSanitized) return;
+  EXPECT_TRUE(eventually([&] { return allocated_bytes() < allocated + kMostAllocated; }))
+      << allocated_bytes() << " bytes in use, " << allocated << " before";
   bytes.push_back(trimmed_bytes());
   // What every cycle leaves behind shows in both halves; a buffer that a provider or the allocator
   // keeps for its next use (18 MB of libfabric's, now and then) in one of them.

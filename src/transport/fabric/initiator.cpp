@@ -257,9 +257,14 @@ void Initiator::stop(int64_t until_ns) {
     give_back(finished);
     if (!over) std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
+  // A path holds its initiator: whatever holds paths here would keep all of them.
   std::map<FabricPath*, std::shared_ptr<FabricPath>> paths;
+  std::vector<std::shared_ptr<FabricPath>> mail, control_mail;
   MutexLock lock(turn_);
   paths.swap(paths_);
+  MutexLock mail_lock(mail_mutex_);
+  mail.swap(mailbox_);
+  control_mail.swap(control_mail_);
 }
 
 Initiator::Counters Initiator::counters() {
