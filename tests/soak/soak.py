@@ -55,6 +55,8 @@ def parse(arguments):
                         help="how long a cancelled task may take to end")
     parser.add_argument("--recover-ms", type=int, default=15_000,
                         help="how long a path may take to work after the last fault was healed")
+    parser.add_argument("--start-ms", type=int, default=20_000,
+                        help="how long a process may take until it is ready")
     parser.add_argument("--targets", type=int, default=3)
     parser.add_argument("--initiators", type=int, default=2)
     parser.add_argument("--threads", type=int, default=3, help="of each initiator")
@@ -109,7 +111,8 @@ def again(options, shape):
     words = ["./dev soak", f"{options.seconds:g}", "--transport", options.transport,
              "--directory", shape.directory, "--seed", str(options.seed)]
     for name, usual in (("targets", 3), ("initiators", 2), ("threads", 3), ("late_ms", 250),
-                        ("cancel_ms", 500), ("recover_ms", 15_000), ("plant", "")):
+                        ("cancel_ms", 500), ("recover_ms", 15_000), ("start_ms", 20_000),
+                        ("plant", "")):
         if getattr(options, name) != usual:
             words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     return " ".join(words)
@@ -202,7 +205,8 @@ def main():
         return SKIPPED
     directory = choose_directory(options.seed, options.directory, Directory.available())
     shape = Shape(options.targets, options.initiators, options.threads,
-                  network=options.transport not in ("shm", "rdma"), directory=directory)
+                  network=options.transport not in ("shm", "rdma"), directory=directory,
+                  pinned=options.transport == "rdma")
     return supervise(options, shape)
 
 

@@ -29,6 +29,8 @@ KINDS = {
     "reset": ("host", "network", 2),
     "kill directory": ("directory", "process", 1),
 }
+# A NIC goes on with the pages that it pinned: what a file has in their place later is not theirs.
+NOT_WITH_PINNED_MEMORY = ("truncate", "local truncate")
 CERTAIN_S = 0.4  # of quiet at the end of a storm: heals are spread before it
 
 
@@ -52,6 +54,7 @@ class Shape:
     threads: int
     network: bool  # hosts of their own, whose network can be disturbed
     directory: str
+    pinned: bool = False  # by NICs
 
     def spared(self):
         """A pair that meets no fault: whatever befalls others must not disturb it."""
@@ -81,7 +84,8 @@ def detail_of(kind, dice):
 
 
 def storm(dice, shape, length_s):
-    kinds = [kind for kind, (what, _, _) in KINDS.items() if shape.subjects(what)]
+    kinds = [kind for kind, (what, _, _) in KINDS.items() if shape.subjects(what)
+             and not (shape.pinned and kind in NOT_WITH_PINNED_MEMORY)]
     weights = [KINDS[kind][2] for kind in kinds]
     busy = {}  # (subject, lane) -> until
     faults = []

@@ -11,7 +11,6 @@ from soak_plan import KINDS, storms
 from soak_processes import Directory, Gone, NoAnswer, Worker
 from soak_world import ALLOCATED, FRAGILE, World
 
-START_S = 20.0  # for a process to be ready
 PORT = 7400
 SHOWN_MAX = 8  # violations of a kind, in full
 COUNTED = ("writes", "reads", "bytes", "failed", "timeouts", "cancelled", "refused", "peeks")
@@ -140,11 +139,12 @@ class Soak:
             words += ["--plant", plant]
         return [str(word) for word in words]
 
-    async def start_worker(self, worker, limit_s=START_S):
-        """False: it could not be started, which was told."""
-        until = time.monotonic() + limit_s
+    async def start_worker(self, worker, again=True):
+        """False: it could not be started, which was told. `again`: for as long as it may take."""
+        limit_s = self.options.start_ms / 1000
+        until = time.monotonic() + (limit_s if again else 0)
         while True:
-            if await worker.start(START_S):
+            if await worker.start(limit_s):
                 break
             await worker.kill()
             if time.monotonic() > until:
@@ -324,7 +324,7 @@ class Soak:
                 name = f"{role}{index}"
                 self.workers[name] = Worker(name, self.host_of(name), self.arguments(name),
                                             self.options.log_folder, self.hear)
-                if not await self.start_worker(self.workers[name], 0):
+                if not await self.start_worker(self.workers[name], again=False):
                     raise RuntimeError(f"{name} does not start: {self.workers[name].failure}")
         await self.everywhere("start", 30)
 

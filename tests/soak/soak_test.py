@@ -40,6 +40,12 @@ class Plan(unittest.TestCase):
         self.assertNotIn("kill directory", kinds)
         self.assertIn("stop target", kinds)
 
+    def test_pinned_memory_is_not_truncated(self):
+        shape = Shape(2, 1, 1, network=False, directory="none", pinned=True)
+        kinds = {fault.kind for storm in storms(5, shape, 1000) for fault in storm}
+        self.assertFalse({"truncate", "local truncate"} & kinds)
+        self.assertLessEqual({"readonly", "local readonly"}, kinds)
+
     def test_even_a_short_run_has_faults(self):
         for seed in range(20):
             self.assertTrue(storms(seed, SHAPE, 5)[0])
