@@ -55,6 +55,10 @@ constexpr Setting kSettings[] = {
     // Both sides need the same size.
     {"FI_OFI_RXM_USE_SRX", "0"},
     {"FI_OFI_RXM_BUFFER_SIZE", "512"},
+    // The peers of an endpoint that ofi_rxm makes room for in a queue of its own: 12 MB each, for
+    // 256 of them. An endpoint has one peer here, but for programs with very many or few
+    // descriptors.
+    {"FI_UNIVERSE_SIZE", "64"},
 };
 
 // The environment is a provider's only setting. What the user set stays.
