@@ -1,6 +1,5 @@
 #include "directory/http_client.h"
 
-#include <curl/curl.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,16 +11,15 @@
 
 #include "base/fork.h"
 #include "base/log.h"
+#include "directory/curl_library.h"
 
 namespace te {
 namespace {
 
 constexpr size_t kMaxIdleHandles = 4;
 
-bool curl_ready() {
-  static const bool ready = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-  return ready;
-}
+// Only where it could be opened.
+const CurlLibrary& curl() { return curl_library().value(); }
 
 // Keeps a SIGPIPE that a TLS library's write may raise in this thread away from the host process,
 // which with CURLOPT_NOSIGNAL libcurl leaves to its caller.
@@ -84,12 +82,12 @@ int close_socket(void*, curl_socket_t fd) {
 }
 
 struct SlistDeleter {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+  void operator()(curl_slist* list) const { curl().slist_free_all(list); }
 };
 using Slist = std::unique_ptr<curl_slist, SlistDeleter>;
 
 Status curl_failure(CURLcode code, const char* detail) {
-  const std::string_view text = *detail != '\0' ? detail : curl_easy_strerror(code);
+  const std::string_view text = *detail != '\0' ? detail : curl().easy_strerror(code);
   switch (code) {
     case CURLE_UNSUPPORTED_PROTOCOL:  // an answer without a status line
     case CURLE_WEIRD_SERVER_REPLY:
@@ -115,32 +113,33 @@ Status curl_failure(CURLcode code, const char* detail) {
 
 void set_method(CURL* handle, const HttpRequest& request) {
   if (request.method == "GET") {
-    curl_easy_setopt(handle, CURLOPT_HTTPGET, 1L);
+    curl().easy_setopt(handle, CURLOPT_HTTPGET, 1L);
     return;
   }
   if (request.method != "DELETE") {
-    curl_easy_setopt(handle, CURLOPT_POST, 1L);
-    curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE,
-                     static_cast<curl_off_t>(request.body.size()));
-    curl_easy_setopt(handle, CURLOPT_POSTFIELDS, request.body.empty() ? "" : request.body.data());
+    curl().easy_setopt(handle, CURLOPT_POST, 1L);
+    curl().easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE,
+                       static_cast<curl_off_t>(request.body.size()));
+    curl().easy_setopt(handle, CURLOPT_POSTFIELDS, request.body.empty() ? "" : request.body.data());
   }
-  curl_easy_setopt(handle, CURLOPT_CUSTOMREQUEST, std::string(request.method).c_str());
+  curl().easy_setopt(handle, CURLOPT_CUSTOMREQUEST, std::string(request.method).c_str());
 }
 
 void set_limits(CURL* handle, const HttpRequest& request) {
   const long timeout_ms = static_cast<long>(std::max<int64_t>(1, request.timeout.count()));
-  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-  curl_easy_setopt(handle, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
-  curl_easy_setopt(handle, CURLOPT_NOPROXY, "*");
-  curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, timeout_ms);
-  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, timeout_ms);
-  curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(handle, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  curl().easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+  curl().easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+  curl().easy_setopt(handle, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+  curl().easy_setopt(handle, CURLOPT_NOPROXY, "*");
+  curl().easy_setopt(handle, CURLOPT_TIMEOUT_MS, timeout_ms);
+  curl().easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, timeout_ms);
+  curl().easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L);
+  curl().easy_setopt(handle, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
 #if LIBCURL_VERSION_NUM >= 0x075500
-  curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl().easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
 #else
-  curl_easy_setopt(handle, CURLOPT_PROTOCOLS, static_cast<long>(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+  curl().easy_setopt(handle, CURLOPT_PROTOCOLS,
+                     static_cast<long>(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 }
 
@@ -148,7 +147,7 @@ void set_limits(CURL* handle, const HttpRequest& request) {
 
 HttpClient::~HttpClient() {
   MutexLock lock(mutex_);
-  for (void* handle : idle_) curl_easy_cleanup(handle);
+  for (void* handle : idle_) curl().easy_cleanup(handle);
 }
 
 void* HttpClient::take_handle() {
@@ -160,11 +159,11 @@ void* HttpClient::take_handle() {
       return handle;
     }
   }
-  return curl_ready() ? curl_easy_init() : nullptr;
+  return curl().easy_init();
 }
 
 void HttpClient::give_back(void* handle) {
-  curl_easy_reset(handle);  // keeps the connection, forgets the caller's memory
+  curl().easy_reset(handle);  // keeps the connection, forgets the caller's memory
   {
     MutexLock lock(mutex_);
     if (idle_.size() < kMaxIdleHandles) {
@@ -172,37 +171,38 @@ void HttpClient::give_back(void* handle) {
       return;
     }
   }
-  curl_easy_cleanup(handle);
+  curl().easy_cleanup(handle);
 }
 
 Result<HttpResponse> HttpClient::perform(const HttpRequest& request) {
+  if (!curl_library().ok()) return curl_library().status();
   CURL* handle = take_handle();
-  if (handle == nullptr) return Status(Code::kResource, "libcurl cannot be initialised");
+  if (handle == nullptr) return Status(Code::kResource, "libcurl has no memory for a request");
   // "Expect:" empty: a server that does not know 100-continue must not cost a second.
-  Slist headers(curl_slist_append(nullptr, "Expect:"));
+  Slist headers(curl().slist_append(nullptr, "Expect:"));
   for (const std::string& header : request.headers) {
-    headers.reset(curl_slist_append(headers.release(), header.c_str()));
+    headers.reset(curl().slist_append(headers.release(), header.c_str()));
   }
   Incoming incoming;
   char detail[CURL_ERROR_SIZE] = "";
   set_method(handle, request);
   set_limits(handle, request);
-  curl_easy_setopt(handle, CURLOPT_URL, request.url.c_str());
-  curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, detail);
-  curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, receive_body);
-  curl_easy_setopt(handle, CURLOPT_WRITEDATA, &incoming);
+  curl().easy_setopt(handle, CURLOPT_URL, request.url.c_str());
+  curl().easy_setopt(handle, CURLOPT_HTTPHEADER, headers.get());
+  curl().easy_setopt(handle, CURLOPT_ERRORBUFFER, detail);
+  curl().easy_setopt(handle, CURLOPT_WRITEFUNCTION, receive_body);
+  curl().easy_setopt(handle, CURLOPT_WRITEDATA, &incoming);
   CURLcode code;
   {
     SigpipeGuard guard;
-    code = curl_easy_perform(handle);
+    code = curl().easy_perform(handle);
   }
   HttpResponse response;
   char* address = nullptr;
   long port = 0;
-  curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &response.status);
-  curl_easy_getinfo(handle, CURLINFO_PRIMARY_IP, &address);
-  curl_easy_getinfo(handle, CURLINFO_PRIMARY_PORT, &port);
+  curl().easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &response.status);
+  curl().easy_getinfo(handle, CURLINFO_PRIMARY_IP, &address);
+  curl().easy_getinfo(handle, CURLINFO_PRIMARY_PORT, &port);
   if (address != nullptr) response.server.host = address;
   response.server.port = static_cast<uint16_t>(port);
   response.body = std::move(incoming.body);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <map>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -15,6 +16,7 @@ namespace te {
 namespace {
 
 constexpr int64_t kCheckMs = 250;
+constexpr int64_t kIdleMs = 1'000;  // then a connection may have to make place for another
 constexpr size_t kReadStep = 16 << 10;
 
 // Whether the other side closed or reset the connection, be there bytes to read or not.
@@ -25,11 +27,49 @@ bool has_ended(int fd) {
 
 }  // namespace
 
+// The connections that are served, for each network. Any thread.
+class ControlServer::Inbound {
+ public:
+  size_t total() const {
+    MutexLock lock(mutex_);
+    return total_;
+  }
+  size_t of(const Newcomers::Network& network) const {
+    MutexLock lock(mutex_);
+    const auto found = counts_.find(network);
+    return found == counts_.end() ? 0 : found->second;
+  }
+  // Counts one as long as the answer lives.
+  static std::shared_ptr<void> permit(const std::shared_ptr<Inbound>& inbound,
+                                      const Newcomers::Network& network) {
+    {
+      MutexLock lock(inbound->mutex_);
+      ++inbound->counts_[network];
+      ++inbound->total_;
+    }
+    return std::shared_ptr<void>(nullptr, [inbound, network](void*) {
+      MutexLock lock(inbound->mutex_);
+      const auto found = inbound->counts_.find(network);
+      if (--found->second == 0) inbound->counts_.erase(found);
+      --inbound->total_;
+    });
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::map<Newcomers::Network, size_t> counts_ TE_GUARDED_BY(mutex_);
+  size_t total_ TE_GUARDED_BY(mutex_) = 0;
+};
+
 // A connection of the control channel: one request after the other.
 class ControlServer::Caller final : public EventLoop::Handler {
  public:
-  Caller(ControlServer& server, Fd fd, std::shared_ptr<void> permit)
-      : server_(server), fd_(std::move(fd)), permit_(std::move(permit)), progress_ns_(now_ns()) {}
+  Caller(ControlServer& server, Fd fd, const Newcomers::Network& from, std::shared_ptr<void> permit)
+      : network(from),
+        server_(server),
+        fd_(std::move(fd)),
+        permit_(std::move(permit)),
+        progress_ns_(now_ns()) {}
 
   void on_events(uint32_t) override {
     if (!flush() || !receive()) server_.drop(*this);
@@ -43,7 +83,12 @@ class ControlServer::Caller final : public EventLoop::Handler {
   bool stalled(int64_t before_ns) const {
     return !waiting_ && (!in_.empty() || !out_head_.empty()) && progress_ns_ < before_ns;
   }
+  // Nothing is under way. When something was last.
+  bool idle() const { return !waiting_ && in_.empty() && out_head_.empty(); }
+  int64_t progress_ns() const { return progress_ns_; }
   int fd() const { return fd_.get(); }
+
+  const Newcomers::Network network;
 
  private:
   bool receive();  // false: of no use any more
@@ -195,7 +240,10 @@ Status ControlServer::Caller::start_exchange(uint64_t id, std::string_view body)
 }
 
 ControlServer::ControlServer(uint64_t instance, const Config& config, ControlService& service)
-    : instance_(instance), config_(config), service_(service) {}
+    : instance_(instance),
+      config_(config),
+      service_(service),
+      inbound_(std::make_shared<Inbound>()) {}
 
 ControlServer::~ControlServer() { stop(); }
 
@@ -228,9 +276,24 @@ void ControlServer::stop() {
   if (acceptor_) acceptor_->close();
 }
 
-std::shared_ptr<void> ControlServer::permit() {
-  inbound_->fetch_add(1);
-  return std::shared_ptr<void>(nullptr, [count = inbound_](void*) { count->fetch_sub(1); });
+// One network gets three quarters of the connections at most. When all are taken, one that has
+// fewer than another gets the place of the control connection of the other that was idle longest;
+// its owner connects again when it needs to.
+bool ControlServer::make_place(const Newcomers::Network& network) {
+  const uint64_t limit = config_.inbound_limit();
+  const size_t own = inbound_->of(network);
+  if (own >= limit - limit / 4) return false;
+  if (inbound_->total() < limit) return true;
+  const int64_t before_ns = now_ns() - kIdleMs * kNsPerMs;
+  Caller* idlest = nullptr;
+  for (const auto& [caller, owner] : callers_) {
+    if (!caller->idle() || caller->progress_ns() > before_ns) continue;
+    if (idlest != nullptr && caller->progress_ns() >= idlest->progress_ns()) continue;
+    if (inbound_->of(caller->network) > own) idlest = caller;
+  }
+  if (idlest == nullptr) return false;
+  drop(*idlest);
+  return true;
 }
 
 void ControlServer::refuse(int connection, Code code) {
@@ -257,16 +320,18 @@ void ControlServer::introduced(Fd fd, const wire::Hello& hello) {
   if (hello.target_instance != 0 && hello.target_instance != instance_) {
     return refuse(fd.get(), Code::kStale);
   }
-  if (inbound_->load() >= config_.inbound_limit()) return refuse(fd.get(), Code::kBusy);
+  const Newcomers::Network network = Newcomers::network_of(peer_address(fd.get()));
+  if (!make_place(network)) return refuse(fd.get(), Code::kBusy);
+  std::shared_ptr<void> permit = Inbound::permit(inbound_, network);
   if (hello.kind == wire::ChannelKind::kTcpData) {
-    if (!service_.adopt(fd, hello, permit())) refuse(fd.get(), Code::kUnsupported);
+    if (!service_.adopt(fd, hello, std::move(permit))) refuse(fd.get(), Code::kUnsupported);
     return;
   }
   wire::HelloAnswer answer;
   answer.instance = instance_;
   const auto bytes = answer.encode();
   const int raw = fd.get();
-  auto caller = std::make_unique<Caller>(*this, std::move(fd), permit());
+  auto caller = std::make_unique<Caller>(*this, std::move(fd), network, std::move(permit));
   caller->answer({bytes.data(), bytes.size()});
   Caller* plain = caller.get();
   callers_.emplace(plain, std::move(caller));

@@ -47,6 +47,7 @@ class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
 
  private:
   class Caller;
+  class Inbound;
 
   ControlServer(uint64_t instance, const Config& config, ControlService& service);
   // Acceptor::Owner.
@@ -60,14 +61,15 @@ class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
 
   void drop(Caller& caller);
   void check_times();
-  std::shared_ptr<void> permit();
+  // Whether one more connection from there is admitted, perhaps in the place of an idle one.
+  bool make_place(const Newcomers::Network& network);
 
   const uint64_t instance_;
   const Config& config_;
   ControlService& service_;
   uint16_t port_ = 0;
   // Outlives the server in the permits of connections that transports serve.
-  const std::shared_ptr<std::atomic<uint64_t>> inbound_{new std::atomic<uint64_t>{0}};
+  const std::shared_ptr<Inbound> inbound_;
   std::unique_ptr<EventLoop> loop_;
   // The loop's.
   std::unique_ptr<Acceptor> acceptor_;

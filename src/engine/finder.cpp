@@ -62,8 +62,10 @@ void Finder::find(const std::string& name, bool slow, Found found) {
         waiting->answer(number, std::move(place));
       });
   if (!taken) return waiting_->answer(number, ends);
-  loop_.run_after(kPatienceMs, [&pool, begun] {
-    if (!begun->load()) pool.grow(kMost);
+  loop_.run_after(kPatienceMs, [waiting = waiting_, &pool, begun] {
+    if (begun->load()) return;
+    MutexLock lock(waiting->mutex);
+    if (!waiting->stopped) pool.grow(kMost);  // the pool is there as long
   });
 }
 

@@ -22,6 +22,14 @@ namespace te {
 
 class Newcomers {
  public:
+  // An IPv4 address, or the first half of an IPv6 one: what one peer may have many of.
+  struct Network {
+    int family = 0;
+    uint64_t number = 0;
+    auto operator<=>(const Network&) const = default;
+  };
+  static Network network_of(const SocketAddress& address);
+
   class Owner {
    public:
     virtual ~Owner() = default;
@@ -45,13 +53,6 @@ class Newcomers {
 
  private:
   class Newcomer;
-  // An IPv4 address, or the first half of an IPv6 one: what one peer may have many of.
-  struct Network {
-    int family = 0;
-    uint64_t number = 0;
-    auto operator<=>(const Network&) const = default;
-  };
-  static Network network_of(const SocketAddress& address);
 
   void drop(Newcomer& newcomer);
   // Reads what has arrived; true if the newcomer is still one.

@@ -1,16 +1,17 @@
 #include "platform/topology.h"
 
-#include <hwloc.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 
 #include "base/log.h"
+#include "platform/hwloc_library.h"
 
 namespace te {
 namespace {
@@ -25,9 +26,24 @@ constexpr uint16_t kAmd = 0x1002;
 constexpr uint32_t kMaxGids = 1024;
 
 struct Destroy {
-  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
+  const HwlocLibrary* hwloc;
+  void operator()(hwloc_topology_t topology) const { hwloc->topology_destroy(topology); }
 };
-using Machine = std::unique_ptr<hwloc_topology, Destroy>;
+// As hwloc describes it.
+class Machine {
+ public:
+  Machine(const HwlocLibrary& hwloc, hwloc_topology_t topology)
+      : hwloc_(hwloc), topology_(topology, Destroy{&hwloc}) {}
+  const HwlocLibrary& hwloc() const { return hwloc_; }
+  hwloc_topology_t get() const { return topology_.get(); }
+  hwloc_obj_t next_of_type(hwloc_obj_type_t type, hwloc_obj_t before) const {
+    return hwloc_.next_of_type(get(), type, before);
+  }
+
+ private:
+  const HwlocLibrary& hwloc_;
+  std::unique_ptr<hwloc_topology, Destroy> topology_;
+};
 
 std::string text(const char* chars) { return chars == nullptr ? "" : chars; }
 
@@ -55,24 +71,24 @@ bool natural_less(std::string_view a, std::string_view b) {
   return a.size() < b.size();
 }
 
-std::vector<uint32_t> indexes(hwloc_const_bitmap_t set) {
+std::vector<uint32_t> indexes(const HwlocLibrary& hwloc, hwloc_const_bitmap_t set) {
   std::vector<uint32_t> result;
-  if (set == nullptr || hwloc_bitmap_weight(set) < 0) return result;
-  for (int i = hwloc_bitmap_first(set); i >= 0; i = hwloc_bitmap_next(set, i)) {
+  if (set == nullptr || hwloc.bitmap_weight(set) < 0) return result;
+  for (int i = hwloc.bitmap_first(set); i >= 0; i = hwloc.bitmap_next(set, i)) {
     result.push_back(static_cast<uint32_t>(i));
   }
   return result;
 }
 
-void read_nodes(hwloc_topology_t machine, Topology& topology) {
+void read_nodes(const Machine& machine, Topology& topology) {
   for (hwloc_obj_t node = nullptr;
-       (node = hwloc_get_next_obj_by_type(machine, HWLOC_OBJ_NUMANODE, node)) != nullptr;) {
+       (node = machine.next_of_type(HWLOC_OBJ_NUMANODE, node)) != nullptr;) {
     MemoryNode& added = topology.nodes.emplace_back();
     added.index = node->os_index;
     added.bytes = node->attr->numanode.local_memory;
     for (hwloc_obj_t package = nullptr;
-         (package = hwloc_get_next_obj_by_type(machine, HWLOC_OBJ_PACKAGE, package)) != nullptr;) {
-      if (hwloc_bitmap_isset(package->nodeset, node->os_index) == 0) continue;
+         (package = machine.next_of_type(HWLOC_OBJ_PACKAGE, package)) != nullptr;) {
+      if (machine.hwloc().bitmap_isset(package->nodeset, node->os_index) == 0) continue;
       added.package = package->os_index;
       break;
     }
@@ -82,11 +98,11 @@ void read_nodes(hwloc_topology_t machine, Topology& topology) {
 }
 
 // What the firmware says; left empty where it does not, or not of every node.
-void read_latency(hwloc_topology_t machine, Topology& topology) {
+void read_latency(const Machine& machine, Topology& topology) {
   unsigned count = 1;
   hwloc_distances_s* table = nullptr;
-  if (hwloc_distances_get_by_type(machine, HWLOC_OBJ_NUMANODE, &count, &table,
-                                  HWLOC_DISTANCES_KIND_MEANS_LATENCY, 0) != 0 ||
+  if (machine.hwloc().distances_get_by_type(machine.get(), HWLOC_OBJ_NUMANODE, &count, &table,
+                                            HWLOC_DISTANCES_KIND_MEANS_LATENCY, 0) != 0 ||
       count == 0) {
     return;
   }
@@ -109,7 +125,7 @@ void read_latency(hwloc_topology_t machine, Topology& topology) {
       ++known;
     }
   }
-  hwloc_distances_release(machine, table);
+  machine.hwloc().distances_release(machine.get(), table);
   if (known == size * size) topology.latency = std::move(latency);
 }
 
@@ -117,7 +133,7 @@ std::string address_of(const PciAttributes& pci) {
   return fmt::format("{:04x}:{:02x}:{:02x}.{:x}", pci.domain, pci.bus, pci.dev, pci.func);
 }
 
-DevicePlace place_of(hwloc_topology_t machine, hwloc_obj_t device) {
+DevicePlace place_of(const Machine& machine, hwloc_obj_t device) {
   DevicePlace place;
   if (device->type == HWLOC_OBJ_PCI_DEVICE) place.pci_address = address_of(device->attr->pcidev);
   for (hwloc_obj_t up = device->parent; up != nullptr; up = up->parent) {
@@ -129,8 +145,8 @@ DevicePlace place_of(hwloc_topology_t machine, hwloc_obj_t device) {
                                               bridge.downstream.pci.secondary_bus));
   }
   std::reverse(place.bridges.begin(), place.bridges.end());
-  hwloc_obj_t above = hwloc_get_non_io_ancestor_obj(machine, device);
-  if (above != nullptr) place.nodes = indexes(above->nodeset);
+  hwloc_obj_t above = hwloc_get_non_io_ancestor_obj(machine.get(), device);
+  if (above != nullptr) place.nodes = indexes(machine.hwloc(), above->nodeset);
   return place;
 }
 
@@ -171,10 +187,10 @@ std::string model_of(hwloc_obj_t hardware) {
 
 // Their numbers are CUDA's where hwloc knows them of all, else the driver's, else the order of
 // the PCI addresses.
-void read_gpus(hwloc_topology_t machine, Topology& topology) {
+void read_gpus(const Machine& machine, Topology& topology) {
   std::vector<hwloc_obj_t> found;
   for (hwloc_obj_t device = nullptr;
-       (device = hwloc_get_next_pcidev(machine, device)) != nullptr;) {
+       (device = machine.next_of_type(HWLOC_OBJ_PCI_DEVICE, device)) != nullptr;) {
     if (is_gpu(device->attr->pcidev)) found.push_back(device);
   }
   std::sort(found.begin(), found.end(), [](hwloc_obj_t a, hwloc_obj_t b) {
@@ -276,8 +292,9 @@ void read_live_ports(const fs::path& device, Nic& nic) {
   if (!ports.empty()) nic.ports = std::move(ports);
 }
 
-void read_nics(hwloc_topology_t machine, Topology& topology) {
-  for (hwloc_obj_t device = nullptr; (device = hwloc_get_next_osdev(machine, device)) != nullptr;) {
+void read_nics(const Machine& machine, Topology& topology) {
+  for (hwloc_obj_t device = nullptr;
+       (device = machine.next_of_type(HWLOC_OBJ_OS_DEVICE, device)) != nullptr;) {
     if (device->attr->osdev.type != HWLOC_OBJ_OSDEV_OPENFABRICS || device->name == nullptr) {
       continue;
     }
@@ -306,20 +323,84 @@ void read_live_nics(const std::string& infiniband, Topology& topology) {
   for (Nic& nic : topology.nics) read_live_ports(fs::path(infiniband) / nic.name, nic);
 }
 
-Result<Machine> load(const std::string& xml_file) {
+Result<Machine> load(const HwlocLibrary& hwloc, const std::string& xml_file) {
   hwloc_topology_t made = nullptr;
-  if (hwloc_topology_init(&made) != 0) return Status(Code::kResource, "hwloc: no memory");
-  Machine machine(made);
-  hwloc_topology_set_io_types_filter(made, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
-  if (!xml_file.empty() && hwloc_topology_set_xml(made, xml_file.c_str()) != 0) {
+  if (hwloc.topology_init(&made) != 0) return Status(Code::kResource, "hwloc: no memory");
+  Machine machine(hwloc, made);
+  hwloc.topology_set_io_types_filter(made, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+  if (!xml_file.empty() && hwloc.topology_set_xml(made, xml_file.c_str()) != 0) {
     return error(Code::kInvalidArgument, "'{}' is not a machine recorded by hwloc: {}", xml_file,
                  errno == ENOENT ? "there is no such file" : "write one with lstopo FILE.xml");
   }
-  if (hwloc_topology_load(made) != 0) {
+  if (hwloc.topology_load(made) != 0) {
     return error(Code::kUnsupported, "hwloc cannot read {}",
                  xml_file.empty() ? "this machine's topology" : "'" + xml_file + "'");
   }
   return machine;
+}
+
+void sort_nics(Topology& topology) {
+  std::sort(topology.nics.begin(), topology.nics.end(),
+            [](const Nic& a, const Nic& b) { return natural_less(a.name, b.name); });
+}
+
+Result<Topology> read_by_hwloc(const HwlocLibrary& hwloc, const std::string& xml_file,
+                               const std::string& infiniband) {
+  Result<Machine> machine = load(hwloc, xml_file);
+  if (!machine.ok()) return machine.status();
+  Topology topology;
+  read_nodes(*machine, topology);
+  read_latency(*machine, topology);
+  read_gpus(*machine, topology);
+  read_nics(*machine, topology);
+  if (hwloc.topology_is_thissystem(machine->get()) != 0) {
+    topology.source = "this machine";
+    read_live_nics(infiniband, topology);
+  } else {
+    topology.source = xml_file.empty() ? "hwloc's synthetic machine" : xml_file;
+  }
+  sort_nics(topology);
+  return topology;
+}
+
+// What the kernel says of nodes and NICs.
+Topology read_kernel_topology(const TopologyOrigin& origin) {
+  Topology topology;
+  topology.source = "this machine, without hwloc";
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(origin.nodes, ignored)) {
+    unsigned index = 0;
+    char after = 0;
+    const std::string name = entry.path().filename();
+    if (std::sscanf(name.c_str(), "node%u%c", &index, &after) != 1) continue;
+    MemoryNode& node = topology.nodes.emplace_back();
+    node.index = index;
+    unsigned long kib = 0;
+    if (std::sscanf(read_line(entry.path() / "meminfo").c_str(), "Node %*u MemTotal: %lu kB",
+                    &kib) == 1) {
+      node.bytes = kib << 10;
+    }
+  }
+  // A kernel without NUMA has no such directory.
+  if (topology.nodes.empty()) topology.nodes.emplace_back();
+  std::sort(topology.nodes.begin(), topology.nodes.end(),
+            [](const MemoryNode& a, const MemoryNode& b) { return a.index < b.index; });
+  read_live_nics(origin.infiniband, topology);
+  for (Nic& nic : topology.nics) {
+    const fs::path device = fs::path(origin.infiniband) / nic.name / "device";
+    const std::string pci = fs::read_symlink(device, ignored).filename();
+    if (std::count(pci.begin(), pci.end(), ':') == 2) nic.place.pci_address = pci;
+    const std::string line = read_line(device / "numa_node");
+    int node = -1;
+    std::from_chars(line.data(), line.data() + line.size(), node);
+    if (node >= 0) {
+      nic.place.nodes = {static_cast<uint32_t>(node)};
+    } else {
+      for (const MemoryNode& each : topology.nodes) nic.place.nodes.push_back(each.index);
+    }
+  }
+  sort_nics(topology);
+  return topology;
 }
 
 }  // namespace
@@ -332,22 +413,14 @@ Result<Topology> read_topology(const TopologyOrigin& origin) {
       xml_file.empty() && variable != nullptr && *variable != '\0') {
     xml_file = variable;
   }
-  Result<Machine> machine = load(xml_file);
-  if (!machine.ok()) return machine.status();
-  Topology topology;
-  read_nodes(machine->get(), topology);
-  read_latency(machine->get(), topology);
-  read_gpus(machine->get(), topology);
-  read_nics(machine->get(), topology);
-  if (hwloc_topology_is_thissystem(machine->get()) != 0) {
-    topology.source = "this machine";
-    read_live_nics(origin.infiniband, topology);
-  } else {
-    topology.source = xml_file.empty() ? "hwloc's synthetic machine" : xml_file;
+  const Result<HwlocLibrary> hwloc = open_hwloc(origin.hwloc);
+  if (!hwloc.ok() && !xml_file.empty()) return hwloc.status();
+  if (!hwloc.ok()) {
+    warn_once(fmt::format("the topology has no GPUs, and places of NICs only roughly: {}",
+                          hwloc.status().message()));
+    return read_kernel_topology(origin);
   }
-  std::sort(topology.nics.begin(), topology.nics.end(),
-            [](const Nic& a, const Nic& b) { return natural_less(a.name, b.name); });
-  return topology;
+  return read_by_hwloc(*hwloc, xml_file, origin.infiniband);
 }
 
 }  // namespace te

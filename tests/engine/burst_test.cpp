@@ -2,9 +2,11 @@
 // or is told to try again, and none is cut off.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <thread>
 
+#include "base/log.h"
 #include "base/socket.h"
 #include "engine/pair.h"
 #include "engine/raw_peer.h"
@@ -112,6 +114,57 @@ TEST_P(BurstOver, EnginesAllOpenWarmUpAndRead) {
 
 INSTANTIATE_TEST_SUITE_P(Tcp, BurstOver, testing::Values("tcp"));
 INSTANTIATE_TEST_SUITE_P(Shm, BurstOver, testing::Values("shm"));
+
+// A connection from an address of this machine's loopback network.
+Fd connect_from(const std::string& address, const Engine& target) {
+  const Result<HostPort> at = parse_host_port(target.local_endpoint());
+  const SocketAddress to = resolve_host(at->host, at->port)->front();
+  const SocketAddress from = resolve_host(address, 0)->front();
+  Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(::bind(fd.get(), from.get(), from.length), 0);
+  EXPECT_EQ(::connect(fd.get(), to.get(), to.length), 0);
+  return fd;
+}
+
+// Says hello and stays idle; what it is told.
+Code stay(const Fd& connection) {
+  const std::string hello = control_hello();
+  EXPECT_EQ(::send(connection.get(), hello.data(), hello.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(hello.size()));
+  std::array<std::byte, wire::HelloAnswer::kSize> bytes{};
+  EXPECT_EQ(::recv(connection.get(), bytes.data(), bytes.size(), MSG_WAITALL),
+            static_cast<ssize_t>(bytes.size()));
+  const Result<wire::HelloAnswer> answer = wire::HelloAnswer::decode(bytes);
+  return answer.ok() ? answer->code : Code::kProtocol;
+}
+
+TEST(Burst, IdleOnesOfOneAddressDoNotTakeEveryConnection) {
+  const std::unique_ptr<Engine> target = make_engine({{"max_inbound_connections", "8"}});
+  std::vector<Fd> idle;
+  for (int i = 0; i < 12; ++i) {
+    idle.push_back(connect_from("127.0.0.2", *target));
+    EXPECT_EQ(stay(idle.back()), i < 6 ? Code::kOk : Code::kBusy) << i;
+  }
+  const std::unique_ptr<Engine> honest = make_engine({{"connect_timeout_ms", "15000"}});
+  const Result<SegmentId> opened = honest->open_segment(target->local_endpoint());
+  EXPECT_TRUE(opened.ok()) << opened.status().to_string();
+}
+
+TEST(Burst, IdleOnesOfManyAddressesMakePlace) {
+  const std::unique_ptr<Engine> target = make_engine({{"max_inbound_connections", "8"}});
+  std::vector<Fd> idle;
+  for (int i = 0; i < 8; ++i) {
+    idle.push_back(connect_from(fmt::format("127.0.0.{}", i + 2), *target));
+    EXPECT_EQ(stay(idle.back()), Code::kOk) << i;
+  }
+  const std::unique_ptr<Engine> honest = make_engine({{"connect_timeout_ms", "15000"}});
+  const Result<SegmentId> opened = honest->open_segment(target->local_endpoint());
+  EXPECT_TRUE(opened.ok()) << opened.status().to_string();
+  // The one that was idle longest went.
+  char byte = 0;
+  EXPECT_EQ(::recv(idle.front().get(), &byte, 1, 0), 0);
+  EXPECT_EQ(::recv(idle.back().get(), &byte, 1, MSG_DONTWAIT), -1);
+}
 
 // Refused for good only after the time to connect.
 TEST(Burst, AFullTargetSaysThatItIsBusy) {

@@ -47,6 +47,12 @@ if [ -x "$scratch/moved/bin/te" ]; then
   env -u LD_LIBRARY_PATH "$scratch/moved/bin/te" --version
 fi
 
+echo "== it starts where libcurl and hwloc are missing"
+if readelf -d "$libdir/libtransfer_engine.so" | grep -E 'NEEDED.*(curl|hwloc|fabric|ibverbs)'; then
+  echo "the library takes what it should open at run time"
+  exit 1
+fi
+
 echo "== only the API is exported"
 exported=$(nm -D --defined-only -C "$libdir/libtransfer_engine.so")
 if grep -E 'nlohmann|fmt::|te::(tcp|wire|Transfers)' <<<"$exported"; then

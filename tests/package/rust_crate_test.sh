@@ -40,8 +40,11 @@ moves_bytes_alone() {
   local alone=$scratch/alone
   mkdir -p "$alone"
   cp "$1" "$alone/program"
-  if ldd "$alone/program" | grep -F libtransfer_engine; then
-    echo "$1 is not linked statically"
+  local others
+  others=$(readelf -d "$alone/program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+    grep -vE '^(libc|libm|libdl|libpthread|libstdc\+\+|libgcc_s|ld-linux-.*)\.so\.[0-9]+$' || true)
+  if [ -n "$others" ]; then
+    echo "$1 takes more than the C and C++ libraries: $others"
     return 1
   fi
   (cd / && without_repository env -i "$alone/program")

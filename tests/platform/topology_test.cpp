@@ -154,6 +154,38 @@ TEST_F(LiveDevices, AreReadAsTheyAreNow) {
   }
 }
 
+// What the kernel shows of a machine with two nodes and a NIC beside the second.
+TEST_F(LiveDevices, WithoutHwlocTheKernelTellsOfNodesAndNics) {
+  const fs::path nodes = root_ / "nodes";
+  for (const std::string name : {"node0", "node1", "has_cpu"}) {
+    fs::create_directories(nodes / name);
+    std::ofstream(nodes / name / "meminfo")
+        << "Node 1 MemTotal:       2048 kB\nNode 1 MemFree: 1\n";
+  }
+  fs::create_directories(root_ / "infiniband" / "mlx5_0" / "ports" / "1");
+  fs::create_directories(root_ / "devices" / "0000:43:00.0");
+  std::ofstream(root_ / "devices" / "0000:43:00.0" / "numa_node") << "1\n";
+  fs::create_directory_symlink("../../devices/0000:43:00.0",
+                               root_ / "infiniband" / "mlx5_0" / "device");
+  TopologyOrigin origin;
+  origin.infiniband = (root_ / "infiniband").string();
+  origin.nodes = nodes.string();
+  origin.hwloc = "/nonexistent/libhwloc.so";
+  const Result<Topology> topology = read_topology(origin);
+  ASSERT_TRUE(topology.ok()) << topology.status().to_string();
+  ASSERT_EQ(topology->nodes.size(), 2u);
+  EXPECT_EQ(topology->nodes[1].index, 1u);
+  EXPECT_EQ(topology->nodes[1].bytes, 2u << 20);
+  ASSERT_EQ(topology->nics.size(), 1u);
+  EXPECT_EQ(topology->nics[0].place.pci_address, "0000:43:00.0");
+  EXPECT_EQ(topology->nics[0].place.nodes, std::vector<uint32_t>{1});
+  // A recorded machine takes hwloc.
+  origin.xml_file = std::string(TE_FIXTURES) + "/no_nic.xml";
+  const Status recorded_one = read_topology(origin).status();
+  EXPECT_EQ(recorded_one.code(), Code::kUnsupported);
+  EXPECT_NE(recorded_one.message().find("libhwloc15"), std::string::npos);
+}
+
 TEST(ReadTopology, ThisMachineHasItsMemory) {
   const Result<Topology> topology = read_topology();
   ASSERT_TRUE(topology.ok()) << topology.status().to_string();
