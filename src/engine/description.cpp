@@ -10,8 +10,10 @@ namespace {
 constexpr size_t kStep = 256;  // buffers for which the registry's lock is held at a time
 constexpr int kAttempts = 3;
 
+}  // namespace
+
 // Adds buffers to a descriptor.
-class Describer {
+class Memory::Describer {
  public:
   explicit Describer(Descriptor& descriptor)
       : descriptor_(descriptor), keys_(descriptor.transports.size()) {}
@@ -28,18 +30,32 @@ class Describer {
                     keys_);
   }
 
+  Descriptor& descriptor() { return descriptor_; }
+  uint64_t from = 0;  // where the next buffer is looked for
+
  private:
   Descriptor& descriptor_;
   std::map<std::string, uint32_t> locations_;
   std::vector<std::string_view> keys_;
 };
 
-}  // namespace
+bool Memory::describe_next(Describer& describer, size_t count) {
+  Buffer* buffer = registry_.next_after(describer.from);
+  for (size_t i = 0; i < count && buffer != nullptr; ++i) {
+    describer.from = buffer->address + buffer->length;
+    if (buffer->ready()) describer.add(*buffer);
+    buffer = registry_.next_after(describer.from);
+  }
+  if (buffer != nullptr) return true;
+  // After the last buffer: what is ambiguous because of any of them is in it.
+  describer.descriptor().ambiguous = ambiguity_.ranges();
+  return false;
+}
 
 // Looks at few buffers at a time, so that nobody waits for long. False when they changed meanwhile:
-// then what was seen may be of two times. `in_one_go`: nothing changes, and others wait.
+// then what was seen may be of two times. `in_one_go`: no call begins to change any, since also the
+// first step of closing takes the lock, and others wait.
 bool Memory::describe(Descriptor& result, bool in_one_go) {
-  const size_t step = in_one_go ? SIZE_MAX : kStep;
   result.instance = instance_;
   result.generation = generation();
   for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
@@ -47,18 +63,14 @@ bool Memory::describe(Descriptor& result, bool in_one_go) {
         {std::string(transport->name()), transport->capabilities().key_size, transport->info()});
   }
   Describer describer(result);
-  uint64_t from = 0;
   for (bool more = true; more;) {
-    ReaderLock lock(mutex_);
-    Buffer* buffer = registry_.next_after(from);
-    for (size_t i = 0; i < step && buffer != nullptr; ++i) {
-      from = buffer->address + buffer->length;
-      if (buffer->ready()) describer.add(*buffer);
-      buffer = registry_.next_after(from);
+    if (in_one_go) {
+      const WriterLock lock(mutex_);
+      more = describe_next(describer, SIZE_MAX);
+    } else {
+      const ReaderLock lock(mutex_);
+      more = describe_next(describer, kStep);
     }
-    more = buffer != nullptr;
-    // After the last buffer: what is ambiguous because of any of them is in it.
-    if (!more) result.ambiguous = ambiguity_.ranges();
   }
   return in_one_go || result.generation == generation();
 }

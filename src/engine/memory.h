@@ -61,6 +61,7 @@ class Memory {
   class Placed;
   class Keys;
   class Closing;
+  class Describer;
   class Introduced;
 
   Status add_asked(const Asked& asked);
@@ -77,6 +78,8 @@ class Memory {
   template <typename Visit>
   void for_each_ready(Visit&& visit);
   bool describe(Descriptor& result, bool in_one_go);
+  // The next buffers, `count` at most. Whether there are more.
+  bool describe_next(Describer& describer, size_t count) TE_REQUIRES_SHARED(mutex_);
 
   const uint64_t instance_;
   const Config& config_;

@@ -324,8 +324,8 @@ TEST_F(MemoryTest, DescriptionsAreOfOneTime) {
   for (int i = 0; i < 100; ++i) {
     const std::shared_ptr<const Bytes> bytes = memory_.encoded_descriptor();
     const Result<Descriptor> decoded = Descriptor::decode(*bytes);
-    ASSERT_TRUE(decoded.ok()) << decoded.status().to_string();
-    ASSERT_GE(decoded->size(), 1'400u);
+    EXPECT_TRUE(decoded.ok()) << decoded.status().to_string();
+    EXPECT_GE(decoded.ok() ? decoded->size() : 0, 1'400u);
   }
   stop = true;
   changing.join();
