@@ -10,15 +10,18 @@
 #include <thread>
 #include <vector>
 
+#include "base/log.h"
 #include "engine/pair.h"
 #include "support/bytes.h"
 #include "support/facts.h"
 #include "support/fake_verbs.h"
+#include "support/fragile_memory.h"
 
 namespace te::test {
 namespace {
 
 constexpr uint64_t kSize = 1 << 20;
+constexpr uint64_t kPage = 4096;
 constexpr int kTargetDevices[] = {4, 5};
 
 class FakeCards : public testing::Test {
@@ -242,6 +245,36 @@ TEST_F(FakeCards, EventsThatChangeNothingDisturbNothing) {
     expect_works(static_cast<uint64_t>(event));
   }
   for (const PathInfo& path : initiator_->paths()) EXPECT_EQ(path.failed_slices, 0u);
+}
+
+// Of one that is short enough, the bytes travel inside the request: the verbs library copies them
+// when it is posted, with plain instructions.
+TEST_F(FakeCards, MemoryThatIsGoneWhenAShortWriteIsPostedFailsItAlone) {
+  begin();
+  FragileMemory fragile(2 * kPage);
+  ASSERT_TRUE(initiator_->register_memory(fragile.data(), 2 * kPage, "cpu:0").ok());
+  for (const Damage damage : {Damage::kProtected, Damage::kUnmapped, Damage::kTruncated}) {
+    SCOPED_TRACE(name_of(damage));
+    stamp(fragile.data(), kPage, 5);
+    const auto write_from = [&](uint64_t at) {
+      return TransferRequest{Opcode::kWrite, fragile.data() + at, segment_,
+                             reinterpret_cast<uint64_t>(remote_.data()), 64};
+    };
+    ASSERT_EQ(transfer(*initiator_, {write_from(kPage)}).state, TaskState::kCompleted);
+    ASSERT_TRUE(fragile.damage(damage, kPage, kPage));
+    const Result<BatchId> batch = initiator_->allocate_batch(1);
+    ASSERT_TRUE(batch.ok());
+    ASSERT_TRUE(initiator_->submit(*batch, {{write_from(kPage)}}).ok());
+    ASSERT_TRUE(initiator_->wait(*batch, kPatience).ok());
+    EXPECT_EQ(initiator_->status(*batch, 0)->state, TaskState::kFailed);
+    EXPECT_TRUE(fails_with(initiator_->task_error(*batch, 0)->status, Code::kInvalidArgument,
+                           "the local memory"));
+    EXPECT_TRUE(initiator_->free_batch(*batch).ok());
+    EXPECT_EQ(transfer(*initiator_, {write_from(0)}).state, TaskState::kCompleted);
+    EXPECT_EQ(difference(remote_.data(), 64, 5), kSame);
+    ASSERT_TRUE(fragile.restore());
+  }
+  EXPECT_TRUE(initiator_->unregister_memory(fragile.data()).ok());
 }
 
 }  // namespace

@@ -41,5 +41,7 @@ int late_landings();
 // it does not come back.
 void raise(int device, ibv_event_type event);
 void lose(int device);
+// The link goes down or comes up, and the kernel tells of it.
+void set_port(int device, bool up);
 
 }  // namespace te::test::fake_verbs

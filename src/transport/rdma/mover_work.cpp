@@ -27,7 +27,9 @@ Verdict verdict_on(ibv_wc_status status) {
     case IBV_WC_REM_ACCESS_ERR:
     case IBV_WC_REM_INV_REQ_ERR:
       return {Code::kStale, true};
+    // Cards keep the pages that they registered; those that do not find memory gone.
     case IBV_WC_LOC_PROT_ERR:
+      return {Code::kInvalidArgument, true};
     case IBV_WC_LOC_LEN_ERR:
       return {Code::kInternal, true};
     default:
