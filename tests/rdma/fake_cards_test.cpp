@@ -277,5 +277,24 @@ TEST_F(FakeCards, MemoryThatIsGoneWhenAShortWriteIsPostedFailsItAlone) {
   EXPECT_TRUE(initiator_->unregister_memory(fragile.data()).ok());
 }
 
+// A peer can make a path fail as often as it likes.
+TEST_F(FakeCards, WhatFailsOverAndOverFillsNoLog) {
+  begin();
+  static std::atomic<int> lines;
+  lines = 0;
+  set_log_level(LogLevel::kInfo);
+  set_log_hook([](LogLevel, std::string_view) { ++lines; });
+  for (uint64_t round = 1; round <= 50; ++round) {
+    for (const bool up : {false, true}) {
+      fake_verbs::set_port(0, up);
+      expect_works(2 * round + (up ? 1 : 0));
+    }
+  }
+  set_log_hook(nullptr);
+  set_log_level(LogLevel::kWarning);
+  EXPECT_GE(lines.load(), 2);
+  EXPECT_LT(lines.load(), 20);
+}
+
 }  // namespace
 }  // namespace te::test

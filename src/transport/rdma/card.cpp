@@ -363,7 +363,9 @@ Card::News Card::take_events() {
   news.came_up = refresh();
   if (gone_) active_ = false;
   news.went_down = before && !active();
-  if (news.came_up || news.went_down) log_info("{}", state_text());
+  // Each its own, so that the first of either is told whatever came before.
+  if (news.came_up) log_limited(ups_, LogLevel::kInfo, "{}", state_text());
+  if (news.went_down) log_limited(downs_, LogLevel::kInfo, "{}", state_text());
   return news;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/fork.h"
+#include "base/log.h"
 #include "core/rights.h"
 #include "core/schedule.h"
 #include "transport/rdma/library.h"
@@ -135,6 +136,7 @@ class Card {
   uint32_t queue_depth_ = 0;
   std::atomic<bool> active_{false};
   std::atomic<bool> gone_{false};
+  LogLimit ups_, downs_;
   std::unique_ptr<Pipe> pipe_;
 
   friend class QueuePair;

@@ -247,8 +247,9 @@ void Mover::path_failed(PeerGroup& group, size_t link, const Status& why, int64_
   group.links[link].proving_since_ns = 0;
   group.queue.failed(link, now);
   watch_next_ns_ = 0;
-  log_info("{} (to {}); it rests for {} ms", why.message(), path.remote_address,
-           (group.queue.rest_until_ns(link) - now) / kNsPerMs);
+  static LogLimit limit;
+  log_limited(limit, LogLevel::kInfo, "{} (to {}); it rests for {} ms", why.message(),
+              path.remote_address, (group.queue.rest_until_ns(link) - now) / kNsPerMs);
   if (!has_way(group, now)) lost_all(group, why);
 }
 
