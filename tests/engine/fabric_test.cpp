@@ -163,7 +163,9 @@ TEST_F(Fabric, SlicesLargerThanTheLargestOperationAreCut) {
   // Both borders cut: those of an operation, and those of a piece of the registration.
   const uint64_t whole = kSize / kPiece, rest = kSize % kPiece;
   const uint64_t expected = whole * ((kPiece + kCut - 1) / kCut) + (rest + kCut - 1) / kCut;
-  EXPECT_EQ(operations.sum().completed, 2 * expected + 1) << "and one that tried the path out";
+  // And one that tried the path out, and a confirmation of the READs, or several.
+  EXPECT_GE(operations.sum().completed, 2 * expected + 2);
+  EXPECT_LE(operations.sum().completed, 3 * expected + 1);
 }
 
 TEST_F(Fabric, AProviderThatNamesMemoryByAddressAndHasNoDescriptorsToSleepOn) {

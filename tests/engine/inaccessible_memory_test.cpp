@@ -135,14 +135,6 @@ class InaccessibleMemory : public testing::TestWithParam<Way>, protected Ends {
   FragileMemory local_{kSize};
 };
 
-class InaccessibleOverFabric : public testing::Test, protected Ends {
- protected:
-  void begin() {
-    make_initiator({"fabric_tcp", "fabric:tcp", false, kOneCard});
-    if (!IsSkipped() && !HasFatalFailure()) start_peer(true);
-  }
-};
-
 // Nothing but reading is done to memory that can be read.
 bool harmless(Damage damage, bool reads) { return damage == Damage::kReadOnly && reads; }
 
@@ -197,38 +189,6 @@ TEST_P(InaccessibleTarget, FailsWhatTouchesItAndNothingElse) {
   works_as_before();
 }
 
-// What the provider's own protocol cannot tell is not told; but the target lives, and serves on.
-TEST_F(InaccessibleOverFabric, OfTheTargetEndsWhatTouchesIt) {
-  begin();
-  if (HasFatalFailure() || IsSkipped()) return;
-  Registered own(*engine_, kSize);
-  const auto good = [&] {
-    return run(*engine_, {{Opcode::kWrite, own.data(), segment_, peer_->address(), 64},
-                          {Opcode::kRead, own.data() + kPage, segment_, peer_->address(), 64}});
-  };
-  for (const Damage damage : kDamages) {
-    for (const Case& each :
-         {Case{Opcode::kWrite, kZone, 64}, Case{Opcode::kWrite, kZone, kPage},
-          Case{Opcode::kWrite, kZone, kLargest}, Case{Opcode::kRead, kZone, 64}}) {
-      SCOPED_TRACE(fmt::format("{}: {}", name_of(damage), each.text()));
-      ASSERT_EQ(peer_->ask("restore"), "ok");
-      ASSERT_TRUE(ended_as(good()[0], TaskState::kCompleted, ""));
-      ASSERT_EQ(peer_->ask(fmt::format("damage {} {} {}", name_of(damage), kZone, kZone)), "ok");
-      const std::vector<End> ends = run(
-          *engine_,
-          {{each.opcode, own.data() + kZone, segment_, peer_->address() + each.at, each.length}},
-          std::chrono::milliseconds(each.opcode == Opcode::kRead ? 500 : 20'000));
-      if (harmless(damage, each.opcode == Opcode::kRead)) {
-        ASSERT_TRUE(ended_as(ends[0], TaskState::kCompleted, ""));
-      } else {
-        ASSERT_NE(ends[0].state, TaskState::kCompleted);
-        ASSERT_NE(ends[0].error, "");
-      }
-      for (const End& end : good()) ASSERT_TRUE(ended_as(end, TaskState::kCompleted, ""));
-    }
-  }
-}
-
 TEST_P(InaccessibleMemory, HereFailsWhatTouchesItAndNothingElse) {
   start_peer(false);
   if (HasFatalFailure()) return;
@@ -275,6 +235,7 @@ std::string title_of(const testing::TestParamInfo<Way>& way) { return way.param.
 
 INSTANTIATE_TEST_SUITE_P(Over, InaccessibleTarget,
                          testing::Values(Way{"default", ""}, Way{"tcp", "tcp"}, Way{"shm", "shm"},
+                                         Way{"fabric_tcp", "fabric:tcp", false, kOneCard},
                                          Way{"tcp_by_the_kernel", "tcp", false, kByTheKernel}),
                          title_of);
 INSTANTIATE_TEST_SUITE_P(Over, InaccessibleMemory,

@@ -70,6 +70,26 @@ TEST(FabricHello, SurvivesTheWayAndRefusesWhatIsNoHello) {
   }
 }
 
+TEST(FabricHello, CarriesRanges) {
+  Hello hello{Hello::Type::kTouch, 1, 2, 3, {}};
+  hello.ranges = {{1000, 20, 7, false}, {5000, 4096, 8, true}};
+  const Bytes bytes = hello.encode();
+  const Result<Hello> got = Hello::decode(as_bytes(bytes));
+  ASSERT_TRUE(got.ok());
+  ASSERT_EQ(got->ranges.size(), 2u);
+  EXPECT_EQ(got->ranges[1].address, 5000u);
+  EXPECT_TRUE(got->ranges[1].write);
+  EXPECT_EQ(got->encode(), bytes);
+  for (size_t length = 0; length < bytes.size(); ++length) {
+    EXPECT_EQ(Hello::decode(as_bytes(bytes.substr(0, length))).code(), Code::kProtocol) << length;
+  }
+  Bytes other = bytes;
+  other.back() = 2;
+  EXPECT_EQ(Hello::decode(as_bytes(other)).code(), Code::kProtocol);
+  hello.ranges.resize(Hello::kMaxRanges + 1);
+  EXPECT_EQ(Hello::decode(as_bytes(hello.encode())).code(), Code::kProtocol);
+}
+
 // Two cards, three pieces of 100 bytes from address 1000 on; the second card has no registration.
 Key three_pieces() {
   Key key;

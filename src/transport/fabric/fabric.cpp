@@ -35,13 +35,9 @@ constexpr int64_t kLongestLookNs = 1 * kNsPerMs;
 
 // One local card: what peers reach, and what reaches them.
 struct Card {
-  struct alignas(64) Beacon {
-    uint64_t instance;
-  };
-
   std::unique_ptr<Domain> domain;
   std::unique_ptr<Responders> responders;
-  std::unique_ptr<Beacon> beacon = std::make_unique<Beacon>();
+  std::unique_ptr<Beacon> beacon;
   Owned<fid_mr> beacon_range;
   std::unique_ptr<Pipe> pipe;
   // With the transport's lock.
@@ -151,7 +147,7 @@ Status FabricTransport::open_endpoints(Card& card) {
   Offer::Card mine;
   mine.device = domain.device();
   mine.address = domain.address();
-  card.beacon->instance = host_.instance();
+  card.beacon = std::make_unique<Beacon>(host_.instance());
   Result<Owned<fid_mr>> range =
       domain.add_range(card.beacon.get(), sizeof *card.beacon, Rights::kBoth, Rights::kBoth, "*");
   if (!range.ok()) return range.status();
@@ -255,7 +251,8 @@ std::shared_ptr<Path> FabricTransport::make_path(size_t local,
     MutexLock lock(mutex_);
     Result<std::shared_ptr<Initiator>> initiator = find_initiator(local);
     if (!initiator.ok()) {
-      log_warning("{}: {}", name_, initiator.status().message());
+      static LogLimit limit;
+      log_limited(limit, LogLevel::kWarning, "{}: {}", name_, initiator.status().message());
       return nullptr;
     }
     path = std::make_shared<FabricPath>(*this, initiator.take(), cards_[local].domain->device(),
@@ -329,7 +326,12 @@ Result<Bytes> FabricTransport::accept(const Bytes& bytes) {
     return error(Code::kProtocol, "{}: there is no card {}: there are {}", name_, hello->card,
                  cards_.size());
   }
-  return cards_[hello->card].responders->accept(*hello);
+  if (hello->type != Hello::Type::kTouch) return cards_[hello->card].responders->accept(*hello);
+  Bytes answer;
+  for (const Hello::Range& range : hello->ranges) {
+    answer += memories_->may_touch(hello->card, range) ? '\1' : '\0';
+  }
+  return answer;
 }
 
 std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer, ByteView info) {
@@ -536,6 +538,7 @@ void FabricTransport::stop() {
   }
   for (Card& card : cards_) {
     if (card.responders) card.responders->stop();
+    card.beacon.reset();  // nobody reads it any more
   }
 }
 

@@ -156,7 +156,8 @@ Initiator::Attention Initiator::attend(bool sleeps) {
     take_mail();
     take_control_mail();
     attention.visited = visits_.expected(now);
-    if (!attention.visited) attention.news = reap();
+    const bool visitor_hears = visited_endpoint_.load() == opened_.load();
+    if (!attention.visited || !visitor_hears) attention.news = reap();
     renew_if_due(now);
     advance_all();
     attention.retry = blocked_.load();
@@ -211,6 +212,7 @@ bool Initiator::visit_until(int64_t until_ns, Waker& waker) {
     news = work_as_visitor(nullptr);
   }
   bool may_sleep = false;
+  visited_endpoint_.store(opened_.load());
   if (!news) news = work_as_visitor(&may_sleep);
   const int descriptor = descriptor_.load();
   if (!news && (may_sleep || descriptor < 0)) {
@@ -246,7 +248,11 @@ void Initiator::stop(int64_t until_ns) {
       if (over) {
         close_endpoint();
         end_operations(Code::kCancelled);
-        for (auto& [path, owner] : paths_) leave_peer(*path);
+        for (auto& [path, owner] : paths_) {
+          forget_reads(*path, Code::kCancelled);
+          end_suspects(*path, path->link.suspects.size(), {}, Code::kCancelled);
+          leave_peer(*path);
+        }
         landings_range_.reset();
         active_.clear();
         peers_.clear();

@@ -42,11 +42,14 @@ namespace te::fabric {
 struct Job {
   FabricPath* path = nullptr;
   Slice* slice = nullptr;
-  uint32_t landing = 0;  // of a probe
+  uint32_t landing = 0;  // of a probe or a confirmation
   uint32_t posted = 0;   // bytes
   uint32_t outstanding = 0;
   Code code = Code::kOk;  // the first that failed
   int64_t posted_ns = 0;
+  // The link's count of READs with its last one. Of a confirmation: with those that it confirms.
+  uint64_t reads = 0;
+  size_t word = 0;  // of the beacon; 0: a probe
 };
 
 struct Operation {
@@ -135,7 +138,7 @@ class Initiator {
     uint32_t users = 0;
   };
   // What probes read into.
-  static constexpr size_t kLandings = 16;
+  static constexpr size_t kLandings = 64;
   static constexpr uint64_t kMostBytes = 64 << 20;  // under way on one path
 
   static constexpr int64_t kWaited = -1;  // as `posted_ns`: it was not handed over yet
@@ -179,7 +182,9 @@ class Initiator {
   void open_at_peer(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
   void check_peer(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
   void ask_peer(FabricPath& path, Hello::Type type, int64_t now) TE_REQUIRES(turn_);
+  void send_hello(FabricPath& path, const Hello& hello, int64_t now) TE_REQUIRES(turn_);
   void take_answer(FabricPath& path, FabricPath::Mail::Answer answer) TE_REQUIRES(turn_);
+  long read_beacon(Job& job, size_t word) TE_REQUIRES(turn_);
   // Before a WRITE of this connection comes back unfinished.
   void fence(FabricPath& path) TE_REQUIRES(turn_);
   // Has the peer close the endpoint of a path that ends. A fence does so too.
@@ -201,6 +206,27 @@ class Initiator {
   void return_slices(SliceList slices, Code code, int64_t posted_ns = 0) TE_REQUIRES(turn_);
   void became_ready(FabricPath& path) TE_REQUIRES(turn_);
   void return_waiting(FabricPath& path, Code code) TE_REQUIRES(turn_);
+
+  // initiator_memory.cpp
+  bool copies_in_software() const { return !domain_.local_registration(); }
+  void forget_reads(FabricPath& path, Code code = Code::kUnavailable) TE_REQUIRES(turn_);
+  // Of a READ that the provider calls completed.
+  void hold_or_finish(Job& job) TE_REQUIRES(turn_);
+  // False when there is no room now.
+  bool confirm_reads(FabricPath& path) TE_REQUIRES(turn_);
+  void watch_for_a_while() TE_REQUIRES(turn_);
+  void confirmation_ended(Job& job, const Status& why) TE_REQUIRES(turn_);
+  bool suspect(const Job& job, Code code) TE_REQUIRES(turn_);
+  void ask_about_suspects(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
+  void ask_about_reads(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
+  bool add_range(const FabricPath& path, const Slice& slice, Hello& hello) const;
+  void ask_about(FabricPath& path, Hello hello, int64_t now) TE_REQUIRES(turn_);
+  void take_verdict(FabricPath& path, const Result<Bytes>& answer) TE_REQUIRES(turn_);
+  // The first `count` of them; of a verdict, those are refused that it calls so.
+  void end_suspects(FabricPath& path, size_t count, ByteView verdict,
+                    Code code = Code::kUnavailable) TE_REQUIRES(turn_);
+  void sweep_suspects(FabricPath& path) TE_REQUIRES(turn_);
+  void watch_suspects(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
 
   void sweep_now(FabricPath& path, int64_t now) TE_REQUIRES(turn_);
   // Looks after what does not come by itself. Whether an operation has to end that does not.
@@ -247,7 +273,7 @@ class Initiator {
   // Every endpoint that this one was connected to since it was opened.
   std::map<Bytes, NotedAddress> contacted_ TE_GUARDED_BY(turn_);
   struct alignas(64) Landing {
-    uint64_t instance;
+    uint64_t word;
   };
   std::unique_ptr<std::array<Landing, kLandings>> landings_ TE_GUARDED_BY(turn_);
   Owned<fid_mr> landings_range_ TE_GUARDED_BY(turn_);
@@ -258,6 +284,7 @@ class Initiator {
   int64_t reopen_ns_ TE_GUARDED_BY(turn_) = 0;      // when to try again, where it cannot be opened
   bool watching_ TE_GUARDED_BY(turn_) = false;      // something may turn out to be stuck
   int64_t watched_ns_ TE_GUARDED_BY(turn_) = 0;
+  int64_t watch_until_ns_ TE_GUARDED_BY(turn_) = 0;  // watching_ does not end before
   Counters counters_ TE_GUARDED_BY(turn_);
   std::atomic<uint64_t> under_way_{0};  // operations
   std::atomic<bool> blocked_{false};    // something waits for room, or for a connection
@@ -268,6 +295,10 @@ class Initiator {
   int64_t attended_ns_ = INT64_MIN / 2;  // the poller's: when it had the turn last
   SpinPolicy spin_;                      // the visitor's
   std::atomic<int> descriptor_{-1};
+  // A visitor may sleep on the descriptor of an endpoint that was closed meanwhile: which one it
+  // was, counted by opened_.
+  std::atomic<uint64_t> opened_{0};
+  std::atomic<uint64_t> visited_endpoint_{0};
 };
 
 }  // namespace te::fabric

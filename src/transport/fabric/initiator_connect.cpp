@@ -3,6 +3,7 @@
 #include <rdma/fi_errno.h>
 #include <rdma/fi_rma.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/clock.h"
@@ -45,10 +46,15 @@ void Initiator::drop_address(FabricPath& path) {
 }
 
 void Initiator::ask_peer(FabricPath& path, Hello::Type type, int64_t now) {
-  Hello hello{type, static_cast<uint32_t>(path.remote_card()), path.identity().id, path.link.epoch};
+  send_hello(path,
+             {type, static_cast<uint32_t>(path.remote_card()), path.identity().id, path.link.epoch},
+             now);
+}
+
+void Initiator::send_hello(FabricPath& path, const Hello& hello, int64_t now) {
   host_.exchange(
       path.peer(), path.transport.name(), hello.encode(),
-      [this, type, epoch = hello.epoch, since_ns = now,
+      [this, type = hello.type, epoch = hello.epoch, since_ns = now,
        owner = path.shared_from_this()](Result<Bytes> answer) {
         {
           MutexLock lock(mail_mutex_);
@@ -65,6 +71,7 @@ void Initiator::open_at_peer(FabricPath& path, int64_t now) {
   drop_address(path);  // of the connection before
   link.state = Link::State::kOpening;
   link.connect = link.fenced = link.checking = false;
+  forget_reads(path);
   link.probing_since_ns = now;
   link.epoch = path.identity().epoch.fetch_add(1) + 1;
   path.state.store(PathState::kConnecting);
@@ -80,6 +87,10 @@ void Initiator::check_peer(FabricPath& path, int64_t now) {
 
 void Initiator::take_answer(FabricPath& path, FabricPath::Mail::Answer answer) {
   Link& link = path.link;
+  if (answer.to == Hello::Type::kTouch) {
+    if (answer.epoch == link.question) take_verdict(path, answer.answer);
+    return;
+  }
   if (answer.epoch != link.epoch || link.retired) return;
   const Status& why = answer.answer.status();
   const Code code = why.code() == Code::kStale ? Code::kStale : Code::kUnavailable;
@@ -114,6 +125,14 @@ void Initiator::leave_peer(FabricPath& path) {
   host_.exchange(path.peer(), path.transport.name(), hello.encode(), [](const Result<Bytes>&) {});
 }
 
+void Initiator::forget(FabricPath& path) {
+  drop_address(path);
+  leave_peer(path);
+  std::erase(active_, &path);
+  paths_.erase(&path);
+  if (paths_.empty() && endpoint_) renew_soon();
+}
+
 // Has the peer make an endpoint, and reads the instance that it belongs to: that connects, and
 // tells whether it is the one that is wanted.
 void Initiator::probe(FabricPath& path) {
@@ -135,12 +154,7 @@ void Initiator::probe(FabricPath& path) {
   }
   Job& job = take_job(path, nullptr);
   job.landing = free_landings_.back();
-  Landing& landing = (*landings_)[job.landing];
-  landing.instance = 0;
-  const Key::Place place{path.remote().beacon_address, sizeof landing.instance,
-                         path.remote().beacon_key};
-  void* descriptor = landings_range_ ? ::fi_mr_desc(landings_range_.get()) : nullptr;
-  const long result = post_operation(job, place, descriptor, &landing.instance, false);
+  const long result = read_beacon(job, 0);
   if (result == 0) {
     free_landings_.pop_back();
     link.probe_posted = true;
@@ -152,10 +166,21 @@ void Initiator::probe(FabricPath& path) {
        domain_.failed("connecting to " + path.remote_address, result, Code::kUnavailable));
 }
 
+// A word of it into the job's landing.
+long Initiator::read_beacon(Job& job, size_t word) {
+  const Offer::Card& remote = job.path->remote();
+  Landing& landing = (*landings_)[job.landing];
+  landing.word = 0;
+  const uint64_t at = word * sizeof landing.word;
+  const Key::Place place{remote.beacon_address + at, sizeof landing.word, remote.beacon_key};
+  void* descriptor = landings_range_ ? ::fi_mr_desc(landings_range_.get()) : nullptr;
+  return post_operation(job, place, descriptor, &landing.word, false);
+}
+
 void Initiator::probe_ended(Job& job, Code code) {
   FabricPath& path = *job.path;
   Link& link = path.link;
-  const bool same = (*landings_)[job.landing].instance == path.instance();
+  const bool same = (*landings_)[job.landing].word == path.instance();
   free_landings_.push_back(job.landing);
   free_jobs_.push_back(&job);
   link.probe_posted = false;

@@ -49,6 +49,7 @@ Status Initiator::open_endpoint() {
     return broken_;
   }
   endpoint_ = opened.take();
+  opened_.fetch_add(1);
   descriptor_.store(endpoint_->queue().wait_descriptor());
   operations_.assign(endpoint_->queue().depth(), {});
   free_operations_.clear();
@@ -125,14 +126,6 @@ void Initiator::take_control_mail() {
   }
 }
 
-void Initiator::forget(FabricPath& path) {
-  drop_address(path);
-  leave_peer(path);
-  std::erase(active_, &path);
-  paths_.erase(&path);
-  if (paths_.empty() && endpoint_) renew_soon();
-}
-
 // Nothing is posted before.
 void Initiator::renew_soon() {
   renew_wanted_ = true;
@@ -158,6 +151,7 @@ void Initiator::advance_all() {
 
 bool Initiator::advance(FabricPath& path) {
   Link& link = path.link;
+  if (!link.suspects.empty() && !link.asking) ask_about_suspects(path, now_ns());
   const bool idle = link.state == Link::State::kIdle && link.queue.empty() && !link.connect;
   if (idle) return false;
   if (!endpoint_ && broken_.code() != Code::kCancelled && now_ns() >= reopen_ns_) {
@@ -180,7 +174,7 @@ bool Initiator::advance(FabricPath& path) {
   const size_t share = std::max<size_t>(operations_.size() / 2, 1);
   for (;;) {
     if (link.partial == nullptr) {
-      if (link.queue.empty()) return false;
+      if (link.queue.empty()) return !confirm_reads(path);
       Slice* slice = link.queue.pop();
       if (slice->cancelled()) {
         finished_.slices.push_back({slice, Code::kCancelled});
@@ -188,9 +182,12 @@ bool Initiator::advance(FabricPath& path) {
       }
       link.partial = &take_job(path, slice);
     }
-    if (link.outstanding >= share || link.outstanding_bytes >= kMostBytes) return true;
     Job& job = *link.partial;
-    if (!post_rest(job)) return true;
+    const bool full = link.outstanding >= share || link.outstanding_bytes >= kMostBytes;
+    if (full || !post_rest(job)) {
+      (void)confirm_reads(path);
+      return true;
+    }
     link.partial = nullptr;
     if (job.outstanding == 0) finish(job, job.code);
     if (link.state != Link::State::kReady) return !link.queue.empty();
@@ -274,6 +271,7 @@ bool Initiator::post_rest(Job& job) {
       path.set_error(domain_.failed("posting to " + path.remote_address, result, job.code));
       break;
     }
+    if (slice.opcode == Opcode::kRead) job.reads = ++path.link.reads;
     if (path.link.outstanding++ == 0) path.link.progress_ns = now_ns();
     path.link.outstanding_bytes += place.length;
     job.posted += static_cast<uint32_t>(place.length);
@@ -302,7 +300,8 @@ bool Initiator::reap() {
       ++reaped;
     } else {
       if (count != -FI_EAGAIN && !queue_failed_) {
-        log_error("{}", domain_.failed("fi_cq_read", count).message());
+        static LogLimit limit;
+        log_limited(limit, LogLevel::kError, "{}", domain_.failed("fi_cq_read", count).message());
         queue_failed_ = true;
       }
       break;
@@ -323,6 +322,7 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
     const Status why = error_number == 0 ? Status()
                                          : domain_.failed("connecting to " + path.remote_address,
                                                           error_number, Code::kUnavailable);
+    if (job->word != 0) return confirmation_ended(*job, why);
     if (!why.ok()) path.set_error(why);
     return probe_ended(*job, error_number == 0 ? Code::kOk : Code::kUnavailable);
   }
@@ -357,11 +357,11 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
   const bool whole = job->posted == job->slice->length || job->code != Code::kOk;
   if (job->outstanding > 0 || !whole) return;
   if (link.partial == job) link.partial = nullptr;
-  finish(*job, job->code);
+  hold_or_finish(*job);
 }
 
 void Initiator::finish(Job& job, Code code) {
-  finished_.slices.push_back({job.slice, code, job.posted_ns});
+  if (!suspect(job, code)) finished_.slices.push_back({job.slice, code, job.posted_ns});
   free_jobs_.push_back(&job);
 }
 
@@ -372,6 +372,8 @@ void Initiator::fail(FabricPath& path, Code code, Status why) {
   path.link.state = Link::State::kIdle;
   path.link.failed = true;
   if (path.link.outstanding > 0) watching_ = true;
+  // Counts of one connection mean nothing in the next.
+  if (path.link.confirmations > 0 || !path.link.unconfirmed.empty()) renew_soon();
   return_waiting(path, code);
   path.link.blocked_since_ns = 0;
   if (!path.group()) return;
@@ -421,6 +423,7 @@ void Initiator::sweep_now(FabricPath& path, int64_t now) {
     job.code = Code::kCancelled;
     if (job.outstanding == 0) finish(job, job.code);
   }
+  sweep_suspects(path);
   const bool unwanted = is_unwanted(path);
   if (!unwanted) {
     link.unwanted_since_ns = 0;
@@ -480,9 +483,10 @@ bool Initiator::stuck_on(FabricPath& path, int64_t now) {
 
 bool Initiator::stuck(int64_t now) {
   bool found = false;
-  watching_ = false;
+  watching_ = now < watch_until_ns_;
   for (const auto& [path, owner] : paths_) {
     const Link& link = path->link;
+    watch_suspects(*path, now);
     found = stuck_on(*path, now) || found;
     if (link.state == Link::State::kOpening &&
         now - link.probing_since_ns > options_.connect_timeout_ms * kNsPerMs) {
@@ -490,7 +494,8 @@ bool Initiator::stuck(int64_t now) {
     }
     const bool connecting =
         link.state == Link::State::kOpening || link.state == Link::State::kProbing;
-    watching_ = watching_ || connecting || link.outstanding > 0 || link.blocked_since_ns != 0;
+    watching_ = watching_ || connecting || link.outstanding > 0 || link.blocked_since_ns != 0 ||
+                !link.suspects.empty();
   }
   return found;
 }
@@ -576,6 +581,7 @@ void Initiator::renew(const Status& why) {
     if (Job* partial = std::exchange(link.partial, nullptr); partial != nullptr) {
       finish(*partial, Code::kUnavailable);
     }
+    forget_reads(*path);
     link.state = Link::State::kIdle;
     link.failed = link.inserted = link.probe_posted = false;
     link.outstanding = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/guarded_copy.h"
 #include "base/log.h"
 
 namespace te::fabric {
@@ -144,6 +145,21 @@ bool Memories::find(size_t card, const void* address, uint64_t* length, void** d
   *length = std::min(*length, memory.piece_bytes - offset % memory.piece_bytes);
   *descriptor = ::fi_mr_desc(memory.ranges[card][offset / memory.piece_bytes].get());
   return true;
+}
+
+bool Memories::may_touch(size_t card, const Hello::Range& range) const {
+  ReaderLock lock(mutex_);
+  auto found = memories_.upper_bound(range.address);
+  if (found == memories_.begin()) return true;
+  const auto& [base, memory] = *--found;
+  const uint64_t offset = range.address - base;
+  if (offset >= memory.length || range.length > memory.length - offset) return true;
+  if (card >= memory.ranges.size() || memory.ranges[card].empty()) return true;
+  const Owned<fid_mr>& piece = memory.ranges[card][offset / memory.piece_bytes];
+  if (::fi_mr_key(piece.get()) != range.key) return true;
+  auto* begin = reinterpret_cast<std::byte*>(range.address);
+  if (!range.write) return is_readable(begin, range.length);
+  return contains(memory.buffer->remote, Rights::kWrite) && is_writable(begin, range.length);
 }
 
 }  // namespace te::fabric

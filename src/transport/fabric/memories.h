@@ -36,6 +36,9 @@ class Memories {
   // What to show `card`'s provider for local memory. `*length` is cut at the end of the piece.
   // False: not registered.
   bool find(size_t card, const void* address, uint64_t* length, void** descriptor) const;
+  // Whether a peer's access to the range with `card` would find memory that can be touched. True
+  // also where no such buffer is registered, which the provider tells the peer itself.
+  bool may_touch(size_t card, const Hello::Range& range) const;
 
  private:
   struct Memory {

@@ -63,6 +63,14 @@ Bytes Hello::encode() const {
   out.number(card);
   out.number(id);
   out.number(epoch);
+  if (type != Type::kTouch) return out.take();
+  out.number(static_cast<uint32_t>(ranges.size()));
+  for (const Range& range : ranges) {
+    out.number(range.address);
+    out.number(range.length);
+    out.number(range.key);
+    out.number(static_cast<uint8_t>(range.write ? 1 : 0));
+  }
   return out.take();
 }
 
@@ -75,8 +83,23 @@ Result<Hello> Hello::decode(ByteView bytes) {
   hello.card = in.number<uint32_t>();
   hello.id = in.number<uint64_t>();
   hello.epoch = in.number<uint64_t>();
-  if (in.complete() && version == kVersion && type >= 1 && type <= 3) return hello;
-  return Status(Code::kProtocol, "fabric: the peer's exchange cannot be understood");
+  const Status bad(Code::kProtocol, "fabric: the peer's exchange cannot be understood");
+  if (hello.type == Type::kTouch) {
+    const auto count = in.number<uint32_t>();
+    if (!in.ok() || count > kMaxRanges) return bad;
+    for (uint32_t i = 0; i < count; ++i) {
+      Range range;
+      range.address = in.number<uint64_t>();
+      range.length = in.number<uint64_t>();
+      range.key = in.number<uint64_t>();
+      const auto write = in.number<uint8_t>();
+      if (write > 1) return bad;
+      range.write = write == 1;
+      hello.ranges.push_back(range);
+    }
+  }
+  if (in.complete() && version == kVersion && type >= 1 && type <= 4) return hello;
+  return bad;
 }
 
 Bytes Key::encode() const {

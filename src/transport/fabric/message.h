@@ -46,11 +46,22 @@ struct Hello {
     kOpen = 1,    // makes one; those of earlier epochs are closed before the answer, its name
     kCheck = 2,   // kUnavailable unless there is this one
     kRetire = 3,  // answered when there is none up to this epoch
+    kTouch = 4,   // a byte for each of `ranges`: 0 where it cannot be touched that way, else 1
   };
+  // Of a registered buffer.
+  struct Range {
+    uint64_t address = 0;
+    uint64_t length = 0;
+    uint64_t key = 0;  // of the piece in which it begins
+    bool write = false;
+  };
+  static constexpr uint32_t kMaxRanges = 1024;
+
   Type type = Type::kOpen;
   uint32_t card = 0;   // of the answering side
   uint64_t id = 0;     // of the path, unguessable
-  uint64_t epoch = 0;  // counts its connections
+  uint64_t epoch = 0;  // counts its connections; of kTouch, its questions
+  std::vector<Range> ranges = {};
 
   Bytes encode() const;
   static Result<Hello> decode(ByteView bytes);

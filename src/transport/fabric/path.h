@@ -19,6 +19,27 @@ namespace te::fabric {
 class Initiator;
 struct Job;
 
+// Words for peers to read. The first holds the instance of the engine, so that a peer finds
+// out whom it reached; each of the others differs, so that a peer finds out whether an answer is
+// the one to its question.
+struct alignas(64) Beacon {
+  static constexpr size_t kWords = 4096;
+  static uint64_t word(uint64_t instance, size_t at) {
+    return instance ^ (at * 0x9e3779b97f4a7c15);
+  }
+  explicit Beacon(uint64_t instance) {
+    for (size_t at = 0; at < kWords; ++at) words[at] = word(instance, at);
+  }
+
+  uint64_t words[kWords];
+};
+
+// A slice whose connection broke, before the target was asked whether its memory was the reason.
+struct Suspect {
+  Slice* slice = nullptr;  // null: it came back meanwhile
+  int64_t posted_ns = 0;
+};
+
 // What the peer knows a path by. Used again once the path is retired, so that a peer has no more of
 // them to keep than there are paths at a time.
 struct Identity {
@@ -51,6 +72,21 @@ struct Link {
   int64_t progress_ns = 0;        // of the last completion, or of the first post after silence
   int64_t blocked_since_ns = 0;   // though nothing is under way, nothing can be posted; 0: it can
   int64_t unwanted_since_ns = 0;  // operations under way that are wanted back; 0: none
+
+  // See initiator_memory.cpp. Of this connection:
+  uint64_t reads = 0;            // READs posted
+  uint64_t reads_asked = 0;      // of them, those before the last confirmation that was posted
+  uint64_t reads_confirmed = 0;  // and before the last one that came
+  uint32_t confirmations = 0;    // under way
+  size_t word = 0;               // of the last
+  std::vector<Job*> unconfirmed;
+  int64_t asked_ns = 0;  // about the READs under way
+  // Of all connections:
+  std::vector<Suspect> suspects;
+  size_t suspects_asked = 0;  // of them, those in the question under way
+  int64_t suspects_since_ns = 0;
+  uint64_t question = 0;  // the last; 0: none
+  bool asking = false;    // it is under way
 };
 
 class FabricPath final : public Path, public std::enable_shared_from_this<FabricPath> {

@@ -1,0 +1,223 @@
+// What is done in a turn for memory of a target that cannot be touched any more, where the provider
+// copies in software. Such a provider tells the initiator nothing of it.
+//
+// The target's provider drops its answer to a READ, or leaves off in the middle, and goes on with
+// the next one, which the initiator's takes for the first (seen in 1.17's tcp). So READs are called
+// completed only once a confirmation came: a READ of a word of the beacon, posted behind them, that
+// brings the right word. Where the confirmation is late or wrong, the target is asked over the
+// control channel, and the connection is given up.
+//
+// A slice that comes back since its connection broke is in doubt: the target is asked first whether
+// its memory was the reason, so that nobody tries again in vain.
+#include <rdma/fi_errno.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "transport/fabric/initiator.h"
+
+namespace te::fabric {
+namespace {
+
+constexpr uint32_t kMostConfirmations = 16;      // under way on one path
+constexpr int64_t kLateNs = 20 * kNsPerMs;       // of an answer to a READ: then the target is asked
+constexpr int64_t kAskNs = 500 * kNsPerMs;       // between two such questions
+constexpr int64_t kWatchedNs = 1000 * kNsPerMs;  // after a READ, so that nobody is woken for each
+constexpr int64_t kSuspectNs = 250 * kNsPerMs;   // then a slice comes back without a verdict
+
+}  // namespace
+
+void Initiator::forget_reads(FabricPath& path, Code code) {
+  Link& link = path.link;
+  for (Job* job : std::exchange(link.unconfirmed, {})) finish(*job, code);
+  link.asked_ns = 0;
+  link.reads = link.reads_asked = link.reads_confirmed = 0;
+  link.confirmations = 0;
+}
+
+void Initiator::hold_or_finish(Job& job) {
+  Link& link = job.path->link;
+  const bool sure = job.code != Code::kOk || job.reads <= link.reads_confirmed;
+  if (sure || !copies_in_software()) return finish(job, job.code);
+  link.unconfirmed.push_back(&job);
+}
+
+bool Initiator::confirm_reads(FabricPath& path) {
+  Link& link = path.link;
+  if (!copies_in_software() || link.reads == link.reads_asked) return true;
+  if (link.confirmations >= kMostConfirmations || free_landings_.empty()) return false;
+  Job& job = take_job(path, nullptr);
+  job.landing = free_landings_.back();
+  job.reads = link.reads;
+  job.word = link.word % (Beacon::kWords - 1) + 1;
+  const long result = read_beacon(job, job.word);
+  if (result != 0) {
+    free_jobs_.push_back(&job);
+    if (result == -FI_EAGAIN) return false;
+    fail(path, Code::kUnavailable,
+         domain_.failed("posting to " + path.remote_address, result, Code::kUnavailable));
+    renew_soon();
+    return true;
+  }
+  free_landings_.pop_back();
+  link.word = job.word;
+  link.reads_asked = link.reads;
+  ++link.confirmations;
+  if (link.outstanding++ == 0) link.progress_ns = now_ns();
+  watch_for_a_while();
+  return true;
+}
+
+void Initiator::confirmation_ended(Job& job, const Status& why) {
+  FabricPath& path = *job.path;
+  Link& link = path.link;
+  const uint64_t reads = job.reads;
+  const bool right = (*landings_)[job.landing].word == Beacon::word(path.instance(), job.word);
+  free_landings_.push_back(job.landing);
+  free_jobs_.push_back(&job);
+  --link.confirmations;
+  --link.outstanding;
+  link.progress_ns = now_ns();
+  if (!why.ok() || !right) {
+    fail(path, Code::kUnavailable,
+         why.ok() ? error(Code::kUnavailable, "{} of {} left out the answer to a READ",
+                          path.remote_device, path.remote_address)
+                  : why);
+    return renew_soon();
+  }
+  link.reads_confirmed = std::max(link.reads_confirmed, reads);
+  std::erase_if(link.unconfirmed, [&](Job* each) {
+    if (each->reads > link.reads_confirmed) return false;
+    finish(*each, each->code);
+    return true;
+  });
+}
+
+void Initiator::watch_for_a_while() {
+  const int64_t now = now_ns();
+  watch_until_ns_ = now + kWatchedNs;
+  if (!std::exchange(watching_, true)) call_poller();
+}
+
+bool Initiator::suspect(const Job& job, Code code) {
+  const bool touched = job.outstanding > 0 || job.posted > 0;
+  if (code != Code::kUnavailable || !touched || !copies_in_software()) return false;
+  Link& link = job.path->link;
+  if (job.slice->cancelled() || link.suspects.size() >= Hello::kMaxRanges) return false;
+  if (link.suspects.empty()) link.suspects_since_ns = now_ns();
+  link.suspects.push_back({job.slice, job.posted_ns});
+  activate(*job.path);
+  watching_ = true;
+  return true;
+}
+
+bool Initiator::add_range(const FabricPath& path, const Slice& slice, Hello& hello) const {
+  Key::Place place;
+  if (hello.ranges.size() >= Hello::kMaxRanges ||
+      !Key::place(path.offer(), path.remote_card(), slice.key, slice.remote_address, slice.length,
+                  &place)) {
+    return false;
+  }
+  hello.ranges.push_back(
+      {slice.remote_address, slice.length, place.key, slice.opcode == Opcode::kWrite});
+  return true;
+}
+
+void Initiator::ask_about(FabricPath& path, Hello hello, int64_t now) {
+  hello.type = Hello::Type::kTouch;
+  hello.card = static_cast<uint32_t>(path.remote_card());
+  hello.id = path.identity().id;
+  hello.epoch = ++path.link.question;
+  path.link.asking = true;
+  send_hello(path, hello, now);
+}
+
+void Initiator::ask_about_suspects(FabricPath& path, int64_t now) {
+  Link& link = path.link;
+  Hello hello;
+  // A slice whose key does not cover it is none that was posted.
+  std::erase_if(link.suspects, [](const Suspect& each) { return each.slice == nullptr; });
+  for (const Suspect& each : link.suspects) {
+    if (!add_range(path, *each.slice, hello)) break;
+  }
+  link.suspects_asked = hello.ranges.size();
+  if (link.suspects_asked == 0) return end_suspects(path, link.suspects.size(), {});
+  ask_about(path, std::move(hello), now);
+}
+
+void Initiator::ask_about_reads(FabricPath& path, int64_t now) {
+  Hello hello;
+  for (const Job* job : path.link.unconfirmed) (void)add_range(path, *job->slice, hello);
+  const Slice* last = nullptr;
+  for (const Operation& operation : operations_) {
+    const Job* job = operation.job;
+    if (job == nullptr || job->path != &path || job->slice == nullptr) continue;
+    if (job->slice->opcode != Opcode::kRead || job->slice == last) continue;
+    last = job->slice;
+    (void)add_range(path, *last, hello);
+  }
+  path.link.asked_ns = now;
+  path.link.suspects_asked = 0;
+  if (!hello.ranges.empty()) ask_about(path, std::move(hello), now);
+}
+
+void Initiator::take_verdict(FabricPath& path, const Result<Bytes>& answer) {
+  Link& link = path.link;
+  link.asking = false;
+  const ByteView verdict = answer.ok() ? as_bytes(*answer) : ByteView();
+  if (link.suspects_asked > 0) {
+    const size_t count = std::exchange(link.suspects_asked, 0);
+    end_suspects(path, count, verdict);
+    if (!link.suspects.empty()) activate(path);
+    return;
+  }
+  const bool bad = std::find(verdict.begin(), verdict.end(), std::byte{0}) != verdict.end();
+  if (!bad || link.state != Link::State::kReady || link.confirmations == 0) return;
+  fail(path, Code::kUnavailable,
+       error(Code::kUnavailable, "{} of {} has memory that cannot be read any more",
+             path.remote_device, path.remote_address));
+  renew_soon();
+}
+
+void Initiator::end_suspects(FabricPath& path, size_t count, ByteView verdict, Code code) {
+  std::vector<Suspect>& suspects = path.link.suspects;
+  count = std::min(count, suspects.size());
+  for (size_t i = 0; i < count; ++i) {
+    if (suspects[i].slice == nullptr) continue;
+    const bool bad = i < verdict.size() && verdict[i] == std::byte{0};
+    finished_.slices.push_back(
+        {suspects[i].slice, bad ? Code::kPermission : code, suspects[i].posted_ns});
+  }
+  suspects.erase(suspects.begin(), suspects.begin() + static_cast<ptrdiff_t>(count));
+  path.link.suspects_since_ns = now_ns();
+}
+
+void Initiator::sweep_suspects(FabricPath& path) {
+  Link& link = path.link;
+  for (Suspect& each : link.suspects) {
+    if (each.slice == nullptr || !each.slice->cancelled()) continue;
+    finished_.slices.push_back({std::exchange(each.slice, nullptr), Code::kCancelled});
+  }
+  std::erase_if(link.unconfirmed, [&](Job* job) {
+    if (!job->slice->cancelled()) return false;
+    finish(*job, Code::kCancelled);
+    return true;
+  });
+}
+
+void Initiator::watch_suspects(FabricPath& path, int64_t now) {
+  Link& link = path.link;
+  if (!link.suspects.empty() && now - link.suspects_since_ns > kSuspectNs) {
+    link.asking = false;
+    link.suspects_asked = 0;
+    ++link.question;  // the answer comes too late
+    end_suspects(path, link.suspects.size(), {});
+  }
+  const bool late = link.confirmations > 0 && now - link.progress_ns > kLateNs;
+  if (!late || link.asking || link.state != Link::State::kReady) return;
+  if (now - link.asked_ns > kAskNs) ask_about_reads(path, now);
+}
+
+}  // namespace te::fabric
