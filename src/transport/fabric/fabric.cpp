@@ -203,6 +203,12 @@ Status FabricTransport::start(const NicMatrix& matrix) {
   Result<std::vector<CardInfo>> found = find_cards(**library, provider_of(name_), config_);
   if (!found.ok()) return found.status();
   TE_RETURN_IF_ERROR(open_cards(**library, found.take(), matrix));
+  if (!local_registration_ && !survives_lost_memory(offer_.provider)) {
+    warn_once(fmt::format(
+        "{}: this provider copies in user space: memory that an application unmaps, protects or "
+        "truncates before it unregisters it ends the process; fabric:tcp and tcp survive that",
+        name_));
+  }
   for (const Card& card : cards_) {
     log_info("{}: {} on {}, {}", name_, offer_.provider, card.domain->device(),
              (*library)->description());

@@ -195,6 +195,10 @@ std::string_view provider_of(std::string_view transport) {
   return transport.starts_with(kPrefix) ? transport.substr(kPrefix.size()) : std::string_view();
 }
 
+bool survives_lost_memory(std::string_view provider) {
+  return provider == "tcp" || provider.starts_with("tcp;");
+}
+
 Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
                                          const Config& config) {
   int error_number = 0;
@@ -235,9 +239,12 @@ std::vector<TransportInfo> describe(const Config& config) {
   const Info hints = make_hints(library, {{}, kMrModes, FI_THREAD_DOMAIN, false});
   const Info list = hints ? library.find(nullptr, 0, *hints, &error_number) : Info();
   std::map<std::string, std::vector<std::string>> domains;
+  std::map<std::string, bool> in_software;
   for (const fi_info* each = list.get(); each != nullptr; each = each->next) {
     const std::string_view full = text_of(each->fabric_attr->prov_name);
-    std::vector<std::string>& names = domains[std::string(full.substr(0, full.find(';')))];
+    const std::string provider(full.substr(0, full.find(';')));
+    std::vector<std::string>& names = domains[provider];
+    in_software[provider] = (each->domain_attr->mr_mode & FI_MR_LOCAL) == 0;
     const std::string device(text_of(each->domain_attr->name));
     if (std::find(names.begin(), names.end(), device) == names.end()) names.push_back(device);
   }
@@ -245,8 +252,12 @@ std::vector<TransportInfo> describe(const Config& config) {
   for (const auto& [provider, names] : domains) {
     std::string text;
     for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    const bool warns = in_software[provider] && !survives_lost_memory(provider);
     result.push_back({std::string(kPrefix) + provider, true, false,
-                      fmt::format("{}; devices {}", library.description(), text)});
+                      fmt::format("{}; devices {}{}", library.description(), text,
+                                  warns ? "; does not survive memory that is unmapped while it is "
+                                          "registered"
+                                        : "")});
   }
   return result;
 }

@@ -22,6 +22,10 @@ struct CardInfo {
 // "efa" and "fabric:PROVIDER" are names of this transport; empty for any other.
 std::string_view provider_of(std::string_view transport);
 
+// Whether its copies report memory that cannot be touched any more, since the kernel makes them.
+// Others in software copy with plain instructions; cards keep the pages that they registered.
+bool survives_lost_memory(std::string_view provider);
+
 // The cards of a provider, or of those of its addresses that the configuration names. kUnsupported
 // says what is missing.
 Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
