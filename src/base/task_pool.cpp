@@ -13,6 +13,8 @@ namespace te {
 struct TaskPool::State {
   explicit State(size_t max) : max_threads(max) {}
 
+  // `self` owns this.
+  Status add_thread(const std::shared_ptr<State>& self) TE_REQUIRES(mutex);
   // Of a thread; `surplus`: it ends when no task waits.
   void work(bool surplus) TE_EXCLUDES(mutex);
 
@@ -31,20 +33,19 @@ struct TaskPool::State {
 
 TaskPool::TaskPool(size_t max_threads) : state_(std::make_shared<State>(max_threads)) {}
 
-// Under the lock.
-Status TaskPool::add_thread(const std::shared_ptr<State>& state) {
-  State& of = *state;
-  of.threads.reserve(of.max_threads);
-  Result<Thread> thread = Thread::start("te-pool", [state] { state->work(false); });
+Status TaskPool::State::add_thread(const std::shared_ptr<State>& self) {
+  threads.reserve(max_threads);
+  Result<Thread> thread = Thread::start("te-pool", [self] { self->work(false); });
   if (!thread.ok()) return thread.status();
-  of.threads.push_back(thread.take());
-  ++of.alive;
+  threads.push_back(thread.take());
+  ++alive;
   return {};
 }
 
 Status TaskPool::start() {
-  MutexLock lock(state_->mutex);
-  return state_->threads.empty() && !state_->stopping ? add_thread(state_) : Status();
+  State& of = *state_;
+  MutexLock lock(of.mutex);
+  return of.threads.empty() && !of.stopping ? of.add_thread(state_) : Status();
 }
 
 bool TaskPool::run(std::function<void()> task) {
@@ -53,7 +54,7 @@ bool TaskPool::run(std::function<void()> task) {
   if (of.stopping) return false;
   of.tasks.push_back(std::move(task));
   if (of.tasks.size() > of.idle && of.threads.size() < of.max_threads) {
-    const Status status = add_thread(state_);
+    const Status status = of.add_thread(state_);
     if (!status.ok() && of.threads.empty()) {
       of.tasks.pop_back();
       log_error("{}", status.message());

@@ -36,8 +36,6 @@ class TaskPool {
  private:
   struct State;  // which threads that were abandoned keep
 
-  static Status add_thread(const std::shared_ptr<State>& state);
-
   const std::shared_ptr<State> state_;
 };
 

@@ -11,6 +11,13 @@ namespace te {
 struct Finder::Waiting {
   explicit Waiting(EventLoop& at) : loop(at) {}
 
+  // Its number; 0, and nothing taken: it is stopped.
+  uint64_t take(Found& found) TE_EXCLUDES(mutex) {
+    MutexLock lock(mutex);
+    if (stopped) return 0;
+    founds.emplace(++next, std::move(found));
+    return next;
+  }
   void answer(uint64_t number, Result<Place> place) TE_EXCLUDES(mutex) {
     MutexLock lock(mutex);
     auto found = founds.extract(number);
@@ -42,14 +49,7 @@ void Finder::find(const std::string& name, bool slow, Found found) {
     if (!locator.ok()) return found(locator.status());
     if (is_numeric_address(locator->host)) return found(find_now(*directory_, name));
   }
-  uint64_t number = 0;
-  {
-    MutexLock lock(waiting_->mutex);
-    if (!waiting_->stopped) {
-      number = ++waiting_->next;
-      waiting_->founds.emplace(number, std::move(found));
-    }
-  }
+  const uint64_t number = waiting_->take(found);
   const Status ends(Code::kCancelled, "the engine ends");
   if (number == 0) return found(ends);
   TaskPool& pool = slow ? slow_ : usual_;
