@@ -58,7 +58,9 @@ std::vector<Setting> transport_settings() {
        Text{&Config::guarded_copies, {"handler", "kernel"}}},
       {"fabric_library", "", "path of libfabric.so.1; empty: AWS's own, else the system's",
        Text{&Config::fabric_library, {}}},
-      {"fabric_addresses", "", "local addresses for libfabric, with commas; empty: all of them",
+      {"fabric_addresses", "",
+       "local addresses for libfabric, with commas; empty: all, or over sockets (tcp) the address "
+       "that the engine was given",
        Text{&Config::fabric_addresses, {}}},
       {"fabric_spin_us", "us", "as tcp_spin_us, for libfabric's completion queues",
        Number{&Config::fabric_spin_us, 0, 1'000'000}},

@@ -120,6 +120,7 @@ Status Engine::Impl::start(const EngineOptions& options) {
       this_machine(directory_->local_address()));
   if (!address.ok()) return address.status();
   host_ = address->advertised;
+  asked_address_ = address->asked;
   uint16_t port = options.port;
   if (Result<HostPort> parsed = parse_host_port(options.name);
       port == 0 && no_server && parsed.ok() && parsed->has_port) {

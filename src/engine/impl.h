@@ -103,6 +103,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   // TransportHost.
   void done(Slice* slice, Code code) override { transfers_->done(slice, code); }
   uint64_t instance() const override { return instance_; }
+  std::string asked_address() const override { return asked_address_; }
   void exchange(const Peer& peer, std::string_view transport, Bytes hello,
                 Answered answered) override {
     exchanges_->ask(peer, transport, std::move(hello), std::move(answered));
@@ -142,6 +143,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   const uint64_t instance_;
   const std::shared_ptr<Directory> directory_;  // threads that hang in it keep it
   std::string host_;
+  std::string asked_address_;
   std::string endpoint_;
   std::string name_;
   Notifications notifications_;

@@ -278,6 +278,7 @@ Result<OwnAddress> choose_own_address(const AddressWish& wish, const Machine& ma
   Result<std::string> bind = address_to_bind(wish.bind_address, machine);
   if (!bind.ok()) return bind.status();
   result.bind = *bind;
+  if (!bind->empty() && !is_any(*bind)) result.asked = *bind;
   if (!wish.advertise_address.empty()) {
     Result<std::string> advertised = checked_advertisement(wish.advertise_address, machine);
     if (!advertised.ok()) return advertised.status();
@@ -298,6 +299,7 @@ Result<OwnAddress> choose_own_address(const AddressWish& wish, const Machine& ma
                  host_given ? "host" : "the engine's name", host_given ? wish.host : wish.name,
                  wish.bind_address);
   }
+  if (asked_for && result.asked.empty()) result.asked = *wanted;
   if (!bind->empty() && !is_any(*bind)) {
     result.advertised = *bind;
   } else {

@@ -36,6 +36,7 @@ Machine this_machine(std::string towards_directory);
 struct OwnAddress {
   std::string advertised;  // without brackets and port; a link-local one with its zone
   std::string bind;        // empty: every address
+  std::string asked;       // of this machine, by bind_address, host or name; empty: none was
 };
 
 // In this order: `advertise_address`, which may be any; `bind_address`, unless it stands for every

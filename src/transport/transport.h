@@ -40,6 +40,8 @@ class TransportHost {
   virtual void done(Slice* slice, Code code) = 0;
   // This run of the process.
   virtual uint64_t instance() const = 0;
+  // Of this machine, where peers are to come: what the user asked for; empty: nothing.
+  virtual std::string asked_address() const { return {}; }
   // Brings `hello` (at most wire::kMaxExchange bytes) to accept() of the peer's transport of that
   // name, and what that returns to `answered`; returns at once. `answered` is called exactly once,
   // on a thread of the engine that may block, never from inside this call while the transport runs;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/socket.h"
 #include "engine/fabric.h"
 #include "support/peer.h"
 
@@ -41,6 +42,42 @@ TEST_F(Fabric, BatchesOf64RequestsMove128MiBBothWays) {
   EXPECT_EQ(after.completed, 2 * kSize / kPiece) << "one end for each slice";
   EXPECT_EQ(after.failed, 0u);
   EXPECT_EQ(after.inflight, 0u);
+}
+
+// Without fabric_addresses: on the address that the engine was given, not on all of the machine.
+TEST_F(Fabric, TheEnginesAddressIsItsCard) {
+  std::vector<InterfaceAddress> own;
+  for (const InterfaceAddress& each : all_interface_addresses()) {
+    const bool zone = each.address.find('%') != std::string::npos;
+    if (each.up && !zone && (each.loopback || own.size() < 2)) own.push_back(each);
+  }
+  for (const InterfaceAddress& address : own) {
+    SCOPED_TRACE(address.address);
+    for (const bool bound : {false, true}) {
+      EngineOptions options;
+      options.host = bound ? "" : address.address;
+      if (bound) options.config["bind_address"] = address.address;
+      Result<std::unique_ptr<Engine>> target = Engine::create(options);
+      ASSERT_TRUE(target.ok()) << target.status().to_string();
+      const Status installed = (*target)->install_transport("fabric:tcp");
+      if (installed.code() == Code::kUnsupported) GTEST_SKIP() << installed.message();
+      ASSERT_TRUE(installed.ok()) << installed.to_string();
+      std::string why;
+      const auto initiator = make_fabric_engine({{"fabric_addresses", address.address}}, &why);
+      ASSERT_TRUE(initiator) << why;
+      std::vector<std::byte> local(4096), remote(4096);
+      ASSERT_TRUE((*target)->register_memory(remote.data(), remote.size()).ok());
+      ASSERT_TRUE(initiator->register_memory(local.data(), local.size()).ok());
+      fill(local.data(), local.size(), 7);
+      const SegmentId segment = *initiator->open_segment((*target)->local_endpoint());
+      const TransferRequest write{Opcode::kWrite, local.data(), segment, 0, local.size()};
+      EXPECT_EQ(transfer(*initiator, {write}).state, TaskState::kCompleted);
+      EXPECT_EQ(first_difference(remote.data(), remote.size(), 7), remote.size());
+      const std::vector<PathInfo> paths = initiator->paths();
+      ASSERT_EQ(paths.size(), 1u);
+      EXPECT_EQ(paths[0].remote_device, address.interface);
+    }
+  }
 }
 
 TEST_F(Fabric, TwentyBatchesOfEightAtOnce) {

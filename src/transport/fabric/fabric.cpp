@@ -200,7 +200,8 @@ Status FabricTransport::start(const NicMatrix& matrix) {
   }
   const Result<const Library*> library = Library::open(config_.fabric_library);
   if (!library.ok()) return library.status();
-  Result<std::vector<CardInfo>> found = find_cards(**library, provider_of(name_), config_);
+  Result<std::vector<CardInfo>> found =
+      find_cards(**library, provider_of(name_), config_, host_.asked_address());
   if (!found.ok()) return found.status();
   TE_RETURN_IF_ERROR(open_cards(**library, found.take(), matrix));
   if (!local_registration_ && !survives_lost_memory(offer_.provider)) {

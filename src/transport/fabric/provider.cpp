@@ -195,15 +195,31 @@ std::string_view provider_of(std::string_view transport) {
   return transport.starts_with(kPrefix) ? transport.substr(kPrefix.size()) : std::string_view();
 }
 
+// Whose devices are network interfaces with their IP addresses.
+static bool uses_sockets(std::string_view provider) {
+  const std::string_view core = provider.substr(0, provider.find(';'));
+  return core == "tcp" || core == "sockets" || core == "udp" || core == "net";
+}
+
 bool survives_lost_memory(std::string_view provider) {
   return provider == "tcp" || provider.starts_with("tcp;");
 }
 
 Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
-                                         const Config& config) {
+                                         const Config& config, const std::string& asked_address) {
   int error_number = 0;
   std::vector<CardInfo> cards;
-  if (config.fabric_addresses.empty()) {
+  if (config.fabric_addresses.empty() && !asked_address.empty() && uses_sockets(provider)) {
+    const Info list = find_best(library, provider, asked_address.c_str(), &error_number);
+    if (!list) {
+      return nothing_found(library, provider, error_number)
+          .with_context(fmt::format("the engine's address is {}, and fabric_addresses names no "
+                                    "other for libfabric",
+                                    asked_address));
+    }
+    const std::string device(text_of(list->domain_attr->name));
+    if (Info copy = library.copy(*list)) cards.push_back({std::move(copy), device});
+  } else if (config.fabric_addresses.empty()) {
     const Info list = find_best(library, provider, nullptr, &error_number);
     if (!list) return nothing_found(library, provider, error_number);
     cards = one_of_each_domain(library, *list);
@@ -230,7 +246,7 @@ std::vector<TransportInfo> describe(const Config& config) {
   const Library& library = **opened;
   Config all = config;
   all.fabric_addresses.clear();
-  const Result<std::vector<CardInfo>> cards = find_cards(library, "efa", all);
+  const Result<std::vector<CardInfo>> cards = find_cards(library, "efa", all, {});
   efa.available = cards.ok();
   efa.detail = cards.ok() ? fmt::format("{}; cards {}", library.description(), list_of(*cards))
                           : cards.status().message();

@@ -26,10 +26,11 @@ std::string_view provider_of(std::string_view transport);
 // Others in software copy with plain instructions; cards keep the pages that they registered.
 bool survives_lost_memory(std::string_view provider);
 
-// The cards of a provider, or of those of its addresses that the configuration names. kUnsupported
-// says what is missing.
+// The cards of a provider, or of those of its addresses that the configuration names. Where it
+// names none, a provider over the kernel's sockets has one card, `asked_address`, unless that is
+// empty. kUnsupported says what is missing.
 Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
-                                         const Config& config);
+                                         const Config& config, const std::string& asked_address);
 
 // A row for efa, and one for each other provider that could serve.
 std::vector<TransportInfo> describe(const Config& config);
