@@ -201,13 +201,14 @@ Engine::Impl::~Impl() {
 std::shared_ptr<Answer<Status>> Engine::Impl::leave_directory() {
   const auto left = std::make_shared<Answer<Status>>();
   const auto leave = [left, directory = directory_] { left->set(directory->leave()); };
-  if (!directory_->asks_a_server()) {
-    leave();
-  } else if (Result<Thread> thread = Thread::start("te-withdraw", leave); thread.ok()) {
-    thread->detach();
-  } else {
-    leave();
+  // A server may be silent: it is asked on a thread of its own, where there can be one more.
+  if (directory_->asks_a_server()) {
+    if (Result<Thread> thread = Thread::start("te-withdraw", leave); thread.ok()) {
+      thread->detach();
+      return left;
+    }
   }
+  leave();
   return left;
 }
 

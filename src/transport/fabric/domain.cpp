@@ -138,7 +138,8 @@ bool Queue::may_sleep() {
   return ::fi_trywait(domain_.fabric(), fids, 1) == 0;
 }
 
-Result<std::unique_ptr<Endpoint>> Endpoint::open(Domain& domain, std::shared_ptr<Queue> queue) {
+Result<std::unique_ptr<Endpoint>> Endpoint::open(Domain& domain,
+                                                 const std::shared_ptr<Queue>& queue) {
   for (int attempt = 1;; ++attempt) {
     std::unique_ptr<Endpoint> endpoint(new Endpoint(domain, queue));
     const Status status = endpoint->start();

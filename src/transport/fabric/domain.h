@@ -134,7 +134,8 @@ class Queue {
 class Endpoint {
  public:
   // Inside a Turn, as are all calls but name().
-  static Result<std::unique_ptr<Endpoint>> open(Domain& domain, std::shared_ptr<Queue> queue);
+  static Result<std::unique_ptr<Endpoint>> open(Domain& domain,
+                                                const std::shared_ptr<Queue>& queue);
   ~Endpoint();
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;

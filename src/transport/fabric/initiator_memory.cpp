@@ -88,11 +88,15 @@ void Initiator::confirmation_ended(Job& job, const Status& why) {
     return renew_soon();
   }
   link.reads_confirmed = std::max(link.reads_confirmed, reads);
-  std::erase_if(link.unconfirmed, [&](Job* each) {
-    if (each->reads > link.reads_confirmed) return false;
-    finish(*each, each->code);
-    return true;
-  });
+  size_t kept = 0;
+  for (Job* read : link.unconfirmed) {
+    if (read->reads > link.reads_confirmed) {
+      link.unconfirmed[kept++] = read;
+    } else {
+      finish(*read, read->code);
+    }
+  }
+  link.unconfirmed.resize(kept);
 }
 
 void Initiator::watch_for_a_while() {
@@ -200,11 +204,15 @@ void Initiator::sweep_suspects(FabricPath& path) {
     if (each.slice == nullptr || !each.slice->cancelled()) continue;
     finished_.slices.push_back({std::exchange(each.slice, nullptr), Code::kCancelled});
   }
-  std::erase_if(link.unconfirmed, [&](Job* job) {
-    if (!job->slice->cancelled()) return false;
-    finish(*job, Code::kCancelled);
-    return true;
-  });
+  size_t kept = 0;
+  for (Job* job : link.unconfirmed) {
+    if (!job->slice->cancelled()) {
+      link.unconfirmed[kept++] = job;
+    } else {
+      finish(*job, Code::kCancelled);
+    }
+  }
+  link.unconfirmed.resize(kept);
 }
 
 void Initiator::watch_suspects(FabricPath& path, int64_t now) {

@@ -246,7 +246,7 @@ std::vector<TransportInfo> describe(const Config& config) {
   const Library& library = **opened;
   Config all = config;
   all.fabric_addresses.clear();
-  const Result<std::vector<CardInfo>> cards = find_cards(library, "efa", all, {});
+  const Result<std::vector<CardInfo>> cards = find_cards(library, "efa", all);
   efa.available = cards.ok();
   efa.detail = cards.ok() ? fmt::format("{}; cards {}", library.description(), list_of(*cards))
                           : cards.status().message();

@@ -30,7 +30,8 @@ bool survives_lost_memory(std::string_view provider);
 // names none, a provider over the kernel's sockets has one card, `asked_address`, unless that is
 // empty. kUnsupported says what is missing.
 Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
-                                         const Config& config, const std::string& asked_address);
+                                         const Config& config,
+                                         const std::string& asked_address = {});
 
 // A row for efa, and one for each other provider that could serve.
 std::vector<TransportInfo> describe(const Config& config);
