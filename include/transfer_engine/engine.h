@@ -10,6 +10,10 @@
 // child has none of the engine's sockets, and shares the memory of allocate() with its parent.
 #pragma once
 
+#if __cplusplus < 201709L
+#error "transfer_engine/engine.h needs C++20: compile with -std=c++20, or use transfer_engine_c.h"
+#endif
+
 #include <chrono>
 #include <cstdint>
 #include <functional>

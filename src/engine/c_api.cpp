@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 
 #include "base/log.h"
 #include "engine/c_arguments.h"
@@ -50,6 +51,8 @@ int report_exception() noexcept {
   try {
     throw;
   } catch (const std::bad_alloc&) {
+    return report_no_memory();
+  } catch (const std::length_error&) {  // a count that no memory holds
     return report_no_memory();
   } catch (const std::exception& failure) {
     try {

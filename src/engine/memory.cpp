@@ -21,6 +21,12 @@ Status out_of_memory() {
   return Status(Code::kResource, "out of memory: nothing was changed; free some, then try again");
 }
 
+Status check_access(Access access) {
+  if (access >= Access::kNone && access <= Access::kReadWrite) return {};
+  return error(Code::kInvalidArgument, "the access is {}: give one of Access",
+               static_cast<int32_t>(access));
+}
+
 // What peers may do to memory that this process may do `local` to.
 Result<Rights> remote_rights(const BufferEntry& entry, Access access, Rights local) {
   const Rights asked = asked_rights(access);
@@ -173,6 +179,7 @@ Status Memory::await_quiet(Buffer& buffer, const Installed& transports, int64_t 
 Status Memory::add(std::span<const BufferEntry> buffers, std::string_view location,
                    Access access) try {
   TE_RETURN_IF_ERROR(parse_location(location, cpu_nodes_).status());
+  TE_RETURN_IF_ERROR(check_access(access));
   Asked asked{buffers, location, {}, {}, -1};
   Result<std::vector<Rights>> local = local_rights(buffers);
   if (!local.ok()) return local.status();
@@ -304,6 +311,11 @@ Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) tr
   const Result<std::optional<uint32_t>> node = parse_location(options.location, cpu_nodes_);
   if (!node.ok()) return node.status();
   if (length == 0) return Status(Code::kInvalidArgument, "the length of the memory is 0");
+  TE_RETURN_IF_ERROR(check_access(options.access));
+  if (options.huge_pages < HugePages::kNo || options.huge_pages > HugePages::kRequire) {
+    return error(Code::kInvalidArgument, "huge_pages is {}: give one of HugePages",
+                 static_cast<int32_t>(options.huge_pages));
+  }
   const bool huge = options.huge_pages != HugePages::kNo;
   Result<MemoryFile> file = MemoryFile::create("transfer-engine-memory", length, huge);
   if (!file.ok() && options.huge_pages == HugePages::kPrefer) {

@@ -74,6 +74,13 @@ TEST(Access, WhatIsStatedAndCannotBeIsAnError) {
   EXPECT_TRUE(engine->register_memory(memory.data(), kLength, "*", Access::kNone).ok());
   EXPECT_EQ(described(*engine, memory.address()), Access::kNone);
   EXPECT_TRUE(engine->unregister_memory(memory.data()).ok());
+  for (const auto unknown : {static_cast<Access>(77), static_cast<Access>(-1)}) {
+    EXPECT_TRUE(fails_with(engine->register_memory(memory.data(), kLength, "*", unknown),
+                           Code::kInvalidArgument, "give one of Access"));
+    EXPECT_EQ(engine->allocate(kLength, {.access = unknown}).code(), Code::kInvalidArgument);
+  }
+  EXPECT_EQ(engine->allocate(kLength, {.huge_pages = static_cast<HugePages>(9)}).code(),
+            Code::kInvalidArgument);
   memory.protect(PROT_NONE);
   EXPECT_TRUE(
       fails_with(engine->register_memory(memory.data(), kLength), Code::kInvalidArgument, where));

@@ -32,7 +32,6 @@ cp "$source/examples/cpp/minimal.cpp" "$scratch/project/"
 cat >"$scratch/project/CMakeLists.txt" <<'CMAKE'
 cmake_minimum_required(VERSION 3.20)
 project(user CXX)
-set(CMAKE_CXX_STANDARD 20)
 find_package(TransferEngine REQUIRED)
 add_executable(minimal minimal.cpp)
 target_link_libraries(minimal PRIVATE TransferEngine::transfer_engine)

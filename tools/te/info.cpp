@@ -123,8 +123,8 @@ std::string as_text(const Json& info) {
       settings.add_row({text_of(row, "name"), text_of(row, "value"), text_of(row, "default"),
                         text_of(row, "unit"), text_of(row, "origin"), text_of(row, "help")});
     }
-    text += section("Configuration (set one with the environment: TE_ and its name in capitals)",
-                    settings);
+    text +=
+        section("Configuration (environment: TRANSFER_ENGINE_ and the name in capitals)", settings);
   }
   return text;
 }
