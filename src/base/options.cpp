@@ -48,9 +48,8 @@ std::vector<Setting> transport_settings() {
       {"tcp_spin_us", "us", "how long threads poll for what lately came soon, before they sleep",
        Number{&Config::tcp_spin_us, 0, 1'000'000}},
       {"tcp_zero_copy", "",
-       "off, auto or on: whether large WRITEs over TCP leave without a copy; such tasks may end 2 "
-       "s "
-       "after their deadlines while this machine's own queues hold packets",
+       "off, auto or on: whether large WRITEs over TCP leave without a copy; such tasks may end "
+       "2 s after their deadlines while this machine's own queues hold packets",
        Text{&Config::tcp_zero_copy, {"off", "auto", "on"}}},
       {"copy_threads", "", "threads that copy for local, and as many for shm; callers copy too",
        Number{&Config::copy_threads, 1, 64}},

@@ -188,17 +188,17 @@ std::string list_of(const std::vector<CardInfo>& cards) {
   return names;
 }
 
+// Whose devices are network interfaces with their IP addresses.
+bool uses_sockets(std::string_view provider) {
+  const std::string_view core = provider.substr(0, provider.find(';'));
+  return core == "tcp" || core == "sockets" || core == "udp" || core == "net";
+}
+
 }  // namespace
 
 std::string_view provider_of(std::string_view transport) {
   if (transport == "efa") return transport;
   return transport.starts_with(kPrefix) ? transport.substr(kPrefix.size()) : std::string_view();
-}
-
-// Whose devices are network interfaces with their IP addresses.
-static bool uses_sockets(std::string_view provider) {
-  const std::string_view core = provider.substr(0, provider.find(';'));
-  return core == "tcp" || core == "sockets" || core == "udp" || core == "net";
 }
 
 bool survives_lost_memory(std::string_view provider) {
