@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "engine/pair.h"
+#include "support/virtual_time.h"
 
 namespace te::test {
 namespace {
@@ -53,12 +54,12 @@ class FakeChannel final : public ControlChannel {
   SocketAddress address_;
 };
 
-class FakeHost final : public NotifierHost {
+class FakeHost final : public NotifierHost, public VirtualTime {
  public:
   int64_t now_ns() override { return now_ms * kNsPerMs; }
   bool run_after(int64_t delay_ms, std::function<void()> task) override {
     if (ended) return false;
-    tasks_.emplace(now_ms + delay_ms, std::move(task));
+    run_at(now_ms + delay_ms, std::move(task));
     return true;
   }
   void connect(const std::shared_ptr<Segment>& segment, Found found) override {
@@ -71,26 +72,12 @@ class FakeHost final : public NotifierHost {
       found(Status(Code::kUnavailable, "nobody is there"));
     }
   }
-  void advance(int64_t ms) {
-    const int64_t until = now_ms + ms;
-    while (!tasks_.empty() && tasks_.begin()->first <= until) {
-      const std::function<void()> task = std::move(tasks_.begin()->second);
-      now_ms = std::max(now_ms, tasks_.begin()->first);
-      tasks_.erase(tasks_.begin());
-      task();
-    }
-    now_ms = until;
-  }
 
-  int64_t now_ms = 1'000;
   bool ended = false;
   std::map<std::string, std::shared_ptr<FakeChannel>> channels;
   std::map<std::string, int> asked;
   std::map<std::string, bool> holds;  // connecting does not end
   std::map<std::string, std::vector<Found>> held;
-
- private:
-  std::multimap<int64_t, std::function<void()>> tasks_;
 };
 
 class NotifierTest : public testing::Test {

@@ -7,17 +7,18 @@
 #include <map>
 
 #include "engine/pair.h"
+#include "support/virtual_time.h"
 #include "transport/fakes.h"
 
 namespace te::test {
 namespace {
 
-// Time that goes on when it is told to, and peers that answer when the test says so.
-class VirtualHost final : public RecoveryHost {
+// Virtual time, and peers that answer when the test says so.
+class VirtualHost final : public RecoveryHost, public VirtualTime {
  public:
   int64_t now_ns() override { return now_ms * kNsPerMs; }
   bool run_after(int64_t delay_ms, std::function<void()> task) override {
-    tasks_.emplace(now_ms + delay_ms, std::move(task));
+    run_at(now_ms + delay_ms, std::move(task));
     return true;
   }
   void refresh(const std::shared_ptr<Segment>& segment,
@@ -28,16 +29,6 @@ class VirtualHost final : public RecoveryHost {
   }
   int64_t restarted_ns(const Segment&) override { return restarted_at_ns; }
 
-  void advance(int64_t ms) {
-    const int64_t until = now_ms + ms;
-    while (!tasks_.empty() && tasks_.begin()->first <= until) {
-      const std::function<void()> task = std::move(tasks_.begin()->second);
-      now_ms = std::max(now_ms, tasks_.begin()->first);
-      tasks_.erase(tasks_.begin());
-      task();
-    }
-    now_ms = until;
-  }
   void answer(const std::string& name, const Status& status) {
     ASSERT_FALSE(open[name].empty()) << name << " was not asked";
     const std::function<void(Status)> refreshed = std::move(open[name].front());
@@ -45,14 +36,10 @@ class VirtualHost final : public RecoveryHost {
     refreshed(status);
   }
 
-  int64_t now_ms = 1'000;
   int64_t restarted_at_ns = 0;
   std::map<std::string, int> asked;
   std::map<std::string, Status> answers;  // at once; else when answer() is called
   std::map<std::string, std::deque<std::function<void(Status)>>> open;
-
- private:
-  std::multimap<int64_t, std::function<void()>> tasks_;
 };
 
 class RecordingOwner final : public SliceOwner {
