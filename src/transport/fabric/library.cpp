@@ -2,11 +2,11 @@
 
 #include <array>
 #include <csignal>
-#include <cstdlib>
 #include <map>
 #include <vector>
 
 #include "base/dynamic_library.h"
+#include "base/environment.h"
 #include "base/fork.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -38,12 +38,8 @@ class KeepSignals {
   std::array<struct sigaction, kSignals.size()> before_{};
 };
 
-struct Setting {
-  const char* name;
-  const char* value;
-};
-
-constexpr Setting kSettings[] = {
+// The environment is a provider's only setting, read when it is loaded. What the user set stays.
+constexpr Variable kSettings[] = {
     // The tcp provider gathers small messages in buffers of its own, with plain instructions:
     // memory that an application unmapped would end the process there. Without these buffers the
     // kernel moves every byte, and reports such memory.
@@ -60,15 +56,6 @@ constexpr Setting kSettings[] = {
     // descriptors.
     {"FI_UNIVERSE_SIZE", "64"},
 };
-
-// The environment is a provider's only setting. What the user set stays.
-void set_up_providers() {
-  for (const Setting& setting : kSettings) {
-    constexpr int kKeepTheUsers = 0;
-    // NOLINTNEXTLINE(concurrency-mt-unsafe): before the library is loaded, which reads them
-    ::setenv(setting.name, setting.value, kKeepTheUsers);
-  }
-}
 
 }  // namespace
 
@@ -116,7 +103,7 @@ Result<const Library*> Library::open(const std::string& path) {
   MutexLock lock(mutex);
   if (const auto found = opened.find(path); found != opened.end()) return found->second.get();
   std::vector<std::string> wanted{path};
-  set_up_providers();
+  set_missing_variables(kSettings);
   if (path.empty()) wanted.assign(std::begin(kUsual), std::end(kUsual));
   Status last;
   for (const std::string& each : wanted) {
