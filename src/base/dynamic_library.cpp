@@ -3,25 +3,36 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include "base/log.h"
+
 namespace te {
 
 void DynamicLibrary::Closer::operator()(void* handle) const { ::dlclose(handle); }
 
-std::string DynamicLibrary::last_error(const std::string& otherwise) {
-  const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
-  return why == nullptr ? otherwise : why;
-}
-
 Result<DynamicLibrary> DynamicLibrary::open(const std::string& path) {
   void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    return Status(Code::kUnsupported, last_error(path + " cannot be opened"));
+    const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc keeps it for each thread
+    return Status(Code::kUnsupported, why == nullptr ? path + " cannot be opened" : why);
   }
   return DynamicLibrary(handle, path);
 }
 
-void* DynamicLibrary::find(const char* name, const char* version) const {
-  return version == nullptr ? ::dlsym(handle_.get(), name) : ::dlvsym(handle_.get(), name, version);
+void* DynamicLibrary::find(const char* name, const char* version) {
+  void* const found =
+      version == nullptr ? ::dlsym(handle_.get(), name) : ::dlvsym(handle_.get(), name, version);
+  if (found == nullptr && missing_.empty()) {
+    missing_ = version == nullptr ? name : fmt::format("{}@{}", name, version);
+  }
+  return found;
+}
+
+Status DynamicLibrary::keep(std::string_view expected) {
+  if (!missing_.empty()) {
+    return error(Code::kUnsupported, "{} is not {}: it has no {}", path(), expected, missing_);
+  }
+  (void)handle_.release();
+  return {};
 }
 
 std::string DynamicLibrary::path() const {

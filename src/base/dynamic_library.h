@@ -1,35 +1,39 @@
-// A shared library that is opened at run time, since the machine may not have it.
+// Shared libraries that are opened at run time, since the machine may not have them.
 //
 // Threads: any.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 
+#include "base/fork.h"
+#include "base/mutex.h"
 #include "transfer_engine/status.h"
 
 namespace te {
 
+// One of them. It closes with this, unless keep() was called.
 class DynamicLibrary {
  public:
   // By its path, or by a name that the system's loader knows. kUnsupported, with the loader's
   // reason.
   static Result<DynamicLibrary> open(const std::string& path);
 
-  // False, and null, where there is no such symbol. `version`: the symbol's; null: whatever the
-  // library has as its newest.
+  // Null where there is no such symbol, which keep() reports. `version`: the symbol's; null:
+  // whatever the library has as its newest.
   template <typename Function>
-  bool look_up(const char* name, const char* version, Function* function) const {
+  void look_up(const char* name, Function* function, const char* version = nullptr) {
     *function = reinterpret_cast<Function>(find(name, version));
-    return *function != nullptr;
   }
+  // After the last look_up(): it stays open until the process ends. kUnsupported where a function
+  // is missing, which is named; `expected` says what the library should be ("libcurl 7").
+  Status keep(std::string_view expected);
+
   // Where it lies.
   std::string path() const;
-  // It stays open until the process ends; else it closes with this.
-  void keep() { (void)handle_.release(); }
-
-  // What the loader said last in this thread, or `otherwise` when it said nothing.
-  static std::string last_error(const std::string& otherwise);
 
  private:
   struct Closer {
@@ -37,10 +41,35 @@ class DynamicLibrary {
   };
 
   DynamicLibrary(void* handle, std::string name) : handle_(handle), name_(std::move(name)) {}
-  void* find(const char* name, const char* version) const;
+  void* find(const char* name, const char* version);
 
   std::unique_ptr<void, Closer> handle_;
-  std::string name_;  // as asked for
+  std::string name_;     // as asked for
+  std::string missing_;  // the first symbol that was not found
+};
+
+// The libraries of one kind that were opened, each once. To be made once and never destroyed:
+// threads use them until the process ends, and forks look at the lock.
+template <typename Library>
+class OpenLibraries {
+ public:
+  OpenLibraries() { hold_during_forks(mutex_); }
+
+  // The one at `path`, which `load(path)` opens the first time; it returns a
+  // Result<std::unique_ptr<Library>>. A failure is not remembered.
+  template <typename Load>
+  Result<const Library*> get(const std::string& path, Load&& load) {
+    MutexLock lock(mutex_);
+    const auto found = opened_.find(path);
+    if (found != opened_.end()) return found->second.get();
+    Result<std::unique_ptr<Library>> loaded = load(path);
+    if (!loaded.ok()) return loaded.status();
+    return (opened_[path] = loaded.take()).get();
+  }
+
+ private:
+  Mutex mutex_;
+  std::map<std::string, std::unique_ptr<const Library>> opened_ TE_GUARDED_BY(mutex_);
 };
 
 }  // namespace te

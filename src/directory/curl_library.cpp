@@ -1,6 +1,6 @@
 #include "directory/curl_library.h"
 
-#include <utility>
+#include <memory>
 
 #include "base/dynamic_library.h"
 #include "base/log.h"
@@ -8,46 +8,36 @@
 namespace te {
 namespace {
 
-constexpr const char* kName = "libcurl.so.4";  // its ABI of the last twenty years
-
-}  // namespace
-
-Result<CurlLibrary> open_curl(const std::string& path) {
+Result<std::unique_ptr<CurlLibrary>> load(const std::string& path) {
   Result<DynamicLibrary> library = DynamicLibrary::open(path);
   if (!library.ok()) {
     return error(Code::kUnsupported,
                  "etcd and HTTP metadata servers take libcurl: {}; install it (Debian: libcurl4)",
                  library.status().message());
   }
-  CurlLibrary curl{};
-  const bool complete = library->look_up("curl_global_init", nullptr, &curl.global_init) &&
-                        library->look_up("curl_easy_init", nullptr, &curl.easy_init) &&
-                        library->look_up("curl_easy_cleanup", nullptr, &curl.easy_cleanup) &&
-                        library->look_up("curl_easy_reset", nullptr, &curl.easy_reset) &&
-                        library->look_up("curl_easy_setopt", nullptr, &curl.easy_setopt) &&
-                        library->look_up("curl_easy_perform", nullptr, &curl.easy_perform) &&
-                        library->look_up("curl_easy_getinfo", nullptr, &curl.easy_getinfo) &&
-                        library->look_up("curl_easy_strerror", nullptr, &curl.easy_strerror) &&
-                        library->look_up("curl_slist_append", nullptr, &curl.slist_append) &&
-                        library->look_up("curl_slist_free_all", nullptr, &curl.slist_free_all);
-  if (!complete) {
-    return error(Code::kUnsupported, "{} is not libcurl: it lacks some of its functions",
-                 library->path());
+  auto curl = std::make_unique<CurlLibrary>();
+  library->look_up("curl_global_init", &curl->global_init);
+  library->look_up("curl_easy_init", &curl->easy_init);
+  library->look_up("curl_easy_cleanup", &curl->easy_cleanup);
+  library->look_up("curl_easy_reset", &curl->easy_reset);
+  library->look_up("curl_easy_setopt", &curl->easy_setopt);
+  library->look_up("curl_easy_perform", &curl->easy_perform);
+  library->look_up("curl_easy_getinfo", &curl->easy_getinfo);
+  library->look_up("curl_easy_strerror", &curl->easy_strerror);
+  library->look_up("curl_slist_append", &curl->slist_append);
+  library->look_up("curl_slist_free_all", &curl->slist_free_all);
+  TE_RETURN_IF_ERROR(library->keep("libcurl"));
+  if (curl->global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+    return Status(Code::kResource, "libcurl cannot be initialised");
   }
-  library->keep();
   return curl;
 }
 
-const Result<CurlLibrary>& curl_library() {
-  // Never destroyed: a thread may hang in a call while the process ends.
-  static const auto* const library = [] {
-    Result<CurlLibrary> opened = open_curl(kName);
-    if (opened.ok() && opened->global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
-      opened = Status(Code::kResource, "libcurl cannot be initialised");
-    }
-    return new Result<CurlLibrary>(std::move(opened));
-  }();
-  return *library;
+}  // namespace
+
+Result<const CurlLibrary*> curl_library(const std::string& path) {
+  static auto& opened = *new OpenLibraries<CurlLibrary>;
+  return opened.get(path, load);
 }
 
 }  // namespace te

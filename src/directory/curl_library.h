@@ -25,9 +25,8 @@ struct CurlLibrary {
   decltype(&::curl_slist_free_all) slist_free_all;
 };
 
-// kUnsupported, with what to install, where the machine has none.
-Result<CurlLibrary> open_curl(const std::string& path);
-// The machine's, opened once.
-const Result<CurlLibrary>& curl_library();
+// Opened and initialised once; later calls return the same. kUnsupported, with what to install,
+// where the machine has none by that path or name.
+Result<const CurlLibrary*> curl_library(const std::string& path = "libcurl.so.4");
 
 }  // namespace te

@@ -19,7 +19,7 @@ namespace {
 constexpr size_t kMaxIdleHandles = 4;
 
 // Only where it could be opened.
-const CurlLibrary& curl() { return curl_library().value(); }
+const CurlLibrary& curl() { return *curl_library().value(); }
 
 // Keeps a SIGPIPE that a TLS library's write may raise in this thread away from the host process,
 // which with CURLOPT_NOSIGNAL libcurl leaves to its caller.
@@ -175,7 +175,7 @@ void HttpClient::give_back(void* handle) {
 }
 
 Result<HttpResponse> HttpClient::perform(const HttpRequest& request) {
-  if (!curl_library().ok()) return curl_library().status();
+  TE_RETURN_IF_ERROR(curl_library().status());
   CURL* handle = take_handle();
   if (handle == nullptr) return Status(Code::kResource, "libcurl has no memory for a request");
   // "Expect:" empty: a server that does not know 100-continue must not cost a second.

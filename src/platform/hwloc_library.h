@@ -38,7 +38,8 @@ struct HwlocLibrary {
   }
 };
 
-// kUnsupported, with what to install, where the machine has none by that path or name.
-Result<HwlocLibrary> open_hwloc(const std::string& path);
+// Opened once; later calls return the same. kUnsupported, with what to install, where the machine
+// has none by that path or name.
+Result<const HwlocLibrary*> hwloc_library(const std::string& path);
 
 }  // namespace te

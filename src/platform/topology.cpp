@@ -413,14 +413,14 @@ Result<Topology> read_topology(const TopologyOrigin& origin) {
       xml_file.empty() && variable != nullptr && *variable != '\0') {
     xml_file = variable;
   }
-  const Result<HwlocLibrary> hwloc = open_hwloc(origin.hwloc);
+  const Result<const HwlocLibrary*> hwloc = hwloc_library(origin.hwloc);
   if (!hwloc.ok() && !xml_file.empty()) return hwloc.status();
   if (!hwloc.ok()) {
     warn_once(fmt::format("the topology has no GPUs, and places of NICs only roughly: {}",
                           hwloc.status().message()));
     return read_kernel_topology(origin);
   }
-  return read_by_hwloc(*hwloc, xml_file, origin.infiniband);
+  return read_by_hwloc(**hwloc, xml_file, origin.infiniband);
 }
 
 }  // namespace te

@@ -7,7 +7,7 @@ namespace te {
 namespace {
 
 TEST(CurlLibrary, ThatIsMissingIsNamedWithWhatToInstall) {
-  const Status status = open_curl("/nonexistent/libcurl.so.4").status();
+  const Status status = curl_library("/nonexistent/libcurl.so.4").status();
   EXPECT_EQ(status.code(), Code::kUnsupported);
   for (const char* part : {"/nonexistent/libcurl.so.4", "etcd and HTTP", "libcurl4"}) {
     EXPECT_NE(status.message().find(part), std::string::npos) << status.to_string();
@@ -15,7 +15,7 @@ TEST(CurlLibrary, ThatIsMissingIsNamedWithWhatToInstall) {
 }
 
 TEST(CurlLibrary, AnotherLibraryIsNoLibcurl) {
-  const Status status = open_curl("libc.so.6").status();
+  const Status status = curl_library("libc.so.6").status();
   EXPECT_EQ(status.code(), Code::kUnsupported);
   EXPECT_NE(status.message().find("is not libcurl"), std::string::npos) << status.to_string();
 }

@@ -2,14 +2,11 @@
 
 #include <array>
 #include <csignal>
-#include <map>
 #include <vector>
 
 #include "base/dynamic_library.h"
 #include "base/environment.h"
-#include "base/fork.h"
 #include "base/log.h"
-#include "base/mutex.h"
 
 namespace te::fabric {
 namespace {
@@ -80,41 +77,42 @@ Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
   decltype(&::fi_version) version = nullptr;
   // The versions whose structures these headers, and all later ones, begin with: an unversioned
   // look-up would give the library's newest, whose structures may be larger.
-  if (!opened->look_up("fi_getinfo", "FABRIC_1.3", &library->getinfo_) ||
-      !opened->look_up("fi_freeinfo", "FABRIC_1.3", &library->freeinfo_) ||
-      !opened->look_up("fi_dupinfo", "FABRIC_1.3", &library->dupinfo_) ||
-      !opened->look_up("fi_fabric", "FABRIC_1.1", &library->fabric_) ||
-      !opened->look_up("fi_strerror", "FABRIC_1.0", &library->strerror_) ||
-      !opened->look_up("fi_version", "FABRIC_1.0", &version)) {
-    return error(Code::kUnsupported, "{} is no libfabric of version 1.9 or later: {}", path,
-                 DynamicLibrary::last_error("a symbol is missing"));
-  }
+  opened->look_up("fi_getinfo", &library->getinfo_, "FABRIC_1.3");
+  opened->look_up("fi_freeinfo", &library->freeinfo_, "FABRIC_1.3");
+  opened->look_up("fi_dupinfo", &library->dupinfo_, "FABRIC_1.3");
+  opened->look_up("fi_fabric", &library->fabric_, "FABRIC_1.1");
+  opened->look_up("fi_strerror", &library->strerror_, "FABRIC_1.0");
+  opened->look_up("fi_version", &version, "FABRIC_1.0");
   library->path_ = opened->path();
-  opened->keep();
+  TE_RETURN_IF_ERROR(opened->keep("libfabric of version 1.9 or later"));
   library->version_ = version();
   library->api_ = std::min(library->version_, kApi);
   return library;
 }
 
-Result<const Library*> Library::open(const std::string& path) {
-  static Mutex mutex;
-  [[maybe_unused]] static const bool held = (hold_during_forks(mutex), true);
-  static std::map<std::string, std::unique_ptr<Library>> opened;
-  MutexLock lock(mutex);
-  if (const auto found = opened.find(path); found != opened.end()) return found->second.get();
-  std::vector<std::string> wanted{path};
+Result<std::unique_ptr<Library>> Library::load_any(const std::string& path) {
   set_missing_variables(kSettings);
-  if (path.empty()) wanted.assign(std::begin(kUsual), std::end(kUsual));
+  if (!path.empty()) return load(path);
   Status last;
-  for (const std::string& each : wanted) {
-    Result<std::unique_ptr<Library>> loaded = load(each);
-    if (loaded.ok()) return (opened[path] = loaded.take()).get();
+  for (const char* usual : kUsual) {
+    Result<std::unique_ptr<Library>> loaded = load(usual);
+    if (loaded.ok()) return loaded;
     last = loaded.status();
   }
-  return error(Code::kUnsupported,
-               "libfabric cannot be opened ({}): install it (libfabric1, or AWS's EFA installer), "
-               "or set fabric_library to its path",
-               last.message());
+  return last;
+}
+
+Result<const Library*> Library::open(const std::string& path) {
+  static auto& libraries = *new OpenLibraries<Library>;
+  Result<const Library*> opened = libraries.get(path, load_any);
+  if (!opened.ok()) {
+    return error(
+        Code::kUnsupported,
+        "libfabric cannot be opened ({}): install it (libfabric1, or AWS's EFA installer), "
+        "or set fabric_library to its path",
+        opened.status().message());
+  }
+  return opened;
 }
 
 }  // namespace te::fabric

@@ -49,6 +49,8 @@ class Library {
   friend struct InfoDeleter;
   Library() = default;
   static Result<std::unique_ptr<Library>> load(const std::string& path);
+  // Where `path` is empty, the first of the usual ones.
+  static Result<std::unique_ptr<Library>> load_any(const std::string& path);
 
   std::string path_;
   uint32_t version_ = 0;
