@@ -122,12 +122,13 @@ std::vector<Setting> general_settings() {
   };
 }
 
+// Never destroyed: engines are made until the process ends.
 const std::vector<Setting>& table() {
-  static const std::vector<Setting> settings = [] {
+  static const auto& settings = *new std::vector<Setting>([] {
     std::vector<Setting> all = general_settings();
     for (Setting& setting : transport_settings()) all.push_back(std::move(setting));
     return all;
-  }();
+  }());
   return settings;
 }
 

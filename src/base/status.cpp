@@ -51,7 +51,7 @@ void Status::release() {
 }
 
 const std::string& Status::empty() {
-  static const std::string text;
+  static const std::string& text = *new std::string;  // never destroyed
   return text;
 }
 
