@@ -1,18 +1,15 @@
 #include "base/fork.h"
 
-#include <dirent.h>
-#include <netinet/in.h>
 #include <pthread.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <map>
 #include <vector>
+
+#include "base/open_sockets.h"
 
 namespace te {
 
@@ -29,51 +26,18 @@ constexpr int kBits = 64;
 std::array<std::atomic<uint64_t>, kMostDescriptors / kBits> noted;
 std::atomic<int> words_used{0};
 
-using Address = NotedAddress::Key;
-
 struct Globals {
   SharedMutex opening;  // a fork is its writer
   Mutex mutex;
   std::vector<Mutex*> held TE_GUARDED_BY(mutex);
   std::vector<void (*)()> hooks TE_GUARDED_BY(mutex);
-  std::map<Address, int> addresses TE_GUARDED_BY(mutex);  // and how often each was noted
+  std::map<AddressKey, int> addresses TE_GUARDED_BY(mutex);  // and how often each was noted
 };
 
 // Never destroyed: forks happen until the end.
 Globals& globals() {
   static Globals* instance = new Globals;
   return *instance;
-}
-
-bool encode(const sockaddr* address, size_t length, Address& encoded) {
-  encoded = {};
-  encoded[0] = static_cast<char>(address->sa_family);
-  if (address->sa_family == AF_INET && length >= sizeof(sockaddr_in)) {
-    const auto* v4 = reinterpret_cast<const sockaddr_in*>(address);
-    std::memcpy(&encoded[2], &v4->sin_port, sizeof v4->sin_port);
-    std::memcpy(&encoded[4], &v4->sin_addr, sizeof v4->sin_addr);
-    return v4->sin_port != 0;
-  }
-  if (address->sa_family == AF_INET6 && length >= sizeof(sockaddr_in6)) {
-    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(address);
-    std::memcpy(&encoded[2], &v6->sin6_port, sizeof v6->sin6_port);
-    std::memcpy(&encoded[4], &v6->sin6_addr, sizeof v6->sin6_addr);
-    return v6->sin6_port != 0;
-  }
-  return false;
-}
-
-bool is_noted(int fd, const std::map<Address, int>& addresses) {
-  for (const bool peer : {false, true}) {
-    sockaddr_storage storage{};
-    socklen_t length = sizeof storage;
-    auto* address = reinterpret_cast<sockaddr*>(&storage);
-    const int result =
-        peer ? ::getpeername(fd, address, &length) : ::getsockname(fd, address, &length);
-    Address encoded;
-    if (result == 0 && encode(address, length, encoded) && addresses.contains(encoded)) return true;
-  }
-  return false;
 }
 
 void close_noted_descriptors() {
@@ -86,20 +50,14 @@ void close_noted_descriptors() {
 }
 
 // glibc makes its allocator usable before it calls the handlers in a child.
-void close_noted_sockets(const std::map<Address, int>& addresses) {
+void close_noted_sockets(const std::map<AddressKey, int>& addresses) {
   if (addresses.empty()) return;
-  DIR* directory = ::opendir("/proc/self/fd");
-  if (directory == nullptr) return;
-  std::vector<int> found;
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own
-  while (const dirent* entry = ::readdir(directory)) {
-    const int fd = std::atoi(entry->d_name);
-    if (fd > STDERR_FILENO && fd != ::dirfd(directory) && is_noted(fd, addresses)) {
-      found.push_back(fd);
+  for (const int fd : list_descriptors()) {
+    if (addresses.contains(address_key(local_address(fd))) ||
+        addresses.contains(address_key(peer_address(fd)))) {
+      ::close(fd);
     }
   }
-  ::closedir(directory);
-  for (const int fd : found) ::close(fd);
 }
 
 void before_fork() TE_NO_THREAD_SAFETY_ANALYSIS {
@@ -162,11 +120,8 @@ void forget_descriptor(int fd) {
 }
 
 NotedAddress::NotedAddress(std::string_view address) {
-  sockaddr_storage storage{};
-  std::memcpy(&storage, address.data(), std::min(address.size(), sizeof storage));
-  Key key;
-  if (!encode(reinterpret_cast<const sockaddr*>(&storage), address.size(), key)) return;
-  key_ = key;
+  key_ = address_key(address);
+  if (key_ == Key{}) return;
   MutexLock lock(globals().mutex);
   ++globals().addresses[key_];
 }

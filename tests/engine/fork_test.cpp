@@ -5,9 +5,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <thread>
+#include <vector>
 
+#include "base/open_sockets.h"
 #include "engine/pair.h"
 #include "support/child.h"
 #include "support/peer.h"
@@ -26,22 +29,15 @@ std::string host_and_transport_name(const testing::TestParamInfo<const char*>& i
 // By which others could reach this process: IP sockets, and local ones that have a name at one end,
 // which the pairs by which a library wakes its own threads have not.
 int open_sockets() {
-  int count = 0;
-  for (int fd = 3; fd < 1024; ++fd) {
-    for (const bool peer : {false, true}) {
-      sockaddr_storage storage{};
-      socklen_t length = sizeof storage;
-      auto* address = reinterpret_cast<sockaddr*>(&storage);
-      const int result =
-          peer ? ::getpeername(fd, address, &length) : ::getsockname(fd, address, &length);
-      const bool ip = storage.ss_family == AF_INET || storage.ss_family == AF_INET6;
-      const bool named = storage.ss_family == AF_UNIX && length > sizeof(sa_family_t);
-      if (result != 0 || (!ip && !named)) continue;
-      ++count;
-      break;
-    }
-  }
-  return count;
+  const auto reachable = [](const SocketAddress& address) {
+    const sa_family_t family = address.storage.ss_family;
+    return family == AF_INET || family == AF_INET6 ||
+           (family == AF_UNIX && address.length > sizeof family);
+  };
+  const std::vector<int> open = list_descriptors();
+  return static_cast<int>(std::count_if(open.begin(), open.end(), [&](int fd) {
+    return reachable(local_address(fd)) || reachable(peer_address(fd));
+  }));
 }
 
 // Runs in a process of its own, whose children are forked from it by fork_and_wait().

@@ -504,9 +504,9 @@ bool Initiator::stuck(int64_t now) {
 // the answer is there, and ofi_rxm then follows a null pointer. A connection that ends by itself it
 // ends well: so the connections are cut, and the operations that end by that awaited.
 void Initiator::cut_connections() {
-  size_t cut = 0;
-  for (const auto& [name, noted] : contacted_) cut += shut_down_connections(name);
-  if (cut == 0) return;
+  std::set<AddressKey> peers;
+  for (const auto& [name, noted] : contacted_) peers.insert(address_key(name));
+  if (shut_down_connections(peers) == 0) return;
   const int64_t until_ns = now_ns() + kCutNs;
   uint64_t failed = 0;
   while (under_way_.load() > failed && now_ns() < until_ns) {
