@@ -29,7 +29,7 @@ std::atomic<int> words_used{0};
 struct Globals {
   SharedMutex opening;  // a fork is its writer
   Mutex mutex;
-  std::vector<Mutex*> held TE_GUARDED_BY(mutex);
+  std::vector<Mutex*> held TE_GUARDED_BY(mutex);  // taken from the last one to the first
   std::vector<void (*)()> hooks TE_GUARDED_BY(mutex);
   std::map<AddressKey, int> addresses TE_GUARDED_BY(mutex);  // and how often each was noted
 };
@@ -63,7 +63,8 @@ void close_noted_sockets(const std::map<AddressKey, int>& addresses) {
 void before_fork() TE_NO_THREAD_SAFETY_ANALYSIS {
   globals().opening.lock();
   globals().mutex.lock();
-  for (Mutex* mutex : globals().held) mutex->lock();
+  std::vector<Mutex*>& held = globals().held;
+  std::for_each(held.rbegin(), held.rend(), [](Mutex* mutex) { mutex->lock(); });
 }
 
 void let_go() TE_NO_THREAD_SAFETY_ANALYSIS {

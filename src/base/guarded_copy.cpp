@@ -19,6 +19,7 @@
 #include <cstring>
 
 #include "base/fd.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "base/mutex.h"
 
@@ -109,6 +110,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 }
 
 Mutex handler_mutex;
+[[maybe_unused]] const bool held = (hold_during_forks(handler_mutex), true);
 size_t handler_users TE_GUARDED_BY(handler_mutex) = 0;
 std::atomic<bool> handler_wanted{false};
 std::atomic<bool> handler_in_place{false};

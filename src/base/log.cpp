@@ -26,7 +26,7 @@ Hook& hook() {
   return *instance;
 }
 
-// Taken last of the locks that a fork takes, as others are held while something is logged.
+// Registered early, so that a fork takes it late: others are held while something is logged.
 [[maybe_unused]] const bool held = (hold_during_forks(hook().mutex), true);
 
 }  // namespace
@@ -68,11 +68,15 @@ bool LogLimit::admit(int64_t now_ns, uint64_t* left_out) {
 }
 
 void warn_once(const std::string& message) {
-  static Mutex* mutex = new Mutex;
-  static auto* given = new std::set<std::string>;
+  struct Given {
+    Given() { hold_during_forks(mutex); }
+    Mutex mutex;
+    std::set<std::string> texts TE_GUARDED_BY(mutex);
+  };
+  static auto& given = *new Given;  // never destroyed
   {
-    MutexLock lock(*mutex);
-    if (!given->insert(message).second) return;
+    MutexLock lock(given.mutex);
+    if (!given.texts.insert(message).second) return;
   }
   log_warning("{}", message);
 }

@@ -8,9 +8,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <functional>
 #include <thread>
 
 #include "base/fd.h"
+#include "base/guarded_copy.h"
 #include "base/log.h"
 #include "base/waker.h"
 #include "support/child.h"
@@ -84,6 +87,48 @@ TEST(Fork, LocksAreFreeInAChildOfManyThreads) {
   stop.store(true);
   for (std::thread& thread : threads) thread.join();
   set_log_hook(nullptr);
+}
+
+// Forks while `work` runs again and again in another thread; it is possible in the children, too.
+void expect_free_in_children(const std::function<void()>& work) {
+  watch_forks();
+  std::atomic<bool> stop{false};
+  std::thread thread([&] {
+    while (!stop) work();
+  });
+  for (int i = 0; i < 50; ++i) {
+    const test::ChildEnd end = run_in_child(
+        [&work] {
+          work();
+          return 0;
+        },
+        20'000);
+    EXPECT_TRUE(end.ok()) << end.describe();
+    if (!end.ok()) break;
+  }
+  stop = true;
+  thread.join();
+}
+
+TEST(Fork, AThreadMayLogWhileItHoldsALock) {
+  set_log_hook([](LogLevel, std::string_view) {});
+  static auto& mutex = *new Mutex;
+  hold_during_forks(mutex);
+  expect_free_in_children([] {
+    MutexLock lock(mutex);
+    log_error("a line");
+  });
+  set_log_hook(nullptr);
+}
+
+TEST(Fork, WarningsAreGivenInAChild) {
+  set_log_hook([](LogLevel, std::string_view) {});
+  expect_free_in_children([] { warn_once("a warning"); });
+  set_log_hook(nullptr);
+}
+
+TEST(Fork, FaultsAreHandledInAChild) {
+  expect_free_in_children([] { const FaultHandler handler; });
 }
 
 TEST(Fork, AThreadsWakerIsItsOwnInTheChild) {

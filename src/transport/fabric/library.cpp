@@ -91,7 +91,6 @@ Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
 }
 
 Result<std::unique_ptr<Library>> Library::load_any(const std::string& path) {
-  set_missing_variables(kSettings);
   if (!path.empty()) return load(path);
   Status last;
   for (const char* usual : kUsual) {
@@ -104,6 +103,7 @@ Result<std::unique_ptr<Library>> Library::load_any(const std::string& path) {
 
 Result<const Library*> Library::open(const std::string& path) {
   static auto& libraries = *new OpenLibraries<Library>;
+  set_missing_variables(kSettings);
   Result<const Library*> opened = libraries.get(path, load_any);
   if (!opened.ok()) {
     return error(
