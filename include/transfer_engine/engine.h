@@ -129,7 +129,8 @@ class TE_EXPORT Engine {
   // Zeroed memory that is registered until free(), or the engine's end. Peers on this host map it,
   // so that transfers to and from it are plain copies: the fastest way between processes, and the
   // one that a kernel which keeps processes out of each other's memory leaves open. Where the
-  // process may not make memory files (memfd_create) it is memory like any other.
+  // process may not make memory files (memfd_create), or none of that size (RLIMIT_FSIZE), it is
+  // memory like any other.
   Result<void*> allocate(size_t length, const AllocateOptions& options = {});
   // Unregisters, and gives the memory back. Waits as unregister_memory() does, but never for a
   // process that stands still.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +26,22 @@ Fd make_file(const std::string& name, unsigned flags) {
   Fd fd(::memfd_create(name.c_str(), flags | kNoExec));
   if (!fd.valid() && errno == EINVAL) fd = Fd(::memfd_create(name.c_str(), flags));
   return fd;
+}
+
+// A file that would be larger than RLIMIT_FSIZE costs the process its life (SIGXFSZ), so the limit
+// is asked for first.
+Status grow(int fd, size_t size) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+      size > limit.rlim_cur) {
+    return error(Code::kUnsupported,
+                 "a memory file of {} bytes is more than the {} bytes that this process may give "
+                 "a file: raise RLIMIT_FSIZE (ulimit -f unlimited)",
+                 size, limit.rlim_cur);
+  }
+  if (::ftruncate(fd, static_cast<off_t>(size)) == 0) return {};
+  return error(Code::kResource, "cannot make a memory file of {} bytes: {}", size,
+               errno_text(errno));
 }
 
 }  // namespace
@@ -96,10 +113,7 @@ Result<MemoryFile> MemoryFile::create(const std::string& name, size_t length, bo
     return error(Code::kInvalidArgument, "{} bytes are more than memory has", length);
   }
   const size_t size = (length + page - 1) / page * page;
-  if (::ftruncate(file.fd_.get(), static_cast<off_t>(size)) != 0) {
-    return error(Code::kResource, "cannot make a memory file of {} bytes: {}", size,
-                 errno_text(errno));
-  }
+  TE_RETURN_IF_ERROR(grow(file.fd_.get(), size));
   Result<Mapping> mapping = Mapping::map(file.fd_.get(), size, true);
   if (!mapping.ok()) {
     if (!huge_pages) return mapping.status();

@@ -58,7 +58,7 @@ class MemoryFile {
  public:
   // Huge pages come from the kernel's pool (/proc/sys/vm/nr_hugepages); kResource where that has
   // not enough of them.
-  // kUnsupported where this process may not make memory files.
+  // kUnsupported where this process may not make memory files, or none of that size (RLIMIT_FSIZE).
   static Result<MemoryFile> create(const std::string& name, size_t length, bool huge_pages = false);
   // The same memory without a file, for where there can be none: nobody else maps it.
   static Result<MemoryFile> without_file(size_t length);

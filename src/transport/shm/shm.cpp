@@ -152,7 +152,8 @@ Result<std::unique_ptr<Transport>> make_shm_transport(TransportHost& host, const
 
 bool shm_available(std::string* how) {
   Status missing = check_pidfd();
-  if (missing.ok()) missing = MemoryFile::create("transfer-engine-probe", 1).status();
+  if (missing.ok())
+    missing = MemoryFile::create("transfer-engine-probe", shm::kTableBytes).status();
   if (!missing.ok()) {
     *how = fmt::format("absent: {}", missing.message());
     return false;
