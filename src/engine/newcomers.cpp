@@ -1,6 +1,7 @@
 #include "engine/newcomers.h"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -17,13 +18,23 @@ namespace {
 // A peer sends its hello as soon as it is connected, so one that was silent for this long is slow,
 // or means harm; told to try again, it gets another chance.
 constexpr int64_t kPatienceMs = 100;
+constexpr int64_t kPatienceNs = kPatienceMs * kNsPerMs;
+
+// Since when the peer has sent nothing: also before the connection was accepted, because many
+// silent ones may have waited in the kernel's queue for long.
+int64_t silent_since_ns(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return now_ns();
+  return now_ns() - int64_t{info.tcpi_last_data_recv} * kNsPerMs;
+}
 
 }  // namespace
 
 class Newcomers::Newcomer final : public EventLoop::Handler {
  public:
   Newcomer(Newcomers& owner, Fd fd, const Network& from)
-      : network(from), owner_(owner), fd_(std::move(fd)), since_ns_(now_ns()) {}
+      : network(from), owner_(owner), fd_(std::move(fd)), since_ns_(silent_since_ns(fd_.get())) {}
 
   void on_events(uint32_t) override {
     while (got_ < bytes_.size()) {
@@ -96,8 +107,13 @@ Newcomers::Network Newcomers::network_of(const SocketAddress& address) {
 
 bool Newcomers::has_room() {
   if (all_.size() < config_.pending_limit()) return true;
+  make_room();
+  if (all_.size() < config_.pending_limit()) return true;
   if (!std::exchange(waited_for_, true)) {
-    loop_.run_after(kPatienceMs, [this] { make_room(); });
+    loop_.run_after(kPatienceMs, [this] {
+      waited_for_ = false;
+      owner_.room_again();
+    });
   }
   return false;
 }
@@ -143,30 +159,26 @@ void Newcomers::check_times(int64_t now_ns) {
 }
 
 void Newcomers::make_room() {
-  waited_for_ = false;
-  const uint64_t limit = config_.pending_limit();
-  if (all_.size() >= limit) {
-    struct Candidate {
-      Newcomer* newcomer;
-      size_t of_its_network;
-    };
-    std::vector<Candidate> silent;
-    const int64_t before_ns = now_ns() - kPatienceMs * kNsPerMs;
-    for (const std::unique_ptr<Newcomer>& newcomer : all_) {
-      if (newcomer->since_ns() > before_ns) break;
-      silent.push_back({newcomer.get(), counts_.find(newcomer->network)->second});
-    }
-    std::stable_sort(silent.begin(), silent.end(), [](const Candidate& a, const Candidate& b) {
-      return a.of_its_network > b.of_its_network;
-    });
-    silent.resize(std::min(silent.size(), std::max<size_t>(limit / 2, 1)));
-    for (const Candidate& each : silent) {
-      if (!still_silent(*each.newcomer)) continue;
-      owner_.refuse(each.newcomer->fd(), Code::kBusy);
-      drop(*each.newcomer);
-    }
+  struct Candidate {
+    Newcomer* newcomer;
+    size_t of_its_network;
+  };
+  std::vector<Candidate> silent;
+  const int64_t before_ns = now_ns() - kPatienceNs;
+  for (const std::unique_ptr<Newcomer>& newcomer : all_) {
+    if (newcomer->since_ns() > before_ns) continue;
+    silent.push_back({newcomer.get(), counts_.find(newcomer->network)->second});
   }
-  owner_.room_again();
+  std::stable_sort(silent.begin(), silent.end(), [](const Candidate& a, const Candidate& b) {
+    return a.of_its_network > b.of_its_network;
+  });
+  silent.resize(
+      std::min<size_t>(silent.size(), std::max<uint64_t>(config_.pending_limit() / 2, 1)));
+  for (const Candidate& each : silent) {
+    if (!still_silent(*each.newcomer)) continue;
+    owner_.refuse(each.newcomer->fd(), Code::kBusy);
+    drop(*each.newcomer);
+  }
 }
 
 }  // namespace te

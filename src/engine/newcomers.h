@@ -2,9 +2,11 @@
 // all of them a bounded room.
 //
 // While the room is full, further connections wait in the kernel's queue. Room is made by those who
-// leave it, and after a moment by closing some of the silent: those of the network that has the
-// most of them, oldest first. So a peer that keeps many connections open in silence takes the room
-// from itself, not from others. What has arrived is read before a connection is closed.
+// leave it, and by closing some of those who were silent for 100 ms: those of the network that has
+// the most of them, oldest first. So a peer that keeps many connections open in silence takes the
+// room from itself, not from others. The time in the kernel's queue counts, so thousands that have
+// waited there in silence do not keep out who comes after them, of the same address or another.
+// What has arrived is read before a connection is closed.
 //
 // Threads: the loop's own.
 #pragma once
@@ -43,7 +45,7 @@ class Newcomers {
   Newcomers(EventLoop& loop, const Config& config, Owner& owner);
   ~Newcomers();
 
-  // If not, makes some soon.
+  // Makes some if need be. If not, the owner hears when there is some.
   bool has_room();
   void add(Fd connection);
   // Closes those whose time is over.
@@ -57,6 +59,7 @@ class Newcomers {
   void drop(Newcomer& newcomer);
   // Reads what has arrived; true if the newcomer is still one.
   bool still_silent(Newcomer& newcomer);
+  // Closes up to half of them.
   void make_room();
 
   EventLoop& loop_;

@@ -77,6 +77,22 @@ TEST(Burst, SilentOnesOfOneAddressMakeRoomForOthers) {
   EXPECT_TRUE(opened.ok()) << opened.status().to_string();
 }
 
+// Nor do those that wait in the kernel's queue keep out a peer of their own address.
+TEST(Burst, SilentOnesOfOneAddressMakeRoomForAnotherOfTheSame) {
+  const std::map<std::string, std::string> config = {{"max_pending_connections", "4"},
+                                                     {"hello_timeout_ms", "600000"},
+                                                     {"connect_timeout_ms", "15000"}};
+  const std::unique_ptr<Engine> target = make_engine(config);
+  std::vector<RawConnection> silent;
+  for (int i = 0; i < 800; ++i) {
+    silent.emplace_back(target->local_endpoint());
+    ASSERT_TRUE(silent.back().connected());
+  }
+  const std::unique_ptr<Engine> honest = make_engine(config);
+  const Result<SegmentId> opened = honest->open_segment(target->local_endpoint());
+  EXPECT_TRUE(opened.ok()) << opened.status().to_string();
+}
+
 class BurstOver : public testing::TestWithParam<const char*> {};
 
 TEST_P(BurstOver, EnginesAllOpenWarmUpAndRead) {
