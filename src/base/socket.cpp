@@ -304,7 +304,7 @@ Status BlockingStream::wait_for(short events, int64_t deadline_ns) {
   for (;;) {
     const int64_t left = deadline_ns - now_ns();
     if (left <= 0) {
-      return error(Code::kTimeout, "no answer from {} in time",
+      return error(Code::kTimeout, "no answer from {} before the deadline",
                    peer_address(fd_.get()).to_string());
     }
     pollfd entry{fd_.get(), events, 0};
@@ -316,12 +316,14 @@ Status BlockingStream::wait_for(short events, int64_t deadline_ns) {
 }
 
 Result<BlockingStream> BlockingStream::connect(const SocketAddress& address, int64_t deadline_ns) {
+  const int64_t limit_ms = std::max<int64_t>(deadline_ns - now_ns(), 0) / kNsPerMs;
   Result<Fd> fd = start_connect(address);
   if (!fd.ok()) return fd.status();
   BlockingStream stream(fd.take());
   if (Status status = stream.wait_for(POLLOUT, deadline_ns); !status.ok()) {
-    return error(status.code() == Code::kTimeout ? Code::kUnavailable : status.code(),
-                 "cannot connect to {}: no answer in time", address.to_string());
+    if (status.code() != Code::kTimeout) return status;
+    return error(Code::kUnavailable, "cannot connect to {}: no answer within {} ms",
+                 address.to_string(), limit_ms);
   }
   if (const int failure = socket_error(stream.fd()); failure != 0) {
     return error(Code::kUnavailable, "cannot connect to {}: {}", address.to_string(),

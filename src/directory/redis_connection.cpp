@@ -42,7 +42,8 @@ Result<std::vector<SocketAddress>> resolve_within(const std::string& host, uint1
   MutexLock lock(lookup->mutex);
   while (!lookup->answer) {
     if (!lookup->done.wait_until(lookup->mutex, to_time_point(deadline_ns)) && !lookup->answer) {
-      return error(Code::kUnavailable, "the name servers did not resolve '{}' in time", host);
+      return error(Code::kUnavailable,
+                   "the name servers did not resolve '{}' within directory_timeout_ms", host);
     }
   }
   return *lookup->answer;
@@ -225,7 +226,7 @@ Result<size_t> RedisConnection::receive(char* into, size_t size, int64_t deadlin
     if (got == 0) return lost("it closed the connection");
     if (errno != EAGAIN && errno != EINTR) return lost("connection lost: " + errno_text(errno));
     const int64_t left_ns = deadline_ns - now_ns();
-    if (left_ns <= 0) return Status(Code::kUnavailable, "no answer in time");
+    if (left_ns <= 0) return Status(Code::kUnavailable, "no answer within directory_timeout_ms");
     pollfd entry{stream_.fd(), POLLIN, 0};
     if (::poll(&entry, 1, static_cast<int>(std::min<int64_t>(left_ns / kNsPerMs + 1, 60'000))) <
             0 &&

@@ -92,6 +92,11 @@ void Transfers::note_cancelled(const Slice& slice, const Status& last) {
                               ? fmt::format("segment '{}'", slice.task->segment->name)
                               : fmt::format("{}: the target at {}", slice.path->transport.name(),
                                             slice.path->remote_address);
+  // A lack of descriptors or memory here is not the target's silence.
+  if (last.code() == Code::kResource) {
+    return note_error(*slice.task, error(Code::kTimeout, "{} was not asked before the deadline: {}",
+                                         who, last.message()));
+  }
   note_error(*slice.task, error(Code::kTimeout, "{} did not answer before the deadline{}{}", who,
                                 last.ok() ? "" : "; ", last.message()));
 }

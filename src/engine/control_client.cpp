@@ -205,7 +205,10 @@ void ControlClient::receive() {
       const std::string what = got == 0 ? std::string("the peer closed the connection")
                                         : "connection lost: " + errno_text(failure);
       if (phase_ != Phase::kHello) return close(lost(what));
-      return address_failed(lost(what + "; is a transfer engine listening there?"), true);
+      return address_failed(
+          error(Code::kUnavailable, "{}: {} without a hello{}", address_.to_string(), what,
+                options_.target_instance == 0 ? "; is a transfer engine listening there?" : ""),
+          true);
     }
     taken += static_cast<size_t>(got);
     if (!parse()) return;
@@ -284,13 +287,15 @@ void ControlClient::check_time() {
   if (phase_ != Phase::kReady) {
     if (now < phase_since_ns_ + timeout_ns_) return arm(phase_since_ns_ + timeout_ns_);
     // Whoever accepts and stays silent is as good as nobody.
+    if (phase_ == Phase::kConnecting) {
+      return address_failed(
+          error(Code::kUnavailable, "cannot connect to {}: {}", address_.to_string(), silence()));
+    }
     return address_failed(
-        phase_ == Phase::kConnecting
-            ? error(Code::kUnavailable, "cannot connect to {}: no answer in time",
-                    address_.to_string())
-            : error(Code::kUnavailable,
-                    "no answer from {} in time; is a transfer engine listening there?",
-                    address_.to_string()));
+        error(Code::kUnavailable, "{}: connected, but {}: {}", address_.to_string(), silence(),
+              options_.target_instance == 0
+                  ? "either no transfer engine listens there, or it is stopped or overloaded"
+                  : "the engine there is stopped or overloaded"));
   }
   if (pending_.empty()) return;
   int64_t next = answer_due_ns();
@@ -302,9 +307,13 @@ void ControlClient::check_time() {
   if (overdue != pending_.end()) {
     const Answered answered = std::move(overdue->answered);
     overdue->answered = [](const Result<Bytes>&) {};
-    answered(error(Code::kTimeout, "no answer from {} in time", address_.to_string()));
+    answered(error(Code::kTimeout, "no answer from {} before the deadline", address_.to_string()));
   }
-  close(lost("no answer in time"));
+  close(lost(silence()));
+}
+
+std::string ControlClient::silence() const {
+  return fmt::format("no answer within {} ms (connect_timeout_ms)", options_.timeout.count());
 }
 
 Result<uint64_t> greet(const Locator& locator, uint64_t own_instance,

@@ -91,6 +91,8 @@ class ControlClient final : public ControlChannel,
   void check_time();
   void arm(int64_t at_ns);
   Status lost(std::string_view why) const;
+  // That an answer is overdue, with the time it had.
+  std::string silence() const;
 
   EventLoop& loop_;
   Registry& registry_;

@@ -316,8 +316,11 @@ Status Engine::Impl::warm_up(std::string_view name) {
     }
     if (path->state.load() == PathState::kReady) continue;
     const Status why = path->last_error();
-    return error(Code::kUnavailable, "{} to {} cannot be connected{}{}", path->transport.name(),
-                 path->remote_address, why.ok() ? " in time" : ": ", why.message());
+    return error(Code::kUnavailable, "{} to {} cannot be connected: {}", path->transport.name(),
+                 path->remote_address,
+                 why.ok() ? fmt::format("no answer within {} ms (connect_timeout_ms)",
+                                        config_.connect_timeout_ms)
+                          : why.message());
   }
   const int64_t until = now_ns() + patience_ns;
   std::optional<uint64_t> readable;

@@ -71,7 +71,9 @@ void Fences::answered(const FenceRef& fence, const Result<Bytes>& answer) {
   }
   if (!failed.empty()) {
     const Status why = answer.status().with_context(
-        fmt::format("{}: what is left of an earlier WRITE cannot be stopped", fence->transport));
+        fmt::format("{}: a WRITE waits for the target to rule out that an earlier, failed WRITE "
+                    "still arrives, which it cannot be asked now",
+                    fence->transport));
     for (Slice* slice = failed.first; slice != nullptr; slice = slice->next) {
       slice->path->set_error(why);
     }

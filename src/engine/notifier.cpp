@@ -210,15 +210,20 @@ void Notifier::unreachable(Segment* key, const Status& why) {
 void Notifier::expire(Segment* key, uint64_t sequence) {
   Done done;
   std::shared_ptr<ControlChannel> client;
+  int64_t timeout_ms = 0;
   {
     MutexLock lock(mutex_);
     const std::optional<Place> place = find_entry(key, sequence);
     if (!place) return;  // answered
+    timeout_ms = place->entry->message.timeout_ms;
     if (place->entry->sent) client = place->entry->sent_on.lock();
     done = take_out(*place);
     forget_if_empty(key);
   }
-  done(given_up(Code::kTimeout));
+  done(error(Code::kTimeout,
+             "the target did not acknowledge it within {} ms (2 * connect_timeout_ms); it may have "
+             "it",
+             timeout_ms));
   if (client) give_up({client});
 }
 

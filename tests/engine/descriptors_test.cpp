@@ -162,6 +162,8 @@ TEST(Descriptors, ATransferThatNeverGetsOneSaysWhichLimitItIs) {
   ASSERT_TRUE(why.ok());
   EXPECT_NE(why->status.message().find("RLIMIT_NOFILE"), std::string::npos)
       << why->status.to_string();
+  EXPECT_EQ(why->status.message().find("did not answer"), std::string::npos)
+      << "the target is blamed: " << why->status.to_string();
   EXPECT_TRUE(known.engine().free_batch(batch).ok());
 }
 

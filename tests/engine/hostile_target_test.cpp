@@ -175,6 +175,22 @@ std::string answer_frame(tcp::AnswerType type, Code code, uint32_t count, uint64
   return bytes;
 }
 
+// Whoever waits learns for how long, which setting that is, and what may be the matter.
+TEST(HostileTarget, ASilentOneIsToldWithTheTimeAndTheSetting) {
+  const std::unique_ptr<Engine> engine = hurried_engine();
+  const FakeTarget mute([](RawConnection& c, const wire::Hello&) { c.ended_by_peer(1'500); });
+  Status why = engine->open_segment(mute.endpoint()).status();
+  EXPECT_TRUE(fails_with(why, Code::kUnavailable, "within 500 ms (connect_timeout_ms)"));
+  EXPECT_TRUE(fails_with(why, Code::kUnavailable, "no transfer engine listens there"));
+
+  const FakeTarget stopped([](RawConnection& c, const wire::Hello&) {
+    c.send(good_hello_answer());
+    c.ended_by_peer(1'500);
+  });
+  why = engine->open_segment(stopped.endpoint()).status();
+  EXPECT_TRUE(fails_with(why, Code::kUnavailable, "within 500 ms (connect_timeout_ms)"));
+}
+
 TEST(HostileTarget, ItsAnswersToTransfers) {
   using tcp::AnswerType;
   const auto says = [](const std::string& bytes) {

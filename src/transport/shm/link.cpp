@@ -101,7 +101,10 @@ Result<Received> Link::receive_within(int64_t limit_ms) {
     if (!received.ok()) return received.status();
     if (received->has_value()) return std::move(**received);
     const int64_t left = (until - now_ns()) / kNsPerMs;
-    if (left <= 0) return Status(Code::kUnavailable, "the target does not answer in time");
+    if (left <= 0) {
+      return error(Code::kUnavailable, "the target did not answer within {} ms: is it stopped?",
+                   limit_ms);
+    }
     pollfd entry{socket_.get(), POLLIN, 0};
     ::poll(&entry, 1, static_cast<int>(std::min<int64_t>(left, 60'000)));
   }
