@@ -198,12 +198,26 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-const Setting& nearest_setting(std::string_view name) {
-  const Setting* nearest = &table().front();
+// The setting that was meant: one whose name is near, or has all of `name` in it. Null: none.
+const Setting* nearest_setting(std::string_view name) {
+  const Setting* nearest = nullptr;
+  size_t least = name.size() / 3 + 1;  // a third of it may be wrong
   for (const Setting& setting : table()) {
-    if (edit_distance(setting.name, name) < edit_distance(nearest->name, name)) nearest = &setting;
+    constexpr size_t kWord = 4;  // shorter ones are in many names
+    const bool part = name.size() >= kWord && setting.name.find(name) != std::string_view::npos;
+    const size_t distance = part ? 0 : edit_distance(setting.name, name);
+    if (distance >= least) continue;
+    least = distance;
+    nearest = &setting;
   }
-  return *nearest;
+  return nearest;
+}
+
+// ": did you mean 'tcp_threads'?" for what is near to a setting's name.
+template <typename Shown>
+std::string hint(std::string_view name, Shown&& shown) {
+  const Setting* nearest = nearest_setting(lower(name));
+  return nearest == nullptr ? std::string() : fmt::format(": did you mean {}?", shown(*nearest));
 }
 
 const Setting* find_setting(std::string_view name) {
@@ -261,10 +275,11 @@ Status read_environment(const char* const* environment, Config& config) {
   }
   for (const std::string_view name : unknown) {
     if (std::ranges::count(kBuildVariables, name) > 0) continue;
-    const Setting& nearest = nearest_setting(lower(name.substr(kPrefix.size())));
+    const std::string meant = hint(name.substr(kPrefix.size()), [](const Setting& setting) {
+      return variable_name(setting.name);
+    });
     config.warnings.push_back(
-        fmt::format("the variable {} has no effect: did you mean {}? (`te info` lists them)", name,
-                    variable_name(nearest.name)));
+        fmt::format("the variable {} has no effect{} (`te info` lists them)", name, meant));
   }
   return {};
 }
@@ -282,9 +297,10 @@ Result<Config> Config::load(const std::map<std::string, std::string>& settings,
   for (const auto& [name, value] : settings) {
     const Setting* setting = find_setting(name);
     if (setting == nullptr) {
-      return error(Code::kInvalidArgument,
-                   "there is no setting '{}': did you mean '{}'? (`te info` lists them)", name,
-                   nearest_setting(name).name);
+      const std::string meant =
+          hint(name, [](const Setting& nearest) { return fmt::format("'{}'", nearest.name); });
+      return error(Code::kInvalidArgument, "there is no setting '{}'{} (`te info` lists them)",
+                   name, meant);
     }
     TE_RETURN_IF_ERROR(assign(*setting, name, value, config));
     config.origins[name] = "engine";

@@ -52,6 +52,9 @@ std::optional<std::string> percent_decode(std::string_view text) {
 
 // `default_port` 0: the port must be given.
 Result<HostPort> parse_endpoint(std::string_view text, uint16_t default_port) {
+  if (text.empty() || text.front() == ':') {
+    return error(Code::kInvalidArgument, "there is no host in it; {}", kUnderstood);
+  }
   const bool plain =
       std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7f; });
   if (!plain || text.size() > kMaxHostBytes + sizeof("[]:65535")) {

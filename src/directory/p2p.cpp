@@ -27,9 +27,13 @@ class P2pDirectory final : public Directory {
       return error(Code::kInvalidArgument, "'{}' is not an address: {}", printable(name),
                    kExpected);
     }
-    if (!address->has_port || address->port == 0) {
+    if (!address->has_port) {
       return error(Code::kInvalidArgument, "'{}' has no port to connect to: {}", printable(name),
                    kExpected);
+    }
+    if (address->port == 0) {
+      return error(Code::kInvalidArgument, "port 0 in '{}' cannot be connected to: {}",
+                   printable(name), kExpected);
     }
     return Locator{address->host, address->port, 0};
   }

@@ -161,9 +161,17 @@ TEST(Options, FreeTextIsTaken) {
 TEST(Options, UnknownSettingSuggestsTheNearest) {
   expect_refused({{"tcp_conections", "2"}}, {},
                  {"'tcp_conections'", "did you mean 'tcp_connections'?"});
-  expect_refused({{"timeout", "2"}}, {}, {"'timeout'", "did you mean '"});
+  expect_refused({{"timeout", "2"}}, {}, {"'timeout'", "did you mean 'transfer_timeout_ms'"});
+  for (const char* far : {"", "nope", "x", "completely_different"}) {
+    const Result<Config> refused = load({{far, "2"}});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.status().message().find("did you mean"), std::string::npos)
+        << refused.status().message();
+    EXPECT_NE(refused.status().message().find("`te info` lists them"), std::string::npos);
+  }
   expect_refused({{"", "2"}}, {}, {"there is no setting ''"});
-  expect_refused({{"TCP_CONNECTIONS", "2"}}, {}, {"there is no setting 'TCP_CONNECTIONS'"});
+  expect_refused({{"TCP_CONNECTIONS", "2"}}, {},
+                 {"there is no setting 'TCP_CONNECTIONS': did you mean 'tcp_connections'?"});
 }
 
 TEST(Options, UnknownVariableOfOursIsAWarningThatSuggestsTheNearest) {

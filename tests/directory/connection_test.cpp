@@ -78,6 +78,8 @@ TEST(Connection, WhatIsNotUnderstoodIsExplained) {
       {"etcd://a\n:1", "a?:1"},
       {"etcd://[::1:2379", "ipv6"},
       {"redis://", "no host"},
+      {"http://", "no host in it"},
+      {"https://:443/m", "no host in it"},
       {"redis://h:1/x", "database"},
       {"redis://h:1/-1", "database"},
       {"redis://h:1/1/2", "database"},

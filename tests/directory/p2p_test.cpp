@@ -38,6 +38,12 @@ TEST(P2p, NamesThatAreNoAddressAreExplained) {
   }
 }
 
+TEST(P2p, PortZeroIsNotSaidToBeNone) {
+  const std::string message = open_p2p()->resolve("host:0").status().message();
+  EXPECT_NE(message.find("port 0 in 'host:0'"), std::string::npos) << message;
+  EXPECT_EQ(message.find("has no port"), std::string::npos) << message;
+}
+
 TEST(P2p, NothingIsStored) {
   const auto directory = open_p2p();
   ASSERT_NE(directory, nullptr);
