@@ -92,7 +92,9 @@ class BenchLocalTest(TeTest):
                            "--block-size", "2M", "--buffer-size")
 
     def test_unknown_protocol(self):
-        self.assert_failed(te("bench", "local", "--protocol", "pigeon"), "pigeon")
+        for option in ("--protocol", "--transport"):
+            self.assert_failed(te("bench", "local", option, "pigeon"), "pigeon",
+                               "shm, rdma, tcp, efa, fabric:PROVIDER")
 
     def test_interrupt_shows_what_was_measured(self):
         with measuring(*self.ARGUMENTS, "--duration", "1h") as (process, terminal):

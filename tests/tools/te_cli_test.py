@@ -172,6 +172,14 @@ class InfoTest(TeTest):
         env = environment(HWLOC_XMLFILE="/nonexistent.xml")
         self.assert_failed(te("info", "--topology", env=env), "/nonexistent.xml")
 
+    def test_a_setting_that_names_no_such_library_is_not_found(self):
+        result = te("info", "--json", env=environment(
+            TRANSFER_ENGINE_FABRIC_LIBRARY="/etc/passwd", TRANSFER_ENGINE_RDMA_LIBRARY="libc.so.6"))
+        found = {row["name"]: row for row in json.loads(result.stdout)["libraries"]}
+        for name, text in (("libfabric.so.1", "/etc/passwd"), ("libibverbs.so.1", "libc.so.6")):
+            self.assertFalse(found[name]["found"], found[name])
+            self.assertIn(text, found[name]["detail"])
+
     def test_a_wrong_environment_is_an_error_and_the_rest_is_still_shown(self):
         result = te("info", "--json", env=environment(TRANSFER_ENGINE_TCP_CONNECTIONS="no"))
         self.assert_failed(result, "TRANSFER_ENGINE_TCP_CONNECTIONS='no'")
@@ -356,6 +364,12 @@ class MetadataServerTest(TeTest):
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read()
+
+    def test_says_an_address_that_others_can_use(self):
+        with started("metadata-server", "--port", "0", stdout=subprocess.PIPE) as process:
+            line = process.stdout.readline()
+        self.assertRegex(line, r"http://[0-9.]+:[0-9]+/metadata and at every other address")
+        self.assertNotIn("0.0.0.0", line)
 
     def test_serves_and_stops(self):
         for stop in (signal.SIGINT, signal.SIGTERM):

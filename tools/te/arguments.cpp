@@ -49,9 +49,9 @@ void add_engine_options(CLI::App& app, EngineArguments& arguments) {
   app.add_option("--host", arguments.host,
                  "Address that peers should use; found out when not given")
       ->type_name("ADDRESS");
-  app.add_option("--protocol", arguments.protocols,
-                 "Transport to install, such as tcp; may be repeated. Default: what an engine "
-                 "serves when nothing is installed")
+  app.add_option("--protocol,--transport", arguments.protocols,
+                 "Transport to install: tcp, shm, rdma, efa or fabric:PROVIDER; may be repeated. "
+                 "Default: tcp and shm")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("NAME");

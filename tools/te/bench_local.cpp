@@ -55,8 +55,9 @@ void add_bench_local(CLI::App& bench, Action& action) {
   app->add_option("--host", arguments->engine.host, "Address of this machine that both sides use")
       ->type_name("ADDRESS")
       ->capture_default_str();
-  app->add_option("--protocol", arguments->engine.protocols,
-                  "Transport to install on both sides, such as tcp; may be repeated")
+  app->add_option("--protocol,--transport", arguments->engine.protocols,
+                  "Transport to install on both sides: tcp, shm, rdma, efa or fabric:PROVIDER; may "
+                  "be repeated. Default: tcp and shm")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("NAME");

@@ -25,17 +25,21 @@ std::string address_text(const sockaddr* address) {
   return text.data();
 }
 
-LibraryInfo probe_library(const char* name, const char* used_for) {
+// `symbol`: what the library has, so that another one of that name or path is not taken for it.
+LibraryInfo probe_library(const char* name, const char* used_for, const char* symbol,
+                          const std::string& path = {}) {
   LibraryInfo info{name, used_for, false, {}};
-  void* const handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
+  const char* const opened = path.empty() ? name : path.c_str();
+  void* const handle = dlopen(opened, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
   if (handle == nullptr) {
     const char* const reason = dlerror();
     info.detail = reason == nullptr ? "cannot be opened" : reason;
     return info;
   }
-  info.found = true;
+  info.found = dlsym(handle, symbol) != nullptr;
   link_map* map = nullptr;
   if (dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map != nullptr) info.detail = map->l_name;
+  if (!info.found) info.detail += fmt::format(" has no {}, so it is another library", symbol);
   dlclose(handle);
   return info;
 }
@@ -57,12 +61,13 @@ std::vector<HostAddress> host_addresses() {
   return result;
 }
 
-std::vector<LibraryInfo> libraries() {
+std::vector<LibraryInfo> libraries(const std::string& rdma_library,
+                                   const std::string& fabric_library) {
   return {
-      probe_library("libtransfer_engine.so.0", "this command"),
-      probe_library("libibverbs.so.1", "rdma"),
-      probe_library("libfabric.so.1", "efa"),
-      probe_library("libcuda.so.1", "GPU memory"),
+      probe_library("libtransfer_engine.so.0", "this command", "createTransferEngine"),
+      probe_library("libibverbs.so.1", "rdma", "ibv_get_device_list", rdma_library),
+      probe_library("libfabric.so.1", "efa", "fi_getinfo", fabric_library),
+      probe_library("libcuda.so.1", "GPU memory", "cuInit"),
   };
 }
 

@@ -25,7 +25,9 @@ struct LibraryInfo {
 };
 
 // The library of this project that the command runs with, then the vendors' libraries that
-// transports open at run time. Opens each to see.
-std::vector<LibraryInfo> libraries();
+// transports open at run time. Opens each to see. `rdma_library`, `fabric_library`: these settings;
+// empty: the system's.
+std::vector<LibraryInfo> libraries(const std::string& rdma_library,
+                                   const std::string& fabric_library);
 
 }  // namespace te::tool

@@ -24,19 +24,31 @@ struct InfoArguments {
   bool topology = false;
 };
 
+Json libraries_json(const std::string& rdma_library, const std::string& fabric_library) {
+  Json rows = Json::array();
+  for (const LibraryInfo& library : libraries(rdma_library, fabric_library)) {
+    rows.push_back({{"name", library.name},
+                    {"used_for", library.used_for},
+                    {"found", library.found},
+                    {"detail", library.detail}});
+  }
+  return rows;
+}
+
+std::string setting(const Json& configuration, const char* name) {
+  for (const Json& row : configuration) {
+    if (row.value("name", "") == name) return row.value("value", "");
+  }
+  return {};
+}
+
 // Everything as JSON; the text form is made from it, so the two never disagree. Where no engine can
 // be made, "error" says why and what only an engine knows is left out.
 Json collect(const InfoArguments& arguments) {
   Json info;
   info["version"] = std::string(version());
   info["error"] = "";
-  info["libraries"] = Json::array();
-  for (const LibraryInfo& library : libraries()) {
-    info["libraries"].push_back({{"name", library.name},
-                                 {"used_for", library.used_for},
-                                 {"found", library.found},
-                                 {"detail", library.detail}});
-  }
+  info["libraries"] = libraries_json("", "");
   info["addresses"] = Json::array();
   for (const HostAddress& address : host_addresses()) {
     info["addresses"].push_back({{"interface", address.interface},
@@ -67,6 +79,8 @@ Json collect(const InfoArguments& arguments) {
     info["configuration"] = Json::array();
     info["error"] = "internal: the engine's configuration is not a JSON array";
   }
+  info["libraries"] = libraries_json(setting(info["configuration"], "rdma_library"),
+                                     setting(info["configuration"], "fabric_library"));
   return info;
 }
 

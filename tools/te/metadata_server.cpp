@@ -15,6 +15,7 @@
 #include <thread>
 #include <utility>
 
+#include "host_info.h"
 #include "stop_signals.h"
 
 namespace te::tool {
@@ -89,6 +90,16 @@ void reply_text(httplib::Response& response, int status, const std::string& text
 
 std::string url_host(const std::string& host) {
   return host.find(':') == std::string::npos ? host : "[" + host + "]";
+}
+
+// Where other machines reach this one, as far as its interfaces tell.
+std::string reachable_address() {
+  for (const HostAddress& each : host_addresses()) {
+    if (each.up && !each.loopback && each.address.find(':') == std::string::npos) {
+      return each.address;
+    }
+  }
+  return "127.0.0.1";
 }
 
 int failed(const std::string& message) {
@@ -299,7 +310,10 @@ int run_metadata_server(const MetadataServerOptions& options) {
   MetadataServer server(options);
   const Result<uint16_t> port = server.start();
   if (!port.ok()) return failed(port.status().message());
-  fmt::print("serving metadata at http://{}:{}{}\n", url_host(options.host), *port, options.path);
+  const bool everywhere = options.host == "0.0.0.0" || options.host == "::";
+  fmt::print("serving metadata at http://{}:{}{}{}\n",
+             url_host(everywhere ? reachable_address() : options.host), *port, options.path,
+             everywhere ? " and at every other address of this machine" : "");
   if (std::fflush(stdout) != 0) return failed("cannot write to the standard output");
   pollfd stop{stop_signal_fd(), POLLIN, 0};
   while (stop_signal() == 0) {
