@@ -15,10 +15,12 @@ duration() {
   if [ "$1" -lt 60 ]; then echo "$1 s"; else echo "$(($1 / 60)) min $(($1 % 60)) s"; fi
 }
 
-# progress DONE TOTAL [STEPS_TO_COME]: of them, and what they mean for the remaining time.
+# progress DONE TOTAL [STEPS_TO_COME [AT_ONCE]]: of them, and what they mean for the remaining time.
+# AT_ONCE: steps under way at any time, of which half is done on average. The first tenth of the
+# steps says little about the others, so there is no time before.
 progress() {
   local finished=$1 total=$2 elapsed=$((SECONDS - progress_since)) text
-  local to_come=${3:-$((total - finished))}
+  local to_come=${3:-$((total - finished))} half=$((${4:-0} / 2))
   if [ -t 1 ]; then
     [ "$progress_line" = yes ] && [ "$SECONDS" -eq "$progress_shown" ] &&
       [ "$finished" -lt "$total" ] && return
@@ -27,8 +29,9 @@ progress() {
   fi
   progress_shown=$SECONDS
   text="$progress_what: $((100 * finished / total)) %"
-  if [ "$finished" -gt 0 ] && [ "$elapsed" -ge 2 ] && [ "$to_come" -gt 0 ]; then
-    text+=", about $(duration $((elapsed * to_come / finished + 1))) left"
+  if [ "$((10 * finished))" -ge "$total" ] && [ "$finished" -gt 0 ] && [ "$elapsed" -ge 2 ] &&
+    [ "$to_come" -gt "$half" ]; then
+    text+=", about $(duration $((elapsed * (to_come - half) / (finished + half) + 1))) left"
   fi
   if [ -t 1 ]; then
     printf '\r\033[K%s' "$text"
@@ -54,7 +57,8 @@ progress_end() {
 # show_build WHAT: reads ninja's output with NINJA_STATUS='[%f/%t] '. What compilers say is shown;
 # of a command that failed, its name instead of its text.
 show_build() {
-  local line skip_command=no linked=yes steps=0
+  local line skip_command=no linked=yes steps=0 at_once
+  at_once=$(($(nproc) + 2)) # as many as ninja runs
   progress_start "$1"
   while IFS= read -r line; do
     if [ "$skip_command" = yes ]; then
@@ -81,7 +85,7 @@ show_step() {
   if [ "$1" -le 1 ] && [ "$2" -gt 50 ]; then linked=no; fi
   if [[ $3 == *"Linking CXX shared library src/"* ]]; then linked=yes; fi
   if [ "$linked" = no ]; then to_come=$((to_come + LINK_STEPS)); fi
-  if [ "$2" -gt 0 ]; then progress "$1" "$2" "$to_come"; fi
+  if [ "$2" -gt 0 ]; then progress "$1" "$2" "$to_come" "$at_once"; fi
 }
 
 # show_install: reads what apt-get writes to its APT::Status-Fd.

@@ -47,6 +47,18 @@ class Build(unittest.TestCase):
                       "progress 10 40", "")
         self.assertRegex("".join(lines), "^Building: 25 %, about 1 min [0-9]+ s left$")
 
+    def test_the_first_tenth_is_not_enough_for_a_time(self):
+        lines = shown("progress_start Building; progress_since=$((SECONDS - 30)); "
+                      "progress 3 40; progress 4 40", "")
+        self.assertEqual(lines[0], "Building: 7 %")
+        self.assertRegex(lines[1], "^Building: 10 %, about 4 min [0-9]+ s left$")
+
+    def test_steps_under_way_count_half(self):
+        # Four at once, 30 s each: after 75 s 8 are done and 4 are half done, and 150 s remain.
+        lines = shown("progress_start Building; progress_since=$((SECONDS - 75)); "
+                      "progress 8 30 22 4", "")
+        self.assertRegex("".join(lines), "^Building: 26 %, about 2 min (3[0-9]|4[0-9]) s left$")
+
 
 class Install(unittest.TestCase):
     def test_both_halves_are_shown(self):
