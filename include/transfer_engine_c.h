@@ -7,6 +7,10 @@
  * a crash.
  *  - Every function may be called from any thread. No call on an engine may be under way when
  *    destroyTransferEngine() is called on it, other than waitBatch(), which it wakes.
+ *  - A transfer_engine_t is a pointer, and is not checked: one that createTransferEngine() did not
+ *    return, or that destroyTransferEngine() was called on, is undefined behaviour, as free() twice
+ *    is. Set it to null then, which every function understands. Segments and batches are numbers
+ *    that are checked: forged ones and those of another time are errors.
  *  - No `char *` argument is used after the call returned. Registered memory must stay valid until
  * it is unregistered, the source of a request until its task is terminal.
  *  - An engine stays with the process that created it. In a process forked from that, every call on
@@ -168,7 +172,9 @@ TE_C_API int getTopology(transfer_engine_t engine, char* buf_out, size_t buf_len
 TE_C_API int getNicPriorityMatrix(transfer_engine_t engine, char* buf_out, size_t buf_len);
 /* Writes "host:port" as peers should use it. */
 TE_C_API int getLocalIpAndPort(transfer_engine_t engine, char* buf_out, size_t buf_len);
-/* `args`: null, or args[0] a NIC priority matrix as JSON text. Null on failure. */
+/* `args`: null, or args[0] a NIC priority matrix as JSON text. Null on failure. An engine on which
+ * nothing was installed serves tcp and shm; the first install replaces both, so "tcp" alone leaves
+ * tcp without shm. */
 TE_C_API transport_t installTransport(transfer_engine_t engine, const char* proto, void** args);
 TE_C_API int uninstallTransport(transfer_engine_t engine, const char* proto);
 /* SIGINT, SIGTERM and exit() withdraw the segment before the process ends as it would have without
@@ -242,7 +248,8 @@ TE_C_API int submitTransferWithNotify(transfer_engine_t engine, batch_id_t batch
                                       struct transfer_request* entries, size_t count,
                                       notify_msg_t notify_msg);
 /* Tasks not done after `timeout_ms` end in STATUS_TIMEOUT, at most 50 ms later where the machine
- * has time, whatever peers, networks and directories do. */
+ * has time, whatever peers, networks and directories do. 0: at once. A negative number, as the
+ * unsigned number that C makes of it, is no limit; so is every number above INT64_MAX. */
 TE_C_API int submitTransferWithTimeout(transfer_engine_t engine, batch_id_t batch_id,
                                        struct transfer_request* entries, size_t count,
                                        uint64_t timeout_ms);
@@ -268,7 +275,7 @@ TE_C_API int getBatchStatus(transfer_engine_t engine, batch_id_t batch_id,
 TE_C_API int getTransferError(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
                               char* buf_out, size_t buf_len);
 /* Sleeps until every submitted task is terminal: 0, whatever their ends are. TE_ERR_TIMEOUT when
- * that takes longer than `timeout_ms`; negative: no limit of its own. */
+ * that takes longer than `timeout_ms`; 0: looks without sleeping; negative: no limit of its own. */
 TE_C_API int waitBatch(transfer_engine_t engine, batch_id_t batch_id, int64_t timeout_ms);
 /* Asks for the end of every task in flight; waitBatch() tells when they ended. */
 TE_C_API int cancelBatch(transfer_engine_t engine, batch_id_t batch_id);

@@ -57,7 +57,7 @@ struct EngineOptions {
 struct SubmitOptions {
   // How long the tasks may take before they end in kTimeout: never sooner, and at most 50 ms later
   // where the machine has time, whatever peers, networks and directories do. Unset:
-  // transfer_timeout_ms.
+  // transfer_timeout_ms. Zero or negative: they end in kTimeout at once, unless they were quicker.
   std::optional<std::chrono::milliseconds> timeout = std::nullopt;
   // Reaches the target's queue once, after every request of this submission completed. All its
   // requests must then go to one segment; the last task stays pending until the target has it. At
@@ -98,8 +98,8 @@ class TE_EXPORT Engine {
   // {"cpu:0": [["mlx5_0"], ["mlx5_1"]], ...}.
   Result<std::string> nic_priority_matrix();
   // `protocol` such as "tcp". `nic_priority_matrix`: JSON as above, or empty: as discovered. An
-  // engine on which nothing was installed serves tcp; the first explicit install replaces that
-  // default.
+  // engine on which nothing was installed serves tcp and shm; the first install replaces both, so
+  // install_transport("tcp") alone leaves tcp without shm.
   Status install_transport(std::string_view protocol, std::string_view nic_priority_matrix = {});
   // Transfers under way over it are moved to other transports, or fail where there is none.
   Status uninstall_transport(std::string_view protocol);
@@ -174,8 +174,9 @@ class TE_EXPORT Engine {
   Result<TransferStatus> batch_status(BatchId batch) const;
   Result<TaskError> task_error(BatchId batch, size_t task) const;
   // Waits until every submitted task is terminal: ok, whatever their ends are. kTimeout if that
-  // takes longer. The thread helps to move the bytes, and sleeps when there is nothing to do for
-  // it; with a timeout of zero it never sleeps: call it in a loop to poll with the least latency.
+  // takes longer than `timeout`; unset: no limit of its own. The thread helps to move the bytes,
+  // and sleeps when there is nothing to do for it; with a timeout of zero, or a negative one, it
+  // never sleeps: call it in a loop to poll with the least latency.
   Status wait(BatchId batch, std::optional<std::chrono::milliseconds> timeout = std::nullopt);
   // Asks for the end of every task in flight; they become terminal soon after (wait() for it).
   Status cancel(BatchId batch);

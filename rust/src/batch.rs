@@ -146,6 +146,7 @@ impl Batch {
     }
 
     /// Sleeps until everything submitted is terminal; gives the bytes that the batch transferred.
+    /// `None`: no limit of its own; the tasks have deadlines. Zero: looks without sleeping.
     ///
     /// # Errors
     /// A [`TransferError`] when a transfer ended otherwise than completed. An [`EngineError`] with

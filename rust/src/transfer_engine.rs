@@ -166,7 +166,8 @@ impl TransferEngine {
         check(answer, || "discover_topology").map(drop)
     }
 
-    /// Installs a transport by name, such as `tcp`.
+    /// Installs a transport by name, such as `tcp`. An engine on which nothing was installed serves
+    /// tcp and shm; the first install replaces both, so `tcp` alone leaves tcp without shm.
     ///
     /// # Errors
     /// There is no such transport, or this machine lacks what it needs; the text tells what.

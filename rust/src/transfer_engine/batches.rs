@@ -48,7 +48,7 @@ impl TransferEngine {
 
     /// As [`submit_transfer`](Self::submit_transfer); tasks that are not done after `timeout` end
     /// in [`TransferStatusEnum::Timeout`], at most 50 ms later where the machine has time, whatever
-    /// peers, networks and directories do.
+    /// peers, networks and directories do. Zero: they end so at once, unless they were quicker.
     pub fn submit_transfer_with_timeout(
         &self,
         batch_id: BatchID,
@@ -160,7 +160,7 @@ impl TransferEngine {
     }
 
     /// Sleeps until every submitted task is terminal, whatever their ends are. `None`: no limit of
-    /// its own; the tasks have deadlines.
+    /// its own; the tasks have deadlines. Zero: looks without sleeping.
     ///
     /// # Errors
     /// [`code::TIMEOUT`] when that takes longer than `timeout`; the tasks go on.
