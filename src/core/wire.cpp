@@ -120,10 +120,12 @@ Status refusal(const HelloAnswer& answer, const std::string& peer) {
     case Code::kStale:
       return error(Code::kStale, "{}: another run of the engine answers there", peer);
     case Code::kBusy:
-      return error(Code::kBusy,
-                   "{}: it is busy: it has as many connections as it allows, or no file "
-                   "descriptor left (max_inbound_connections and `ulimit -n` there); try again",
-                   peer);
+      return error(
+          Code::kBusy,
+          "{}: it is busy: it has as many connections as it allows, of all peers or of this "
+          "address (max_inbound_connections, max_pending_connections), or no file "
+          "descriptor left (`ulimit -n` there); try again",
+          peer);
     case Code::kUnsupported:
       return error(Code::kUnsupported,
                    "{}: it does not speak this protocol version or serve this transport", peer);

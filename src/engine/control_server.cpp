@@ -276,22 +276,34 @@ void ControlServer::stop() {
   if (acceptor_) acceptor_->close();
 }
 
-// One network gets three quarters of the connections at most. When all are taken, one that has
-// fewer than another gets the place of the control connection of the other that was idle longest;
-// its owner connects again when it needs to.
-bool ControlServer::make_place(const Newcomers::Network& network) {
+// One network gets three quarters of the connections at most. Whoever comes beyond that gets the
+// place of an idle connection of its own network, and where all are taken, of a network that has
+// more than its own; the owner of that connection connects again when it needs to. Control
+// connections go first, at once. Those of data take a moment: their newcomer is told to try again.
+bool ControlServer::make_place(const Newcomers::Network& network, const wire::Hello& newcomer) {
   const uint64_t limit = config_.inbound_limit();
   const size_t own = inbound_->of(network);
-  if (own >= limit - limit / 4) return false;
-  if (inbound_->total() < limit) return true;
+  const bool has_its_share = own >= limit - limit / 4;
+  if (!has_its_share && inbound_->total() < limit) return true;
+  const auto may_end = [&](const Newcomers::Network& other) {
+    return has_its_share ? other == network : inbound_->of(other) > own;
+  };
   const int64_t before_ns = now_ns() - kIdleMs * kNsPerMs;
   Caller* idlest = nullptr;
   for (const auto& [caller, owner] : callers_) {
     if (!caller->idle() || caller->progress_ns() > before_ns) continue;
     if (idlest != nullptr && caller->progress_ns() >= idlest->progress_ns()) continue;
-    if (inbound_->of(caller->network) > own) idlest = caller;
+    if (may_end(caller->network)) idlest = caller;
   }
-  if (idlest == nullptr) return false;
+  if (idlest == nullptr) {
+    // What the newcomer itself has connected so far may be idle until it has all.
+    service_.end_idlest(before_ns, [&](const SocketAddress& peer, const wire::Hello& hello) {
+      const bool own_session =
+          newcomer.kind == wire::ChannelKind::kTcpData && hello.session == newcomer.session;
+      return !own_session && may_end(Newcomers::network_of(peer));
+    });
+    return false;
+  }
   drop(*idlest);
   return true;
 }
@@ -321,7 +333,7 @@ void ControlServer::introduced(Fd fd, const wire::Hello& hello) {
     return refuse(fd.get(), Code::kStale);
   }
   const Newcomers::Network network = Newcomers::network_of(peer_address(fd.get()));
-  if (!make_place(network)) return refuse(fd.get(), Code::kBusy);
+  if (!make_place(network, hello)) return refuse(fd.get(), Code::kBusy);
   std::shared_ptr<void> permit = Inbound::permit(inbound_, network);
   if (hello.kind == wire::ChannelKind::kTcpData) {
     if (!service_.adopt(fd, hello, std::move(permit))) refuse(fd.get(), Code::kUnsupported);

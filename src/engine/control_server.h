@@ -16,6 +16,7 @@
 #include "base/socket.h"
 #include "core/wire.h"
 #include "engine/newcomers.h"
+#include "transport/transport.h"
 
 namespace te {
 
@@ -33,6 +34,11 @@ class ControlService {
   virtual Bytes links() { return "[]"; }
   // False, and nothing taken: no transport serves such connections.
   virtual bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
+  // See Transport.
+  virtual void end_idlest(int64_t before_ns, const MayEnd& may_end) {
+    (void)before_ns;
+    (void)may_end;
+  }
 };
 
 class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
@@ -62,7 +68,7 @@ class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
   void drop(Caller& caller);
   void check_times();
   // Whether one more connection from there is admitted, perhaps in the place of an idle one.
-  bool make_place(const Newcomers::Network& network);
+  bool make_place(const Newcomers::Network& network, const wire::Hello& newcomer);
 
   const uint64_t instance_;
   const Config& config_;

@@ -221,6 +221,12 @@ bool Engine::Impl::adopt(Fd& connection, const wire::Hello& hello, std::shared_p
   return false;
 }
 
+void Engine::Impl::end_idlest(int64_t before_ns, const MayEnd& may_end) {
+  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    if (transport->end_idlest(before_ns, may_end)) return;
+  }
+}
+
 Status Engine::Impl::discover_topology() {
   Result<Topology> topology = read_topology();
   if (!topology.ok()) return topology.status();

@@ -99,6 +99,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   }
   Bytes links() override { return links_as_json(paths()); }
   bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
+  void end_idlest(int64_t before_ns, const MayEnd& may_end) override;
 
   // TransportHost.
   void done(Slice* slice, Code code) override { transfers_->done(slice, code); }

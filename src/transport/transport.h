@@ -77,6 +77,9 @@ struct Capabilities {
   uint32_t key_size = 0;  // of register_memory()'s answer
 };
 
+// Whether the connection from `peer` that began with `hello` may make place for another.
+using MayEnd = std::function<bool(const SocketAddress& peer, const wire::Hello& hello)>;
+
 // Methods may be called from any thread, unless stated.
 class Transport {
  public:
@@ -108,6 +111,14 @@ class Transport {
   // Takes over a connection that a peer opened for this transport, hello read but not answered.
   // `permit` counts it among the engine's inbound connections until it is let go.
   virtual void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
+  // Begins to close what one peer brought through adopt(): of the peers that `may_end` allows and
+  // that used none of it since `before_ns`, the one that was idle longest. It connects again when
+  // it needs to. Returns at once; false: there is none.
+  virtual bool end_idlest(int64_t before_ns, const MayEnd& may_end) {
+    (void)before_ns;
+    (void)may_end;
+    return false;
+  }
 
   // Answers exchange() of a peer's transport, with at most wire::kMaxExchange bytes. The hello is
   // whatever the peer sent. May block for milliseconds; several may be under way at once, and one

@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "base/guarded_copy.h"
 #include "base/log.h"
-#include "base/socket.h"
 
 namespace te::tcp {
 namespace {
@@ -37,9 +36,10 @@ Serving::Serving(EventLoop& loop, AccessTable& table, ServingOwner& owner, Fd co
       table_(table),
       owner_(owner),
       fd_(std::move(connection)),
+      peer_(peer_address(fd_.get())),
       hello_(hello),
       permit_(std::move(permit)) {
-  progress_ns_ = now_ns();
+  progress_ns_.store(now_ns(), std::memory_order_relaxed);
 }
 
 Serving::~Serving() {
@@ -51,8 +51,7 @@ void Serving::end(std::string_view why) {
   ended_ = true;
   if (!why.empty()) {
     static LogLimit limit;
-    log_limited(limit, LogLevel::kInfo, "tcp from {}: {}", peer_address(fd_.get()).to_string(),
-                why);
+    log_limited(limit, LogLevel::kInfo, "tcp from {}: {}", peer_.to_string(), why);
   }
   owner_.serving_ended(*this);
 }
@@ -82,9 +81,17 @@ void Serving::refuse(uint64_t instance, Code code) {
 
 void Serving::end_if_stalled(int64_t before_ns) {
   const bool in_the_middle = writing_ || !stream_.buffered().empty() || answer_open_;
-  if (in_the_middle && progress_ns_ < before_ns) {
+  if (in_the_middle && used_ns() < before_ns) {
     end("it stopped in the middle of a frame (stall_timeout_ms)");
   }
+}
+
+void Serving::end_if_idle(int64_t before_ns) {
+  // What has arrived is not thrown away.
+  if (admitted_ && !ended_) receive();
+  const bool idle = admitted_ && !ended_ && !writing_ && stream_.buffered().empty() &&
+                    reads_.empty() && small_.empty() && !answer_open_;
+  if (idle && used_ns() < before_ns) end("it was idle, and another needs its place");
 }
 
 void Serving::on_events(uint32_t events) {
@@ -109,7 +116,7 @@ bool Serving::receive() {
       return true;
     }
     if (stream_.received() > 0) {
-      progress_ns_ = now_ns();
+      progress_ns_.store(now_ns(), std::memory_order_relaxed);
       if (!parse()) return true;
     }
     more = outcome != Stream::Outcome::kDrained || (hangup_ && stream_.received() > 0);
@@ -376,7 +383,7 @@ bool Serving::send_answer(bool* full) {
       end(errno_text(failure));
       return false;
     }
-    progress_ns_ = now_ns();
+    progress_ns_.store(now_ns(), std::memory_order_relaxed);
     const size_t of_head = std::min(static_cast<size_t>(sent), head_.size() - head_sent_);
     head_sent_ += of_head;
     answer_sent_ += static_cast<size_t>(sent) - of_head;

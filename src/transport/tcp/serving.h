@@ -14,6 +14,7 @@
 
 #include "base/event_loop.h"
 #include "base/fd.h"
+#include "base/socket.h"
 #include "core/access_table.h"
 #include "core/wire.h"
 #include "transport/tcp/frame.h"
@@ -45,6 +46,12 @@ class Serving final : public EventLoop::Handler {
   void refuse(uint64_t instance, Code code);
   // Ends when the peer stopped in the middle of something since before `before_ns`.
   void end_if_stalled(int64_t before_ns);
+  // Ends when nothing is under way, and nothing was since `before_ns`. The peer connects again when
+  // it needs to; what it sends at this moment, it repeats there.
+  void end_if_idle(int64_t before_ns);
+  // When bytes came or went last; any thread.
+  int64_t used_ns() const { return progress_ns_.load(std::memory_order_relaxed); }
+  const SocketAddress& peer() const { return peer_; }
 
   const wire::Hello& hello() const { return hello_; }
   EventLoop& loop() { return loop_; }
@@ -84,12 +91,13 @@ class Serving final : public EventLoop::Handler {
   AccessTable& table_;
   ServingOwner& owner_;
   Fd fd_;
+  const SocketAddress peer_;
   const wire::Hello hello_;
   const std::shared_ptr<void> permit_;
   bool ended_ = false;
   bool hangup_ = false;
   bool admitted_ = false;
-  int64_t progress_ns_ = 0;
+  std::atomic<int64_t> progress_ns_{0};
 
   // In.
   Stream stream_;

@@ -54,6 +54,7 @@ class Worker final : public ServingOwner {
   // Any thread. Nothing happens to a connection that ended meanwhile.
   void admit_later(Serving* serving);
   void end_later(Serving* serving);
+  void end_later_if_idle(Serving* serving, int64_t before_ns);
   // After the loop stopped.
   void clear() { servings_.clear(); }
 
@@ -97,6 +98,7 @@ class TcpTransport final : public Transport {
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
   void warm_up(Path& path) override { static_cast<TcpPath&>(path).warm_up(); }
   void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
+  bool end_idlest(int64_t before_ns, const MayEnd& may_end) override;
   Result<Bytes> accept(const Bytes& hello) override;
   void post(Slice* first) override;
   bool progress(Path& path, int64_t until_ns, Waker& waker) override {
@@ -149,6 +151,12 @@ void Worker::admit_later(Serving* serving) {
 void Worker::end_later(Serving* serving) {
   loop_->run([this, serving] {
     if (servings_.contains(serving)) serving_ended(*serving);
+  });
+}
+
+void Worker::end_later_if_idle(Serving* serving, int64_t before_ns) {
+  loop_->run([this, serving, before_ns] {
+    if (servings_.contains(serving)) serving->end_if_idle(before_ns);
   });
 }
 
@@ -282,6 +290,30 @@ void TcpTransport::leave(Serving& serving) {
     member.waiting = false;
     member.worker->admit_later(member.serving);
   }
+}
+
+// All connections of a session, since its peer gives up all when it loses one.
+bool TcpTransport::end_idlest(int64_t before_ns, const MayEnd& may_end) {
+  MutexLock lock(mutex_);
+  if (stopped_) return false;  // what serves them is being destroyed
+  const Session* idlest = nullptr;
+  int64_t used_ns = before_ns;
+  for (const auto& [number, session] : sessions_) {
+    int64_t last_ns = 0;
+    for (const Session::Member& each : session.members) {
+      last_ns = std::max(last_ns, each.serving->used_ns());
+    }
+    if (last_ns >= used_ns) continue;
+    const Serving& one = *session.members.front().serving;
+    if (!may_end(one.peer(), one.hello())) continue;
+    idlest = &session;
+    used_ns = last_ns;
+  }
+  if (idlest == nullptr) return false;
+  for (const Session::Member& each : idlest->members) {
+    each.worker->end_later_if_idle(each.serving, before_ns);
+  }
+  return true;
 }
 
 Result<Bytes> TcpTransport::accept(const Bytes& hello) {
