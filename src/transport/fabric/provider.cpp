@@ -172,6 +172,14 @@ Status nothing_found(const Library& library, std::string_view provider, int erro
                library.description(), provider, why);
 }
 
+// At an address of this machine; null: anywhere.
+Result<Info> find_at(const Library& library, std::string_view provider, const char* address) {
+  int error_number = 0;
+  Info list = find_best(library, provider, address, &error_number);
+  if (!list) return nothing_found(library, provider, error_number);
+  return list;
+}
+
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> result;
   while (!text.empty()) {
@@ -207,30 +215,25 @@ bool survives_lost_memory(std::string_view provider) {
 
 Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
                                          const Config& config, const std::string& asked_address) {
-  int error_number = 0;
+  const bool given = !config.fabric_addresses.empty();
+  const bool asked = !given && !asked_address.empty() && uses_sockets(provider);
   std::vector<CardInfo> cards;
-  if (config.fabric_addresses.empty() && !asked_address.empty() && uses_sockets(provider)) {
-    const Info list = find_best(library, provider, asked_address.c_str(), &error_number);
-    if (!list) {
-      return nothing_found(library, provider, error_number)
-          .with_context(fmt::format("the engine's address is {}, and fabric_addresses names no "
-                                    "other for libfabric",
-                                    asked_address));
-    }
-    const std::string device(text_of(list->domain_attr->name));
-    if (Info copy = library.copy(*list)) cards.push_back({std::move(copy), device});
-  } else if (config.fabric_addresses.empty()) {
-    const Info list = find_best(library, provider, nullptr, &error_number);
-    if (!list) return nothing_found(library, provider, error_number);
-    cards = one_of_each_domain(library, *list);
+  if (!given && !asked) {
+    const Result<Info> list = find_at(library, provider, nullptr);
+    if (!list.ok()) return list.status();
+    cards = one_of_each_domain(library, **list);
   }
-  for (const std::string& address : split(config.fabric_addresses)) {
-    const Info list = find_best(library, provider, address.c_str(), &error_number);
-    if (!list) {
-      return nothing_found(library, provider, error_number)
-          .with_context(fmt::format("fabric_addresses: {}", address));
+  for (const std::string& address : split(asked ? asked_address : config.fabric_addresses)) {
+    const Result<Info> list = find_at(library, provider, address.c_str());
+    if (!list.ok()) {
+      return list.status().with_context(
+          asked ? fmt::format("the engine's address is {}, and fabric_addresses names no other for "
+                              "libfabric",
+                              address)
+                : fmt::format("fabric_addresses: {}", address));
     }
-    if (Info copy = library.copy(*list)) cards.push_back({std::move(copy), address});
+    const std::string device(asked ? text_of((**list).domain_attr->name) : address);
+    if (Info copy = library.copy(**list)) cards.push_back({std::move(copy), device});
   }
   if (cards.empty()) return nothing_found(library, provider, -FI_ENODATA);
   return cards;

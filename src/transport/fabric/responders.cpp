@@ -10,11 +10,29 @@
 namespace te::fabric {
 
 Status Responders::open() {
+  const Result<ResponderRef> trial = make();
+  if (!trial.ok()) return trial.status();
+  {
+    MutexLock lock((*trial)->mutex);
+    depth_ = (*trial)->endpoint->queue().depth();
+  }
+  close(**trial);
+  return {};
+}
+
+Result<Responders::ResponderRef> Responders::make() {
+  auto made = std::make_shared<Responder>();
+  MutexLock lock(made->mutex);
   const Domain::Turn turn(domain_);
   const Result<std::shared_ptr<Queue>> queue = Queue::open(domain_);
   if (!queue.ok()) return queue.status();
-  depth_ = (*queue)->depth();
-  return Endpoint::open(domain_, *queue).status();
+  Result<std::unique_ptr<Endpoint>> endpoint = Endpoint::open(domain_, *queue);
+  if (!endpoint.ok()) return endpoint.status();
+  Result<Bytes> name = (*endpoint)->name();
+  if (!name.ok()) return name.status();
+  made->endpoint = endpoint.take();
+  made->name = name.take();
+  return made;
 }
 
 Result<Bytes> Responders::accept(const Hello& hello) {
@@ -48,27 +66,15 @@ Result<Bytes> Responders::connect(const Hello& hello) {
 }
 
 Result<Responders::ResponderRef> Responders::find_room() {
-  Status failed;
   if (responders_.size() < most_) {
-    auto made = std::make_shared<Responder>();
-    MutexLock lock(made->mutex);
-    const Domain::Turn turn(domain_);
-    const Result<std::shared_ptr<Queue>> queue = Queue::open(domain_);
-    Result<std::unique_ptr<Endpoint>> endpoint =
-        queue.ok() ? Endpoint::open(domain_, *queue) : queue.status();
-    failed = endpoint.status();
-    if (endpoint.ok()) {
-      made->endpoint = endpoint.take();
-      Result<Bytes> name = made->endpoint->name();
-      if (!name.ok()) return name.status();
-      made->name = name.take();
-      responders_.push_back(made);
+    Result<ResponderRef> made = make();
+    if (made.ok()) {
+      responders_.push_back(*made);
       changed_.store(true);
       wake_();
-      return made;
     }
+    if (made.ok() || responders_.empty()) return made;
   }
-  if (responders_.empty()) return failed;
   return *std::min_element(
       responders_.begin(), responders_.end(),
       [](const ResponderRef& a, const ResponderRef& b) { return a->users < b->users; });

@@ -59,7 +59,9 @@ class Responders {
   };
 
   Result<Bytes> connect(const Hello& hello) TE_REQUIRES(mutex_);
+  // A new one where there is room, else the one with the fewest users.
   Result<ResponderRef> find_room() TE_REQUIRES(mutex_);
+  Result<ResponderRef> make();
   // Closes the endpoint of the path, if it has one.
   void close(uint64_t id) TE_REQUIRES(mutex_);
   void close(Responder& responder);
