@@ -3,52 +3,26 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
-
 #include "engine/answer.h"
 #include "support/engines.h"
 #include "support/facts.h"
+#include "support/hanging_directory.h"
 
 namespace te::test {
 namespace {
-
-// Hangs for names that begin with "slow".
-class PartlyHanging final : public Directory {
- public:
-  std::string describe() const override { return "partly hanging"; }
-  Status publish(std::string_view, const Locator&,
-                 const std::function<bool(const Locator&)>&) override {
-    return {};
-  }
-  Status withdraw(std::string_view) override { return {}; }
-  Result<Locator> resolve(std::string_view name) override {
-    if (name.starts_with("slow")) {
-      ++hanging;
-      hangs.wait(true);
-      --hanging;
-    }
-    return Locator{"127.0.0.1", 1, 2};
-  }
-  std::string local_address() const override { return {}; }
-
-  void let_go() {
-    hangs.store(false);
-    hangs.notify_all();
-  }
-  std::atomic<bool> hangs{true};
-  std::atomic<int> hanging{0};
-};
 
 class FinderTest : public testing::Test {
  protected:
   using Answered = std::shared_ptr<Answer<Result<Finder::Place>>>;
 
   void SetUp() override {
+    directory_->place = {"127.0.0.1", 1, 2};
+    directory_->hang(true);
     ASSERT_TRUE(loop_->start().ok());
     ASSERT_TRUE(finder_->start().ok());
   }
   void TearDown() override {
-    directory_->let_go();
+    directory_->hang(false);
     finder_.reset();
     loop_->stop();
   }
@@ -63,7 +37,7 @@ class FinderTest : public testing::Test {
 
   static constexpr int kHanging = 64;
   const std::unique_ptr<EventLoop> loop_ = EventLoop::create("te-test").take();
-  const std::shared_ptr<PartlyHanging> directory_ = std::make_shared<PartlyHanging>();
+  const std::shared_ptr<HangingDirectory> directory_ = std::make_shared<HangingDirectory>("slow");
   std::unique_ptr<Finder> finder_ = std::make_unique<Finder>(*loop_, directory_);
 };
 
@@ -76,10 +50,10 @@ TEST_F(FinderTest, ManyThatHangDelayNoOther) {
     ASSERT_TRUE(place) << "it waits for those that hang";
     EXPECT_EQ(place->value().locator.port, 1);
     EXPECT_GT(directory_->hanging.load(), 8);
-    directory_->let_go();
+    directory_->hang(false);
     for (const Answered& each : hanging) EXPECT_TRUE(each->get().ok());
     EXPECT_TRUE(eventually([this] { return directory_->hanging.load() == 0; }));
-    directory_->hangs.store(true);
+    directory_->hang(true);
   }
 }
 
@@ -88,7 +62,7 @@ TEST_F(FinderTest, ThreadsThatAreNotNeededAnyMoreEnd) {
   for (int i = 0; i < kHanging; ++i) hanging.push_back(find("slow"));
   ASSERT_TRUE(eventually([this] { return directory_->hanging.load() == kHanging; }));
   const size_t many = thread_count();
-  directory_->let_go();
+  directory_->hang(false);
   for (const Answered& each : hanging) EXPECT_TRUE(each->get().ok());
   EXPECT_TRUE(eventually([many] { return thread_count() + kHanging - 8 <= many; }));
 }
@@ -104,7 +78,7 @@ TEST_F(FinderTest, ItsEndIsNotHeldUpAndAnswersAll) {
   finder_.reset();
   EXPECT_GT(directory_->hanging.load(), 0);
   EXPECT_GT(directory_.use_count(), 1);
-  directory_->let_go();
+  directory_->hang(false);
   EXPECT_TRUE(eventually([this] { return directory_.use_count() == 1; }));
 }
 
