@@ -5,7 +5,9 @@
 #include <csignal>
 #include <thread>
 
+#include "engine/fabric.h"
 #include "engine/pair.h"
+#include "support/deaf_sockets.h"
 #include "support/delaying_proxy.h"
 #include "support/peer.h"
 
@@ -155,6 +157,41 @@ TEST_P(WhileStopped, TakesNothingOfATimedOutWriteAfterALaterOne) {
       ASSERT_EQ(peer_->ask(fmt::format("check {} 0 {}", kNew, kMemory)), "same") << "a ghost write";
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
+  }
+}
+
+// A WRITE over libfabric is lost on its way, and the next one goes over TCP: only the fence ends
+// what the target has for the former.
+TEST(FabricGhostWrites, AWriteByAnotherTransportIsNotOverwritten) {
+  constexpr uint64_t kLength = 64 << 10;
+  std::string why;
+  const std::unique_ptr<Engine> target = make_fabric_engine(kOneCard, &why);
+  const std::unique_ptr<Engine> initiator = make_fabric_engine(kOneCard, &why);
+  if (!target || !initiator) GTEST_SKIP() << why;
+  ASSERT_TRUE(target->install_transport("tcp").ok());
+  Registered remote(*target, kLength), local(*initiator, kLength);
+  const Result<SegmentId> segment = initiator->open_segment(target->local_endpoint());
+  ASSERT_TRUE(segment.ok()) << segment.status().to_string();
+  const auto write = [&](uint64_t seed, const SubmitOptions& options = {}) {
+    fill(local.data(), kLength, seed);
+    const auto at = reinterpret_cast<uint64_t>(remote.data());
+    return transfer(*initiator, {{Opcode::kWrite, local.data(), *segment, at, kLength}}, options)
+        .state;
+  };
+  ASSERT_EQ(write(kNew), TaskState::kCompleted);
+
+  DeafSockets deaf(parse_host_port(target->local_endpoint())->port);
+  if (deaf.count() == 0) GTEST_SKIP() << "no filter can be attached to a socket here";
+  ASSERT_EQ(write(kOld, within(300)), TaskState::kTimeout);
+  ASSERT_TRUE(deaf.is_awaited()) << "nothing was under way";
+  ASSERT_TRUE(initiator->uninstall_transport("fabric:tcp").ok());
+  ASSERT_TRUE(initiator->install_transport("tcp").ok());
+  ASSERT_EQ(write(kNew), TaskState::kCompleted);
+  deaf.hear();
+  ASSERT_TRUE(eventually([&] { return !deaf.is_awaited(); })) << "it was not sent again";
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_EQ(first_difference(remote.data(), kLength, kNew), kLength) << "a ghost write";
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
 }
 
