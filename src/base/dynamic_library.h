@@ -67,6 +67,13 @@ class OpenLibraries {
     return (opened_[path] = loaded.take()).get();
   }
 
+  // What cannot bear that a library is opened meanwhile, or another `work` done.
+  template <typename Work>
+  void alone(Work&& work) {
+    MutexLock lock(mutex_);
+    work();
+  }
+
  private:
   Mutex mutex_;
   std::map<std::string, std::unique_ptr<const Library>> opened_ TE_GUARDED_BY(mutex_);

@@ -16,7 +16,8 @@ constexpr const char* kUsual[] = {"/opt/amazon/efa/lib/libfabric.so.1",
 constexpr uint32_t kApi = FI_VERSION(1, 18);
 
 // Some providers install signal handlers of their own when they are loaded, and end the process in
-// them. What a signal does is the application's: it is as before when this ends.
+// them. What a signal does is the application's: it is as before when this ends. One at a time:
+// another one would take a provider's handler for the application's.
 class KeepSignals {
  public:
   KeepSignals() {
@@ -54,14 +55,21 @@ constexpr Variable kSettings[] = {
     {"FI_UNIVERSE_SIZE", "64"},
 };
 
+OpenLibraries<Library>& libraries() {
+  static auto& all = *new OpenLibraries<Library>;
+  return all;
+}
+
 }  // namespace
 
 void InfoDeleter::operator()(fi_info* info) const { library->freeinfo_(info); }
 
 Info Library::find(const char* node, uint64_t flags, const fi_info& hints, int* error) const {
-  const KeepSignals keep;  // providers are loaded by the first call
   fi_info* found = nullptr;
-  *error = getinfo_(api_, node, nullptr, flags, &hints, &found);
+  libraries().alone([&] {
+    const KeepSignals keep;  // providers are loaded by the first call
+    *error = getinfo_(api_, node, nullptr, flags, &hints, &found);
+  });
   return {*error == 0 ? found : nullptr, {this}};
 }
 
@@ -102,9 +110,8 @@ Result<std::unique_ptr<Library>> Library::load_any(const std::string& path) {
 }
 
 Result<const Library*> Library::open(const std::string& path) {
-  static auto& libraries = *new OpenLibraries<Library>;
   set_missing_variables(kSettings);
-  Result<const Library*> opened = libraries.get(path, load_any);
+  Result<const Library*> opened = libraries().get(path, load_any);
   if (!opened.ok()) {
     return error(
         Code::kUnsupported,
