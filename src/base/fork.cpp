@@ -63,8 +63,8 @@ void close_noted_sockets(const std::map<AddressKey, int>& addresses) {
 void before_fork() TE_NO_THREAD_SAFETY_ANALYSIS {
   globals().opening.lock();
   globals().mutex.lock();
-  std::vector<Mutex*>& held = globals().held;
-  std::for_each(held.rbegin(), held.rend(), [](Mutex* mutex) { mutex->lock(); });
+  const std::vector<Mutex*>& held = globals().held;
+  for (auto each = held.rbegin(); each != held.rend(); ++each) (*each)->lock();
 }
 
 void let_go() TE_NO_THREAD_SAFETY_ANALYSIS {

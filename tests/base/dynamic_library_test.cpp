@@ -62,6 +62,7 @@ TEST(OpenLibraries, ThreadsThatNeedOneAtOnceOpenItOnce) {
   // That failure may be over.
   std::vector<const CLibrary*> found(8);
   std::vector<std::thread> threads;
+  threads.reserve(found.size());
   for (const CLibrary*& each : found) {
     threads.emplace_back([&] { each = libraries.get("good", load).value(); });
   }

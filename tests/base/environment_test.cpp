@@ -48,6 +48,7 @@ int set_while_others_read() {
   std::atomic<bool> stop{false};
   std::atomic<int> reading{0};
   std::vector<std::thread> readers;
+  readers.reserve(2);
   for (int i = 0; i < 2; ++i) {
     readers.emplace_back([&] {
       for (++reading; !stop;) {
