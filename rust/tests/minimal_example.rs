@@ -175,6 +175,7 @@ fn run(example: &Path, target: &RegisteredBuffer) {
     assert!(starts.iter().any(|start| out.starts_with(start)), "{out}");
     assert_eq!(out.lines().count(), 1, "{out}");
     let bytes = target.to_vec();
-    assert!(bytes[..4096].iter().all(|&byte| byte == 0), "its zeros are in place");
-    assert!(bytes[4096..].iter().all(|&byte| byte == 0xff), "and nothing else is touched");
+    assert!(bytes[..4096].iter().all(|&byte| byte == 0), "its zeros are in place: {out}{err}");
+    let rest_is_same = bytes[4096..].iter().all(|&byte| byte == 0xff);
+    assert!(rest_is_same, "and nothing else is touched: {out}{err}");
 }

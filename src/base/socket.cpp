@@ -194,12 +194,19 @@ bool is_numeric_address(const std::string& host) {
   return ::inet_pton(AF_INET, host.c_str(), &ignored) == 1 || is_ipv6(host);
 }
 
+bool is_loopback(const sockaddr* address) {
+  if (address == nullptr) return false;
+  if (address->sa_family == AF_INET) {
+    const in_addr_t host = reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr;
+    return (ntohl(host) >> 24) == 127;
+  }
+  return address->sa_family == AF_INET6 &&
+         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
+}
+
 bool is_local_address(const SocketAddress& address) {
   const sockaddr* wanted = address.get();
-  if (wanted->sa_family == AF_INET &&
-      (ntohl(reinterpret_cast<const sockaddr_in*>(wanted)->sin_addr.s_addr) >> 24) == 127) {
-    return true;
-  }
+  if (is_loopback(wanted)) return true;
   ifaddrs* list = nullptr;
   if (::getifaddrs(&list) != 0) return false;
   const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(list, &::freeifaddrs);

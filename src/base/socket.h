@@ -44,6 +44,8 @@ Result<std::vector<SocketAddress>> resolve_host(const std::string& host, uint16_
 bool is_numeric_address(const std::string& host);
 // Whether this machine has the address on one of its interfaces.
 bool is_local_address(const SocketAddress& address);
+// 127.0.0.0/8 or ::1; `address` may be null.
+bool is_loopback(const sockaddr* address);
 
 struct InterfaceAddress {
   std::string interface;

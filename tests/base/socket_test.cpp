@@ -94,6 +94,16 @@ TEST(SocketAddress, ShowsMappedIpv4AsIpv4) {
   EXPECT_EQ(mapped.to_string(), "10.1.2.3:80");
 }
 
+TEST(SocketAddress, LoopbackIsTold) {
+  for (const char* each : {"127.0.0.1", "127.9.9.9", "::1"}) {
+    EXPECT_TRUE(is_loopback(loopback(each, 1).get())) << each;
+  }
+  for (const char* each : {"192.0.2.1", "128.0.0.1", "::2", "fe80::1"}) {
+    EXPECT_FALSE(is_loopback(loopback(each, 1).get())) << each;
+  }
+  EXPECT_FALSE(is_loopback(nullptr));
+}
+
 TEST(SocketAddress, OwnAddressesAreTold) {
   EXPECT_TRUE(is_local_address(loopback("127.0.0.1", 0)));
   EXPECT_TRUE(is_local_address(loopback("127.9.9.9", 0)));

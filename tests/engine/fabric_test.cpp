@@ -80,6 +80,34 @@ TEST_F(Fabric, TheEnginesAddressIsItsCard) {
   }
 }
 
+// On one host, as over TCP. To other hosts' cards a loopback address does not lead.
+TEST_F(Fabric, ALoopbackAddressMeetsThoseOfTheHostsNetworks) {
+  const InterfaceAddress* network = nullptr;
+  const std::vector<InterfaceAddress> own = all_interface_addresses();
+  for (const InterfaceAddress& each : own) {
+    const bool v4 = each.address.find(':') == std::string::npos;
+    if (each.up && v4 && !each.loopback) network = &each;
+  }
+  if (network == nullptr) GTEST_SKIP() << "no network but loopback";
+  const Settings loopback{{"fabric_addresses", "127.0.0.1"}};
+  const Settings other{{"fabric_addresses", network->address}};
+  for (const bool from_loopback : {false, true}) {
+    SCOPED_TRACE(from_loopback);
+    const Settings& here = from_loopback ? loopback : other;
+    const Settings& there = from_loopback ? other : loopback;
+    if (!begin(here, there, 4096, "fabric:tcp")) GTEST_SKIP() << why_;
+    fill(local_->data(), 4096, 7);
+    EXPECT_EQ(transfer(*initiator_, {request(Opcode::kWrite, 0, 4096)}).state,
+              TaskState::kCompleted);
+    EXPECT_EQ(first_difference(remote_->data(), 4096, 7), 4096u);
+    fill(remote_->data(), 4096, 8);
+    EXPECT_EQ(transfer(*initiator_, {request(Opcode::kRead, 0, 4096)}).state,
+              TaskState::kCompleted);
+    EXPECT_EQ(first_difference(local_->data(), 4096, 8), 4096u);
+    end();
+  }
+}
+
 TEST_F(Fabric, TwentyBatchesOfEightAtOnce) {
   constexpr uint64_t kBatches = 20, kRequests = 8, kPiece = 100'003;
   if (!begin(kTwoCards, kBatches * kRequests * kPiece)) GTEST_SKIP() << why_;

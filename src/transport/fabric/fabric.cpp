@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <map>
 #include <thread>
 #include <tuple>
@@ -18,6 +19,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/socket.h"
 #include "base/thread.h"
 #include "transport/fabric/initiator.h"
 #include "transport/fabric/provider.h"
@@ -97,7 +99,7 @@ class FabricTransport final : public Transport {
 
   Status open_cards(const Library& library, std::vector<CardInfo> found, const NicMatrix& matrix);
   Status open_endpoints(Card& card);
-  bool reaches(const Offer::Card& mine, const Offer::Card& theirs) const;
+  bool reaches(const Offer::Card& mine, const Offer::Card& theirs, bool here) const;
   std::shared_ptr<Path> make_path(size_t local, const std::shared_ptr<const Offer>& offer,
                                   size_t remote, const Peer& peer);
 
@@ -234,19 +236,19 @@ std::vector<DeviceLoad> FabricTransport::loads() const {
   return result;
 }
 
-// Whether two cards can talk: names of one kind, and not this host's loopback with a real network.
-bool FabricTransport::reaches(const Offer::Card& mine, const Offer::Card& theirs) const {
+// Whether two cards can talk: names of one kind, and a loopback address only with cards `here`, on
+// this host. Another host's is not the one of its name.
+bool FabricTransport::reaches(const Offer::Card& mine, const Offer::Card& theirs, bool here) const {
   if (offer_.address_format == FI_ADDR_STR) return true;
   if (mine.address.size() != theirs.address.size()) return false;
   const uint32_t format = offer_.address_format;
   if (format != FI_SOCKADDR_IN && format != FI_SOCKADDR_IN6) return true;
-  // The address family, and where it begins in IPv4.
-  if (mine.address.size() < 8 || theirs.address.substr(0, 2) != mine.address.substr(0, 2)) {
-    return false;
-  }
-  if (format == FI_SOCKADDR_IN6) return true;
-  const auto loopback = [](const Bytes& name) { return name[4] == 127; };
-  return loopback(mine.address) == loopback(theirs.address);
+  SocketAddress from, to;
+  if (mine.address.size() > sizeof from.storage) return false;
+  std::memcpy(&from.storage, mine.address.data(), mine.address.size());
+  std::memcpy(&to.storage, theirs.address.data(), theirs.address.size());
+  if (from.storage.ss_family != to.storage.ss_family) return false;
+  return here || (!is_loopback(from.get()) && !is_loopback(to.get()));
 }
 
 std::shared_ptr<Path> FabricTransport::make_path(size_t local,
@@ -374,11 +376,12 @@ std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer,
   for (const std::shared_ptr<FabricPath>& path : outdated) {
     if (path->inflight_bytes.load() > 0) reset(*path);
   }
+  const bool here = is_local_address(peer.address);
   std::vector<std::shared_ptr<Path>> result;
   for (size_t shift = 0; shift < offer->cards.size(); ++shift) {
     for (size_t local = 0; local < cards_.size(); ++local) {
       const size_t remote = (local + shift) % offer->cards.size();
-      if (!reaches(offer_.cards[local], offer->cards[remote])) continue;
+      if (!reaches(offer_.cards[local], offer->cards[remote], here)) continue;
       if (auto path = make_path(local, offer, remote, peer)) result.push_back(std::move(path));
     }
   }

@@ -13,6 +13,7 @@
 #include <map>
 
 #include "base/log.h"
+#include "base/socket.h"
 
 namespace te::fabric {
 namespace {
@@ -66,13 +67,8 @@ Info find_best(const Library& library, std::string_view provider, const char* no
 }
 
 bool is_loopback(const fi_info& info) {
-  if (info.src_addr == nullptr) return false;
-  if (info.addr_format == FI_SOCKADDR_IN) {
-    const auto* v4 = static_cast<const sockaddr_in*>(info.src_addr);
-    return (ntohl(v4->sin_addr.s_addr) >> 24) == 127;
-  }
-  if (info.addr_format != FI_SOCKADDR_IN6) return false;
-  return IN6_IS_ADDR_LOOPBACK(&static_cast<const sockaddr_in6*>(info.src_addr)->sin6_addr);
+  const bool ip = info.addr_format == FI_SOCKADDR_IN || info.addr_format == FI_SOCKADDR_IN6;
+  return ip && te::is_loopback(static_cast<const sockaddr*>(info.src_addr));
 }
 
 bool is_link_local(const fi_info& info) {
