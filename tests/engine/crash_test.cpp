@@ -168,6 +168,7 @@ TEST_P(Crash, AnInitiatorKilledUnderLoadLeavesTheTargetServing) {
   Registered own(pair.target(), 8 << 20);
   ASSERT_TRUE(pair.works());
   const size_t descriptors = open_descriptors(), threads = thread_count();
+  const std::string names = descriptor_names();
   for (int round = 0; round < 6; ++round) {
     const pid_t child = start_mover(
         {.segment = pair.target().local_endpoint(), .at = Pair::kSize, .size = own.size()});
@@ -180,7 +181,8 @@ TEST_P(Crash, AnInitiatorKilledUnderLoadLeavesTheTargetServing) {
     ASSERT_TRUE(WIFSIGNALED(status)) << "it was to be under load, not ended";
   }
   EXPECT_TRUE(eventually([&] { return open_descriptors() <= descriptors; }))
-      << open_descriptors() << " descriptors after " << descriptors;
+      << descriptor_names() << "before:\n"
+      << names;
   EXPECT_EQ(thread_count(), threads);
   EXPECT_TRUE(pair.works());
 }

@@ -8,6 +8,8 @@
 #include <sstream>
 #include <string>
 
+#include "base/waker.h"
+
 namespace te::test {
 namespace {
 
@@ -29,7 +31,21 @@ size_t resident_bytes(pid_t pid) {
   return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
 }
 
-size_t open_descriptors(pid_t pid) { return entries(folder(pid) + "/fd"); }
+size_t open_descriptors(pid_t pid) {
+  // A thread has it from its first sleep on: a count before that would be one too few.
+  if (pid == 0) (void)Waker::of_this_thread();
+  return entries(folder(pid) + "/fd");
+}
+
+std::string descriptor_names(pid_t pid) {
+  std::string result;
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator(folder(pid) + "/fd", failure)) {
+    result += entry.path().filename().string() + " " +
+              std::filesystem::read_symlink(entry.path(), failure).string() + "\n";
+  }
+  return result;
+}
 
 size_t thread_count(pid_t pid) { return entries(folder(pid) + "/task"); }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <thread>
 
 namespace te::test {
@@ -26,6 +27,8 @@ inline constexpr bool kSanitized = kThreadSanitized;
 // Of this process (pid 0) or another. SIZE_MAX when it is not there.
 size_t resident_bytes(pid_t pid = 0);
 size_t open_descriptors(pid_t pid = 0);
+// What they are, a line each, for messages.
+std::string descriptor_names(pid_t pid = 0);
 size_t thread_count(pid_t pid = 0);
 // User and system time so far.
 int64_t cpu_ms(pid_t pid = 0);
