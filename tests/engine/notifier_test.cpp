@@ -94,6 +94,8 @@ class NotifierTest : public testing::Test {
     notifier_.stop();
     host_.advance(100'000);
     for (const std::unique_ptr<Sent>& each : sent_) EXPECT_EQ(each->ends, 1);
+    // What a channel has not answered keeps the channel.
+    for (const auto& [name, channel] : host_.channels) channel->open.clear();
   }
 
   std::shared_ptr<Segment> segment(const std::string& name) {

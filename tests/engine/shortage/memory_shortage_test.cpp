@@ -27,8 +27,10 @@ bool fails() {
   return true;
 }
 
+void* take_or_null(size_t size) { return fails() ? nullptr : std::malloc(size == 0 ? 1 : size); }
+
 void* take(size_t size) {
-  void* memory = fails() ? nullptr : std::malloc(size == 0 ? 1 : size);
+  void* memory = take_or_null(size);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
@@ -46,6 +48,8 @@ void* operator new(size_t size) { return take(size); }
 void* operator new[](size_t size) { return take(size); }
 void* operator new(size_t size, std::align_val_t alignment) { return take(size, alignment); }
 void* operator new[](size_t size, std::align_val_t alignment) { return take(size, alignment); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return take_or_null(size); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return take_or_null(size); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
