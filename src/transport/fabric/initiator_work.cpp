@@ -8,7 +8,6 @@
 #include "base/guarded_copy.h"
 #include "base/log.h"
 #include "transport/fabric/initiator.h"
-#include "transport/fabric/sockets.h"
 
 namespace te::fabric {
 namespace {
@@ -18,11 +17,9 @@ constexpr size_t kRead = 64;         // at once
 // For what is wanted back to end by itself, where the peer is silent, and where it works.
 constexpr int64_t kGraceNs = 5 * kNsPerMs;
 constexpr int64_t kLongGraceNs = 20 * kNsPerMs;
-constexpr int64_t kCutNs = 200 * kNsPerMs;      // for operations to end after their connections
 constexpr int64_t kSilentNs = 300 * kNsPerMs;   // then a peer is doubted
 constexpr int64_t kBlockedNs = 100 * kNsPerMs;  // then a connection counts as broken
 constexpr int64_t kAskNs = 1000 * kNsPerMs;     // between two questions
-constexpr int64_t kReopenNs = 500 * kNsPerMs;   // between attempts, while the card's link is down
 
 // What the peer does not know (any more), as opposed to a peer that is not there.
 bool is_key_error(long error) {
@@ -35,29 +32,6 @@ bool is_accessible(const Slice& slice, uint64_t at, uint64_t length) {
 }
 
 }  // namespace
-
-Status Initiator::open_endpoint() {
-  const Result<std::shared_ptr<Queue>> queue = Queue::open(domain_);
-  Result<std::unique_ptr<Endpoint>> opened =
-      queue.ok() ? Endpoint::open(domain_, *queue) : queue.status();
-  broken_ = opened.status();
-  queue_failed_ = false;
-  renew_wanted_ = false;
-  if (!opened.ok()) {
-    descriptor_.store(-1);
-    reopen_ns_ = now_ns() + kReopenNs;
-    return broken_;
-  }
-  endpoint_ = opened.take();
-  opened_.fetch_add(1);
-  descriptor_.store(endpoint_->queue().wait_descriptor());
-  operations_.assign(endpoint_->queue().depth(), {});
-  free_operations_.clear();
-  for (Operation& operation : operations_) free_operations_.push_back(&operation);
-  free_landings_.clear();
-  for (uint32_t i = 0; i < kLandings; ++i) free_landings_.push_back(i);
-  return {};
-}
 
 void Initiator::take_mail() {
   std::vector<std::shared_ptr<FabricPath>> mailbox;
@@ -124,12 +98,6 @@ void Initiator::take_control_mail() {
       if (!path.link.probe_posted) forget(path);
     }
   }
-}
-
-// Nothing is posted before.
-void Initiator::renew_soon() {
-  renew_wanted_ = true;
-  call_poller();
 }
 
 void Initiator::advance_all() {
@@ -498,102 +466,6 @@ bool Initiator::stuck(int64_t now) {
                 !link.suspects.empty();
   }
   return found;
-}
-
-// The tcp provider of libfabric 1.17 frees a READ twice if its endpoint is closed while a part of
-// the answer is there, and ofi_rxm then follows a null pointer. A connection that ends by itself it
-// ends well: so the connections are cut, and the operations that end by that awaited.
-void Initiator::cut_connections() {
-  std::set<AddressKey> peers;
-  for (const auto& [name, noted] : contacted_) peers.insert(address_key(name));
-  if (shut_down_connections(peers) == 0) return;
-  const int64_t until_ns = now_ns() + kCutNs;
-  uint64_t failed = 0;
-  while (under_way_.load() > failed && now_ns() < until_ns) {
-    fi_cq_entry entries[kRead];
-    const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kRead);
-    for (ssize_t i = 0; i < count; ++i) {
-      completed(*static_cast<Operation*>(entries[i].op_context), 0, now_ns());
-    }
-    if (count > 0 || count == -FI_EAGAIN) continue;
-    fi_cq_err_entry entry{};
-    if (count != -FI_EAVAIL || ::fi_cq_readerr(endpoint_->queue().get(), &entry, 0) != 1) break;
-    if (entry.op_context != nullptr) ++failed;
-  }
-}
-
-void Initiator::close_endpoint() {
-  if (endpoint_ && under_way_.load() > 0) cut_connections();
-  endpoint_.reset();
-  contacted_.clear();
-  descriptor_.store(-1);
-}
-
-// After the endpoint was closed: nothing touches memory for them any more.
-void Initiator::end_operations(Code code) {
-  for (Operation& operation : operations_) {
-    Job* job = std::exchange(operation.job, nullptr);
-    if (job == nullptr) continue;
-    ++counters_.ended;
-    if (job->slice != nullptr && job->slice->opcode == Opcode::kWrite) fence(*job->path);
-    if (--job->outstanding > 0) continue;
-    if (job->slice == nullptr) {
-      free_jobs_.push_back(job);
-      continue;
-    }
-    if (job->path->link.partial == job) job->path->link.partial = nullptr;
-    finish(*job, job->code == Code::kOk ? code : job->code);
-  }
-  under_way_.store(0);
-}
-
-void Initiator::renew_if_due(int64_t now) {
-  const char* why = "a connection broke";
-  if (now - watched_ns_ >= kWatchNs) {
-    watched_ns_ = now;
-    if (queue_failed_ || (watching_ && stuck(now))) {
-      renew_wanted_ = true;
-      why = "operations did not end";
-    }
-  }
-  if (!renew_wanted_) return;
-  renew(error(Code::kUnavailable, "{}: the endpoint was closed, since {}", domain_.device(), why));
-}
-
-void Initiator::renew(const Status& why) {
-  log_debug("{}", why.message());
-  renew_wanted_ = false;
-  for (const auto& [path, owner] : paths_) {
-    if (path->link.outstanding > 0 && path->last_error().ok()) path->set_error(why);
-  }
-  close_endpoint();
-  end_operations(Code::kUnavailable);
-  peers_.clear();
-  std::vector<FabricPath*> gone;
-  for (const auto& [path, owner] : paths_) {
-    Link& link = path->link;
-    if (link.retired) gone.push_back(path);
-    const bool connecting =
-        link.state == Link::State::kOpening || link.state == Link::State::kProbing;
-    link.connect = link.connect || connecting;
-    if (link.connect || !link.queue.empty()) activate(*path);
-    // What was posted in part cannot go on where it stood.
-    if (Job* partial = std::exchange(link.partial, nullptr); partial != nullptr) {
-      finish(*partial, Code::kUnavailable);
-    }
-    forget_reads(*path);
-    link.state = Link::State::kIdle;
-    link.failed = link.inserted = link.probe_posted = false;
-    link.outstanding = 0;
-    link.outstanding_bytes = 0;
-    link.unwanted_since_ns = 0;
-    link.blocked_since_ns = 0;
-    if (path->state.load() != PathState::kFailed) path->state.store(PathState::kIdle);
-    if (!path->group()) continue;
-    path->group()->idle(path->place());
-    finished_.groups.push_back(path->group());
-  }
-  for (FabricPath* path : gone) forget(*path);
 }
 
 }  // namespace te::fabric
