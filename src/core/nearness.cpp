@@ -36,8 +36,11 @@ CardSet Nearness::to_register(std::string_view location) const {
 }
 
 std::map<uint64_t, Nearness::Cards> Nearness::of(const Buffer& buffer) const {
-  if (buffer.location != "*") return {{buffer.address, of(buffer.location)}};
+  if (buffer.location != "*") {
+    return {{buffer.address, {to_register(buffer.location), of(buffer.location).near}}};
+  }
   std::map<uint64_t, Cards> result;
+  if (!nodes_of_) return {{buffer.address, everywhere_}};
   for (const auto& [begin, node] : nodes_of_(buffer.address, buffer.length)) {
     result[begin] = of("cpu:" + std::to_string(node));
   }

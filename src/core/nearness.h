@@ -27,6 +27,7 @@ class Nearness {
   using NodesOf =
       std::function<std::vector<std::pair<uint64_t, uint32_t>>(uint64_t address, uint64_t length)>;
 
+  // `nodes_of` may be empty: nothing is known of where pages lie.
   Nearness(const NicMatrix& matrix, const std::vector<std::string>& cards, NodesOf nodes_of);
 
   struct Cards {
@@ -34,7 +35,8 @@ class Nearness {
     CardSet near = 0;  // none: no card is better than another
   };
   Cards of(std::string_view location) const;
-  // By where the parts of the buffer begin; at least one.
+  // By where the parts of the buffer begin; at least one. Of device memory only the near cards, as
+  // to_register() says.
   std::map<uint64_t, Cards> of(const Buffer& buffer) const;
   // Those that memory at a location should be known to: of a device, the near ones alone, since a
   // device maps little of its memory for each; else, or where none is near, all that serve it.

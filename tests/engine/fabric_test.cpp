@@ -205,7 +205,7 @@ TEST_F(Fabric, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
   EXPECT_EQ(first_difference(local_->data(), kSize, 3), kSize);
   std::vector<std::byte> large(9 << 20);
   EXPECT_TRUE(fails_with(initiator_->register_memory(large.data(), large.size()), Code::kResource,
-                         "more than 8 registrations"));
+                         "more than 8 memory regions"));
 }
 
 TEST_F(Fabric, SlicesLargerThanTheLargestOperationAreCut) {

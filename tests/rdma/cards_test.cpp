@@ -23,7 +23,7 @@ TEST_F(Cards, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
   std::vector<std::byte> large(5 << 20);
   const Status refused = initiator_->register_memory(large.data(), large.size());
   EXPECT_EQ(refused.code(), Code::kResource);
-  EXPECT_NE(refused.message().find("8 registrations of 524288 bytes"), std::string::npos)
+  EXPECT_NE(refused.message().find("8 memory regions of 524288 bytes"), std::string::npos)
       << refused.message();
 }
 

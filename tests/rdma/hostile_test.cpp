@@ -46,8 +46,10 @@ class Hostile : public testing::Test {
     Result<std::vector<std::unique_ptr<rdma::Card>>> cards = rdma::open_cards(**library, {"rxe0"});
     ASSERT_TRUE(cards.ok()) << cards.status().to_string();
     card_ = std::move(cards->front());
-    Result<rdma::Range> range = card_->add_range(reinterpret_cast<uint64_t>(own_.data()),
-                                                 own_.size(), Rights::kBoth, Rights::kBoth);
+    Buffer own;
+    describe(own, own_, true);
+    Result<std::unique_ptr<rails::MemoryRegion>> range =
+        card_->register_range(own, own.address, own.length);
     ASSERT_TRUE(range.ok()) << range.status().to_string();
     range_ = range.take();
   }
@@ -83,7 +85,7 @@ class Hostile : public testing::Test {
     EXPECT_TRUE(other.ok() && (*pair)->connect(*other).ok());
     std::memset(own_.data(), static_cast<int>(kHostile), own_.size());
     ibv_sge piece{reinterpret_cast<uint64_t>(own_.data()), static_cast<uint32_t>(own_.size()),
-                  range_->lkey};
+                  static_cast<uint32_t>(range_->local_key)};
     ibv_send_wr request{};
     request.sg_list = &piece;
     request.num_sge = 1;
@@ -120,7 +122,7 @@ class Hostile : public testing::Test {
   std::unique_ptr<Transport> target_;
   std::unique_ptr<rdma::Card> card_;
   std::vector<std::byte> own_ = std::vector<std::byte>(4096);
-  rdma::Range range_;
+  std::unique_ptr<rails::MemoryRegion> range_;
   uint64_t connections_ = 0;
 };
 
@@ -138,10 +140,10 @@ TEST_F(Hostile, PrivateMemoryHasNoKeyAndIsClosedToEveryKeyThatIsShown) {
 
   const Result<rdma::Offer> offer = rdma::Offer::decode(as_bytes(target_->info()));
   ASSERT_TRUE(offer.ok());
-  uint64_t length = kOpen;
-  uint32_t key = 0;
-  ASSERT_TRUE(rdma::Key::find(*offer, 0, reinterpret_cast<const std::byte*>(given->data()),
-                              open_buffer.address, &length, &key));
+  rails::Key::Place place;
+  ASSERT_TRUE(rails::Key::find(reinterpret_cast<const std::byte*>(given->data()), 0, offer->pieces,
+                               open_buffer.address, kOpen, &place));
+  const auto key = static_cast<uint32_t>(place.key);
   ASSERT_EQ(attempt(IBV_WR_RDMA_WRITE, key, open.data()), IBV_WC_SUCCESS) << "so an attempt works";
   EXPECT_EQ(other_than(open.data(), own_.size(), kHostile), kSame);
 

@@ -18,8 +18,6 @@ Offer offer_of(size_t cards, uint32_t pieces, bool virtual_addresses) {
   return offer;
 }
 
-const std::byte* bytes_of(const Bytes& key) { return as_bytes(key).data(); }
-
 TEST(FabricOffer, SurvivesTheWay) {
   const Offer sent = offer_of(3, 4, true);
   const Bytes bytes = sent.encode();
@@ -88,45 +86,6 @@ TEST(FabricHello, CarriesRanges) {
   EXPECT_EQ(Hello::decode(as_bytes(other)).code(), Code::kProtocol);
   hello.ranges.resize(Hello::kMaxRanges + 1);
   EXPECT_EQ(Hello::decode(as_bytes(hello.encode())).code(), Code::kProtocol);
-}
-
-// Two cards, three pieces of 100 bytes from address 1000 on; the second card has no registration.
-Key three_pieces() {
-  Key key;
-  key.base = 1000;
-  key.piece_bytes = 100;
-  key.cards = 1;
-  key.keys = {11, 12, 13, 0, 0, 0};
-  return key;
-}
-
-TEST(FabricKey, CutsAtTheEndOfAPiece) {
-  const Offer by_offset = offer_of(2, 3, false), by_address = offer_of(2, 3, true);
-  const Bytes key = three_pieces().encode();
-  ASSERT_EQ(key.size(), Key::size(by_offset));
-  Key::Place place;
-  ASSERT_TRUE(Key::place(by_offset, 0, bytes_of(key), 1150, 200, &place));
-  EXPECT_EQ(place.address, 50u);
-  EXPECT_EQ(place.length, 50u);
-  EXPECT_EQ(place.key, 12u);
-  ASSERT_TRUE(Key::place(by_address, 0, bytes_of(key), 1200, 30, &place));
-  EXPECT_EQ(place.address, 1200u);
-  EXPECT_EQ(place.length, 30u);
-  EXPECT_EQ(place.key, 13u);
-}
-
-TEST(FabricKey, CoversNothingElse) {
-  const Offer offer = offer_of(2, 3, false);
-  Key key = three_pieces();
-  Key::Place place;
-  const Bytes good = key.encode();
-  EXPECT_FALSE(Key::place(offer, 0, bytes_of(good), 999, 1, &place)) << "before it";
-  EXPECT_FALSE(Key::place(offer, 0, bytes_of(good), 1300, 1, &place)) << "behind it";
-  EXPECT_FALSE(Key::place(offer, 1, bytes_of(good), 1000, 1, &place)) << "not that card";
-  EXPECT_FALSE(Key::place(offer, 0, bytes_of(good), UINT64_MAX, 1, &place));
-  key.piece_bytes = 0;
-  const Bytes none = key.encode();
-  EXPECT_FALSE(Key::place(offer, 0, bytes_of(none), 1000, 1, &place));
 }
 
 }  // namespace

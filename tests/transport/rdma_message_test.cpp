@@ -67,35 +67,6 @@ TEST(RdmaOffer, RefusesWhatIsCutOffOrTooMuch) {
   EXPECT_EQ(decode(offer_of(0, 1).encode()).code(), Code::kProtocol);
 }
 
-TEST(RdmaKey, TellsTheKeyOfEachPiece) {
-  const Offer offer = offer_of(2, 3);
-  Key key;
-  key.base = 0x10000;
-  key.piece_bytes = 0x1000;
-  key.cards = 0b10;
-  key.near = 0b01;
-  key.keys = {1, 2, 3, 4, 5, 6};
-  const Bytes bytes = key.encode();
-  ASSERT_EQ(bytes.size(), Key::size(offer));
-  const std::byte* at = as_bytes(bytes).data();
-  EXPECT_EQ(Key::cards_of(at), 0b10u);
-  EXPECT_EQ(Key::near_of(at), 0b01u);
-  uint64_t length = 0x800;
-  uint32_t found = 0;
-  EXPECT_FALSE(Key::find(offer, 0, at, 0x10000, &length, &found)) << "not with this card";
-  ASSERT_TRUE(Key::find(offer, 1, at, 0x10000, &length, &found));
-  EXPECT_EQ(found, 4u);
-  EXPECT_EQ(length, 0x800u);
-  length = 0x2000;
-  ASSERT_TRUE(Key::find(offer, 1, at, 0x11FFF, &length, &found));
-  EXPECT_EQ(found, 5u);
-  EXPECT_EQ(length, 1u) << "cut where the piece ends";
-  EXPECT_FALSE(Key::find(offer, 1, at, 0x13000, &length, &found)) << "behind the last";
-  EXPECT_FALSE(Key::find(offer, 1, at, 0xFFFF, &length, &found)) << "before the first";
-  const Bytes nothing(Key::size(offer), '\0');
-  EXPECT_FALSE(Key::find(offer, 1, as_bytes(nothing).data(), 0, &length, &found));
-}
-
 TEST(RdmaHello, ConnectSurvivesTheWay) {
   Connect connect;
   connect.id = 0x0123456789ABCDEF;
@@ -128,7 +99,7 @@ TEST(RdmaHello, TheBytesAreThoseOfTheDocument) {
   connect.card = 2;
   connect.from = some_address();
   EXPECT_EQ(encode(Hello(connect)),
-            Bytes("\x01\0\0\0"
+            Bytes("\x02\0\0\0"
                   "\x01"
                   "\x88\x77\x66\x55\x44\x33\x22\x11"
                   "\x02\0\0\0"
@@ -139,7 +110,7 @@ TEST(RdmaHello, TheBytesAreThoseOfTheDocument) {
                   "\x05\x10\x01",
                   46));
   EXPECT_EQ(encode(Hello(Disconnect{{5}})),
-            Bytes("\x01\0\0\0\x02\x01\0\0\0\x05\0\0\0\0\0\0\0", 17));
+            Bytes("\x02\0\0\0\x02\x01\0\0\0\x05\0\0\0\0\0\0\0", 17));
 }
 
 TEST(RdmaHello, RefusesNumbersThatNoCardHas) {
@@ -159,7 +130,7 @@ TEST(RdmaHello, RefusesNumbersThatNoCardHas) {
   address.first_number = 1 << 24;
   EXPECT_FALSE(decodes(address));
   Bytes other_version = encode_answer(some_address());
-  other_version[0] = 2;
+  other_version[0] = 3;
   EXPECT_FALSE(decode_answer(as_bytes(other_version)).ok());
   expect_whole(encode_answer(some_address()),
                [](const Bytes& part) { return decode_answer(as_bytes(part)); });

@@ -23,6 +23,23 @@ constexpr std::string_view kCuda = "cuda:";
 // a provider's own, and say nothing of it.
 constexpr int kEmptyReads = 256;
 
+class Region final : public rails::MemoryRegion {
+ public:
+  Region(Domain& domain, Owned<fid_mr> range)
+      : MemoryRegion(reinterpret_cast<uint64_t>(::fi_mr_desc(range.get())),
+                     ::fi_mr_key(range.get())),
+        domain_(domain),
+        range_(std::move(range)) {}
+  ~Region() override {
+    const Domain::Turn turn(domain_);
+    range_.reset();
+  }
+
+ private:
+  Domain& domain_;
+  Owned<fid_mr> range_;
+};
+
 }  // namespace
 
 Status Domain::failed(std::string_view what, long error_number, Code code) const {
@@ -95,6 +112,15 @@ Result<Owned<fid_mr>> Domain::add_range(void* address, size_t length, Rights loc
     return failed(fmt::format("registering {} bytes at {}", length, address), result);
   }
   return Owned<fid_mr>(added);
+}
+
+Result<std::unique_ptr<rails::MemoryRegion>> Domain::register_range(const Buffer& buffer,
+                                                                    uint64_t address,
+                                                                    uint64_t length) {
+  Result<Owned<fid_mr>> range = add_range(reinterpret_cast<void*>(address), length, buffer.local,
+                                          buffer.remote, buffer.location);
+  if (!range.ok()) return range.status();
+  return std::unique_ptr<rails::MemoryRegion>(new Region(*this, range.take()));
 }
 
 Result<std::shared_ptr<Queue>> Queue::open(Domain& domain) {

@@ -17,6 +17,7 @@
 #include "base/mutex.h"
 #include "core/rights.h"
 #include "transport/fabric/provider.h"
+#include "transport/rails/nic.h"
 
 namespace te::fabric {
 
@@ -29,12 +30,12 @@ struct FidCloser {
 template <typename Fid>
 using Owned = std::unique_ptr<Fid, FidCloser>;
 
-class Domain {
+class Domain final : public rails::Nic {
  public:
   static Result<std::unique_ptr<Domain>> open(const Library& library, CardInfo card);
 
   const Library& library() const { return library_; }
-  const std::string& device() const { return device_; }
+  const std::string& device() const override { return device_; }
   // As the topology calls the card, where it knows it.
   std::string nic() const {
     const bool says = info_->nic != nullptr && info_->nic->device_attr != nullptr &&
@@ -74,6 +75,10 @@ class Domain {
     std::mutex* mutex_;
   };
 
+  Result<std::unique_ptr<rails::MemoryRegion>> register_range(const Buffer& buffer,
+                                                              uint64_t address,
+                                                              uint64_t length) override;
+  uint64_t max_region() const override { return 0; }
   // `location` as buffers have it. kUnsupported: not on this card; kResource: too large, or too
   // much; the rest is an error for the caller.
   Result<Owned<fid_mr>> add_range(void* address, size_t length, Rights local, Rights remote,

@@ -76,7 +76,7 @@ class FabricTransport final : public Transport {
     return {.same_engine_only = false,
             .data_over_engine_port = false,
             .registers_local_memory = local_registration_,
-            .key_size = Key::size(offer_)};
+            .key_size = offer_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;
   Result<Bytes> register_memory(const Buffer& buffer) override { return memories_->add(buffer); }
@@ -129,7 +129,7 @@ class FabricTransport final : public Transport {
   Offer offer_;
   bool local_registration_ = false;
   std::vector<Card> cards_;
-  std::unique_ptr<Memories> memories_;
+  std::unique_ptr<rails::MemoryRegions> memories_;
   std::atomic<bool> asleep_{false};
   std::atomic<bool> stopping_{false};
   Thread poller_;
@@ -183,11 +183,10 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
   }
   offer_.virtual_addresses = domains.front()->virtual_addresses();
   local_registration_ = domains.front()->local_registration();
-  const size_t most_keys = (Descriptor::kMaxKeySize - 24) / 8;
-  offer_.pieces =
-      static_cast<uint32_t>(std::clamp<size_t>(most_keys / cards_.size(), 1, Offer::kMaxPieces));
-  memories_ = std::make_unique<Memories>(domains, Nearness(matrix, nics, {}), offer_.pieces,
-                                         config_.fabric_max_registration);
+  offer_.pieces = Key::most_pieces(cards_.size());
+  memories_ = std::make_unique<rails::MemoryRegions>(
+      std::vector<rails::Nic*>(domains.begin(), domains.end()), Nearness(matrix, nics, {}),
+      offer_.pieces, config_.fabric_max_registration);
   options_ = {static_cast<int64_t>(config_.fabric_spin_us) * 1000,
               static_cast<int64_t>(config_.connect_timeout_ms),
               static_cast<int64_t>(config_.stall_timeout_ms), config_.fabric_max_operation,
@@ -338,14 +337,16 @@ Result<Bytes> FabricTransport::accept(const Bytes& bytes) {
   if (hello->type != Hello::Type::kTouch) return cards_[hello->card].responders->accept(*hello);
   Bytes answer;
   for (const Hello::Range& range : hello->ranges) {
-    answer += memories_->may_touch(hello->card, range) ? '\1' : '\0';
+    const bool may =
+        memories_->may_touch(hello->card, range.key, range.address, range.length, range.write);
+    answer += may ? '\1' : '\0';
   }
   return answer;
 }
 
 std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer, ByteView info) {
   Result<Offer> decoded = Offer::decode(info);
-  if (!decoded.ok() || Key::size(*decoded) != peer.key_size) {
+  if (!decoded.ok() || decoded->key_size() != peer.key_size) {
     static LogLimit limit;
     log_limited(limit, LogLevel::kWarning, "{}: what the peer at {} offers cannot be understood",
                 name_, peer.address.to_string());

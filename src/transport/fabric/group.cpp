@@ -35,10 +35,12 @@ bool Group::post(SliceList& slices) {
 }
 
 void Group::find_penalties(const Slice& slice) {
-  const uint64_t here = local_memory_ == nullptr ? ~uint64_t{0} : local_memory_->cards(slice.local);
+  const uint64_t here =
+      local_memory_ == nullptr ? ~uint64_t{0} : local_memory_->nics_of(slice.local).all;
+  const CardSet there = Key::nics_of(slice.key);
   for (size_t i = 0; i < members_.size(); ++i) {
     const bool reaches =
-        (here >> members_[i].local & 1) != 0 && Key::reaches(slice.key, members_[i].remote);
+        (here >> members_[i].local & 1) != 0 && (there >> members_[i].remote & 1) != 0;
     penalties_[i] = reaches ? 1 : 0;
   }
 }
@@ -86,14 +88,14 @@ void Group::advance() {
     while (!queue_.empty()) {
       const Slice& slice = *queue_.front();
       find_penalties(slice);
-      size_t chosen = PathQueue::kNone;
+      size_t chosen = rails::PathQueue::kNone;
       if (std::all_of(penalties_.begin(), penalties_.end(),
                       [](double each) { return each == 0; })) {
         chosen = static_cast<FabricPath*>(slice.path)->place();  // it says why it cannot
       } else {
         chosen = queue_.choose(now, penalties_);
       }
-      if (chosen == PathQueue::kNone) break;
+      if (chosen == rails::PathQueue::kNone) break;
       auto found = std::find_if(handed.begin(), handed.end(),
                                 [chosen](const auto& each) { return each.first == chosen; });
       if (found == handed.end()) found = handed.insert(handed.end(), {chosen, {}});

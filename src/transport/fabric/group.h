@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "transport/fabric/memories.h"
-#include "transport/path_queue.h"
+#include "transport/rails/memory_regions.h"
+#include "transport/rails/path_queue.h"
 
 namespace te::fabric {
 
@@ -19,13 +19,15 @@ class FabricPath;
 class Group {
  public:
   // `local_memory`: null where the provider does not ask for it.
-  explicit Group(const Memories* local_memory) : local_memory_(local_memory) {}
+  explicit Group(const rails::MemoryRegions* local_memory) : local_memory_(local_memory) {}
 
   // The next path, before any other call. Those that are not `preferred` take part when one of the
   // others failed, or when they are connected anyway.
   void add(const std::shared_ptr<FabricPath>& path, bool preferred);
   // Whether one of the paths leads to a card that knows the buffer.
-  bool reaches(const std::byte* key) const { return (Key::cards_of(key) & remote_cards_) != 0; }
+  bool reaches(const std::byte* key) const {
+    return (rails::Key::nics_of(key) & remote_cards_) != 0;
+  }
 
   // False, with the slices still the caller's, after close().
   bool post(SliceList& slices);
@@ -61,10 +63,10 @@ class Group {
   bool untried(size_t index) const TE_REQUIRES(mutex_);
   std::vector<std::shared_ptr<FabricPath>> to_connect(int64_t now) TE_REQUIRES(mutex_);
 
-  const Memories* const local_memory_;
+  const rails::MemoryRegions* const local_memory_;
   uint64_t remote_cards_ = 0;
   mutable Mutex mutex_;
-  PathQueue queue_ TE_GUARDED_BY(mutex_);
+  rails::PathQueue queue_ TE_GUARDED_BY(mutex_);
   std::vector<Member> members_ TE_GUARDED_BY(mutex_);
   std::vector<double> penalties_ TE_GUARDED_BY(mutex_);  // of the slice in question
   bool closed_ TE_GUARDED_BY(mutex_) = false;

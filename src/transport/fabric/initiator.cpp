@@ -18,8 +18,9 @@ constexpr int64_t kBlindNs = 50'000;        // between looks where no descriptor
 
 }  // namespace
 
-Initiator::Initiator(TransportHost& host, Domain& domain, Pipe& pipe, const Memories& memories,
-                     size_t card, const InitiatorOptions& options, std::function<void()> wake)
+Initiator::Initiator(TransportHost& host, Domain& domain, Pipe& pipe,
+                     const rails::MemoryRegions& memories, size_t card,
+                     const InitiatorOptions& options, std::function<void()> wake)
     : host_(host),
       domain_(domain),
       memories_(memories),

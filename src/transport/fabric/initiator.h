@@ -31,8 +31,8 @@
 #include "base/spin.h"
 #include "base/waker.h"
 #include "transport/fabric/domain.h"
-#include "transport/fabric/memories.h"
 #include "transport/fabric/path.h"
+#include "transport/rails/memory_regions.h"
 #include "transport/transport.h"
 #include "transport/visits.h"
 
@@ -70,8 +70,8 @@ class Initiator {
  public:
   // `wake`: makes the poller come. `memories` knows the local memory as card `card`. `pipe`: what
   // the card moves for all peers.
-  Initiator(TransportHost& host, Domain& domain, Pipe& pipe, const Memories& memories, size_t card,
-            const InitiatorOptions& options, std::function<void()> wake);
+  Initiator(TransportHost& host, Domain& domain, Pipe& pipe, const rails::MemoryRegions& memories,
+            size_t card, const InitiatorOptions& options, std::function<void()> wake);
   ~Initiator();
 
   Status open();
@@ -141,6 +141,13 @@ class Initiator {
   static constexpr size_t kLandings = 64;
   static constexpr uint64_t kMostBytes = 64 << 20;  // under way on one path
 
+  // As the provider names it.
+  struct Remote {
+    uint64_t address = 0;
+    uint64_t length = 0;
+    uint64_t key = 0;
+  };
+
   static constexpr int64_t kWaited = -1;  // as `posted_ns`: it was not handed over yet
 
   struct Ended {
@@ -193,8 +200,8 @@ class Initiator {
   void drop_address(FabricPath& path) TE_REQUIRES(turn_);
   // False when there is no room now.
   bool post_rest(Job& job) TE_REQUIRES(turn_);
-  Status cut(const Job& job, Key::Place* place, void** descriptor) const;
-  long post_operation(Job& job, const Key::Place& place, void* descriptor, void* local, bool write)
+  Status cut(const Job& job, Remote* remote, void** descriptor) TE_REQUIRES(turn_);
+  long post_operation(Job& job, const Remote& remote, void* descriptor, void* local, bool write)
       TE_REQUIRES(turn_);
   Job& take_job(FabricPath& path, Slice* slice) TE_REQUIRES(turn_);
 
@@ -244,7 +251,7 @@ class Initiator {
 
   TransportHost& host_;
   Domain& domain_;
-  const Memories& memories_;
+  const rails::MemoryRegions& memories_;
   const size_t card_;
   const InitiatorOptions options_;
   const std::function<void()> wake_;
@@ -268,8 +275,9 @@ class Initiator {
   std::deque<Job> jobs_ TE_GUARDED_BY(turn_);
   std::vector<Job*> free_jobs_ TE_GUARDED_BY(turn_);
   std::map<FabricPath*, std::shared_ptr<FabricPath>> paths_ TE_GUARDED_BY(turn_);
-  std::vector<FabricPath*> active_ TE_GUARDED_BY(turn_);  // with something that waits
-  std::map<Bytes, Peer> peers_ TE_GUARDED_BY(turn_);      // by the name of the endpoint
+  std::vector<FabricPath*> active_ TE_GUARDED_BY(turn_);    // with something that waits
+  rails::MemoryRegions::Found found_ TE_GUARDED_BY(turn_);  // the local memory asked for last
+  std::map<Bytes, Peer> peers_ TE_GUARDED_BY(turn_);        // by the name of the endpoint
   // Every endpoint that this one was connected to since it was opened.
   std::map<Bytes, NotedAddress> contacted_ TE_GUARDED_BY(turn_);
   struct alignas(64) Landing {

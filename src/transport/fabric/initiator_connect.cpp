@@ -172,9 +172,9 @@ long Initiator::read_beacon(Job& job, size_t word) {
   Landing& landing = (*landings_)[job.landing];
   landing.word = 0;
   const uint64_t at = word * sizeof landing.word;
-  const Key::Place place{remote.beacon_address + at, sizeof landing.word, remote.beacon_key};
+  const Remote word_there{remote.beacon_address + at, sizeof landing.word, remote.beacon_key};
   void* descriptor = landings_range_ ? ::fi_mr_desc(landings_range_.get()) : nullptr;
-  return post_operation(job, place, descriptor, &landing.word, false);
+  return post_operation(job, word_there, descriptor, &landing.word, false);
 }
 
 void Initiator::probe_ended(Job& job, Code code) {

@@ -120,8 +120,8 @@ bool Initiator::suspect(const Job& job, Code code) {
 bool Initiator::add_range(const FabricPath& path, const Slice& slice, Hello& hello) const {
   Key::Place place;
   if (hello.ranges.size() >= Hello::kMaxRanges ||
-      !Key::place(path.offer(), path.remote_card(), slice.key, slice.remote_address, slice.length,
-                  &place)) {
+      !Key::find(slice.key, path.remote_card(), path.offer().pieces, slice.remote_address,
+                 slice.length, &place)) {
     return false;
   }
   hello.ranges.push_back(

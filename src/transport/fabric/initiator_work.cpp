@@ -170,33 +170,38 @@ Job& Initiator::take_job(FabricPath& path, Slice* slice) {
   return job;
 }
 
-Status Initiator::cut(const Job& job, Key::Place* place, void** descriptor) const {
+Status Initiator::cut(const Job& job, Remote* remote, void** descriptor) {
   const Slice& slice = *job.slice;
   const FabricPath& path = *job.path;
   const uint64_t left = std::min<uint64_t>(slice.length - job.posted, max_operation_);
-  if (!Key::place(path.offer(), path.remote_card(), slice.key, slice.remote_address + job.posted,
-                  left, place)) {
+  const Offer& offer = path.offer();
+  const uint64_t address = slice.remote_address + job.posted;
+  Key::Place place;
+  if (!Key::find(slice.key, path.remote_card(), offer.pieces, address, left, &place)) {
     return error(Code::kUnavailable, "fabric: the buffer is not registered with {} of {}",
                  path.remote_device, path.remote_address);
   }
-  if (domain_.local_registration() &&
-      !memories_.find(card_, slice.local + job.posted, &place->length, descriptor)) {
+  *remote = {offer.virtual_addresses ? address : place.offset, place.length, place.key};
+  if (!domain_.local_registration()) return {};
+  uint64_t local_key = 0;
+  if (!memories_.find(card_, slice.local + job.posted, &remote->length, &local_key, &found_)) {
     return error(Code::kUnavailable, "fabric: the local memory is not registered with {}",
                  path.local_device);
   }
+  *descriptor = reinterpret_cast<void*>(local_key);
   return {};
 }
 
-long Initiator::post_operation(Job& job, const Key::Place& place, void* descriptor, void* local,
+long Initiator::post_operation(Job& job, const Remote& remote, void* descriptor, void* local,
                                bool write) {
   if (free_operations_.empty()) return -FI_EAGAIN;
   Operation& operation = *free_operations_.back();
   fid_ep* endpoint = endpoint_->get();
   const fi_addr_t to = job.path->link.address;
-  const long result = write ? ::fi_write(endpoint, local, place.length, descriptor, to,
-                                         place.address, place.key, &operation.context)
-                            : ::fi_read(endpoint, local, place.length, descriptor, to,
-                                        place.address, place.key, &operation.context);
+  const long result = write ? ::fi_write(endpoint, local, remote.length, descriptor, to,
+                                         remote.address, remote.key, &operation.context)
+                            : ::fi_read(endpoint, local, remote.length, descriptor, to,
+                                        remote.address, remote.key, &operation.context);
   if (result == -FI_EAGAIN) {
     blocked_.store(true);
     int64_t& since_ns = job.path->link.blocked_since_ns;
@@ -207,7 +212,7 @@ long Initiator::post_operation(Job& job, const Key::Place& place, void* descript
   job.path->link.blocked_since_ns = 0;
   free_operations_.pop_back();
   operation.job = &job;
-  operation.length = static_cast<uint32_t>(place.length);
+  operation.length = static_cast<uint32_t>(remote.length);
   ++job.outstanding;
   ++counters_.posted;
   under_way_.fetch_add(1);
@@ -218,20 +223,20 @@ bool Initiator::post_rest(Job& job) {
   Slice& slice = *job.slice;
   FabricPath& path = *job.path;
   while (job.posted < slice.length && job.code == Code::kOk) {
-    Key::Place place;
+    Remote remote;
     void* descriptor = nullptr;
-    if (Status status = cut(job, &place, &descriptor); !status.ok()) {
+    if (Status status = cut(job, &remote, &descriptor); !status.ok()) {
       path.set_error(status);
       job.code = status.code();
       break;
     }
     // A provider that need not be told of local memory copies it with the processor, and breaks the
     // connection where that fails.
-    if (!domain_.local_registration() && !is_accessible(slice, job.posted, place.length)) {
+    if (!domain_.local_registration() && !is_accessible(slice, job.posted, remote.length)) {
       job.code = Code::kInvalidArgument;
       break;
     }
-    const long result = post_operation(job, place, descriptor, slice.local + job.posted,
+    const long result = post_operation(job, remote, descriptor, slice.local + job.posted,
                                        slice.opcode == Opcode::kWrite);
     if (result == -FI_EAGAIN) return false;
     if (result != 0) {
@@ -241,8 +246,8 @@ bool Initiator::post_rest(Job& job) {
     }
     if (slice.opcode == Opcode::kRead) job.reads = ++path.link.reads;
     if (path.link.outstanding++ == 0) path.link.progress_ns = now_ns();
-    path.link.outstanding_bytes += place.length;
-    job.posted += static_cast<uint32_t>(place.length);
+    path.link.outstanding_bytes += remote.length;
+    job.posted += static_cast<uint32_t>(remote.length);
   }
   return true;
 }

@@ -5,8 +5,7 @@
 namespace te::fabric {
 namespace {
 
-constexpr uint32_t kVersion = 2;
-constexpr size_t kKeysAt = 24;
+constexpr uint32_t kVersion = 3;
 
 }  // namespace
 
@@ -100,31 +99,6 @@ Result<Hello> Hello::decode(ByteView bytes) {
   }
   if (in.complete() && version == kVersion && type >= 1 && type <= 4) return hello;
   return bad;
-}
-
-Bytes Key::encode() const {
-  ByteWriter out;
-  out.number(base);
-  out.number(piece_bytes);
-  out.number(cards);
-  for (const uint64_t key : keys) out.number(key);
-  return out.take();
-}
-
-uint64_t Key::cards_of(const std::byte* key) { return load<uint64_t>(key + 16); }
-
-bool Key::place(const Offer& offer, size_t card, const std::byte* key, uint64_t address,
-                uint64_t length, Place* place) {
-  const auto base = load<uint64_t>(key);
-  const auto piece_bytes = load<uint64_t>(key + 8);
-  if (address < base || piece_bytes == 0 || !reaches(key, card)) return false;
-  const uint64_t piece = (address - base) / piece_bytes;
-  if (piece >= offer.pieces) return false;
-  const uint64_t offset = (address - base) % piece_bytes;
-  place->length = std::min(length, piece_bytes - offset);
-  place->address = offer.virtual_addresses ? address : offset;
-  place->key = load<uint64_t>(key + kKeysAt + 8 * (card * offer.pieces + piece));
-  return true;
 }
 
 }  // namespace te::fabric

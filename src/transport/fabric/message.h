@@ -1,5 +1,5 @@
-// What this transport says of itself in the descriptor, the keys of its buffers, and what two sides
-// tell each other to connect. Bytes from peers are decoded here and nowhere else.
+// What this transport says of itself in the descriptor, and what two sides tell each other to
+// connect. Bytes from peers are decoded here and nowhere else.
 //
 // Values; no state.
 #pragma once
@@ -10,8 +10,11 @@
 
 #include "base/bytes.h"
 #include "transfer_engine/status.h"
+#include "transport/rails/key.h"
 
 namespace te::fabric {
+
+using rails::Key;
 
 // One side, as its peers see it.
 struct Offer {
@@ -23,9 +26,9 @@ struct Offer {
     uint64_t beacon_key = 0;
   };
 
-  static constexpr uint32_t kMaxCards = 64;
+  static constexpr uint32_t kMaxCards = Key::kMaxNics;
   static constexpr uint32_t kMaxName = 256;
-  static constexpr uint32_t kMaxPieces = 8;
+  static constexpr uint32_t kMaxPieces = Key::kMaxPieces;
 
   std::string provider;  // both sides must have the same
   uint32_t protocol = 0;
@@ -34,6 +37,7 @@ struct Offer {
   uint32_t pieces = 1;             // keys per buffer and card, at most kMaxPieces
   std::vector<Card> cards;
 
+  uint32_t key_size() const { return Key::size(cards.size(), pieces); }
   Bytes encode() const;
   // kProtocol when it cannot be understood.
   static Result<Offer> decode(ByteView bytes);
@@ -65,35 +69,6 @@ struct Hello {
 
   Bytes encode() const;
   static Result<Hello> decode(ByteView bytes);
-};
-
-// Of one buffer. A buffer that is too large for one registration is registered in pieces.
-struct Key {
-  uint64_t base = 0;           // where the buffer begins
-  uint64_t piece_bytes = 0;    // all pieces but the last
-  uint64_t cards = 0;          // bit i: registered with card i
-  std::vector<uint64_t> keys;  // by card, then by piece
-
-  static uint32_t size(const Offer& offer) {
-    return static_cast<uint32_t>(24 + 8 * offer.cards.size() * offer.pieces);
-  }
-  Bytes encode() const;
-
-  // Where a range is by what key. `length` is cut at the end of the piece; false: the key does not
-  // cover it. `key` holds size(offer) bytes.
-  struct Place {
-    uint64_t address = 0;
-    uint64_t length = 0;
-    uint64_t key = 0;
-  };
-  static bool place(const Offer& offer, size_t card, const std::byte* key, uint64_t address,
-                    uint64_t length, Place* place);
-  // Whether the key's buffer is registered with the card.
-  static bool reaches(const std::byte* key, size_t card) {
-    return (cards_of(key) >> card & 1) != 0;
-  }
-  // Bit i: registered with card i.
-  static uint64_t cards_of(const std::byte* key);
 };
 
 }  // namespace te::fabric

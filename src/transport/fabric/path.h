@@ -105,7 +105,7 @@ class FabricPath final : public Path, public std::enable_shared_from_this<Fabric
   ~FabricPath() override;
 
   bool reaches(const std::byte* key) const override {
-    return group_ ? group_->reaches(key) : Key::reaches(key, card_);
+    return group_ ? group_->reaches(key) : (Key::nics_of(key) >> card_ & 1) != 0;
   }
 
   // Before anything else. `place` is the path's in the group.

@@ -29,6 +29,15 @@ constexpr uint64_t kLargestMessage = 1u << 30;
 constexpr uint8_t kTimeout = 14;
 constexpr uint8_t kRetries = 6;
 
+class Region final : public rails::MemoryRegion {
+ public:
+  explicit Region(Owned<ibv_mr> range)
+      : MemoryRegion(range->lkey, range->rkey), range_(std::move(range)) {}
+
+ private:
+  const Owned<ibv_mr> range_;
+};
+
 Status not_blocking(int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
@@ -223,14 +232,17 @@ Status Card::choose_address(Address* address, uint32_t* gid_index) const {
   return {};
 }
 
-Result<Range> Card::add_range(uint64_t address, uint64_t length, Rights local,
-                              Rights remote) const {
+Result<std::unique_ptr<rails::MemoryRegion>> Card::register_range(const Buffer& buffer,
+                                                                  uint64_t address,
+                                                                  uint64_t length) {
   // Memory that is mapped for reading only can be registered for reading only.
-  int access = contains(local, Rights::kWrite) ? IBV_ACCESS_LOCAL_WRITE : 0;
-  if (contains(remote, Rights::kRead)) access |= IBV_ACCESS_REMOTE_READ;
-  if (contains(remote, Rights::kWrite)) access |= IBV_ACCESS_REMOTE_WRITE;
+  int access = contains(buffer.local, Rights::kWrite) ? IBV_ACCESS_LOCAL_WRITE : 0;
+  if (contains(buffer.remote, Rights::kRead)) access |= IBV_ACCESS_REMOTE_READ;
+  if (contains(buffer.remote, Rights::kWrite)) access |= IBV_ACCESS_REMOTE_WRITE;
   ibv_mr* range = library_.reg_mr(domain_.get(), reinterpret_cast<void*>(address), length, access);
-  if (range != nullptr) return Range(range, {library_.dereg_mr});
+  if (range != nullptr) {
+    return std::unique_ptr<rails::MemoryRegion>(new Region({range, {library_.dereg_mr}}));
+  }
   const int why = errno;
   return error(Code::kResource,
                "{}: {} bytes at {:#x} cannot be registered: {} (ulimit -l is {}, the card's "

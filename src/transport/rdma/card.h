@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "core/rights.h"
 #include "core/schedule.h"
+#include "transport/rails/nic.h"
 #include "transport/rdma/library.h"
 #include "transport/rdma/message.h"
 
@@ -26,9 +27,6 @@ struct Closer {
 };
 template <typename T>
 using Owned = std::unique_ptr<T, Closer<T>>;
-
-// A range of memory that a card knows.
-using Range = Owned<ibv_mr>;
 
 class Card;
 
@@ -59,31 +57,34 @@ class QueuePair {
   uint32_t gid_index_ = 0;
 };
 
-class Card {
+class Card final : public rails::Nic {
  public:
   // The device's first active port, or its first. kUnsupported: not for this transport.
   static Result<std::unique_ptr<Card>> open(const Library& library, ibv_device* device);
   Card(const Card&) = delete;
   Card& operator=(const Card&) = delete;
 
-  const std::string& device() const { return device_; }
+  const std::string& device() const override { return device_; }
   const Library& library() const { return library_; }
   bool infiniband() const { return infiniband_; }
   // As the device told last.
   bool active() const { return active_.load(std::memory_order_relaxed); }
   bool gone() const { return gone_.load(std::memory_order_relaxed); }
+  bool present() const override { return !gone(); }
   // "active", "down", ...
   std::string state_text() const;
   // Asks the device again; true when the port was not active and is now.
   bool refresh();
   uint64_t bytes_per_s() const { return bytes_per_s_; }
   uint64_t max_message() const { return max_message_; }
-  uint64_t max_range() const { return limits_.max_mr_size; }
+  uint64_t max_region() const override { return limits_.max_mr_size; }
   // That may be under way, by all of its queue pairs together.
   uint32_t queue_depth() const { return queue_depth_; }
   Pipe& pipe() { return *pipe_; }
 
-  Result<Range> add_range(uint64_t address, uint64_t length, Rights local, Rights remote) const;
+  Result<std::unique_ptr<rails::MemoryRegion>> register_range(const Buffer& buffer,
+                                                              uint64_t address,
+                                                              uint64_t length) override;
 
   // For transfers to peers, or (`serving`) for what peers do here.
   Result<std::unique_ptr<QueuePair>> make_queue_pair(bool serving);

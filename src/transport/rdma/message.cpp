@@ -5,7 +5,7 @@
 namespace te::rdma {
 namespace {
 
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint8_t kConnect = 1;
 constexpr uint8_t kDisconnect = 2;
 constexpr uint32_t kMax24 = 0xFFFFFF;
@@ -48,28 +48,6 @@ Result<Offer> Offer::decode(ByteView bytes) {
   }
   if (!in.complete()) return bad("what the peer offers");
   return offer;
-}
-
-Bytes Key::encode() const {
-  ByteWriter out;
-  out.number(base);
-  out.number(piece_bytes);
-  out.number(cards);
-  out.number(near);
-  for (const uint32_t key : keys) out.number(key);
-  return out.take();
-}
-
-bool Key::find(const Offer& offer, size_t card, const std::byte* key, uint64_t address,
-               uint64_t* length, uint32_t* found) {
-  const auto base = load<uint64_t>(key);
-  const auto piece_bytes = load<uint64_t>(key + 8);
-  if (address < base || piece_bytes == 0 || (cards_of(key) >> card & 1) == 0) return false;
-  const uint64_t piece = (address - base) / piece_bytes;
-  if (piece >= offer.pieces) return false;
-  *length = std::min(*length, piece_bytes - (address - base) % piece_bytes);
-  *found = load<uint32_t>(key + kKeysAt + 4 * (card * offer.pieces + piece));
-  return true;
 }
 
 void Address::encode(ByteWriter& out) const {

@@ -1,5 +1,5 @@
-// What this transport says of itself in the descriptor, the keys of its buffers, and what two sides
-// tell each other to connect. Bytes from peers are decoded here and nowhere else.
+// What this transport says of itself in the descriptor, and what two sides tell each other to
+// connect. Bytes from peers are decoded here and nowhere else.
 //
 // Values; no state.
 #pragma once
@@ -11,9 +11,12 @@
 
 #include "base/bytes.h"
 #include "transfer_engine/status.h"
+#include "transport/rails/key.h"
 #include "transport/rdma/gid.h"
 
 namespace te::rdma {
+
+using rails::Key;
 
 // One side, as its peers see it.
 struct Offer {
@@ -22,40 +25,17 @@ struct Offer {
     bool infiniband = false;  // else Ethernet: the two kinds do not reach each other
   };
 
-  static constexpr uint32_t kMaxCards = 64;
+  static constexpr uint32_t kMaxCards = Key::kMaxNics;
   static constexpr uint32_t kMaxName = 256;
-  static constexpr uint32_t kMaxPieces = 8;
+  static constexpr uint32_t kMaxPieces = Key::kMaxPieces;
 
   uint32_t pieces = 1;  // keys per buffer and card, at most kMaxPieces
   std::vector<Card> cards;
 
+  uint32_t key_size() const { return Key::size(cards.size(), pieces); }
   Bytes encode() const;
   // kProtocol when it cannot be understood.
   static Result<Offer> decode(ByteView bytes);
-};
-
-// Of one buffer. A buffer that is too large for one registration is registered in pieces.
-struct Key {
-  uint64_t base = 0;           // where the buffer begins
-  uint64_t piece_bytes = 0;    // all pieces but the last
-  uint64_t cards = 0;          // bit i: registered with card i
-  uint64_t near = 0;           // bit i: card i is near this memory; none: nothing is known
-  std::vector<uint32_t> keys;  // by card, then by piece
-
-  static uint32_t size(const Offer& offer) {
-    return static_cast<uint32_t>(kKeysAt + 4 * offer.cards.size() * offer.pieces);
-  }
-  Bytes encode() const;
-
-  // By what key a range is reached. `*length` is cut at the end of the piece; false: the key does
-  // not cover it. `key` holds size(offer) bytes.
-  static bool find(const Offer& offer, size_t card, const std::byte* key, uint64_t address,
-                   uint64_t* length, uint32_t* found);
-  static uint64_t cards_of(const std::byte* key) { return load<uint64_t>(key + 16); }
-  static uint64_t near_of(const std::byte* key) { return load<uint64_t>(key + 24); }
-
- private:
-  static constexpr size_t kKeysAt = 32;
 };
 
 // One end of a connection.

@@ -15,7 +15,7 @@ constexpr size_t kMakers = 16;    // finding the way to a dead card may take eac
 
 }  // namespace
 
-Mover::Mover(TransportHost& host, std::vector<Card*> cards, const Memories& memories,
+Mover::Mover(TransportHost& host, std::vector<Card*> cards, const rails::MemoryRegions& memories,
              const MoverOptions& options, std::function<void()> wake)
     : host_(host),
       cards_(std::move(cards)),

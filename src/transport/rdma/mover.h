@@ -27,7 +27,7 @@
 #include "base/spin.h"
 #include "base/task_pool.h"
 #include "base/waker.h"
-#include "transport/rdma/memories.h"
+#include "transport/rails/memory_regions.h"
 #include "transport/rdma/peer_group.h"
 #include "transport/rdma/sieve.h"
 #include "transport/visits.h"
@@ -45,7 +45,7 @@ struct MoverOptions {
 class Mover {
  public:
   // `wake`: makes the poller come. `cards` in the order of the offer.
-  Mover(TransportHost& host, std::vector<Card*> cards, const Memories& memories,
+  Mover(TransportHost& host, std::vector<Card*> cards, const rails::MemoryRegions& memories,
         const MoverOptions& options, std::function<void()> wake);
   // Makes the first thread that makes endpoints. kResource.
   Status start() { return making_.start(); }
@@ -164,7 +164,7 @@ class Mover {
 
   TransportHost& host_;
   const std::vector<Card*> cards_;
-  const Memories& memories_;
+  const rails::MemoryRegions& memories_;
   const MoverOptions options_;
   const std::function<void()> wake_;
 
@@ -190,7 +190,7 @@ class Mover {
   std::deque<Flight> flights_ TE_GUARDED_BY(turn_);
   std::vector<Flight*> free_flights_ TE_GUARDED_BY(turn_);
   std::vector<double> penalties_ TE_GUARDED_BY(turn_);
-  std::vector<Memories::Found> found_ TE_GUARDED_BY(turn_);  // by card, the last
+  std::vector<rails::MemoryRegions::Found> found_ TE_GUARDED_BY(turn_);  // by card, the last
   std::vector<Endpoint::Operation> operations_ TE_GUARDED_BY(turn_);
   Finished finished_ TE_GUARDED_BY(turn_);
   Counters counters_ TE_GUARDED_BY(turn_);

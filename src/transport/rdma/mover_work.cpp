@@ -126,12 +126,12 @@ bool Mover::advance(PeerGroup& group, int64_t now) {
 
 // Which paths reach both ends of the slice, and what they cost. False: none does, connected or not.
 bool Mover::find_penalties(const PeerGroup& group, const Slice& slice) {
-  const CardSet there = Key::cards_of(slice.key), near = Key::near_of(slice.key);
+  const CardSet there = Key::nics_of(slice.key), near = Key::near_of(slice.key);
   penalties_.clear();
   // One path: cut() finds out whether it reaches.
   if (group.links.size() == 1) return true;
   penalties_.resize(group.links.size());
-  const Nearness::Cards here = memories_.cards_of(slice.local);
+  const Nearness::Cards here = memories_.nics_of(slice.local);
   bool any = false;
   for (size_t i = 0; i < group.links.size(); ++i) {
     const PeerGroup::Link& link = group.links[i];
@@ -160,7 +160,7 @@ bool Mover::bind_next(PeerGroup& group, int64_t now) {
     return true;
   }
   const size_t chosen = group.queue.choose(now, penalties_);
-  if (chosen == PathQueue::kNone) return false;
+  if (chosen == rails::PathQueue::kNone) return false;
   const PeerGroup::Link& link = group.links[chosen];
   if (Status status = cut(group, slice, link); !status.ok()) {
     slice.path->set_error(status);
@@ -186,16 +186,19 @@ Status Mover::cut(const PeerGroup& group, const Slice& slice, const PeerGroup::L
     operation.write = slice.opcode == Opcode::kWrite;
     operation.local = slice.local + at;
     operation.remote = slice.remote_address + at;
-    if (!Key::find(group.offer, link.remote, slice.key, operation.remote, &length,
-                   &operation.remote_key)) {
+    Key::Place place;
+    if (!Key::find(slice.key, link.remote, group.offer.pieces, operation.remote, length, &place)) {
       return error(Code::kStale, "rdma: the buffer is not registered with {} of {}",
                    link.path->remote_device, link.path->remote_address);
     }
-    if (!memories_.find(link.local, operation.local, &length, &operation.local_key,
-                        &found_[link.local])) {
+    length = place.length;
+    uint64_t local_key = 0;
+    if (!memories_.find(link.local, operation.local, &length, &local_key, &found_[link.local])) {
       return error(Code::kInternal, "rdma: the local memory is not registered with {}",
                    link.path->local_device);
     }
+    operation.remote_key = static_cast<uint32_t>(place.key);
+    operation.local_key = static_cast<uint32_t>(local_key);
     operation.length = static_cast<uint32_t>(length);
     at += length;
   }

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/path.h"
-#include "transport/path_queue.h"
+#include "transport/rails/path_queue.h"
 #include "transport/rdma/endpoint.h"
 #include "transport/rdma/message.h"
 #include "transport/transport.h"
@@ -54,7 +54,7 @@ class PeerGroup : public std::enable_shared_from_this<PeerGroup> {
 
   std::atomic<bool> gone{false};  // as `over`, for any thread
   // With the turn.
-  PathQueue queue;
+  rails::PathQueue queue;
   Code over = Code::kOk;  // else: nothing goes there again, and this is why
   // No path is left. What waited was returned, so that it goes another way; what is posted in spite
   // of it has no other way, and is kept until a path is back.
@@ -78,7 +78,7 @@ class PeerGroup : public std::enable_shared_from_this<PeerGroup> {
 };
 
 inline bool RdmaPath::reaches(const std::byte* key) const {
-  return (Key::cards_of(key) & group.remote_cards) != 0;
+  return (Key::nics_of(key) & group.remote_cards) != 0;
 }
 inline bool RdmaPath::over() const { return group.gone.load(); }
 

@@ -39,7 +39,7 @@ class RdmaTransport final : public Transport {
   Capabilities capabilities() const override {
     return {.slice_bytes = kLargestSlice,
             .registers_local_memory = true,
-            .key_size = Key::size(offer_)};
+            .key_size = offer_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;
   Result<Bytes> register_memory(const Buffer& buffer) override { return memories_->add(buffer); }
@@ -73,7 +73,7 @@ class RdmaTransport final : public Transport {
   const Fd wake_;
   Offer offer_;
   std::vector<std::unique_ptr<Card>> cards_;
-  std::unique_ptr<Memories> memories_;
+  std::unique_ptr<rails::MemoryRegions> memories_;
   std::unique_ptr<Serving> serving_;
   std::unique_ptr<Mover> mover_;
   std::atomic<bool> asleep_{false};
@@ -101,12 +101,11 @@ Status RdmaTransport::start(RdmaPlaces places) {
     offer_.cards.push_back({card->device(), card->infiniband()});
     log_info("rdma: {}, {}", card->state_text(), (*library)->path());
   }
-  const size_t most_keys = (Descriptor::kMaxKeySize - 32) / 4;
-  offer_.pieces =
-      static_cast<uint32_t>(std::clamp<size_t>(most_keys / cards.size(), 1, Offer::kMaxPieces));
-  memories_ =
-      std::make_unique<Memories>(cards, Nearness(places.matrix, names, std::move(places.nodes_of)),
-                                 offer_.pieces, config_.rdma_max_registration);
+  offer_.pieces = Key::most_pieces(cards.size());
+  memories_ = std::make_unique<rails::MemoryRegions>(
+      std::vector<rails::Nic*>(cards.begin(), cards.end()),
+      Nearness(places.matrix, names, std::move(places.nodes_of)), offer_.pieces,
+      config_.rdma_max_registration);
   serving_ = std::make_unique<Serving>(cards, config_.rdma_inbound_endpoints);
   const MoverOptions options{static_cast<int64_t>(config_.rdma_spin_us) * 1000,
                              static_cast<int64_t>(config_.connect_timeout_ms),
@@ -174,7 +173,7 @@ std::shared_ptr<PeerGroup> RdmaTransport::make_group(const Peer& peer, Offer off
 
 std::vector<std::shared_ptr<Path>> RdmaTransport::make_paths(const Peer& peer, ByteView info) {
   Result<Offer> offer = Offer::decode(info);
-  if (!offer.ok() || Key::size(*offer) != peer.key_size) {
+  if (!offer.ok() || offer->key_size() != peer.key_size) {
     static LogLimit limit;
     log_limited(limit, LogLevel::kWarning, "rdma: what the peer at {} offers cannot be understood",
                 peer.address.to_string());

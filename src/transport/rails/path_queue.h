@@ -11,7 +11,7 @@
 #include "core/batch.h"
 #include "core/schedule.h"
 
-namespace te {
+namespace te::rails {
 
 class PathQueue {
  public:
@@ -65,4 +65,4 @@ class PathQueue {
   uint64_t waiting_bytes_ = 0;
 };
 
-}  // namespace te
+}  // namespace te::rails

@@ -1,4 +1,4 @@
-#include "transport/path_queue.h"
+#include "transport/rails/path_queue.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 
 #include "transport/fakes.h"
 
-namespace te {
+namespace te::rails {
 namespace {
 
 constexpr int64_t kMs = 1'000'000;
@@ -131,4 +131,4 @@ TEST_F(PathQueueTest, OnlyTheCancelledAreTakenOut) {
 }
 
 }  // namespace
-}  // namespace te
+}  // namespace te::rails

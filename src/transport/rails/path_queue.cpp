@@ -1,6 +1,6 @@
-#include "transport/path_queue.h"
+#include "transport/rails/path_queue.h"
 
-namespace te {
+namespace te::rails {
 
 size_t PathQueue::add(Path& path, Pipe& device, uint64_t bytes_per_s, double handicap,
                       uint32_t max_slices) {
@@ -95,4 +95,4 @@ void PathQueue::forgive(size_t path) {
   if (members_[path].rest_until_ns != 0) members_[path].rest_until_ns = 1;
 }
 
-}  // namespace te
+}  // namespace te::rails
