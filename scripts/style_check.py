@@ -98,8 +98,8 @@ def check_includes(name, lines, report):
             if len(target) > 2 and target[1] not in {parts[2]} | SHARED_BY_TRANSPORTS:
                 report(number, f"transport {parts[2]} includes transport {target[1]}")
         concrete = re.match(r"transport/\w+/", found[1])
-        if layer == "engine" and concrete and name != "src/engine/transports.cpp":
-            report(number, "only engine/transports.cpp names concrete transports")
+        if layer == "engine" and concrete:
+            report(number, "only transport/factories.cpp names concrete transports")
 
 
 def check_threads(name, lines, report):

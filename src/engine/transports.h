@@ -1,4 +1,4 @@
-// The transports of this build, and those that are installed. The only file pair that names them.
+// The transports that are installed, of those that this build has (transport/factory.h).
 //
 // Threads: any. install() and retire() are called by one at a time.
 #pragma once
@@ -51,6 +51,8 @@ class Transports {
     bool implicit;
   };
 
+  // As given, if it fits this machine; else as discovered.
+  Result<NicMatrix> nic_matrix(const NicMatrix* given) const;
   void add_locked(std::shared_ptr<Transport> transport, bool implicit) TE_REQUIRES(mutex_);
 
   TransportHost& host_;

@@ -22,8 +22,6 @@ constexpr uint64_t kOpen = 64 << 10;
 constexpr uint64_t kClosed = 76 << 10;  // of a size that no other registration has
 constexpr std::byte kBefore{0x5A}, kHostile{0xEE};
 
-using Nodes = std::vector<std::pair<uint64_t, uint32_t>>;
-
 class NoEngine : public TransportHost {
  public:
   void done(Slice*, Code) override { ADD_FAILURE() << "nothing was posted"; }
@@ -37,8 +35,11 @@ class NoEngine : public TransportHost {
 class Hostile : public testing::Test {
  protected:
   void begin() {
-    Result<std::unique_ptr<Transport>> target = make_rdma_transport(
-        host_, Config(), {{"rxe1"}, {}, [](uint64_t, uint64_t) { return Nodes(); }});
+    const Config config;
+    Result<std::unique_ptr<Transport>> target =
+        kRdmaFactory.make({host_, config, "rdma", [] {
+                             return NicMatrix{{{"*", {"rxe1"}, {}}}};
+                           }});
     ASSERT_TRUE(target.ok()) << target.status().to_string();
     target_ = target.take();
     const Result<const rdma::Library*> library = rdma::Library::open("");

@@ -94,7 +94,7 @@ class BenchLocalTest(TeTest):
     def test_unknown_protocol(self):
         for option in ("--protocol", "--transport"):
             self.assert_failed(te("bench", "local", option, "pigeon"), "pigeon",
-                               "shm, rdma, tcp, efa, fabric:PROVIDER")
+                               "shm, rdma, efa, fabric:PROVIDER, tcp")
 
     def test_interrupt_shows_what_was_measured(self):
         with measuring(*self.ARGUMENTS, "--duration", "1h") as (process, terminal):

@@ -9,17 +9,14 @@ constexpr std::string_view kWhy =
 
 }  // namespace
 
-bool is_fabric_transport(std::string_view name) {
-  return name == "efa" || name.starts_with("fabric:");
-}
-
-Result<std::unique_ptr<Transport>> make_fabric_transport(TransportHost&, const Config&,
-                                                         std::string_view, const NicMatrix&) {
-  return Status(Code::kUnsupported, std::string(kWhy));
-}
-
-std::vector<TransportInfo> describe_fabric_transports(const Config&) {
-  return {{"efa", false, false, std::string(kWhy)}};
-}
+constexpr TransportFactory kFabricFactory{
+    .names = "efa, fabric:PROVIDER",
+    .makes = [](std::string_view name) { return name == "efa" || name.starts_with("fabric:"); },
+    .make = [](const TransportSetup&) -> Result<std::unique_ptr<Transport>> {
+      return Status(Code::kUnsupported, std::string(kWhy));
+    },
+    .describe = [](const Config&) -> std::vector<TransportInfo> {
+      return {{"efa", false, false, std::string(kWhy)}};
+    }};
 
 }  // namespace te

@@ -556,18 +556,21 @@ void FabricTransport::stop() {
 }  // namespace
 }  // namespace fabric
 
-bool is_fabric_transport(std::string_view name) { return !fabric::provider_of(name).empty(); }
-
-Result<std::unique_ptr<Transport>> make_fabric_transport(TransportHost& host, const Config& config,
-                                                         std::string_view name,
-                                                         const NicMatrix& matrix) {
-  auto transport = std::make_unique<fabric::FabricTransport>(host, config, name);
-  TE_RETURN_IF_ERROR(transport->start(matrix));
-  return std::unique_ptr<Transport>(std::move(transport));
-}
-
-std::vector<TransportInfo> describe_fabric_transports(const Config& config) {
-  return fabric::describe(config);
-}
+constexpr TransportFactory kFabricFactory{
+    .names = "efa, fabric:PROVIDER",
+    .makes = [](std::string_view name) { return !fabric::provider_of(name).empty(); },
+    .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
+      // Without a topology no card is near anything, which is no reason to have none.
+      const Result<NicMatrix> matrix = setup.nic_matrix();
+      if (!matrix.ok()) {
+        if (setup.matrix_is_given) return matrix.status();
+        log_warning("{}: {}", setup.name, matrix.status().message());
+      }
+      auto transport =
+          std::make_unique<fabric::FabricTransport>(setup.host, setup.config, setup.name);
+      TE_RETURN_IF_ERROR(transport->start(matrix.ok() ? *matrix : NicMatrix()));
+      return std::unique_ptr<Transport>(std::move(transport));
+    },
+    .describe = fabric::describe};
 
 }  // namespace te

@@ -64,10 +64,16 @@ void LocalTransport::copy(Slice* run, bool streaming) {
 
 }  // namespace
 
-Result<std::unique_ptr<Transport>> make_local_transport(TransportHost& host, const Config& config) {
-  auto transport = std::make_unique<LocalTransport>(host, config.copy_threads);
-  TE_RETURN_IF_ERROR(transport->start());
-  return std::unique_ptr<Transport>(std::move(transport));
-}
+constexpr TransportFactory kLocalFactory{
+    .names = "",
+    .makes = [](std::string_view name) { return name == "local"; },
+    .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
+      auto transport = std::make_unique<LocalTransport>(setup.host, setup.config.copy_threads);
+      TE_RETURN_IF_ERROR(transport->start());
+      return std::unique_ptr<Transport>(std::move(transport));
+    },
+    .describe = [](const Config&) -> std::vector<TransportInfo> {
+      return {{"local", true, false, "copies inside the engine; always installed"}};
+    }};
 
 }  // namespace te

@@ -9,13 +9,14 @@ constexpr std::string_view kWhy =
 
 }  // namespace
 
-// NOLINTNEXTLINE(performance-unnecessary-value-param): where there are cards it is moved from.
-Result<std::unique_ptr<Transport>> make_rdma_transport(TransportHost&, const Config&, RdmaPlaces) {
-  return Status(Code::kUnsupported, std::string(kWhy));
-}
-
-TransportInfo describe_rdma_transport(const Config&) {
-  return {"rdma", false, false, std::string(kWhy)};
-}
+constexpr TransportFactory kRdmaFactory{
+    .names = "rdma",
+    .makes = [](std::string_view name) { return name == "rdma"; },
+    .make = [](const TransportSetup&) -> Result<std::unique_ptr<Transport>> {
+      return Status(Code::kUnsupported, std::string(kWhy));
+    },
+    .describe = [](const Config&) -> std::vector<TransportInfo> {
+      return {{"rdma", false, false, std::string(kWhy)}};
+    }};
 
 }  // namespace te

@@ -33,7 +33,7 @@ class RdmaTransport final : public Transport {
       : host_(host), config_(config), wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
   ~RdmaTransport() override { stop(); }
 
-  Status start(RdmaPlaces places);
+  Status start(const TransportSetup& setup);
 
   std::string_view name() const override { return kName; }
   Capabilities capabilities() const override {
@@ -83,14 +83,31 @@ class RdmaTransport final : public Transport {
   std::vector<std::weak_ptr<PeerGroup>> groups_ TE_GUARDED_BY(mutex_);
 };
 
-Status RdmaTransport::start(RdmaPlaces places) {
+// All NICs, in the order in which the matrix prefers them: those that it names, each once.
+std::vector<std::string> devices_of(const NicMatrix& matrix) {
+  std::vector<std::string> devices;
+  for (const bool preferred : {true, false}) {
+    for (const NicMatrix::Row& row : matrix.rows) {
+      for (const std::string& name : preferred ? row.preferred : row.other) {
+        if (std::find(devices.begin(), devices.end(), name) == devices.end()) {
+          devices.push_back(name);
+        }
+      }
+    }
+  }
+  return devices;
+}
+
+Status RdmaTransport::start(const TransportSetup& setup) {
   if (!wake_.valid()) {
     return error(Code::kResource, "cannot make an event descriptor: {}; see ulimit -n",
                  errno_text(errno));
   }
   const Result<const Library*> library = Library::open(config_.rdma_library);
   if (!library.ok()) return library.status();
-  Result<std::vector<std::unique_ptr<Card>>> found = open_cards(**library, places.devices);
+  const Result<NicMatrix> matrix = setup.nic_matrix();
+  if (!matrix.ok()) return matrix.status();
+  Result<std::vector<std::unique_ptr<Card>>> found = open_cards(**library, devices_of(*matrix));
   if (!found.ok()) return found.status();
   cards_ = found.take();
   std::vector<Card*> cards;
@@ -104,8 +121,7 @@ Status RdmaTransport::start(RdmaPlaces places) {
   offer_.pieces = Key::most_pieces(cards.size());
   memories_ = std::make_unique<rails::MemoryRegions>(
       std::vector<rails::Nic*>(cards.begin(), cards.end()),
-      Nearness(places.matrix, names, std::move(places.nodes_of)), offer_.pieces,
-      config_.rdma_max_registration);
+      Nearness(*matrix, names, setup.nodes_of), offer_.pieces, config_.rdma_max_registration);
   serving_ = std::make_unique<Serving>(cards, config_.rdma_inbound_endpoints);
   const MoverOptions options{static_cast<int64_t>(config_.rdma_spin_us) * 1000,
                              static_cast<int64_t>(config_.connect_timeout_ms),
@@ -304,20 +320,21 @@ void RdmaTransport::stop() {
 }  // namespace
 }  // namespace rdma
 
-Result<std::unique_ptr<Transport>> make_rdma_transport(TransportHost& host, const Config& config,
-                                                       RdmaPlaces places) {
-  auto transport = std::make_unique<rdma::RdmaTransport>(host, config);
-  TE_RETURN_IF_ERROR(transport->start(std::move(places)));
-  return std::unique_ptr<Transport>(std::move(transport));
-}
-
-TransportInfo describe_rdma_transport(const Config& config) {
-  TransportInfo info;
-  info.name = rdma::kName;
-  const Result<const rdma::Library*> library = rdma::Library::open(config.rdma_library);
-  info.detail = library.ok() ? rdma::describe_devices(**library, &info.available)
-                             : library.status().message();
-  return info;
-}
+constexpr TransportFactory kRdmaFactory{
+    .names = rdma::kName,
+    .makes = [](std::string_view name) { return name == rdma::kName; },
+    .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
+      auto transport = std::make_unique<rdma::RdmaTransport>(setup.host, setup.config);
+      TE_RETURN_IF_ERROR(transport->start(setup));
+      return std::unique_ptr<Transport>(std::move(transport));
+    },
+    .describe = [](const Config& config) -> std::vector<TransportInfo> {
+      TransportInfo info;
+      info.name = rdma::kName;
+      const Result<const rdma::Library*> library = rdma::Library::open(config.rdma_library);
+      info.detail = library.ok() ? rdma::describe_devices(**library, &info.available)
+                                 : library.status().message();
+      return {info};
+    }};
 
 }  // namespace te

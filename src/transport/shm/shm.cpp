@@ -141,16 +141,8 @@ Status check_pidfd() {
                errno_text(errno));
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Transport>> make_shm_transport(TransportHost& host, const Config& config) {
-  TE_RETURN_IF_ERROR(check_pidfd());
-  auto transport = std::make_unique<shm::ShmTransport>(host, config);
-  TE_RETURN_IF_ERROR(transport->start());
-  return std::unique_ptr<Transport>(std::move(transport));
-}
-
-bool shm_available(std::string* how) {
+// How this machine lets processes share memory. False: `*how` says what is missing.
+bool is_available(std::string* how) {
   Status missing = check_pidfd();
   if (missing.ok())
     missing = MemoryFile::create("transfer-engine-probe", shm::kTableBytes).status();
@@ -179,5 +171,22 @@ bool shm_available(std::string* how) {
   *how = "processes of this host, of the same user: mapped memory, and process_vm_readv and writev";
   return true;
 }
+
+}  // namespace
+
+constexpr TransportFactory kShmFactory{
+    .names = "shm",
+    .makes = [](std::string_view name) { return name == "shm"; },
+    .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
+      TE_RETURN_IF_ERROR(check_pidfd());
+      auto transport = std::make_unique<shm::ShmTransport>(setup.host, setup.config);
+      TE_RETURN_IF_ERROR(transport->start());
+      return std::unique_ptr<Transport>(std::move(transport));
+    },
+    .describe = [](const Config&) -> std::vector<TransportInfo> {
+      TransportInfo info{"shm", false, false, {}};
+      info.available = is_available(&info.detail);
+      return {info};
+    }};
 
 }  // namespace te

@@ -394,10 +394,16 @@ void TcpTransport::stop() {
 }  // namespace
 }  // namespace tcp
 
-Result<std::unique_ptr<Transport>> make_tcp_transport(TransportHost& host, const Config& config) {
-  auto transport = std::make_unique<tcp::TcpTransport>(host, config);
-  TE_RETURN_IF_ERROR(transport->start());
-  return std::unique_ptr<Transport>(std::move(transport));
-}
+constexpr TransportFactory kTcpFactory{
+    .names = "tcp",
+    .makes = [](std::string_view name) { return name == "tcp"; },
+    .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
+      auto transport = std::make_unique<tcp::TcpTransport>(setup.host, setup.config);
+      TE_RETURN_IF_ERROR(transport->start());
+      return std::unique_ptr<Transport>(std::move(transport));
+    },
+    .describe = [](const Config&) -> std::vector<TransportInfo> {
+      return {{"tcp", true, false, "the kernel's TCP, IPv4 and IPv6"}};
+    }};
 
 }  // namespace te

@@ -1,0 +1,44 @@
+// How the engine comes by a transport. Each folder here defines one factory; factories.cpp lists
+// them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/options.h"
+#include "core/nearness.h"
+#include "core/topology.h"
+#include "transfer_engine/types.h"
+#include "transport/transport.h"
+
+namespace te {
+
+// What a transport is made from.
+struct TransportSetup {
+  TransportHost& host;
+  const Config& config;
+  std::string_view name;  // that was asked for
+  // Which NICs serve what memory: as the user gave it, else as this machine is.
+  std::function<Result<NicMatrix>()> nic_matrix;
+  bool matrix_is_given = false;
+  Nearness::NodesOf nodes_of = {};  // empty: where pages lie is not known
+};
+
+// A constant, with functions that any thread may call.
+struct TransportFactory {
+  // Its names, for messages; empty: nobody asks for it by name.
+  std::string_view names;
+  bool (*makes)(std::string_view name);
+  Result<std::unique_ptr<Transport>> (*make)(const TransportSetup& setup);
+  // Whether this machine can serve each transport that is worth showing, and what was found or is
+  // missing.
+  std::vector<TransportInfo> (*describe)(const Config& config);
+};
+
+// In the order in which their paths are preferred.
+std::span<const TransportFactory* const> transport_factories();
+
+}  // namespace te
