@@ -12,8 +12,12 @@
 namespace te::fabric {
 namespace {
 
-constexpr size_t kRead = 64;                   // completions at once
-constexpr int64_t kCutNs = 200 * kNsPerMs;     // for operations to end after their connections
+constexpr size_t kRead = 64;                // completions at once
+constexpr int64_t kCutNs = 200 * kNsPerMs;  // for operations to end after their connections
+// A provider sees that a connection is cut when it looks next, and reads what arrived before. What
+// it does not end within so long, and so many looks, it does not end at all.
+constexpr int64_t kNoEndNs = 20 * kNsPerMs;
+constexpr int kNoEndLooks = 200;
 constexpr int64_t kReopenNs = 500 * kNsPerMs;  // between attempts, while the card's link is down
 
 }  // namespace
@@ -54,15 +58,21 @@ void Initiator::cut_connections() {
   std::set<AddressKey> peers;
   for (const auto& [name, noted] : contacted_) peers.insert(address_key(name));
   if (shut_down_connections(peers) == 0) return;
-  const int64_t until_ns = now_ns() + kCutNs;
+  int64_t ended_ns = now_ns();
+  const int64_t until_ns = ended_ns + kCutNs;
   uint64_t failed = 0;
-  while (under_way_.load() > failed && now_ns() < until_ns) {
+  for (int looks = 0; under_way_.load() > failed; ++looks) {
+    const int64_t now = now_ns();
+    if (now >= until_ns || (looks >= kNoEndLooks && now - ended_ns >= kNoEndNs)) break;
     fi_cq_entry entries[kRead];
     const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kRead);
+    if (count == -FI_EAGAIN) continue;
+    looks = 0;
+    ended_ns = now;
     for (ssize_t i = 0; i < count; ++i) {
-      completed(*static_cast<Operation*>(entries[i].op_context), 0, now_ns());
+      completed(*static_cast<Operation*>(entries[i].op_context), 0, now);
     }
-    if (count > 0 || count == -FI_EAGAIN) continue;
+    if (count > 0) continue;
     fi_cq_err_entry entry{};
     if (count != -FI_EAVAIL || ::fi_cq_readerr(endpoint_->queue().get(), &entry, 0) != 1) break;
     if (entry.op_context != nullptr) ++failed;
