@@ -121,7 +121,7 @@ TEST_F(Signals, AllEnginesAreWithdrawnAndTheSignalIsTheEnd) {
 TEST_F(Signals, ADirectoryThatDoesNotAnswerDelaysTheEndLittle) {
   const ChildEnd end = run_in_child([this] {
     for (const char* name : {"one", "two", "three", "four"}) (void)make_graceful(name);
-    redis_.signal(SIGSTOP);
+    EXPECT_TRUE(redis_.freeze());
     std::printf("stopped\n");
     std::fflush(stdout);
     ::kill(::getpid(), SIGTERM);

@@ -79,7 +79,7 @@ class SilentDirectory : public testing::TestWithParam<const char*> {
 TEST_P(SilentDirectory, DoesNotHoldUpTheEndOfEngines) {
   std::vector<std::unique_ptr<Engine>> engines;
   for (const char* name : {"one", "two", "three", "four"}) engines.push_back(engine(name));
-  server_->signal(SIGSTOP);
+  ASSERT_TRUE(server_->freeze());
   // The first one while its name is kept alive, too.
   std::this_thread::sleep_for(milliseconds(600));
   keep_warnings();
@@ -102,7 +102,7 @@ TEST_P(SilentDirectory, IsNotWaitedForInTheMiddleOfALookUp) {
   ASSERT_TRUE(initiator->register_memory(memory.data(), memory.size()).ok());
   const Result<SegmentId> id = initiator->open_segment("target");
   ASSERT_TRUE(id.ok()) << id.status().to_string();
-  server_->signal(SIGSTOP);
+  ASSERT_TRUE(server_->freeze());
   std::vector<std::thread> openers;
   std::atomic<int> opened{0};
   // What an application still waits for comes back too.

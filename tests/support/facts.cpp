@@ -1,5 +1,6 @@
 #include "support/facts.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -61,6 +62,21 @@ int64_t cpu_ms(pid_t pid) {
   int64_t user = 0, system = 0;
   rest >> user >> system;
   return (user + system) * 1000 / ::sysconf(_SC_CLK_TCK);
+}
+
+bool stop_process(pid_t pid) {
+  if (pid <= 0 || ::kill(pid, SIGSTOP) != 0) return false;
+  return eventually([pid] {
+    std::error_code failure;
+    for (const auto& task : std::filesystem::directory_iterator(folder(pid) + "/task", failure)) {
+      std::ifstream file(task.path() / "stat");
+      std::string line;
+      std::getline(file, line);
+      const size_t name_end = line.rfind(')');
+      if (name_end == std::string::npos || line.compare(name_end + 1, 3, " T ") != 0) return false;
+    }
+    return !failure;
+  });
 }
 
 }  // namespace te::test

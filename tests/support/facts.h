@@ -33,6 +33,10 @@ size_t thread_count(pid_t pid = 0);
 // User and system time so far.
 int64_t cpu_ms(pid_t pid = 0);
 
+// SIGSTOP, and returns when every thread of it stands still: some run on for a moment, longer on a
+// busy machine. False: they do not stop.
+bool stop_process(pid_t pid);
+
 // A limit on waiting that slow machines and sanitizers do not reach.
 inline constexpr std::chrono::milliseconds kPatience{20'000};
 

@@ -11,8 +11,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <sstream>
 
 #include "support/facts.h"
@@ -212,22 +210,7 @@ void PeerProcess::signal(int number) const {
   if (pid_ > 0) ::kill(pid_, number);
 }
 
-void PeerProcess::stop() const {
-  signal(SIGSTOP);
-  const bool stands = eventually([this] {
-    std::error_code failure;
-    for (const auto& task :
-         std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/task", failure)) {
-      std::ifstream file(task.path() / "stat");
-      std::string line;
-      std::getline(file, line);
-      const size_t name_end = line.rfind(')');
-      if (name_end == std::string::npos || line.compare(name_end + 1, 3, " T ") != 0) return false;
-    }
-    return !failure;
-  });
-  EXPECT_TRUE(stands) << "the peer does not stop";
-}
+void PeerProcess::stop() const { EXPECT_TRUE(stop_process(pid_)) << "the peer does not stop"; }
 
 int PeerProcess::wait_for_end(int limit_ms) {
   if (pid_ <= 0) return -1;

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/socket.h"
+#include "support/facts.h"
 
 namespace te::test {
 namespace {
@@ -135,6 +136,8 @@ Status ServerProcess::wait_until_ready() {
 void ServerProcess::signal(int number) const {
   if (pid_ > 0) ::kill(pid_, number);
 }
+
+bool ServerProcess::freeze() const { return stop_process(pid_); }
 
 void ServerProcess::stop() {
   if (pid_ <= 0) return;

@@ -31,6 +31,8 @@ class ServerProcess {
   // Returns when the server answers. The port is chosen by the first start and stays the same.
   Status start();
   void signal(int number) const;
+  // Until signal(SIGCONT) no thread of it runs.
+  bool freeze() const;
   // Kills it, as a crash would.
   void stop();
   // The same port, without any data.
