@@ -41,12 +41,7 @@ class Initiator {
 
   pid_t pid() const { return pid_; }
   // Returns when no thread of it runs.
-  void stop() const {
-    ::kill(pid_, SIGSTOP);
-    int status = 0;
-    ASSERT_EQ(::waitpid(pid_, &status, WUNTRACED), pid_);
-    ASSERT_TRUE(WIFSTOPPED(status));
-  }
+  void stop() const { ASSERT_TRUE(stop_process(pid_)); }
   void go_on() const { ::kill(pid_, SIGCONT); }
 
  private:
