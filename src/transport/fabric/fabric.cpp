@@ -235,8 +235,8 @@ std::vector<DeviceLoad> FabricTransport::loads() const {
   return result;
 }
 
-// Whether two cards can talk: names of one kind, and a loopback address only with cards `here`, on
-// this host. Another host's is not the one of its name.
+// Whether two cards can talk: addresses of one family, and a loopback address only where the peer
+// is `here`, on this host: from another host it leads elsewhere.
 bool FabricTransport::reaches(const Offer::Card& mine, const Offer::Card& theirs, bool here) const {
   if (offer_.address_format == FI_ADDR_STR) return true;
   if (mine.address.size() != theirs.address.size()) return false;

@@ -45,9 +45,11 @@ uint64_t MemoryRegions::most_at_once(CardSet nics, bool* known) const {
   *known = true;
   for (size_t i = 0; i < nics_.size(); ++i) {
     if ((nics >> i & 1) == 0) continue;
-    const uint64_t of_this = nics_[i]->max_region();
-    if (of_this == 0) *known = false;
-    if (of_this != 0) most = std::min(most, of_this);
+    if (const uint64_t of_this = nics_[i]->max_region(); of_this != 0) {
+      most = std::min(most, of_this);
+    } else {
+      *known = false;
+    }
   }
   return std::max(most / kPage * kPage, kPage);
 }
