@@ -115,6 +115,10 @@ Result<HelloAnswer> HelloAnswer::decode(ByteView bytes) {
   return answer;
 }
 
+std::string silence(uint64_t connect_timeout_ms) {
+  return fmt::format("no answer within {} ms (connect_timeout_ms)", connect_timeout_ms);
+}
+
 Status refusal(const HelloAnswer& answer, const std::string& peer) {
   switch (answer.code) {
     case Code::kStale:

@@ -56,6 +56,8 @@ struct HelloAnswer {
 
 // What a refusal means, for people.
 Status refusal(const HelloAnswer& answer, const std::string& peer);
+// Why a peer that said nothing for as long as a peer may is given up, for people.
+std::string silence(uint64_t connect_timeout_ms);
 
 enum class ControlType : uint16_t {
   kPing = 1,  // answered with the same body

@@ -313,7 +313,7 @@ void ControlClient::check_time() {
 }
 
 std::string ControlClient::silence() const {
-  return fmt::format("no answer within {} ms (connect_timeout_ms)", options_.timeout.count());
+  return wire::silence(static_cast<uint64_t>(options_.timeout.count()));
 }
 
 Result<uint64_t> greet(const Locator& locator, uint64_t own_instance,

@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "base/thread.h"
 #include "core/plan.h"
+#include "core/wire.h"
 #include "engine/answer.h"
 #include "engine/impl.h"
 #include "engine/own_address.h"
@@ -324,9 +325,7 @@ Status Engine::Impl::warm_up(std::string_view name) {
     const Status why = path->last_error();
     return error(Code::kUnavailable, "{} to {} cannot be connected: {}", path->transport.name(),
                  path->remote_address,
-                 why.ok() ? fmt::format("no answer within {} ms (connect_timeout_ms)",
-                                        config_.connect_timeout_ms)
-                          : why.message());
+                 why.ok() ? wire::silence(config_.connect_timeout_ms) : why.message());
   }
   const int64_t until = now_ns() + patience_ns;
   std::optional<uint64_t> readable;

@@ -160,6 +160,10 @@ TEST(HelloAnswer, RefusalsAreExplained) {
   }
 }
 
+TEST(Silence, NamesTheTimeAndItsSetting) {
+  EXPECT_EQ(silence(250), "no answer within 250 ms (connect_timeout_ms)");
+}
+
 const std::string kHeader =
     "\x03\x80\0\0"                      // type, reserved
     "\xfe\xff\xff\xff"                  // code

@@ -23,15 +23,14 @@ void Lane::connect(const SocketAddress& address, const wire::Hello& hello) {
     const auto bytes = hello.encode();
     self->hello_out_.assign(bytes.begin(), bytes.end());
     self->retry_.emplace(deadline_after_ms(now_ns(), limit_ms));
-    self->loop_.run_after(limit_ms, [weak = self->weak_from_this(), limit_ms] {
+    self->loop_.run_after(limit_ms, [weak = self->weak_from_this()] {
       const std::shared_ptr<Lane> lane = weak.lock();
       if (!lane) return;
       MutexLock receiving(lane->receiving_);
       if (lane->phase_ > Phase::kHello) return;
-      lane->broken(lane->refused_.ok() ? lost(*lane->path_, fmt::format("no answer within {} ms "
-                                                                        "(connect_timeout_ms)",
-                                                                        limit_ms))
-                                       : lane->refused_);
+      lane->broken(lane->refused_.ok()
+                       ? lost(*lane->path_, wire::silence(lane->options_.connect_timeout_ms))
+                       : lane->refused_);
     });
     self->start_connect();
   });
