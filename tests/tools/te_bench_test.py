@@ -96,6 +96,12 @@ class BenchLocalTest(TeTest):
             self.assert_failed(te("bench", "local", option, "pigeon"), "pigeon",
                                "shm, rdma, efa, fabric:PROVIDER, tcp")
 
+    def test_a_target_that_fails_is_the_only_one_that_says_so(self):
+        result = te("bench", "local", "--host", "203.0.113.9", "--buffer-size", "1M")
+        self.assert_failed(result, "203.0.113.9")
+        errors = [line for line in result.stderr.splitlines() if line.startswith("te: ")]
+        self.assertEqual(len(errors), 1, result.stderr)
+
     def test_interrupt_shows_what_was_measured(self):
         with measuring(*self.ARGUMENTS, "--duration", "1h") as (process, terminal):
             process.send_signal(signal.SIGINT)

@@ -40,6 +40,7 @@ int run_local(LoadArguments arguments) {
   if (!target.ok()) return fail(target.status());
   const Result<std::string> segment = segment_of(*target);
   if (stop_signal() != 0) return 128 + stop_signal();
+  if (segment.code() == Code::kUnavailable && target->has_failed()) return kExitFailed;
   if (!segment.ok()) return fail(segment.status());
   arguments.segment = *segment;
   return run_load(arguments);

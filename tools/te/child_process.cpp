@@ -118,6 +118,15 @@ Result<std::string> ChildProcess::read_line(std::chrono::milliseconds timeout) {
   }
 }
 
+bool ChildProcess::has_failed() {
+  siginfo_t end{};
+  // Left to the destructor to collect, so that the number stays this child's.
+  while (waitid(P_PID, static_cast<id_t>(pid_), &end, WEXITED | WNOWAIT) != 0) {
+    if (errno != EINTR) return false;
+  }
+  return end.si_code == CLD_EXITED && end.si_status != 0 && end.si_status != kExecFailed;
+}
+
 Status ChildProcess::write_line(const std::string& line) {
   const std::string text = line + '\n';
   for (size_t done = 0; done < text.size();) {

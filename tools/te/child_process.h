@@ -31,6 +31,8 @@ class ChildProcess {
   // The next line without its end. kUnavailable when the child ended first, kTimeout, kCancelled
   // when a stop signal came.
   Result<std::string> read_line(std::chrono::milliseconds timeout);
+  // Once its output has ended: whether it ended by itself with an error, which it has said.
+  bool has_failed();
   // Adds the line's end. kUnavailable when the child ended.
   Status write_line(const std::string& line);
 
