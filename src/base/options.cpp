@@ -94,7 +94,9 @@ std::vector<Setting> general_settings() {
        Text{&Config::bind_address, {}}},
       {"transfer_timeout_ms", "ms", "time a submission may take before its tasks end in TIMEOUT",
        Number{&Config::transfer_timeout_ms, 1, kDayMs}},
-      {"retry_window_ms", "ms", "time a lost peer is tried again before tasks end in FAILED",
+      {"retry_window_ms", "ms",
+       "time a lost peer is tried again before tasks end in FAILED; with 0 a task also fails whose "
+       "target closes the idle connection in the same moment",
        Number{&Config::retry_window_ms, 0, kDayMs}},
       {"connect_timeout_ms", "ms", "time to connect to a peer",
        Number{&Config::connect_timeout_ms, 1, kDayMs}},
