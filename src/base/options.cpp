@@ -30,10 +30,10 @@ struct Setting {
 };
 
 constexpr std::string_view kGuardedCopiesHelp =
-    "handler or kernel: by what copies survive memory that cannot be touched (any more): a handler "
-    "of SIGSEGV and SIGBUS, or the kernel, which is slower and needs no handler";
+    "handler or kernel: how copies survive inaccessible memory: by a handler of SIGSEGV and "
+    "SIGBUS, or by copying in the kernel, which is slower and needs no handler";
 constexpr std::string_view kNicsHelp =
-    "NICs to use: names with commas; * at the end of one: anything; ^ first: but these";
+    "NICs to use, separated by commas; a name may end in *; ^ first: all except these";
 constexpr uint64_t kDayMs = 86'400'000;
 constexpr uint64_t kMostInbound = 4'096;
 constexpr uint64_t kMostPending = 256;
@@ -45,39 +45,42 @@ std::vector<Setting> transport_settings() {
        Number{&Config::tcp_connections, 0, 64}},
       {"tcp_threads", "", "threads that serve TCP connections; 0: by the number of cores",
        Number{&Config::tcp_threads, 0, 64}},
-      {"tcp_spin_us", "us", "how long threads poll for what lately came soon, before they sleep",
+      {"tcp_spin_us", "us", "maximum time to busy-poll before sleeping",
        Number{&Config::tcp_spin_us, 0, 1'000'000}},
       {"tcp_zero_copy", "",
-       "off, auto or on: whether large WRITEs over TCP leave without a copy; such tasks may end "
-       "2 s after their deadlines while this machine's own queues hold packets",
+       "off, auto or on: zero-copy sends (MSG_ZEROCOPY) for large WRITEs; such tasks may end 2 s "
+       "after their deadlines while this machine's own queues hold packets",
        Text{&Config::tcp_zero_copy, {"off", "auto", "on"}}},
-      {"copy_threads", "", "threads that copy for local, and as many for shm; callers copy too",
+      {"copy_threads", "", "copy threads of local, and as many of shm; callers copy too",
        Number{&Config::copy_threads, 1, 64}},
       {"guarded_copies", "", kGuardedCopiesHelp,
        Text{&Config::guarded_copies, {"handler", "kernel"}}},
-      {"fabric_library", "", "path of libfabric.so.1; empty: AWS's own, else the system's",
+      {"fabric_library", "",
+       "path of libfabric.so.1; empty: that of AWS if installed, else the system's",
        Text{&Config::fabric_library, {}}},
       {"fabric_addresses", "",
-       "local addresses for libfabric, with commas; empty: all, or over sockets (tcp) the address "
-       "that the engine was given",
+       "local addresses for libfabric, separated by commas; empty: all; over sockets (tcp): the "
+       "address that the engine was given",
        Text{&Config::fabric_addresses, {}}},
-      {"fabric_spin_us", "us", "as tcp_spin_us, for libfabric's completion queues",
+      {"fabric_spin_us", "us", "as tcp_spin_us, for completion queues of libfabric",
        Number{&Config::fabric_spin_us, 0, 1'000'000}},
       {"fabric_max_registration", "bytes",
-       "larger buffers go to libfabric in pieces; 0: if need be",
+       "larger buffers are registered with libfabric in several regions; 0: only where required",
        Number{&Config::fabric_max_registration, 0, uint64_t{1} << 48}},
-      {"fabric_max_operation", "bytes", "larger slices are cut for libfabric; 0: where it has to",
+      {"fabric_max_operation", "bytes",
+       "larger slices are split for libfabric; 0: only where required",
        Number{&Config::fabric_max_operation, 0, uint64_t{1} << 48}},
       {"rdma_library", "", "path of libibverbs.so.1; empty: the system's",
        Text{&Config::rdma_library, {}}},
       {"rdma_endpoints", "",
-       "queue pairs to peers' cards that are alive at once; idle ones make room",
+       "queue pairs to NICs of peers, alive at once; a new one replaces an idle one",
        Number{&Config::rdma_endpoints, 1, 1'000'000}},
-      {"rdma_inbound_endpoints", "", "connections of peers to the cards here; more are refused",
+      {"rdma_inbound_endpoints", "", "queue pairs that peers connect to; more are refused",
        Number{&Config::rdma_inbound_endpoints, 1, 1'000'000}},
-      {"rdma_spin_us", "us", "as tcp_spin_us, for the cards' completion queues",
+      {"rdma_spin_us", "us", "as tcp_spin_us, for completion queues of RDMA NICs",
        Number{&Config::rdma_spin_us, 0, 1'000'000}},
-      {"rdma_max_registration", "bytes", "larger buffers go to RDMA cards in pieces; 0: if need be",
+      {"rdma_max_registration", "bytes",
+       "larger buffers are registered with RDMA NICs in several regions; 0: only where required",
        Number{&Config::rdma_max_registration, 0, uint64_t{1} << 48}},
   };
 }
@@ -85,39 +88,44 @@ std::vector<Setting> transport_settings() {
 std::vector<Setting> general_settings() {
   return {
       {"addressing", "",
-       "auto, offset or address: how target_offset is read where the call does not say; without "
-       "this setting auto for C, offset for C++ and Rust",
+       "auto, offset or address: how target_offset is read unless the call states it; not set: "
+       "auto "
+       "for C, offset for C++ and Rust",
        Text{&Config::addressing, {"auto", "offset", "address"}}},
-      {"advertise_address", "", "address or host name that peers should use; empty: found out",
+      {"advertise_address", "",
+       "address or host name that peers should use; empty: chosen by the engine",
        Text{&Config::advertise_address, {}}},
-      {"bind_address", "", "address to listen on, and to advertise; empty: all, IPv4 and IPv6",
+      {"bind_address", "",
+       "address to listen on and to advertise; empty: all addresses, IPv4 and IPv6",
        Text{&Config::bind_address, {}}},
       {"transfer_timeout_ms", "ms", "time a submission may take before its tasks end in TIMEOUT",
        Number{&Config::transfer_timeout_ms, 1, kDayMs}},
       {"retry_window_ms", "ms",
-       "time a lost peer is tried again before tasks end in FAILED; with 0 a task also fails whose "
-       "target closes the idle connection in the same moment",
+       "time a lost peer is tried again before tasks end in FAILED; with 0 a task also fails if "
+       "its target closes the idle connection at that moment",
        Number{&Config::retry_window_ms, 0, kDayMs}},
       {"connect_timeout_ms", "ms", "time to connect to a peer",
        Number{&Config::connect_timeout_ms, 1, kDayMs}},
-      {"hello_timeout_ms", "ms", "time a new connection has to introduce itself",
+      {"hello_timeout_ms", "ms", "time in which a new connection must send its hello",
        Number{&Config::hello_timeout_ms, 1, kDayMs}},
       {"stall_timeout_ms", "ms", "time a peer may stop in the middle of a frame",
        Number{&Config::stall_timeout_ms, 1, kDayMs}},
-      {"unregister_timeout_ms", "ms", "time unregistering waits for a process that stands still",
+      {"unregister_timeout_ms", "ms", "time for which unregistering waits for a stopped process",
        Number{&Config::unregister_timeout_ms, 1, kDayMs}},
-      {"directory_timeout_ms", "ms", "time of one call to the metadata server",
+      {"directory_timeout_ms", "ms", "maximum time of one call to the metadata server",
        Number{&Config::directory_timeout_ms, 1, kDayMs}},
-      {"directory_lease_s", "s", "a crashed engine's name is gone after this",
+      {"directory_lease_s", "s", "time after which the name of a crashed engine disappears",
        Number{&Config::directory_lease_s, 1, 3'600}},
-      {"slice_bytes", "bytes", "larger requests are cut into slices of this size",
+      {"slice_bytes", "bytes", "larger requests are split into slices of this size",
        Number{&Config::slice_bytes, 4'096, 1 << 30}},
       {"nics", "", kNicsHelp, Text{&Config::nics, {}}},
-      {"max_inbound_connections", "", "connections from peers; 0: by `ulimit -n`, at most 4096",
+      {"max_inbound_connections", "",
+       "limit on connections from peers; 0: derived from `ulimit -n`, at most 4096",
        Number{&Config::max_inbound_connections, 0, 1'000'000}},
-      {"max_pending_connections", "", "connections without a hello yet; 0: by `ulimit -n`",
+      {"max_pending_connections", "",
+       "limit on connections without a hello; 0: derived from `ulimit -n`, at most 256",
        Number{&Config::max_pending_connections, 0, 100'000}},
-      {"max_notifications", "", "notifications that wait to be taken; more are refused",
+      {"max_notifications", "", "limit on received notifications not taken yet; more are refused",
        Number{&Config::max_notifications, 1, 10'000'000}},
       {"log_level", "", "error, warning, info or debug",
        Text{&Config::log_level, {"error", "warning", "info", "debug"}}},

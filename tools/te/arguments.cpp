@@ -47,7 +47,7 @@ void add_engine_options(CLI::App& app, EngineArguments& arguments) {
       ->type_name("DIRECTORY")
       ->capture_default_str();
   app.add_option("--host", arguments.host,
-                 "Address that peers should use; found out when not given")
+                 "Address that peers should use; default: chosen by the engine")
       ->type_name("ADDRESS");
   app.add_option("--protocol,--transport", arguments.protocols,
                  "Transport to install: tcp, shm, rdma, efa or fabric:PROVIDER; may be repeated. "

@@ -126,7 +126,7 @@ void add_bench_target(CLI::App& bench, Action& action) {
   app->add_flag("--json", arguments->json,
                 "Print one line of JSON: segment, endpoint, buffers, command");
   app->footer(
-      "Exit code 0 when it was stopped by a signal or by --duration.\n"
+      "Exit code 0 after a stop signal or --duration.\n"
       "Examples:\n"
       "  te bench target\n"
       "  te bench target --port 12345 --buffer-size 1G --protocol tcp\n"

@@ -174,10 +174,10 @@ void add_info(CLI::App& app, Action& action) {
   add_engine_options(*info, arguments->engine);
   info->add_flag("--json", arguments->json, "Print JSON instead of text");
   info->add_flag("--topology", arguments->topology,
-                 "Show memory nodes, GPUs and RDMA devices, and who is near whom; with --json the "
-                 "NIC priority matrix, as a transport takes it");
+                 "Show memory nodes, GPUs and RDMA devices, and their distances; with --json the "
+                 "NIC priority matrix, as transports accept it");
   info->footer(
-      "Needs no server. Exit code 1 when an engine cannot be made here; the reason is printed.\n"
+      "Needs no server. Exit code 1 when an engine cannot be created here; prints the reason.\n"
       "Examples:\n"
       "  te info\n"
       "  te info --json\n"

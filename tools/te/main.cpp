@@ -47,8 +47,8 @@ int run(int argc, char** argv) {
       "  te info                               what this machine offers\n"
       "  te bench local --verify               try everything on this machine\n"
       "  te bench target                       serve memory; prints the line for the other side\n"
-      "  te probe 10.0.0.1:12345               is it there, how far, what does it offer\n"
-      "  te top 10.0.0.1:12345                 watch what its links move\n"
+      "  te probe 10.0.0.1:12345               reach it: round trips, buffers, paths\n"
+      "  te top 10.0.0.1:12345                 watch the throughput of its paths\n"
       "  source <(te completion bash)          complete commands and options\n"
       "`te COMMAND --help` has the options and examples of each.");
   Action action;

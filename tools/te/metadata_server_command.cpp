@@ -26,16 +26,16 @@ void add_metadata_server(CLI::App& app, Action& action) {
           ""))
       ->type_name("PATH")
       ->capture_default_str();
-  server->add_option("--max-entries", options->max_entries, "Names it holds at most")
+  server->add_option("--max-entries", options->max_entries, "Maximum number of names")
       ->transform(whole_number_between(1, 100'000'000))
       ->type_name("N")
       ->capture_default_str();
-  server->add_option("--max-value-size", options->max_value_bytes, "Longest value it accepts")
+  server->add_option("--max-value-size", options->max_value_bytes, "Maximum size of a value")
       ->transform(size_between(1, 64 << 20))
       ->type_name("SIZE")
       ->default_str("64K");
   server->footer(
-      "Names are kept in memory. Exit code 0 when it was stopped by a signal.\n"
+      "Names are kept in memory. Exit code 0 after a stop signal.\n"
       "Examples:\n"
       "  te metadata-server\n"
       "  te metadata-server --host 127.0.0.1 --port 8080\n"

@@ -111,23 +111,24 @@ std::string top_text(const std::string& segment, const std::vector<PathInfo>& be
 
 void add_top(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<TopArguments>();
-  CLI::App* const top = app.add_subcommand("top", "Watch what a running engine's links move");
+  CLI::App* const top = app.add_subcommand("top", "Watch the paths of a running engine");
   top->add_option("segment", arguments->segment,
                   "The engine's segment; with P2PHANDSHAKE host:port")
       ->required()
       ->type_name("SEGMENT");
   add_engine_options(*top, arguments->engine);
-  top->add_option("--interval", arguments->interval_ms, "Between two looks, such as 500ms or 2s")
+  top->add_option("--interval", arguments->interval_ms,
+                  "Time between two updates, such as 500ms or 2s")
       ->transform(duration_ms())
       ->type_name("TIME")
       ->default_str("1s");
-  top->add_option("--count", arguments->count, "End after so many; 0: at a signal")
+  top->add_option("--count", arguments->count, "Number of updates; 0: until a signal")
       ->transform(whole_number_between(0, 1'000'000))
       ->type_name("N")
       ->capture_default_str();
   top->footer(
-      "Shows the links of the engine behind the segment: what it reads and writes elsewhere, not\n"
-      "what others read and write there.\n"
+      "Shows the paths from the engine behind the segment to others: what it reads and writes\n"
+      "elsewhere, not what others read and write there.\n"
       "Examples:\n"
       "  te top 10.0.0.1:12345\n"
       "  te top node-7 --metadata etcd://10.0.0.9:2379 --interval 200ms");
