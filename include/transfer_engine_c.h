@@ -2,25 +2,25 @@
  * Transfer Engine, C API. A stable ABI: names, numbers and layouts here do not change.
  *
  * Conventions, unless a function says otherwise:
- *  - It returns 0, or a negative error code (TE_ERR_*); transferEngineLastError() then has the
- * text: what went wrong, where, and what to do. A null engine or a null pointer is an error, never
- * a crash.
- *  - Every function may be called from any thread. No call on an engine may be under way when
- *    destroyTransferEngine() is called on it, other than waitBatch(), which it wakes.
- *  - A transfer_engine_t is a pointer, and is not checked: one that createTransferEngine() did not
- *    return, or that destroyTransferEngine() was called on, is undefined behaviour, as free() twice
- *    is. Set it to null then, which every function understands. Segments and batches are numbers
- *    that are checked: forged ones and those of another time are errors.
- *  - No `char *` argument is used after the call returned. Registered memory must stay valid until
- * it is unregistered, the source of a request until its task is terminal.
- *  - An engine stays with the process that created it. In a process forked from that, every call on
- *    it fails with TE_ERR_UNSUPPORTED, and destroyTransferEngine() does nothing; create another one
- *    there. The child has none of the engine's sockets, event descriptors included; it shares the
- *    memory of allocateMemory() with its parent, and has copies of all other memory. posix_spawn()
- *    and exec are not affected.
- *  - Lengths and offsets are bytes. Text is UTF-8, ended by a NUL.
- *  - Functions that fill a text buffer fail with TE_ERR_NO_SPACE when it is too small; the error
- * text says how many bytes are needed.
+ *  - It returns 0, or a negative error code (TE_ERR_*). transferEngineLastError() then has the
+ *    text: what went wrong, where, and what to do. A null engine or a null pointer is an error,
+ *    never a crash.
+ *  - Every function may be called from any thread. When destroyTransferEngine() is called, no other
+ *    thread may be inside a call on that engine, except waitBatch(), which it wakes.
+ *  - A transfer_engine_t is an unchecked pointer. To use one that createTransferEngine() did not
+ *    return, or that was destroyed, is undefined behaviour, as is free() twice. Set it to null
+ * after destroyTransferEngine(): every function accepts null. Segments and batches are checked
+ *    numbers: forged and stale ones are errors.
+ *  - No `char *` argument is used after the call has returned. Registered memory must stay valid
+ *    until it is unregistered, the source of a request until its task is terminal.
+ *  - An engine belongs to the process that created it. In a forked child, every call on it fails
+ *    with TE_ERR_UNSUPPORTED, and destroyTransferEngine() does nothing. Create another engine
+ * there. The child has none of the engine's sockets and event descriptors. It shares the memory of
+ *    allocateMemory() with its parent, and has copies of all other memory. posix_spawn() and exec
+ *    are not affected.
+ *  - Lengths and offsets are in bytes. Text is UTF-8 with a NUL at its end.
+ *  - Functions that fill a text buffer fail with TE_ERR_NO_SPACE if it is too small. The error text
+ *    says how many bytes are needed.
  */
 #ifndef TRANSFER_ENGINE_C_H
 #define TRANSFER_ENGINE_C_H
@@ -52,8 +52,8 @@ typedef uint64_t batch_id_t;
 
 /* How target_offset is read. A number may be both: buffers may lie at low addresses (static data
  * and the heap of non-PIE programs, MAP_32BIT) below the end of a large segment. */
-#define ADDRESSING_DEFAULT (0) /* as the engine's mode says: ADDRESSING_AUTO unless it was set */
-#define ADDRESSING_AUTO (1)    /* whichever fits; refused where both ever did */
+#define ADDRESSING_DEFAULT (0) /* the mode of the engine: ADDRESSING_AUTO unless it was set */
+#define ADDRESSING_AUTO (1)    /* whichever fits; refused if both ever fitted */
 #define ADDRESSING_OFFSET (2)  /* bytes from the segment's start */
 #define ADDRESSING_ADDRESS (3) /* an address in the target's process */
 
@@ -65,8 +65,8 @@ typedef uint64_t batch_id_t;
 #define REMOTE_ACCESS_READ_WRITE (4) /* READ and WRITE, or a failure */
 
 #define HUGE_PAGES_NO (0)
-#define HUGE_PAGES_PREFER (1)  /* else normal ones */
-#define HUGE_PAGES_REQUIRE (2) /* else a failure */
+#define HUGE_PAGES_PREFER (1)  /* normal ones if there are none */
+#define HUGE_PAGES_REQUIRE (2) /* a failure if there are none */
 
 #define STATUS_WAITING (0) /* not submitted yet */
 #define STATUS_PENDING (1) /* in flight */
@@ -113,7 +113,7 @@ struct buffer_entry {
 };
 typedef struct buffer_entry buffer_entry_t;
 
-/* Two texts, each ending at its first NUL: encode what is binary. Engines refuse to send a NUL. */
+/* Two texts, each of which ends at its first NUL. Encode binary data: a NUL inside is refused. */
 struct notify_msg {
   char* name;
   char* msg;
@@ -137,10 +137,10 @@ struct submit_options {
 };
 typedef struct submit_options submit_options_t;
 
-/* One buffer of a segment, as describeSegment() tells it. */
+/* One buffer of a segment, as described by describeSegment(). */
 struct segment_buffer {
   uint64_t address; /* in the target's process */
-  uint64_t offset;  /* in the segment: what target_offset counts in */
+  uint64_t offset;  /* in the segment, as target_offset counts */
   uint64_t length;
   char location[32];
   int remote_accessible; /* 0: not; 1: READ and WRITE; REMOTE_ACCESS_READ or _WRITE: that alone */
@@ -150,70 +150,68 @@ typedef struct segment_buffer segment_buffer_t;
 /* ---- Engine ---- */
 
 /* Null on failure. `metadata_conn_string`: "P2PHANDSHAKE", "etcd://h:p[,h:p]" or a bare "h:p",
- * "redis://[:password@]h:p[/db]", "http://h:p/path". `ip_or_host_name`: the address peers should
- * use, one of this machine or a name that resolves to one; another is an error unless the setting
- * advertise_address is made. Null, empty, or the same text as the name: the name where it is an
- * address of this machine, else found out. `rpc_port` 0: any free port; a taken one is an error.
- * `auto_discover` other than 0: discover the topology and install every transport that this machine
- * can serve. */
+ * "redis://[:password@]h:p[/db]", "http://h:p/path". `ip_or_host_name`: the address that
+ * peers should use: one of this machine, or a name that resolves to one. Any other is an error,
+ * unless the setting advertise_address is given. Null, empty, or the same text as the name: the
+ * name if it is an address of this machine, else chosen by the engine. `rpc_port` 0: any free port;
+ * a taken port is an error. `auto_discover` other than 0: discover the topology and install every
+ * transport that this machine can serve. */
 TE_C_API transfer_engine_t createTransferEngine(const char* metadata_conn_string,
                                                 const char* local_server_name,
                                                 const char* ip_or_host_name, uint64_t rpc_port,
                                                 int auto_discover);
-/* Cancels what is in flight, withdraws the segment. Null is allowed. A metadata server that does
- * not answer is not waited for (80 ms): the segment's name then stays until it answers, or until
- * the name's lease ends. */
+/* Cancels transfers in flight and withdraws the segment. Null is allowed. Waits at most 80 ms for
+ * the metadata server: if it does not answer, the name stays until it does, or until its lease
+ * ends. */
 TE_C_API void destroyTransferEngine(transfer_engine_t engine);
 TE_C_API int discoverTopology(transfer_engine_t engine);
-/* What was discovered, as JSON: memory nodes, GPUs, NICs, how far they are apart. */
+/* The topology as JSON: memory nodes, GPUs, NICs and their distances. */
 TE_C_API int getTopology(transfer_engine_t engine, char* buf_out, size_t buf_len);
-/* Of that, which NICs serve which location, preferred ones and others, nearest first:
- * {"cpu:0": [["mlx5_0"], ["mlx5_1"]], ...}. What installTransport() takes. */
+/* Which NICs serve which location, from the topology: preferred ones and others, nearest first:
+ * {"cpu:0": [["mlx5_0"], ["mlx5_1"]], ...}. installTransport() accepts this text. */
 TE_C_API int getNicPriorityMatrix(transfer_engine_t engine, char* buf_out, size_t buf_len);
 /* Writes "host:port" as peers should use it. */
 TE_C_API int getLocalIpAndPort(transfer_engine_t engine, char* buf_out, size_t buf_len);
-/* `args`: null, or args[0] a NIC priority matrix as JSON text. Null on failure. An engine on which
- * nothing was installed serves tcp and shm; the first install replaces both, so "tcp" alone leaves
- * tcp without shm. */
+/* `args`: null, or args[0] a NIC priority matrix as JSON text. Null on failure. An engine without
+ * an installed transport serves tcp and shm. The first install replaces both: after "tcp" alone
+ * there is no shm. */
 TE_C_API transport_t installTransport(transfer_engine_t engine, const char* proto, void** args);
 TE_C_API int uninstallTransport(transfer_engine_t engine, const char* proto);
-/* SIGINT, SIGTERM and exit() withdraw the segment before the process ends as it would have without
- * this; 1.5 seconds later at most, if the metadata server does not answer. A signal that the
- * application ignores or handles is left to it: withdraw with removeLocalSegment() or
- * destroyTransferEngine() there. transferEngineLastError() tells why it cannot be had. */
+/* From now on SIGINT, SIGTERM and exit() withdraw the segment before the process ends. That takes
+ * at most 1.5 s if the metadata server does not answer. Signals that the application ignores or
+ * handles are not changed: call removeLocalSegment() or destroyTransferEngine() there. If this
+ * cannot be enabled, transferEngineLastError() has the reason. */
 TE_C_API void enableGracefulShutdown(transfer_engine_t engine);
 
 /* ---- Segments ---- */
 
-/* An id >= 0, or negative. */
+/* Returns an id >= 0, or a negative error code. */
 TE_C_API segment_id_t openSegment(transfer_engine_t engine, const char* segment_name);
 TE_C_API segment_id_t openSegmentNoCache(transfer_engine_t engine, const char* segment_name);
 TE_C_API int closeSegment(transfer_engine_t engine, segment_id_t segment_id);
-/* Connects eagerly; idempotent; does nothing on transports that need no warm-up. */
+/* Connects before the first transfer. Idempotent. Does nothing on transports without a warm-up. */
 TE_C_API int warmupEfaSegment(transfer_engine_t engine, const char* segment_name);
 /* Withdraws the published segment. */
 TE_C_API int removeLocalSegment(transfer_engine_t engine, const char* segment_name);
-/* Refetches what every open segment offers. */
+/* Fetches the description of every open segment again. */
 TE_C_API int syncSegmentCache(transfer_engine_t engine);
-/* The buffers of an open segment, or of LOCAL_SEGMENT. `*count` in: capacity of `buffers`; out: how
- * many there are. TE_ERR_NO_SPACE when that is more than the capacity (`buffers` may then be null).
- */
+/* The buffers of an open segment, or of LOCAL_SEGMENT. `*count` in: capacity of `buffers`; out: the
+ * number of buffers. TE_ERR_NO_SPACE if that exceeds the capacity (`buffers` may then be null). */
 TE_C_API int describeSegment(transfer_engine_t engine, segment_id_t segment_id,
                              segment_buffer_t* buffers, size_t* count);
 
 /* ---- Memory ---- */
 
-/* `location`: "cpu:N", "cuda:N", or "*" (found out). `remote_accessible`: what peers may do,
- * REMOTE_ACCESS_*. With REMOTE_ACCESS_DEFAULT memory that this process may only read is offered for
- * READ alone; the values above it are a failure (TE_ERR_PERMISSION) where the memory does not allow
- * them. Memory that is not mapped, or without any access, cannot be registered. A request that the
- * memory at one of its ends does not allow fails with an error that names that end. */
+/* `location`: "cpu:N", "cuda:N", or "*" (found out by the engine). `remote_accessible`: what peers
+ * may do, REMOTE_ACCESS_*. With REMOTE_ACCESS_DEFAULT, memory that this process may only read is
+ * offered for READ only. The values above it fail with TE_ERR_PERMISSION if the memory does not
+ * allow them. Memory that is not mapped, or without any access, cannot be registered. A request
+ * that the memory at one end does not allow fails with an error that names that end. */
 TE_C_API int registerLocalMemory(transfer_engine_t engine, void* addr, size_t length,
                                  const char* location, int remote_accessible);
-/* Waits until nothing touches the memory any more. TE_ERR_BUSY when a process of this host that
- * stands still (stopped, say) is in the middle of a copy for longer than the setting
- * unregister_timeout_ms: the error text names it. The memory must then stay valid; call again to go
- * on waiting. */
+/* Waits until nothing touches the memory any more. TE_ERR_BUSY if a stopped process of this host
+ * has been in the middle of a copy for longer than the setting unregister_timeout_ms; the error
+ * text names it. The memory must then stay valid. Call again to continue waiting. */
 TE_C_API int unregisterLocalMemory(transfer_engine_t engine, void* addr);
 /* All or none. With REMOTE_ACCESS_DEFAULT. */
 TE_C_API int registerLocalMemoryBatch(transfer_engine_t engine, buffer_entry_t* buffer_list,
@@ -224,79 +222,81 @@ TE_C_API int registerLocalMemoryBatchWithAccess(transfer_engine_t engine,
 TE_C_API int unregisterLocalMemoryBatch(transfer_engine_t engine, void** addr_list,
                                         size_t addr_len);
 
-/* Zeroed memory that is registered, for peers too, until freeMemory() or the engine's end; null on
- * failure. Peers on this host map it, so that transfers are plain copies. `huge_pages`:
+/* Zeroed memory that is registered, for peers too, until freeMemory() or the end of the engine.
+ * Null on failure. Peers on this host map it, so that transfers are plain copies. `huge_pages`:
  * HUGE_PAGES_*. */
 TE_C_API void* allocateMemory(transfer_engine_t engine, size_t length, const char* location,
                               int huge_pages);
-/* Waits until nothing touches the memory any more, though never for a process that stands still,
- * then frees it. */
+/* Waits until nothing touches the memory any more, but never for a stopped process. Then frees it.
+ */
 TE_C_API int freeMemory(transfer_engine_t engine, void* addr);
 
 /* ---- Batches ---- */
 
 /* INVALID_BATCH on failure. */
 TE_C_API batch_id_t allocateBatchID(transfer_engine_t engine, size_t batch_size);
-/* All accepted or none. Never waits for the network: a range that the target does not offer as far
- * as is known here is accepted, and its task ends in STATUS_FAILED once the target said so itself
- * (getTransferError() tells why). A target that restarted has retry_window_ms to register its
+/* Accepts all requests or none. Never waits for the network: a range that the target is not known
+ * to offer is accepted, and its task ends in STATUS_FAILED once the target itself has refused
+ * (getTransferError() has the reason). A target that restarted has retry_window_ms to register its
  * memory again. */
 TE_C_API int submitTransfer(transfer_engine_t engine, batch_id_t batch_id,
                             struct transfer_request* entries, size_t count);
-/* The message reaches the target's queue once, after every request of this submission completed. */
+/* Delivers the message to the target's queue, at most once, after every request of this submission
+ * has completed. */
 TE_C_API int submitTransferWithNotify(transfer_engine_t engine, batch_id_t batch_id,
                                       struct transfer_request* entries, size_t count,
                                       notify_msg_t notify_msg);
-/* Tasks not done after `timeout_ms` end in STATUS_TIMEOUT, at most 50 ms later where the machine
- * has time, whatever peers, networks and directories do. 0: at once. A negative number, as the
- * unsigned number that C makes of it, is no limit; so is every number above INT64_MAX. */
+/* Tasks that are not complete after `timeout_ms` end in STATUS_TIMEOUT, at most 50 ms later on a
+ * machine that is not overloaded, whatever peers, networks and directories do. 0: at once. Numbers
+ * above INT64_MAX, to which C converts negative ones, mean no limit. */
 TE_C_API int submitTransferWithTimeout(transfer_engine_t engine, batch_id_t batch_id,
                                        struct transfer_request* entries, size_t count,
                                        uint64_t timeout_ms);
-/* All of the above in one; `options` is not used after the call. TE_ERR_UNSUPPORTED when it sets
- * something that this version of the library does not know. */
+/* Combines the functions above. `options` is not used after the call. TE_ERR_UNSUPPORTED if it sets
+ * a member that this version of the library does not know. */
 TE_C_API int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batch_id,
                                        struct transfer_request* entries, size_t count,
                                        const submit_options_t* options);
-/* The engine's addressing mode from here on, ADDRESSING_AUTO, _OFFSET or _ADDRESS: how
- * target_offset is read where a submission does not say. Set it once after createTransferEngine().
- * An engine that was created here begins with ADDRESSING_AUTO, or with what
- * TRANSFER_ENGINE_ADDRESSING says. ADDRESSING_AUTO refuses a request, and names this function,
- * where its number is both an offset of the segment and an address that was ever registered there;
- * the other two always work. */
+/* Sets the addressing mode of the engine, ADDRESSING_AUTO, _OFFSET or _ADDRESS: how target_offset
+ * is read unless a submission states it. Call it once after createTransferEngine(). The default is
+ * ADDRESSING_AUTO, or the value of TRANSFER_ENGINE_ADDRESSING. ADDRESSING_AUTO refuses a request if
+ * its number is both an offset of the segment and an address that was ever registered there; the
+ * error names this function. The other two modes always work. */
 TE_C_API int setAddressing(transfer_engine_t engine, int addressing);
-/* A memory load: makes no progress. */
+/* A memory load. Makes no progress. */
 TE_C_API int getTransferStatus(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
                                struct transfer_status* status);
-/* Over all submitted tasks: pending while any is, then the worst end; the sum of the bytes. */
+/* Over all submitted tasks: pending while any is, then the worst status; and the sum of the bytes.
+ */
 TE_C_API int getBatchStatus(transfer_engine_t engine, batch_id_t batch_id,
                             struct transfer_status* status);
-/* Why a task ended as it did; an empty text when it completed or is in flight. */
+/* Why a task failed. An empty text if it completed or is in flight. */
 TE_C_API int getTransferError(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
                               char* buf_out, size_t buf_len);
-/* Sleeps until every submitted task is terminal: 0, whatever their ends are. TE_ERR_TIMEOUT when
- * that takes longer than `timeout_ms`; 0: looks without sleeping; negative: no limit of its own. */
+/* Waits until every submitted task is terminal. Returns 0 even if tasks failed. TE_ERR_TIMEOUT if
+ * that takes longer than `timeout_ms`. 0: polls without sleeping. Negative: no limit. */
 TE_C_API int waitBatch(transfer_engine_t engine, batch_id_t batch_id, int64_t timeout_ms);
-/* Asks for the end of every task in flight; waitBatch() tells when they ended. */
+/* Requests the cancellation of every task in flight. waitBatch() waits until they are terminal. */
 TE_C_API int cancelBatch(transfer_engine_t engine, batch_id_t batch_id);
-/* A descriptor >= 0 that polls readable while nothing submitted is in flight, after at least one
- * submission. The engine's own: never read or close it; freeBatchID() closes it. */
+/* A descriptor >= 0 that is readable while no task is in flight, after at least one submission. It
+ * belongs to the engine: never read or close it. freeBatchID() closes it. */
 TE_C_API int getBatchEventFd(transfer_engine_t engine, batch_id_t batch_id);
-/* Waits until every task is terminal (their deadlines bound that), then frees. */
+/* Waits until every task is terminal (deadlines bound that), then frees the batch. */
 TE_C_API int freeBatchID(transfer_engine_t engine, batch_id_t batch_id);
 
 /* ---- Notifications ---- */
 
-/* A message alone; returns when it is in the queue of the target, an open segment's id. It arrives
- * at most once; after TE_ERR_TIMEOUT it may be there, but does not arrive any more. */
+/* Sends a message to the target, the id of an open segment. Returns when the message is in the
+ * target's queue. It arrives at most once. After TE_ERR_TIMEOUT it may be there, but does not
+ * arrive later. */
 TE_C_API int genNotifyInEngine(transfer_engine_t engine, uint64_t target_id,
                                notify_msg_t notify_msg);
-/* Takes all that arrived: `*size` messages, to be freed with freeNotifsMsgBuf(). Null when there
- * are none (`*size` 0) or on failure (`*size` negative). */
+/* Takes all messages that have arrived: `*size` messages, to be freed with freeNotifsMsgBuf(). Null
+ * if there are none (`*size` 0) or on failure (`*size` negative). */
 TE_C_API notify_msg_t* getNotifsFromEngine(transfer_engine_t engine, int* size);
 TE_C_API int freeNotifsMsgBuf(notify_msg_t* msg, int size);
 
-/* ---- What goes on ---- */
+/* ---- Diagnostics ---- */
 
 /* `*count` in: capacity, out: filled. */
 TE_C_API int getNicLoadStats(transfer_engine_t engine, nic_load_stat_t* stats, size_t* count);

@@ -1,13 +1,13 @@
 // The C++ API: one Engine per process, usually.
 //
-// Threads: every method may be called from any thread at any time, except that no call may be under
-// way in another thread when the destructor begins, other than wait(), which it wakes.
-// Ownership: no argument is used after the call returned, except the memory that was registered and
-// the sources of submitted requests, which must stay valid until unregistered and until terminal.
-// Failure: nothing throws; every error says what, where and what to do.
-// Fork: an engine stays with the process that created it. In a child every call on it fails
-// (kUnsupported), lists are empty, and its destructor does nothing; a child may create its own. The
-// child has none of the engine's sockets, and shares the memory of allocate() with its parent.
+// Threads: every method may be called from any thread at any time. When the destructor begins, no
+// other thread may be inside a call, except wait(), which the destructor wakes.
+// Ownership: no argument is used after the call has returned, with two exceptions. Registered
+// memory must stay valid until it is unregistered, the source of a request until its task is
+// terminal. Failure: nothing throws; every error says what, where and what to do. Fork: an engine
+// belongs to the process that created it. In a forked child every call on it fails (kUnsupported),
+// lists are empty, and its destructor does nothing. A child may create its own. It has none of the
+// engine's sockets, and shares the memory of allocate() with its parent.
 #pragma once
 
 #if __cplusplus < 201709L
@@ -37,34 +37,33 @@ struct EngineOptions {
   // The segment's name in the directory. With P2PHANDSHAKE it may be "host" or "host:port"; the
   // name others open is then local_endpoint().
   std::string name = {};
-  // The address peers should use: one of this machine, or a name that resolves to one; else
-  // create() fails, unless the setting advertise_address says what to advertise. Empty or the same
-  // as `name`: the name, where it is an address of this machine, else found out. See also the
-  // setting bind_address: where the engine listens, and what it advertises if nothing else was
-  // given.
+  // The address that peers should use: one of this machine, or a name that resolves to one. For any
+  // other address create() fails, unless the setting advertise_address is given. Empty or the same
+  // as `name`: the name if it is an address of this machine, else chosen by the engine. The setting
+  // bind_address is where the engine listens, and what it advertises if nothing else was given.
   std::string host = {};
   // The port to listen on; 0 means any free one. A taken port is an error.
   uint16_t port = 0;
   // Discover the topology and install every transport that this machine can serve.
   bool auto_discover = false;
-  // How target_offset is read where a submission does not say. kDefault: kOffset. The setting
+  // How target_offset is read unless a submission states it. kDefault: kOffset. The setting
   // `addressing` has precedence.
   Addressing addressing = Addressing::kDefault;
-  // Settings by their name in the configuration table, over the environment and the defaults.
+  // Settings by name, as `te info` lists them. They override the environment and the defaults.
   std::map<std::string, std::string> config = {};
 };
 
 struct SubmitOptions {
-  // How long the tasks may take before they end in kTimeout: never sooner, and at most 50 ms later
-  // where the machine has time, whatever peers, networks and directories do. Unset:
-  // transfer_timeout_ms. Zero or negative: they end in kTimeout at once, unless they were quicker.
+  // Time after which the tasks end in kTimeout: never sooner, and at most 50 ms later on a machine
+  // that is not overloaded, whatever peers, networks and directories do. Unset: the setting
+  // transfer_timeout_ms. Zero or negative: they end in kTimeout at once, unless already complete.
   std::optional<std::chrono::milliseconds> timeout = std::nullopt;
-  // Reaches the target's queue once, after every request of this submission completed. All its
-  // requests must then go to one segment; the last task stays pending until the target has it. At
-  // most once in any case; where the last task ends as kTimeout or kCancelled, or fails for a lost
-  // connection, the target may have it or not, but does not get it afterwards.
+  // Delivered to the target's queue after every request of this submission has completed, and at
+  // most once. All requests of the submission must go to one segment. The last task stays pending
+  // until the target has the notification. If the last task ends in kTimeout or kCancelled, or
+  // fails because a connection was lost, the target may have it or not, and does not get it later.
   std::optional<Notification> notification = std::nullopt;
-  // Of all requests of this submission. kDefault: the engine's mode.
+  // For all requests of this submission. kDefault: the mode of the engine.
   Addressing addressing = Addressing::kDefault;
 };
 
@@ -73,15 +72,14 @@ class TE_EXPORT Engine {
   // Listens, publishes the name. Fails on a taken port or name, an unreachable directory, a wrong
   // option.
   static Result<std::unique_ptr<Engine>> create(const EngineOptions& options);
-  // Cancels what is in flight, wakes waiters, withdraws the name, closes everything. A metadata
-  // server that does not answer is not waited for (80 ms): the name then stays until it answers, or
-  // until the name's lease ends.
+  // Cancels transfers in flight, wakes waiters, withdraws the name, closes everything. Waits at
+  // most 80 ms for the metadata server: if it does not answer, the name stays until it does, or
+  // until the lease of the name ends.
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Ok in the process that created the engine; in one forked from it, what every call fails with
-  // there.
+  // Ok in the process that created the engine. In a forked child: the error of every call there.
   Status check_process() const;
 
   // "host:port" as peers should use it. With P2PHANDSHAKE this is the segment's name.
@@ -89,26 +87,26 @@ class TE_EXPORT Engine {
   // The name of the local segment.
   std::string local_name() const;
 
-  // Reads this machine anew: memory nodes, GPUs, NICs and how far they are apart. hwloc's variables
-  // work: HWLOC_XMLFILE shows a recorded machine.
+  // Reads the topology of this machine again: memory nodes, GPUs, NICs and their distances. The
+  // variables of hwloc work: HWLOC_XMLFILE names a recorded machine.
   Status discover_topology();
-  // What was discovered, as JSON; discovers it where that was not done yet.
+  // The topology as JSON; discovers it if that was not done yet.
   Result<std::string> topology();
-  // Of that, which NICs serve which location, preferred ones and others, nearest first:
+  // Which NICs serve which location, from the topology: preferred ones and others, nearest first:
   // {"cpu:0": [["mlx5_0"], ["mlx5_1"]], ...}.
   Result<std::string> nic_priority_matrix();
-  // `protocol` such as "tcp". `nic_priority_matrix`: JSON as above, or empty: as discovered. An
-  // engine on which nothing was installed serves tcp and shm; the first install replaces both, so
-  // install_transport("tcp") alone leaves tcp without shm.
+  // `protocol` such as "tcp". `nic_priority_matrix`: JSON as above; empty: as discovered. An engine
+  // without an installed transport serves tcp and shm. The first install replaces both: after
+  // install_transport("tcp") alone there is no shm.
   Status install_transport(std::string_view protocol, std::string_view nic_priority_matrix = {});
-  // Transfers under way over it are moved to other transports, or fail where there is none.
+  // Transfers in flight over it move to other transports, or fail if there is none.
   Status uninstall_transport(std::string_view protocol);
   std::vector<TransportInfo> transports() const;
 
-  // `location`: "cpu:N", "cuda:N" or "*". `access`: what peers may do. Registration finds out what
-  // this process itself may do to the memory; a request beyond either fails with an error that
-  // names the side. Fails on an overlap with a registered buffer, on memory that is unmapped or
-  // cannot be touched at all, and on stated access that the memory does not allow.
+  // `location`: "cpu:N", "cuda:N" or "*". `access`: what peers may do. Registration determines what
+  // this process itself may do to the memory. A request that exceeds either fails with an error
+  // that names the side. Fails on an overlap with a registered buffer, on unmapped or inaccessible
+  // memory, and on stated access that the memory does not allow.
   Status register_memory(void* addr, size_t length, std::string_view location = "*",
                          Access access = Access::kDefault);
   Status register_memory(void* addr, size_t length, std::string_view location,
@@ -116,83 +114,83 @@ class TE_EXPORT Engine {
     return register_memory(addr, length, location,
                            remote_accessible ? Access::kDefault : Access::kNone);
   }
-  // Waits until no transfer touches the buffer any more (deadlines bound that); peers are refused
-  // at once. kBusy when a process of this host that stands still (a debugger's, say) is in the
-  // middle of a copy for longer than unregister_timeout_ms: its text names the process. The memory
-  // must then stay valid; call again to go on waiting.
+  // Refuses peers at once, then waits until no transfer touches the buffer any more. Deadlines
+  // bound that. kBusy if a stopped process of this host (in a debugger, for example) has been in
+  // the middle of a copy for longer than unregister_timeout_ms; the error names the process. The
+  // memory must then stay valid. Call again to continue waiting.
   Status unregister_memory(void* addr);
   // All or none.
   Status register_memory_batch(std::span<const BufferEntry> buffers,
                                std::string_view location = "*", Access access = Access::kDefault);
   Status unregister_memory_batch(std::span<void* const> addrs);
 
-  // Zeroed memory that is registered until free(), or the engine's end. Peers on this host map it,
-  // so that transfers to and from it are plain copies: the fastest way between processes, and the
-  // one that a kernel which keeps processes out of each other's memory leaves open. Where the
-  // process may not make memory files (memfd_create), or none of that size (RLIMIT_FSIZE), it is
-  // memory like any other.
+  // Zeroed memory that is registered until free() or the end of the engine. Peers on this host map
+  // it, so that transfers to and from it are plain copies. That is the fastest way between
+  // processes, and works even if the kernel does not let them access each other's memory. If the
+  // process may not create memory files (memfd_create), or none of that size (RLIMIT_FSIZE), it
+  // returns ordinary memory.
   Result<void*> allocate(size_t length, const AllocateOptions& options = {});
-  // Unregisters, and gives the memory back. Waits as unregister_memory() does, but never for a
-  // process that stands still.
+  // Unregisters and frees the memory. Waits as unregister_memory() does, but never for a stopped
+  // process.
   Status free(void* addr);
 
-  // Resolves, connects and learns the segment's buffers. The same name gives the same id until as
-  // many closes. The engine follows a target that restarts under the same name.
+  // Resolves, connects and learns the segment's buffers. The same name has the same id until it
+  // is closed as often as opened. The engine follows a target that restarts under the same name.
   Result<SegmentId> open_segment(std::string_view name);
-  // The same, but never answers from what is known already.
+  // The same, but always asks the engine behind the segment.
   Result<SegmentId> open_segment_no_cache(std::string_view name);
   // Transfers in flight to it go on; new ones are refused.
   Status close_segment(SegmentId id);
   Result<SegmentInfo> describe_segment(SegmentId id);
-  // Connects everything that transfers to this segment will use, maps what is to be mapped, and
-  // reads a byte of the segment to try it all out.
+  // Connects everything that transfers to this segment will use, maps shared memory, and reads a
+  // byte of the segment as a test.
   Status warmup_segment(std::string_view name);
   // Refetches the description of every open segment.
   Status sync_segment_cache();
-  // Takes the local segment out of the directory; `name` must be its name.
+  // Removes the local segment from the directory; `name` must be its name.
   Status remove_local_segment(std::string_view name);
-  // Resolves and connects afresh, then measures `rounds` round trips on the control channel.
+  // Resolves and connects again, then measures `rounds` round trips on the control channel.
   Result<ProbeResult> probe(std::string_view name, size_t rounds);
-  // What paths() says in the engine behind a segment, open or not.
+  // The result of paths() in the engine behind a segment, which need not be open.
   Result<std::vector<PathInfo>> paths_of(std::string_view name);
 
-  // The engine's mode from here on; not kDefault. Requests under way keep theirs.
+  // Sets the mode of the engine; not kDefault. Requests in flight keep theirs.
   Status set_addressing(Addressing addressing);
 
-  // Room for `size` requests, submitted at once or bit by bit.
+  // Room for `size` requests, submitted together or one after another.
   Result<BatchId> allocate_batch(size_t size);
-  // All accepted or none. Task ids are given in order of submission, from 0. Never waits for the
-  // network: what the target does not offer as far as is known here is accepted, and ends as failed
-  // (out_of_range, permission, unavailable) once the target said so itself. A target that restarted
-  // has retry_window_ms to register its memory again.
+  // Accepts all requests or none. Task ids are assigned in order of submission, from 0. Never waits
+  // for the network: a range that the target is not known to offer is accepted, and its task fails
+  // (out_of_range, permission, unavailable) once the target itself has refused. A target that
+  // restarted has retry_window_ms to register its memory again.
   Status submit(BatchId batch, std::span<const TransferRequest> requests,
                 const SubmitOptions& options = {});
   // A memory load: makes no progress, takes no lock.
   Result<TransferStatus> status(BatchId batch, size_t task) const;
-  // Over all submitted tasks: pending while any is; then the worst end (failed, timeout, cancelled,
-  // completed); the sum of the bytes.
+  // Over all submitted tasks: pending while any is; then the worst state (failed, timeout,
+  // cancelled, completed); and the sum of the bytes.
   Result<TransferStatus> batch_status(BatchId batch) const;
   Result<TaskError> task_error(BatchId batch, size_t task) const;
-  // Waits until every submitted task is terminal: ok, whatever their ends are. kTimeout if that
-  // takes longer than `timeout`; unset: no limit of its own. The thread helps to move the bytes,
-  // and sleeps when there is nothing to do for it; with a timeout of zero, or a negative one, it
-  // never sleeps: call it in a loop to poll with the least latency.
+  // Waits until every submitted task is terminal. Ok even if tasks failed. kTimeout if that takes
+  // longer than `timeout`; unset: no limit. The calling thread makes progress: it moves bytes and
+  // polls, and sleeps when there is nothing to do. With a timeout of zero or less it never sleeps;
+  // call it in a loop to poll with the lowest latency.
   Status wait(BatchId batch, std::optional<std::chrono::milliseconds> timeout = std::nullopt);
-  // Asks for the end of every task in flight; they become terminal soon after (wait() for it).
+  // Requests the cancellation of every task in flight. They become terminal soon; use wait().
   Status cancel(BatchId batch);
-  // A descriptor that polls readable while nothing submitted is in flight after at least one
-  // submission. The engine's own: never read or close it; it is gone when the batch is freed.
+  // A descriptor that is readable while no task is in flight, after at least one submission. It
+  // belongs to the engine: never read or close it. free_batch() closes it.
   Result<int> event_fd(BatchId batch);
   // Waits until every task is terminal, then frees.
   Status free_batch(BatchId batch);
 
-  // A message to the target's queue; returns when it is there. kTimeout: it may be there, but does
-  // not arrive any more.
+  // Sends a message to the target's queue and returns when it is there. After kTimeout it may be
+  // there, but does not arrive later.
   Status notify(SegmentId target, const Notification& notification);
-  // Takes all that arrived.
+  // Takes all notifications that have arrived.
   std::vector<Notification> take_notifications();
 
-  // The bandwidth is that since the call before, smoothed over a second: ask now and then.
+  // The bandwidth is measured since the previous call, and smoothed over 1 s.
   std::vector<DeviceLoad> device_loads();
   std::vector<PathInfo> paths() const;
   // The effective configuration as JSON: name, value, default, unit, origin, help.

@@ -17,7 +17,7 @@
 #else
 #define TE_EXPORT
 #endif
-// Keeps what only errors need out of the way of the rest.
+// Code that only errors need.
 #define TE_COLD __attribute__((cold))
 
 namespace te {
@@ -32,8 +32,8 @@ enum class Code : int32_t {
   kPermission = -5,   // the target does not allow it (not remote accessible, wrong key or password)
   kUnavailable = -6,  // a peer or server cannot be reached, or was lost
   kTimeout = -7,      // the deadline passed first
-  kCancelled = -8,    // cancelled by the caller, or by the engine's end
-  kStale = -9,        // the peer restarted, or its buffer is gone: what is known of it is outdated
+  kCancelled = -8,    // cancelled by the caller, or because the engine ends
+  kStale = -9,        // the peer restarted, or its buffer is gone: its descriptor is outdated
   kBusy = -10,        // in use, or a limit is reached; try again later
   kUnsupported = -11,  // not on this machine or not in this build
   kProtocol = -12,     // a peer or server broke its protocol

@@ -25,13 +25,13 @@ enum class Opcode : int32_t { kRead = 0, kWrite = 1 };
 // addresses (static data and the heap of non-PIE programs, MAP_32BIT) below the end of a large
 // segment.
 enum class Addressing : int32_t {
-  kDefault = 0,  // as the engine's mode says
-  kAuto = 1,     // whichever fits; refused where both ever did since the segment was opened
+  kDefault = 0,  // the mode of the engine
+  kAuto = 1,     // whichever fits; refused if both ever fitted since the segment was opened
   kOffset = 2,   // bytes from the segment's start
   kAddress = 3,  // an address in the target's process
 };
 
-// Where a task stands. From kInvalid on it is terminal: nothing touches its local memory any more.
+// State of a task. From kInvalid on it is terminal: nothing touches its local memory any more.
 enum class TaskState : int32_t {
   kWaiting = 0,  // not submitted
   kPending = 1,  // submitted, in flight
@@ -49,7 +49,7 @@ struct TransferRequest {
   Opcode opcode = Opcode::kWrite;
   void* source = nullptr;  // local memory, inside one registered buffer; a READ fills it
   SegmentId target_id = kLocalSegment;
-  uint64_t target_offset = 0;  // bytes from the segment's start, unless the Addressing says else
+  uint64_t target_offset = 0;  // bytes from the segment's start, unless Addressing differs
   uint64_t length = 0;         // bytes; 0 completes at once
 };
 
@@ -58,8 +58,7 @@ struct TransferStatus {
   uint64_t transferred_bytes = 0;
 };
 
-// Why a task ended as it did: peer, address, reason, what to do. Ok when it completed, or did not
-// end.
+// Why a task failed: peer, address, reason, what to do. Ok if it completed or is not terminal.
 struct TaskError {
   Status status = {};
 };
@@ -82,8 +81,8 @@ enum class Access : int32_t {
 
 enum class HugePages : int32_t {
   kNo = 0,
-  kPrefer = 1,   // else normal ones
-  kRequire = 2,  // else an error
+  kPrefer = 1,   // normal ones if there are none
+  kRequire = 2,  // an error if there are none
 };
 
 struct AllocateOptions {
@@ -97,8 +96,8 @@ struct Notification {
   std::string message = {};
 };
 
-// One buffer of a segment. `offset` is where it begins in the segment's own numbering, which is
-// what TransferRequest::target_offset counts in.
+// One buffer of a segment. `offset` is where it begins in the segment; target_offset of a
+// TransferRequest counts from the same start.
 struct SegmentBuffer {
   uint64_t address = 0;  // in the target's process
   uint64_t offset = 0;
@@ -117,14 +116,14 @@ struct SegmentInfo {
   std::vector<SegmentBuffer> buffers = {};
 };
 
-// How one device (a NIC, or a transport without devices) is loaded.
+// Load of one device: a NIC, or a transport without NICs.
 struct DeviceLoad {
   std::string device = {};
   uint64_t inflight_bytes = 0;
   double bandwidth_bytes_per_s = 0;  // moving average
 };
 
-// One way to one open segment.
+// One path to one open segment.
 struct PathInfo {
   std::string segment = {};
   std::string transport = {};
@@ -136,7 +135,7 @@ struct PathInfo {
   uint64_t inflight_bytes = 0;
   uint64_t completed_bytes = 0;
   uint64_t completed_slices = 0;
-  uint64_t failed_slices = 0;  // without those whose task was cancelled before their turn
+  uint64_t failed_slices = 0;  // without those whose task was cancelled before they were posted
 };
 
 // Whether a transport can serve on this machine.
@@ -144,7 +143,7 @@ struct TransportInfo {
   std::string name = {};
   bool available = false;
   bool installed = false;
-  std::string detail = {};  // libraries and devices found, or what was looked for and not found
+  std::string detail = {};  // libraries and devices found, or what is missing
 };
 
 struct ProbeResult {
