@@ -1,4 +1,4 @@
-//! Batches that own their requests, and with them the memory, until nothing touches it any more.
+//! Batches that own their requests and the memory of these until nothing touches it any more.
 
 use std::convert::TryFrom;
 use std::fmt;
@@ -25,12 +25,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// From the target into `local`, as many bytes as that has.
+    /// Reads from the target into `local`, as many bytes as `local` has.
     pub fn read(local: BufferSlice, target: &Segment, target_offset: u64) -> Self {
         Self { opcode: OpcodeEnum::Read, local, target: target.clone(), target_offset }
     }
 
-    /// From `local` to the target, as many bytes as that has.
+    /// Writes `local` to the target, as many bytes as `local` has.
     pub fn write(local: BufferSlice, target: &Segment, target_offset: u64) -> Self {
         Self { opcode: OpcodeEnum::Write, local, target: target.clone(), target_offset }
     }
@@ -54,7 +54,7 @@ impl fmt::Display for Request {
     }
 }
 
-/// A transfer that ended otherwise than completed: the first such one of its batch.
+/// The first transfer of a batch that did not complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("task {task} ({request}) ended {status} after {transferred_bytes} bytes: {message}")]
 pub struct TransferError {
@@ -62,19 +62,19 @@ pub struct TransferError {
     pub task: usize,
     /// What was asked for.
     pub request: String,
-    /// How it ended.
+    /// Its final status.
     pub status: TransferStatusEnum,
-    /// How far it got.
+    /// The number of transferred bytes.
     pub transferred_bytes: u64,
-    /// Why, as one of [`code`]; 0 where the engine told none.
+    /// The reason as one of [`code`]; 0 if the engine has none.
     pub code: i32,
-    /// The engine's own text: peer, address, reason.
+    /// The text of the engine: peer, address, reason.
     pub message: String,
 }
 
 /// Requests that are submitted and completed together.
 ///
-/// Dropping a batch cancels what is in flight and waits until nothing touches its memory any more.
+/// Dropping a batch cancels its tasks in flight and waits until nothing touches their memory.
 pub struct Batch {
     engine: Arc<TransferEngine>,
     id: u64,
@@ -96,7 +96,7 @@ impl Batch {
         self.submit_by(requests, |engine, id, raw| engine.submit_transfer(id, raw))
     }
 
-    /// As [`submit`](Self::submit); what is not done after `timeout` ends in a time-out.
+    /// As [`submit`](Self::submit); tasks that are not complete after `timeout` time out.
     pub fn submit_with_timeout(&mut self, requests: Vec<Request>, timeout: Duration) -> Result<()> {
         self.submit_by(requests, |engine, id, raw| {
             engine.submit_transfer_with_timeout(id, raw, timeout)
@@ -134,23 +134,22 @@ impl Batch {
         Ok(())
     }
 
-    /// Where the batch stands, and the bytes transferred. Reads memory only.
+    /// The status of the batch, and the bytes transferred. A memory load.
     pub fn status(&self) -> Result<(TransferStatusEnum, u64)> {
         self.engine.get_batch_status(self.id)
     }
 
-    /// Where one task stands, and the bytes transferred. Reads memory only.
+    /// The status of one task, and the bytes transferred. A memory load.
     pub fn task_status(&self, task: usize) -> Result<(TransferStatusEnum, u64)> {
         let (status, bytes) = self.engine.get_transfer_status(self.id, task)?;
         Ok((TransferStatusEnum::try_from(status)?, bytes))
     }
 
-    /// Sleeps until everything submitted is terminal; gives the bytes that the batch transferred.
-    /// `None`: no limit of its own; the tasks have deadlines. Zero: looks without sleeping.
+    /// Waits until every submitted task is terminal. Returns the bytes that the batch transferred.
+    /// `None`: no limit besides the deadlines of the tasks. Zero: polls without sleeping.
     ///
-    /// # Errors
-    /// A [`TransferError`] when a transfer ended otherwise than completed. An [`EngineError`] with
-    /// [`code::TIMEOUT`] when `timeout` passes first: the transfers go on, and may be waited for
+    /// # Errors A [`TransferError`] if a transfer did not complete. An [`EngineError`] with
+    /// [`code::TIMEOUT`] if `timeout` passes first: the transfers continue, and the caller may wait
     /// again.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<u64> {
         self.engine.wait_batch(self.id, timeout)?;
@@ -179,12 +178,12 @@ impl Batch {
         self.wait(None)
     }
 
-    /// Asks for the end of everything in flight; wait for it.
+    /// Requests the cancellation of every task in flight. Use `wait` afterwards.
     pub fn cancel(&self) -> Result<()> {
         self.engine.cancel_batch(self.id)
     }
 
-    /// Its number, for the calls of [`TransferEngine`]. To be freed by the batch alone.
+    /// Its number, for the calls of [`TransferEngine`]. Only the batch itself frees it.
     pub fn id(&self) -> u64 {
         self.id
     }

@@ -1,13 +1,13 @@
-//! The typed error of every call, and the helpers that make it from what the C API answers.
+//! The typed error of every call, and helpers that create it from the results of the C API.
 //!
-//! The engine keeps the text of a failure per thread: it is read in the call that failed.
+//! The engine keeps the error text per thread, so it is read in the call that failed.
 
 use std::ffi::{CStr, CString};
 use std::os::raw::c_char;
 
 use crate::ffi;
 
-/// A call that the engine refused or could not carry out.
+/// A call that the engine refused, or that failed.
 ///
 /// Reachable from the [`anyhow::Error`] of every method:
 ///
@@ -24,13 +24,13 @@ use crate::ffi;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{call}: {message} [{name}]")]
 pub struct EngineError {
-    /// One of [`code`], or 0 where the engine told none.
+    /// One of [`code`], or 0 if the engine gave none.
     pub code: i32,
     /// The code's name, such as `not_found`.
     pub name: String,
-    /// What was called, with the argument that matters, such as `open_segment("decode-7")`.
+    /// The call with its main argument, such as `open_segment("decode-7")`.
     pub call: String,
-    /// The engine's own text: what went wrong, where, and what to do.
+    /// The text of the engine: what went wrong, where, and what to do.
     pub message: String,
 }
 
@@ -44,7 +44,7 @@ pub mod code {
     pub const NOT_FOUND: i32 = ffi::TE_ERR_NOT_FOUND;
     /// A name or a range is taken.
     pub const ALREADY_EXISTS: i32 = ffi::TE_ERR_ALREADY_EXISTS;
-    /// A range leaves its buffer, a task its batch.
+    /// A range leaves its buffer, or a task number its batch.
     pub const OUT_OF_RANGE: i32 = ffi::TE_ERR_OUT_OF_RANGE;
     /// The target does not allow it.
     pub const PERMISSION: i32 = ffi::TE_ERR_PERMISSION;
@@ -52,9 +52,9 @@ pub mod code {
     pub const UNAVAILABLE: i32 = ffi::TE_ERR_UNAVAILABLE;
     /// The deadline passed first.
     pub const TIMEOUT: i32 = ffi::TE_ERR_TIMEOUT;
-    /// Cancelled by the caller, or by the engine's end.
+    /// Cancelled by the caller, or because the engine ends.
     pub const CANCELLED: i32 = ffi::TE_ERR_CANCELLED;
-    /// What is known of the peer is outdated.
+    /// The peer restarted, or its buffer is gone: its descriptor is outdated.
     pub const STALE: i32 = ffi::TE_ERR_STALE;
     /// In use, or a limit is reached; try again later.
     pub const BUSY: i32 = ffi::TE_ERR_BUSY;

@@ -4,9 +4,9 @@
 //! There are two layers:
 //!
 //! * [`transfer_engine`] mirrors the C API call by call, with raw pointers and batch numbers.
-//!   Nothing keeps memory alive there: that is the caller's duty.
+//!   The caller keeps memory alive.
 //! * [`RegisteredBuffer`], [`Segment`] and [`Batch`] own what they name. Memory is unregistered
-//!   when its last handle goes, and a transfer keeps its memory until nothing touches it any more.
+//!   when its last handle is dropped, and a transfer owns its memory until nothing touches it.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -30,10 +30,10 @@
 //! ```
 //!
 //! Every error is an [`anyhow::Error`] that carries an [`EngineError`] (a call failed) or a
-//! [`TransferError`] (a transfer ended otherwise than completed), to be had by downcast.
+//! [`TransferError`] (a transfer did not complete). Use downcast to get it.
 //!
-//! An engine stays with the process that created it: in one forked from that every call fails, and
-//! dropping what belongs to the engine does nothing. A child may create an engine of its own.
+//! An engine belongs to the process that created it. In a forked child every call fails, and
+//! dropping objects of the engine does nothing. A child may create an engine of its own.
 //!
 //! With the feature `tokio`, a [`Batch`] can be awaited, and a segment opened without blocking.
 

@@ -1,4 +1,4 @@
-//! Where the messages of the engines of this process go.
+//! The destination of log messages.
 
 use std::ffi::c_void;
 use std::os::raw::{c_char, c_int};
@@ -8,17 +8,17 @@ use std::ptr;
 use crate::error::{check, text_of};
 use crate::ffi;
 
-/// How much a message matters.
+/// The level of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i32)]
 pub enum LogLevel {
     /// Something failed.
     Error = 0,
-    /// Something is wrong, and the engine goes on.
+    /// Something is wrong, but the engine continues.
     Warning = 1,
-    /// What goes on.
+    /// Normal events.
     Info = 2,
-    /// What goes on inside.
+    /// Internal events.
     Debug = 3,
 }
 
@@ -26,8 +26,8 @@ type Hook = Box<dyn Fn(LogLevel, &str) + Send + Sync>;
 
 /// Sends every message of every engine of this process to `hook`, instead of stderr.
 ///
-/// It is called from any thread, and must not call this crate. It is never dropped, as a thread may
-/// be in it at any time: set one per process.
+/// It is called from any thread, and must not call this crate. It is never dropped, because a
+/// thread may be inside it at any time. Set one per process.
 pub fn set_log_hook(hook: impl Fn(LogLevel, &str) + Send + Sync + 'static) {
     let hook: Hook = Box::new(hook);
     let user: *mut Hook = Box::into_raw(Box::new(hook));
@@ -41,7 +41,7 @@ pub fn reset_log_hook() {
     unsafe { ffi::setTransferEngineLogCallback(None, ptr::null_mut()) }
 }
 
-/// Drops messages that matter less than `level`.
+/// Drops messages that are less important than `level`.
 pub fn set_log_level(level: LogLevel) -> anyhow::Result<()> {
     // SAFETY: takes any number.
     let answer = unsafe { ffi::setTransferEngineLogLevel(level as c_int) };

@@ -1,8 +1,7 @@
 //! transfer_engine_bench: a target that offers memory, and an initiator that measures transfers.
 //!
-//! Each thread of the initiator keeps one batch in flight, and asks for the status of each task
-//! until it is COMPLETED, as the documented interface has it. With `--wait` it sleeps in
-//! wait_batch.
+//! Each thread of the initiator keeps one batch in flight. It polls the status of each task until
+//! it is COMPLETED, as the documented interface requires. With `--wait` it sleeps in wait_batch.
 
 use std::ffi::c_void;
 use std::process;
@@ -44,7 +43,12 @@ fn command() -> Command {
         .arg(number("threads", "1", "Threads, each with one batch in flight"))
         .arg(number("duration", "10", "Seconds to measure for"))
         .arg(number("buffer-size", "67108864", "Bytes that the target offers"))
-        .arg(Arg::new("wait").long("wait").action(ArgAction::SetTrue).help("Sleep, do not poll"))
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .action(ArgAction::SetTrue)
+                .help("Sleep in wait_batch instead of polling the status"),
+        )
 }
 
 fn number(options: &ArgMatches, name: &str) -> usize {
@@ -141,7 +145,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Writes bytes that tell a misplaced block, and reads them back.
+    /// Writes bytes that reveal a misplaced block, and reads them back.
     fn verify(&mut self, seed: usize) -> Result<()> {
         let byte = |i: usize| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 ^ seed as u8;
         let sent: Vec<u8> = (0..self.local.len()).map(byte).collect();

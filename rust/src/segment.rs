@@ -60,7 +60,7 @@ impl Segment {
         self.open.id
     }
 
-    /// The name it was opened by.
+    /// The name by which it was opened.
     pub fn name(&self) -> &str {
         &self.open.name
     }
@@ -70,7 +70,7 @@ impl Segment {
         self.open.engine.describe_segment(self.id())
     }
 
-    /// Sends a message; returns when it is in the segment's queue.
+    /// Sends a message. Returns when the message is in the queue of the segment.
     pub fn notify(&self, notification: &Notification) -> Result<()> {
         self.open.engine.notify(self.id(), notification)
     }

@@ -1,9 +1,9 @@
 //! The API of the C header, call by call.
 //!
-//! Pointers and batch numbers are the caller's to keep right: registered memory must stay valid
-//! until it is unregistered, the source of a request until its task is terminal, and what a
-//! transfer reads or fills must not be aliased in ways that Rust forbids. The types at the crate's
-//! root keep these rules by themselves.
+//! The caller is responsible for pointers and batch numbers. Registered memory must stay valid
+//! until it is unregistered, and the source of a request until its task is terminal. Memory that a
+//! transfer reads or fills must not be aliased in ways that Rust forbids. The types at the root of
+//! the crate enforce these rules.
 
 mod batches;
 mod inspect;
@@ -29,10 +29,10 @@ pub use types::{
 /// The number of the caller's own segment.
 pub const LOCAL_SEGMENT: i32 = ffi::LOCAL_SEGMENT as i32;
 
-/// An engine: what this process exposes, and its way to what others expose.
+/// An engine: exposes memory of this process, and accesses memory that others expose.
 ///
-/// Every method may be called from any thread. Dropping it cancels what is in flight and withdraws
-/// the segment, as [`close`](Self::close) does.
+/// Every method may be called from any thread. Dropping it cancels transfers in flight and
+/// withdraws the segment, as [`close`](Self::close) does.
 ///
 /// ```no_run
 /// use std::ffi::c_void;
@@ -89,21 +89,22 @@ impl TransferEngine {
     ///
     /// * `metadata_uri`: `P2PHANDSHAKE` (no server), `etcd://host:port` or a bare `host:port`,
     ///   `redis://host:port`, `http://host:port/path`.
-    /// * `local_server_name`: the segment's name, and the address peers should use where it is one.
+    /// * `local_server_name`: the segment's name; if it is an address, the one that peers should
+    ///   use.
     /// * `rpc_port`: 0 means any free port.
     ///
     /// # Errors
-    /// The port or the name is taken, the metadata server is not reached, or a text has a NUL.
+    /// The port or the name is taken, the metadata server cannot be reached, or a text has a NUL.
     pub fn new(metadata_uri: &str, local_server_name: &str, rpc_port: u64) -> Result<Self> {
         Self::with_address(metadata_uri, local_server_name, local_server_name, rpc_port)
     }
 
-    /// As [`new`](Self::new), with the address that peers should use apart from the name: one of
-    /// this machine, or a name that resolves to one. Where it is empty, the engine finds one.
+    /// As [`new`](Self::new), with a separate address that peers should use: one of this machine,
+    /// or a name that resolves to one. If it is empty, the engine chooses one.
     ///
     /// # Errors
-    /// As with [`new`](Self::new), and where the address is not one of this machine; the setting
-    /// `advertise_address` is for those.
+    /// As for [`new`](Self::new), and if the address is not one of this machine. The setting
+    /// `advertise_address` allows such addresses.
     pub fn with_address(
         metadata_uri: &str,
         local_server_name: &str,
@@ -136,9 +137,9 @@ impl TransferEngine {
         }
     }
 
-    /// Ends the engine before it is dropped: cancels what is in flight, withdraws the segment, and
-    /// gives back every connection and registration. Later calls are errors, except this one and
-    /// the drop, which do nothing more.
+    /// Ends the engine before it is dropped: cancels transfers in flight, withdraws the segment,
+    /// and releases every connection and registration. Later calls are errors, except this one and
+    /// the drop, which do nothing.
     ///
     /// # Errors
     /// None today.
@@ -147,12 +148,11 @@ impl TransferEngine {
         Ok(())
     }
 
-    /// How `target_offset` is read from here on, where a submission does not say: as an offset
-    /// ([`Addressing::Offset`]) unless this, or the variable `TRANSFER_ENGINE_ADDRESSING`, says
-    /// else.
+    /// Sets how `target_offset` is read unless a submission states it. The default is an offset
+    /// ([`Addressing::Offset`]), or the value of the variable `TRANSFER_ENGINE_ADDRESSING`.
     ///
     /// # Errors
-    /// [`Addressing::Default`] is no mode of an engine.
+    /// [`Addressing::Default`] is not a mode of an engine.
     pub fn set_addressing(&self, addressing: Addressing) -> Result<()> {
         // SAFETY: a live handle.
         let answer = unsafe { ffi::setAddressing(self.raw(), addressing as c_int) };
@@ -166,11 +166,11 @@ impl TransferEngine {
         check(answer, || "discover_topology").map(drop)
     }
 
-    /// Installs a transport by name, such as `tcp`. An engine on which nothing was installed serves
-    /// tcp and shm; the first install replaces both, so `tcp` alone leaves tcp without shm.
+    /// Installs a transport by name, such as `tcp`. An engine without an installed transport serves
+    /// tcp and shm. The first install replaces both: after `tcp` alone there is no shm.
     ///
     /// # Errors
-    /// There is no such transport, or this machine lacks what it needs; the text tells what.
+    /// There is no such transport, or this machine lacks what it needs. The text says what.
     pub fn install_transport(&self, proto: &str) -> Result<()> {
         self.install(proto, None)
     }
@@ -192,7 +192,7 @@ impl TransferEngine {
         Ok(())
     }
 
-    /// Takes a transport out again; what it carries moves to others, or fails where there is none.
+    /// Removes a transport. Its transfers move to other transports, or fail if there is none.
     pub fn uninstall_transport(&self, proto: &str) -> Result<()> {
         let name = c_string("uninstall_transport", "proto", proto)?;
         // SAFETY: a live handle and a C string.
@@ -204,7 +204,7 @@ impl TransferEngine {
     /// as the memory allows ([`Access::Default`]).
     ///
     /// It must stay valid until it is unregistered. `location`: `cpu:N`, `cuda:N`, or `*` (found
-    /// out).
+    /// out by the engine).
     ///
     /// # Errors
     /// The range is empty or overlaps a registered one, or the location is not known.
@@ -220,7 +220,7 @@ impl TransferEngine {
     /// As [`register_local_memory`](Self::register_local_memory); `access` is what peers may do.
     ///
     /// # Errors
-    /// Also access that is stated and that the memory does not allow.
+    /// Also if the memory does not allow the stated access.
     // Safe to call, as register_local_memory() is: nothing reads through the address here.
     #[allow(clippy::not_unsafe_ptr_arg_deref)]
     pub fn register_local_memory_with_access(
@@ -240,7 +240,7 @@ impl TransferEngine {
         check(answer, call).map(drop)
     }
 
-    /// As [`register_local_memory`](Self::register_local_memory), but closed to peers.
+    /// As [`register_local_memory`](Self::register_local_memory), but without access for peers.
     pub fn register_private_memory(
         &self,
         addr: *mut c_void,
@@ -252,10 +252,9 @@ impl TransferEngine {
 
     /// Unregisters memory; returns when nothing touches it any more.
     ///
-    /// # Errors
-    /// [`code::BUSY`](crate::code::BUSY): a process of this host that stands still (stopped, say)
-    /// is in the middle of a copy for longer than the setting `unregister_timeout_ms`. The memory
-    /// must then stay valid; call again to go on waiting.
+    /// # Errors [`code::BUSY`](crate::code::BUSY): a stopped process of this host has been in the
+    /// middle of a copy for longer than the setting `unregister_timeout_ms`. The memory must then
+    /// stay valid. Call again to continue waiting.
     // The address is a key: nothing reads through it.
     #[allow(clippy::not_unsafe_ptr_arg_deref)]
     pub fn unregister_local_memory(&self, addr: *mut c_void) -> Result<()> {
@@ -305,7 +304,7 @@ impl TransferEngine {
         check(answer, call).map(drop)
     }
 
-    /// Unregisters all of the buffers; their lengths are not looked at. An empty list does nothing.
+    /// Unregisters all of the buffers, and ignores their lengths. An empty list does nothing.
     pub fn unregister_local_memory_batch(&self, buffer_list: &[BufferEntry]) -> Result<()> {
         if buffer_list.is_empty() {
             return Ok(());
@@ -321,9 +320,8 @@ impl TransferEngine {
     /// Allocates zeroed memory that is registered, for peers too, until it is freed or the engine
     /// ends. Peers on this host map it, so that transfers to and from it are plain copies.
     ///
-    /// # Errors
-    /// There is not enough memory, or there are not enough huge pages where they are required; the
-    /// location is not known.
+    /// # Errors There is not enough memory, there are not enough huge pages although they are
+    /// required, or the location is not known.
     pub fn allocate_memory(
         &self,
         length: usize,
@@ -341,8 +339,8 @@ impl TransferEngine {
         Ok(addr)
     }
 
-    /// Frees what [`allocate_memory`](Self::allocate_memory) returned, once nothing touches it any
-    /// more. No reference into it may be left.
+    /// Frees memory from [`allocate_memory`](Self::allocate_memory), once nothing touches it any
+    /// more. No reference into it may remain.
     // The address is a key: nothing reads through it.
     #[allow(clippy::not_unsafe_ptr_arg_deref)]
     pub fn free_memory(&self, addr: *mut c_void) -> Result<()> {
@@ -351,9 +349,9 @@ impl TransferEngine {
         check(answer, || format!("free_memory({addr:p})")).map(drop)
     }
 
-    /// Opens a segment by name: resolves it, connects, and learns its buffers. Blocks meanwhile.
+    /// Opens a segment by name: resolves it, connects, and fetches its buffers. Blocks meanwhile.
     ///
-    /// The same name gives the same number until as many closes.
+    /// The same name has the same number until it is closed as often as opened.
     pub fn open_segment(&self, name: String) -> Result<i32> {
         let segment_name = c_string("open_segment", "name", &name)?;
         // SAFETY: a live handle and a C string.
@@ -361,7 +359,7 @@ impl TransferEngine {
         check(id, || format!("open_segment({name:?})"))
     }
 
-    /// As [`open_segment`](Self::open_segment), but never answers from what is known already.
+    /// As [`open_segment`](Self::open_segment), but always asks the engine behind the segment.
     pub fn open_segment_no_cache(&self, name: String) -> Result<i32> {
         let segment_name = c_string("open_segment_no_cache", "name", &name)?;
         // SAFETY: a live handle and a C string.
@@ -393,16 +391,16 @@ impl TransferEngine {
         check(answer, || format!("remove_local_segment({name:?})")).map(drop)
     }
 
-    /// Refetches what every open segment offers.
+    /// Fetches the description of every open segment again.
     pub fn sync_segment_cache(&self) -> Result<()> {
         // SAFETY: a live handle.
         let answer = unsafe { ffi::syncSegmentCache(self.raw()) };
         check(answer, || "sync_segment_cache").map(drop)
     }
 
-    /// Lets SIGINT, SIGTERM and `exit` withdraw the segment before the process ends; within 1.5
-    /// seconds, if the metadata server does not answer. A signal that the application ignores or
-    /// handles is left to it.
+    /// From now on SIGINT, SIGTERM and `exit` withdraw the segment before the process ends. That
+    /// takes at most 1.5 s if the metadata server does not answer. Signals that the application
+    /// ignores or handles are not changed.
     pub fn enable_graceful_shutdown(&self) {
         // SAFETY: a live handle.
         unsafe { ffi::enableGracefulShutdown(self.raw()) }

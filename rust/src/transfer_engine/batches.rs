@@ -15,9 +15,9 @@ use crate::error::{c_string, check, code, filled_text, text_of, EngineError};
 use crate::ffi;
 
 impl TransferEngine {
-    /// Makes room for `batch_size` requests, submitted at once or bit by bit.
+    /// Makes room for `batch_size` requests, submitted together or one after another.
     ///
-    /// To be given back with [`free_batch_id`](Self::free_batch_id).
+    /// Free it with [`free_batch_id`](Self::free_batch_id).
     pub fn allocate_batch_id(&self, batch_size: usize) -> Result<BatchID> {
         // SAFETY: a live handle.
         let batch_id = unsafe { ffi::allocateBatchID(self.raw(), batch_size) };
@@ -31,11 +31,12 @@ impl TransferEngine {
     /// Submits requests: all are accepted, or none. Task numbers follow the order of submission,
     /// from 0. An empty list does nothing.
     ///
-    /// Never waits for the network: a range that the target does not offer as far as is known here
-    /// is accepted, and its task fails once the target said so itself. A target that restarted has
+    /// Never waits for the network: a range that the target is not known to offer is accepted, and
+    /// its task fails once the target itself has refused. A target that restarted has
     /// `retry_window_ms` to register its memory again.
     ///
-    /// The list may go at once; the sources must stay valid until their tasks are terminal.
+    /// The list may be dropped after the call; the sources must stay valid until their tasks are
+    /// terminal.
     pub fn submit_transfer(&self, batch_id: BatchID, requests: &[TransferRequest]) -> Result<()> {
         if requests.is_empty() {
             return Ok(());
@@ -46,9 +47,10 @@ impl TransferEngine {
         check(answer, || submission("submit_transfer", batch_id, requests)).map(drop)
     }
 
-    /// As [`submit_transfer`](Self::submit_transfer); tasks that are not done after `timeout` end
-    /// in [`TransferStatusEnum::Timeout`], at most 50 ms later where the machine has time, whatever
-    /// peers, networks and directories do. Zero: they end so at once, unless they were quicker.
+    /// As [`submit_transfer`](Self::submit_transfer); tasks that are not complete after `timeout`
+    /// end in [`TransferStatusEnum::Timeout`], at most 50 ms later on a machine that is not
+    /// overloaded, whatever peers, networks and directories do. Zero: at once, unless already
+    /// complete.
     pub fn submit_transfer_with_timeout(
         &self,
         batch_id: BatchID,
