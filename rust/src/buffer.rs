@@ -1,8 +1,8 @@
-//! Registered memory that owns itself: it is unregistered, then freed, when its last handle goes.
+//! Registered memory with an owner: dropping the last handle unregisters it, then frees it.
 //!
-//! Peers and transfers touch the memory behind Rust's back, so it is not handed out as a slice but
-//! copied in and out. Copies exclude each other; a peer that writes at the same time may still be
-//! seen half-way, as with any one-sided write.
+//! Peers and transfers access the memory without Rust's knowledge. So it is not lent as a slice,
+//! but copied in and out. A copy into it excludes all other copies. A copy may still see part of a
+//! WRITE that a peer makes at the same time, as with any one-sided write.
 
 use std::ffi::c_void;
 use std::fmt;
@@ -81,7 +81,7 @@ fn is_unregistered(result: &Result<()>) -> bool {
 
 impl RegisteredBuffer {
     /// Registers `memory`: a `Vec<u8>`, a `Box<[u8]>`. Peers may read and write it. `location`:
-    /// `cpu:N`, or `*` (found out).
+    /// `cpu:N`, or `*` (found out by the engine).
     pub fn new(
         engine: &Arc<TransferEngine>,
         memory: impl Into<Box<[u8]>>,
@@ -90,7 +90,7 @@ impl RegisteredBuffer {
         Self::register(engine, memory.into(), location, true)
     }
 
-    /// As [`new`](Self::new), but closed to peers: only this engine's own requests touch it.
+    /// As [`new`](Self::new), but without access for peers: only requests of this engine use it.
     pub fn private(
         engine: &Arc<TransferEngine>,
         memory: impl Into<Box<[u8]>>,
@@ -148,18 +148,18 @@ impl RegisteredBuffer {
         Self { region: Arc::new(Region { engine, bytes, engines_own, open_to_peers, copies }) }
     }
 
-    /// Bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.region.len()
     }
 
-    /// Whether there are no bytes; never, since the engine registers no empty memory.
+    /// Whether there are no bytes. Always false, because the engine registers no empty memory.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where the memory is: what a raw
-    /// [`TransferRequest`](crate::transfer_engine::TransferRequest) calls `source`.
+    /// The address of the memory, for `source` of a raw
+    /// [`TransferRequest`](crate::transfer_engine::TransferRequest).
     pub fn addr(&self) -> *mut c_void {
         self.region.addr()
     }
@@ -167,7 +167,7 @@ impl RegisteredBuffer {
     /// A part of the buffer, for requests.
     ///
     /// # Errors
-    /// [`code::OUT_OF_RANGE`] when the range leaves the buffer.
+    /// [`code::OUT_OF_RANGE`] if the range leaves the buffer.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<BufferSlice> {
         let (begin, end) = self.bounds("slice", range)?;
         Ok(BufferSlice { region: Arc::clone(&self.region), offset: begin, length: end - begin })
@@ -199,7 +199,7 @@ impl RegisteredBuffer {
         bytes
     }
 
-    /// The bytes themselves, where nothing else can touch them: the buffer is
+    /// The bytes themselves, if nothing else can touch them: the buffer is
     /// [`private`](Self::private), and neither another handle nor a transfer holds it.
     pub fn get_mut(&mut self) -> Option<&mut [u8]> {
         let region = Arc::get_mut(&mut self.region)?;
@@ -211,11 +211,11 @@ impl RegisteredBuffer {
         Some(unsafe { region.bytes.as_mut() })
     }
 
-    /// Unregisters the memory and gives it back.
+    /// Unregisters the memory and returns it.
     ///
     /// # Errors
-    /// [`code::BUSY`] while another handle, a slice or a transfer holds the buffer; theirs stays as
-    /// it is. [`code::INVALID_ARGUMENT`] for memory that the engine allocated.
+    /// [`code::BUSY`] while another handle, a slice or a transfer holds the buffer, which then
+    /// stays registered. [`code::INVALID_ARGUMENT`] for memory that the engine allocated.
     pub fn into_inner(self) -> Result<Box<[u8]>> {
         if self.region.engines_own {
             let message = "the engine allocated this memory, and frees it";
@@ -276,7 +276,7 @@ pub struct BufferSlice {
 }
 
 impl BufferSlice {
-    /// Bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.length
     }

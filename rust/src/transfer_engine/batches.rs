@@ -1,4 +1,4 @@
-//! Batches: submit, wait, cancel; and the messages that follow a batch to its target.
+//! Batches: submit, wait, cancel; and notifications.
 
 use std::convert::TryInto;
 use std::os::raw::{c_char, c_int};
@@ -69,13 +69,12 @@ impl TransferEngine {
         check(answer, || submission("submit_transfer_with_timeout", batch_id, requests)).map(drop)
     }
 
-    /// As [`submit_transfer`](Self::submit_transfer); `notification` reaches the target's queue
-    /// once, after every request of this submission completed. Where the last task ends in a
-    /// time-out, is cancelled or fails, the target may have it or not, but does not get it
-    /// afterwards.
+    /// As [`submit_transfer`](Self::submit_transfer), and delivers `notification` to the target's
+    /// queue, at most once, after every request of this submission has completed. If the last task
+    /// times out, is cancelled or fails, the target may have it or not, and does not get it later.
     ///
     /// # Errors
-    /// Also a text with a NUL inside, and an empty list, which [`notify`](Self::notify) is for.
+    /// Also for a text with a NUL inside, and for an empty list: use [`notify`](Self::notify).
     pub fn submit_transfer_with_notify(
         &self,
         batch_id: BatchID,
@@ -95,10 +94,10 @@ impl TransferEngine {
         check(answer, || submission(CALL, batch_id, requests)).map(drop)
     }
 
-    /// As [`submit_transfer`](Self::submit_transfer), with everything that a submission may say.
+    /// As [`submit_transfer`](Self::submit_transfer), with all options of a submission.
     ///
     /// # Errors
-    /// Also an empty list with a notification, which [`notify`](Self::notify) is for.
+    /// Also for an empty list with a notification: use [`notify`](Self::notify).
     pub fn submit_transfer_with_options(
         &self,
         batch_id: BatchID,
@@ -128,8 +127,8 @@ impl TransferEngine {
         check(answer, || submission(CALL, batch_id, requests)).map(drop)
     }
 
-    /// Where task `task_id` of a batch stands: the number of a [`TransferStatusEnum`], and the
-    /// bytes transferred. Reads memory only; tasks progress by themselves.
+    /// The status of task `task_id` of a batch: the number of a [`TransferStatusEnum`], and the
+    /// bytes transferred. A memory load; tasks progress without it.
     pub fn get_transfer_status(
         &self,
         batch_id: BatchID,
@@ -143,8 +142,8 @@ impl TransferEngine {
         Ok((status.status, status.transferred_bytes))
     }
 
-    /// Where a batch stands: pending while any submitted task is, then the worst end; and the sum
-    /// of the bytes.
+    /// The status of a batch: pending while any submitted task is, then the worst status; and the
+    /// sum of the bytes.
     pub fn get_batch_status(&self, batch_id: BatchID) -> Result<(TransferStatusEnum, u64)> {
         let mut status = ffi::transfer_status_t { status: 0, transferred_bytes: 0 };
         // SAFETY: as in get_transfer_status().
@@ -153,7 +152,7 @@ impl TransferEngine {
         Ok((status.status.try_into()?, status.transferred_bytes))
     }
 
-    /// Why a task ended as it did; empty when it completed or is in flight.
+    /// Why a task failed. Empty if it completed or is in flight.
     pub fn get_transfer_error(&self, batch_id: BatchID, task_id: impl TaskId) -> Result<String> {
         filled_text(&format!("get_transfer_error({batch_id:#x}, {task_id})"), |text, room| {
             // SAFETY: a live handle and that much room; forged numbers are errors.
@@ -161,11 +160,11 @@ impl TransferEngine {
         })
     }
 
-    /// Sleeps until every submitted task is terminal, whatever their ends are. `None`: no limit of
-    /// its own; the tasks have deadlines. Zero: looks without sleeping.
+    /// Waits until every submitted task is terminal. Ok even if tasks failed. `None`: no limit
+    /// besides the deadlines of the tasks. Zero: polls without sleeping.
     ///
     /// # Errors
-    /// [`code::TIMEOUT`] when that takes longer than `timeout`; the tasks go on.
+    /// [`code::TIMEOUT`] if that takes longer than `timeout`; the tasks continue.
     pub fn wait_batch(&self, batch_id: BatchID, timeout: Option<Duration>) -> Result<()> {
         let timeout_ms =
             timeout.map_or(-1, |timeout| i64::try_from(milliseconds(timeout)).unwrap_or(i64::MAX));
@@ -174,18 +173,17 @@ impl TransferEngine {
         check(answer, || format!("wait_batch({batch_id:#x}, {timeout:?})")).map(drop)
     }
 
-    /// Asks for the end of every task in flight; [`wait_batch`](Self::wait_batch) tells when they
-    /// ended.
+    /// Requests the cancellation of every task in flight. [`wait_batch`](Self::wait_batch) waits
+    /// until they are terminal.
     pub fn cancel_batch(&self, batch_id: BatchID) -> Result<()> {
         // SAFETY: a live handle; a forged number is an error.
         let answer = unsafe { ffi::cancelBatch(self.raw(), batch_id) };
         check(answer, || format!("cancel_batch({batch_id:#x})")).map(drop)
     }
 
-    /// A descriptor that polls readable while nothing submitted is in flight, after at least one
-    /// submission.
+    /// A descriptor that is readable while no task is in flight, after at least one submission.
     ///
-    /// It is the engine's own: never read or close it. It ends with the batch.
+    /// It belongs to the engine: never read or close it. Freeing the batch closes it.
     pub fn batch_event_fd(&self, batch_id: BatchID) -> Result<RawFd> {
         // SAFETY: a live handle; a forged number is an error.
         let fd = unsafe { ffi::getBatchEventFd(self.raw(), batch_id) };
@@ -199,8 +197,8 @@ impl TransferEngine {
         check(answer, || format!("free_batch_id({batch_id:#x})")).map(drop)
     }
 
-    /// Sends a message alone; returns when it is in the target's queue. After
-    /// [`code::TIMEOUT`] it may be there, but does not arrive any more.
+    /// Sends a message without a transfer. Returns when it is in the target's queue. After
+    /// [`code::TIMEOUT`] it may be there, but does not arrive later.
     pub fn notify(&self, target_id: i32, notification: &Notification) -> Result<()> {
         let answer = with_message("notify", notification, |message| {
             // A negative number stays one that no segment has.
@@ -210,7 +208,7 @@ impl TransferEngine {
         check(answer, || format!("notify({target_id}, {:?})", notification.name)).map(drop)
     }
 
-    /// Takes all messages that arrived.
+    /// Takes all messages that have arrived.
     pub fn take_notifications(&self) -> Result<Vec<Notification>> {
         let mut count = 0;
         // SAFETY: a live handle and a place for the number.

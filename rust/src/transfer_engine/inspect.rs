@@ -1,4 +1,4 @@
-//! What an engine tells of itself and of its peers.
+//! Information about an engine and its peers.
 
 use crate::Access;
 use std::ffi::CStr;
@@ -28,7 +28,7 @@ impl TransferEngine {
     }
 
     /// What [`discover_topology`](Self::discover_topology) found, as JSON: memory nodes, GPUs, NICs
-    /// and how far they are apart.
+    /// and their distances.
     pub fn topology(&self) -> Result<String> {
         filled_text("topology", |text, room| {
             // SAFETY: a live handle and that much room.
@@ -37,7 +37,7 @@ impl TransferEngine {
     }
 
     /// Which NICs serve which location, as the JSON that
-    /// [`install_transport_with_matrix`](Self::install_transport_with_matrix) takes.
+    /// [`install_transport_with_matrix`](Self::install_transport_with_matrix) accepts.
     pub fn nic_priority_matrix(&self) -> Result<String> {
         filled_text("nic_priority_matrix", |text, room| {
             // SAFETY: a live handle and that much room.
@@ -88,7 +88,7 @@ impl TransferEngine {
         }
     }
 
-    /// How each NIC, or each transport without NICs, is loaded.
+    /// The load of each NIC, or of each transport without NICs.
     pub fn nic_load_stats(&self) -> Result<Vec<NicLoad>> {
         const DEVICES_MAX: usize = 1 << 16;
         let mut capacity = 16;

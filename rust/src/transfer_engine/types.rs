@@ -14,7 +14,7 @@ pub enum HugePages {
     /// Normal pages.
     #[default]
     No = 0,
-    /// Huge ones where there are enough, else normal ones.
+    /// Huge ones if there are enough, otherwise normal ones.
     Prefer = 1,
     /// Huge ones, or an error.
     Require = 2,
@@ -23,10 +23,10 @@ pub enum HugePages {
 /// The number of a batch, from [`allocate_batch_id`](super::TransferEngine::allocate_batch_id).
 pub type BatchID = u64;
 
-/// The number of a task in its batch, from 0: an integer of any of these types. What is no number
-/// of a task, such as -1, is an error of the call.
+/// The number of a task in its batch, from 0: an integer of any of these types. A number
+/// that is not that of a task, such as -1, makes the call fail.
 pub trait TaskId: sealed::Integer + Copy + fmt::Display {
-    /// As the C API counts; `usize::MAX`, which no task has, for what is beyond.
+    /// The number for the C API; `usize::MAX`, which no task has, if it is out of range.
     fn index(self) -> usize;
 }
 
@@ -65,8 +65,8 @@ impl fmt::Display for OpcodeEnum {
     }
 }
 
-/// Where a task stands, as the `i32` of
-/// [`get_transfer_status`](super::TransferEngine::get_transfer_status) counts it.
+/// The status of a task. Its `i32` is that of
+/// [`get_transfer_status`](super::TransferEngine::get_transfer_status).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum TransferStatusEnum {
@@ -76,18 +76,18 @@ pub enum TransferStatusEnum {
     Pending = 1,
     /// The request was not valid.
     Invalid = 2,
-    /// Ended by a cancel, or by the engine's end.
+    /// Cancelled by the caller, or because the engine ends.
     Canceled = 3,
     /// Written: in place at the target. Read: in the source buffer.
     Completed = 4,
     /// Its deadline passed first.
     Timeout = 5,
-    /// Failed for good; the task's error text tells why.
+    /// Failed for good; the error text of the task has the reason.
     Failed = 6,
 }
 
 impl TransferStatusEnum {
-    /// Whether the task ended: nothing touches its local memory any more.
+    /// Whether the task is terminal: nothing touches its local memory any more.
     pub fn is_terminal(self) -> bool {
         !matches!(self, Self::Waiting | Self::Pending)
     }
@@ -107,7 +107,7 @@ impl fmt::Display for TransferStatusEnum {
     }
 }
 
-/// A number that is no [`TransferStatusEnum`].
+/// A number that is not a [`TransferStatusEnum`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is no transfer status; they go from 0 (WAITING) to 6 (FAILED)")]
 pub struct UnknownStatus(pub i32);
@@ -143,11 +143,11 @@ impl From<TransferStatusEnum> for i32 {
 pub struct TransferRequest {
     /// The direction.
     pub opcode: OpcodeEnum,
-    /// Local memory: what a WRITE sends, what a READ fills.
+    /// Local memory: a WRITE sends it, a READ fills it.
     pub source: *mut c_void,
     /// The target, as [`open_segment`](super::TransferEngine::open_segment) numbered it.
     pub target_id: i32,
-    /// Bytes from the start of the target segment, unless an [`Addressing`] says else.
+    /// Bytes from the start of the target segment, unless another [`Addressing`] is set.
     pub target_offset: u64,
     /// Bytes to transfer.
     pub length: u64,
@@ -188,10 +188,10 @@ unsafe impl Sync for BufferEntry {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(i32)]
 pub enum Addressing {
-    /// As the engine's mode says: [`Addressing::Offset`] unless it was set.
+    /// The mode of the engine: [`Addressing::Offset`] unless it was set.
     #[default]
     Default = 0,
-    /// Whichever fits; refused where both ever did.
+    /// Whichever fits; refused if both ever fitted.
     Auto = 1,
     /// Bytes from the start of the segment.
     Offset = 2,
@@ -206,15 +206,16 @@ const _: () = {
     assert!(Addressing::Address as u32 == ffi::ADDRESSING_ADDRESS);
 };
 
-/// What a submission may say of itself.
+/// Options of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SubmitOptions<'a> {
     /// How the requests' `target_offset` is read.
     pub addressing: Addressing,
-    /// Tasks that are not done after it end in [`TransferStatusEnum::Timeout`]. `None`: the
+    /// Tasks that are not complete after it end in [`TransferStatusEnum::Timeout`]. `None`: the
     /// engine's `transfer_timeout_ms`.
     pub timeout: Option<Duration>,
-    /// Reaches the target's queue once, after every request of the submission completed.
+    /// Delivered to the target's queue, at most once, after every request of the submission has
+    /// completed.
     pub notification: Option<&'a Notification>,
 }
 
@@ -224,7 +225,7 @@ pub struct SubmitOptions<'a> {
 pub enum Access {
     /// Nothing: local use only.
     None = 0,
-    /// READ and WRITE, as far as the memory allows: what is mapped for reading only is read only.
+    /// READ and WRITE, as far as the memory allows: only READ for memory that is mapped read-only.
     #[default]
     Default = 1,
     /// READ only.
@@ -248,7 +249,7 @@ const _: () = {
 pub struct SegmentBuffer {
     /// Its address in the target's process.
     pub address: u64,
-    /// Where it begins in the segment: what [`TransferRequest::target_offset`] counts in.
+    /// Where it begins in the segment, as [`TransferRequest::target_offset`] counts.
     pub offset: u64,
     /// Bytes.
     pub length: u64,
@@ -269,7 +270,7 @@ pub struct Notification {
     pub message: String,
 }
 
-/// How one NIC, or one transport without NICs, is loaded.
+/// Load of one NIC, or of one transport without NICs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NicLoad {
     /// The device.
