@@ -148,7 +148,8 @@ impl Batch {
     /// Waits until every submitted task is terminal. Returns the bytes that the batch transferred.
     /// `None`: no limit besides the deadlines of the tasks. Zero: polls without sleeping.
     ///
-    /// # Errors A [`TransferError`] if a transfer did not complete. An [`EngineError`] with
+    /// # Errors
+    /// A [`TransferError`] if a transfer did not complete. An [`EngineError`] with
     /// [`code::TIMEOUT`] if `timeout` passes first: the transfers continue, and the caller may wait
     /// again.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<u64> {

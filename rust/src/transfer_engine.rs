@@ -252,7 +252,8 @@ impl TransferEngine {
 
     /// Unregisters memory; returns when nothing touches it any more.
     ///
-    /// # Errors [`code::BUSY`](crate::code::BUSY): a stopped process of this host has been in the
+    /// # Errors
+    /// [`code::BUSY`](crate::code::BUSY): a stopped process of this host has been in the
     /// middle of a copy for longer than the setting `unregister_timeout_ms`. The memory must then
     /// stay valid. Call again to continue waiting.
     // The address is a key: nothing reads through it.
@@ -320,7 +321,8 @@ impl TransferEngine {
     /// Allocates zeroed memory that is registered, for peers too, until it is freed or the engine
     /// ends. Peers on this host map it, so that transfers to and from it are plain copies.
     ///
-    /// # Errors There is not enough memory, there are not enough huge pages although they are
+    /// # Errors
+    /// There is not enough memory, there are not enough huge pages although they are
     /// required, or the location is not known.
     pub fn allocate_memory(
         &self,
