@@ -235,6 +235,7 @@ TEST(EventLoop, TimersRunInTheOrderOfTheirTimes) {
   auto loop = make_loop();
   std::vector<int> order;
   std::binary_semaphore done{0};
+  const int64_t begin_ns = std::chrono::steady_clock::now().time_since_epoch().count();
   loop->run_after(12, [&] {
     order.push_back(4);
     done.release();
@@ -242,7 +243,6 @@ TEST(EventLoop, TimersRunInTheOrderOfTheirTimes) {
   loop->run_after(3, [&] { order.push_back(2); });
   loop->run_after(0, [&] { order.push_back(1); });
   loop->run_after(3, [&] { order.push_back(3); });
-  const int64_t begin_ns = std::chrono::steady_clock::now().time_since_epoch().count();
   ASSERT_TRUE(loop->start().ok());
   done.acquire();
   const int64_t end_ns = std::chrono::steady_clock::now().time_since_epoch().count();
