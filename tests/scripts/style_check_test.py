@@ -46,6 +46,7 @@ class Layers(unittest.TestCase):
         self.assertTrue(self.found("src/core/a.cpp", "transport/transport.h"))
         self.assertTrue(self.found("src/transport/tcp/a.cpp", "directory/directory.h"))
         self.assertTrue(self.found("src/transport/tcp/a.cpp", "transport/local/local.h"))
+        self.assertTrue(self.found("src/engine/a.cpp", "transport/tcp/tcp.h"))
         self.assertTrue(self.found("src/engine/transports.cpp", "transport/tcp/tcp.h"))
         self.assertTrue(self.found("tools/te/a.cpp", "engine/impl.h"))
         self.assertTrue(self.found("include/transfer_engine/a.h", "base/fd.h"))
