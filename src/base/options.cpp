@@ -89,8 +89,7 @@ std::vector<Setting> general_settings() {
   return {
       {"addressing", "",
        "auto, offset or address: how target_offset is read unless the call states it; not set: "
-       "auto "
-       "for C, offset for C++ and Rust",
+       "auto for C, offset for C++ and Rust",
        Text{&Config::addressing, {"auto", "offset", "address"}}},
       {"advertise_address", "",
        "address or host name that peers should use; empty: chosen by the engine",
