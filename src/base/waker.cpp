@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "base/per_thread.h"
+
 namespace te {
 
 namespace {
@@ -16,7 +18,7 @@ Fd make_event() { return Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
 Waker::Waker() : fd_(make_event()) {}
 
 Waker& Waker::of_this_thread() {
-  static thread_local Waker waker;
+  Waker& waker = per_thread<Waker>();
   if (waker.generation_ != fork_generation()) [[unlikely]] {
     waker.fd_ = make_event();
     waker.generation_ = fork_generation();

@@ -10,7 +10,7 @@ namespace te {
 // Each thread has one. wake() may be called by any thread, the rest is the owner's.
 class Waker {
  public:
-  // The calling thread's; it lives until the thread ends.
+  // The calling thread's; it lives for as long as the thread can make calls.
   static Waker& of_this_thread();
 
   bool of_another_thread() const { return owner_ != std::this_thread::get_id(); }
@@ -21,6 +21,8 @@ class Waker {
   void clear();
 
  private:
+  template <typename T>
+  friend T& per_thread();
   Waker();
   Fd fd_;
   uint32_t generation_ = fork_generation();

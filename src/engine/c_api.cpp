@@ -6,9 +6,9 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 #include "base/log.h"
+#include "base/per_thread.h"
 #include "engine/c_arguments.h"
 #include "engine/links.h"
 #include "engine/shutdown.h"
@@ -29,19 +29,11 @@ static_assert(offsetof(transfer_request_t, length) == offsetof(te::TransferReque
 static_assert(sizeof(buffer_entry_t) == sizeof(te::BufferEntry));
 
 thread_local const char* last_error_text = "";
-// Exit handlers and destructors of statics call when the main thread's own objects are gone. Then
-// the thread's last text is kept for good.
-thread_local char* late_text = nullptr;
-thread_local bool is_ending = false;
 
 struct LastError {
-  ~LastError() {
-    last_error_text = "";
-    is_ending = true;
-  }
+  ~LastError() { last_error_text = ""; }
   std::string text;
 };
-thread_local LastError last_error;
 
 // Takes no memory.
 int report_no_memory() noexcept {
@@ -52,16 +44,9 @@ int report_no_memory() noexcept {
 int report(const Status& status) noexcept {
   if (status.ok()) return 0;
   try {
-    std::string text = status.to_string();
-    if (!is_ending) {
-      last_error.text = std::move(text);
-      last_error_text = last_error.text.c_str();
-    } else if (char* copy = ::strdup(text.c_str()); copy != nullptr) {
-      std::free(std::exchange(late_text, copy));
-      last_error_text = late_text;
-    } else {
-      report_no_memory();
-    }
+    std::string& text = te::per_thread<LastError>().text;
+    text = status.to_string();
+    last_error_text = text.c_str();
   } catch (...) {
     report_no_memory();
   }

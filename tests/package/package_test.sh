@@ -52,6 +52,11 @@ if readelf -d "$libdir/libtransfer_engine.so" | grep -E 'NEEDED.*(curl|hwloc|fab
   exit 1
 fi
 
+echo "== none of its thread_local objects has a destructor: see base/per_thread.h"
+if nm -D --undefined-only "$libdir/libtransfer_engine.so" | grep __cxa_thread_atexit; then
+  exit 1
+fi
+
 echo "== only the API is exported"
 exported=$(nm -D --defined-only -C "$libdir/libtransfer_engine.so")
 if grep -E 'nlohmann|fmt::|te::(tcp|wire|Transfers)' <<<"$exported"; then

@@ -3,13 +3,19 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <functional>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/fd.h"
+#include "support/child.h"
 #include "support/fragile_memory.h"
 
 namespace te::tcp {
@@ -133,6 +139,28 @@ TEST_F(StreamTest, APieceMayBeTakenBackHalfWay) {
   EXPECT_FALSE(stream_.in_payload());
   EXPECT_EQ(first, "11..");
   EXPECT_EQ(second, "2222");
+}
+
+// The discarded bytes go to memory of the thread, which must still be there.
+TEST_F(StreamTest, DiscardsInExitHandlersToo) {
+  const test::ChildEnd end = test::run_in_child([this] {
+    static std::function<bool()>& discards = *new std::function<bool()>([this] {
+      stream_.start_payload() = {{nullptr, 4}};
+      put("dropnext");
+      return stream_.receive(ours_.get()) == Stream::Outcome::kDrained && !stream_.in_payload() &&
+             head(4) == "next";
+    });
+    const int handler = std::atexit([] {
+      // This would be where the memory was.
+      const std::vector<char> other(64 << 10, 'u');
+      if (!discards()) ::_exit(3);
+      if (std::count(other.begin(), other.end(), 'u') != 64 << 10) ::_exit(4);
+    });
+    if (handler != 0 || !discards()) return 2;
+    std::exit(0);
+    return 1;
+  });
+  EXPECT_TRUE(end.ok()) << end.describe();
 }
 
 // More than one call can discard or has vectors for.

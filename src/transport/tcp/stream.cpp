@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/guarded_copy.h"
+#include "base/per_thread.h"
 
 namespace te::tcp {
 namespace {
@@ -16,10 +17,11 @@ constexpr size_t kMaxVectors = 130;
 constexpr size_t kDiscardSize = 64 << 10;
 
 // Payload that belongs nowhere; written by everyone, read by nobody.
-std::byte* discard_area() {
-  thread_local std::unique_ptr<std::byte[]> area(new std::byte[kDiscardSize]);
-  return area.get();
-}
+struct DiscardArea {
+  const std::unique_ptr<std::byte[]> bytes{new std::byte[kDiscardSize]};
+};
+
+std::byte* discard_area() { return per_thread<DiscardArea>().bytes.get(); }
 
 // The call for one vector is the cheaper one.
 ssize_t receive_vectors(int fd, iovec* vectors, size_t count) {
