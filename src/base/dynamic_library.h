@@ -48,8 +48,8 @@ class DynamicLibrary {
   std::string missing_;  // the first symbol that was not found
 };
 
-// The libraries of one kind that were opened, each once. To be made once and never destroyed:
-// threads use them until the process ends, and forks look at the lock.
+// The libraries of one kind that were opened, each once. To be made while this library is loaded,
+// and never destroyed: threads use them until the process ends, and forks look at the lock.
 template <typename Library>
 class OpenLibraries {
  public:

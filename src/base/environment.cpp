@@ -21,7 +21,6 @@ struct List {
 };
 
 struct Globals {
-  Globals() { hold_during_forks(mutex); }
   Mutex mutex;
   std::list<List> lists TE_GUARDED_BY(mutex);
 };
@@ -31,6 +30,8 @@ Globals& globals() {
   static Globals* instance = new Globals;
   return *instance;
 }
+
+[[maybe_unused]] const bool held = (hold_during_forks(globals().mutex), true);
 
 bool has(char* const* entries, std::string_view name) {
   for (; entries != nullptr && *entries != nullptr; ++entries) {

@@ -98,6 +98,11 @@ void hold_during_forks(Mutex& mutex) {
   if (std::find(held.begin(), held.end(), &mutex) == held.end()) held.push_back(&mutex);
 }
 
+void hold_last_during_forks(Mutex& mutex) {
+  MutexLock lock(globals().mutex);
+  globals().held.insert(globals().held.begin(), &mutex);
+}
+
 void call_in_children(void (*hook)()) {
   MutexLock lock(globals().mutex);
   std::vector<void (*)()>& hooks = globals().hooks;

@@ -35,7 +35,12 @@ void watch_forks();
 
 // A lock that outlives all engines: a fork waits until it is free, so that what it guards is whole
 // in the child. Held for moments only, and never while another such lock is taken.
+//
+// Called while the library is loaded, or where a NoFork lives: a fork finds an object that another
+// thread is making, and that waits here, half made in the child for ever.
 void hold_during_forks(Mutex& mutex);
+// The same for the one lock that is taken while others are: the log's.
+void hold_last_during_forks(Mutex& mutex);
 // Called in each child, after the library's descriptors are closed and before fork() returns. Where
 // the parent had other threads, only what is safe in a signal handler may be called.
 void call_in_children(void (*hook)());

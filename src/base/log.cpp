@@ -26,8 +26,19 @@ Hook& hook() {
   return *instance;
 }
 
-// Registered early, so that a fork takes it late: others are held while something is logged.
-[[maybe_unused]] const bool held = (hold_during_forks(hook().mutex), true);
+struct Given {
+  Mutex mutex;
+  std::set<std::string> texts TE_GUARDED_BY(mutex);
+};
+
+// Never destroyed, as the hook.
+Given& given() {
+  static Given* instance = new Given;
+  return *instance;
+}
+
+[[maybe_unused]] const bool held =
+    (hold_last_during_forks(hook().mutex), hold_during_forks(given().mutex), true);
 
 }  // namespace
 
@@ -68,15 +79,9 @@ bool LogLimit::admit(int64_t now_ns, uint64_t* left_out) {
 }
 
 void warn_once(const std::string& message) {
-  struct Given {
-    Given() { hold_during_forks(mutex); }
-    Mutex mutex;
-    std::set<std::string> texts TE_GUARDED_BY(mutex);
-  };
-  static auto& given = *new Given;  // never destroyed
   {
-    MutexLock lock(given.mutex);
-    if (!given.texts.insert(message).second) return;
+    MutexLock lock(given().mutex);
+    if (!given().texts.insert(message).second) return;
   }
   log_warning("{}", message);
 }

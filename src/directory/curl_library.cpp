@@ -33,11 +33,10 @@ Result<std::unique_ptr<CurlLibrary>> load(const std::string& path) {
   return curl;
 }
 
+OpenLibraries<CurlLibrary>& opened = *new OpenLibraries<CurlLibrary>;
+
 }  // namespace
 
-Result<const CurlLibrary*> curl_library(const std::string& path) {
-  static auto& opened = *new OpenLibraries<CurlLibrary>;
-  return opened.get(path, load);
-}
+Result<const CurlLibrary*> curl_library(const std::string& path) { return opened.get(path, load); }
 
 }  // namespace te

@@ -183,8 +183,9 @@ void forget_in_child() {
 }
 
 State& state_for_good() {
+  watch_forks();
+  const NoFork no_fork;
   static const bool made = [] {
-    watch_forks();
     current_state.store(make_state());
     call_in_children(forget_in_child);
     return std::atexit(withdraw_at_exit) == 0;

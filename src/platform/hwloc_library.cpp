@@ -33,10 +33,11 @@ Result<std::unique_ptr<HwlocLibrary>> load(const std::string& path) {
   return hwloc;
 }
 
+OpenLibraries<HwlocLibrary>& opened = *new OpenLibraries<HwlocLibrary>;
+
 }  // namespace
 
 Result<const HwlocLibrary*> hwloc_library(const std::string& path) {
-  static auto& opened = *new OpenLibraries<HwlocLibrary>;
   return opened.get(path, load);
 }
 

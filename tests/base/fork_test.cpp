@@ -12,10 +12,13 @@
 #include <functional>
 #include <thread>
 
+#include "base/environment.h"
 #include "base/fd.h"
 #include "base/guarded_copy.h"
 #include "base/log.h"
 #include "base/waker.h"
+#include "directory/curl_library.h"
+#include "platform/hwloc_library.h"
 #include "support/child.h"
 #include "support/facts.h"
 
@@ -125,6 +128,38 @@ TEST(Fork, WarningsAreGivenInAChild) {
   set_log_hook([](LogLevel, std::string_view) {});
   expect_free_in_children([] { warn_once("a warning"); });
   set_log_hook(nullptr);
+}
+
+// Each in a process that did not do it yet, where a thread does it for the first time.
+TEST(Fork, AFirstUseDuringAForkIsPossibleInTheChild) {
+  static void (*const works[])() = {
+      [] { warn_once("a warning"); }, [] { set_missing_variables({}); },
+      [] { (void)curl_library("/nowhere"); }, [] { (void)hwloc_library("/nowhere"); }};
+  for (void (*work)() : works) {
+    for (int i = 0; i < 20; ++i) {
+      const test::ChildEnd process = run_in_child([work] {
+        watch_forks();
+        set_log_hook([](LogLevel, std::string_view) {});
+        std::atomic<bool> begun{false};
+        std::thread thread([&] {
+          begun = true;
+          work();
+        });
+        while (!begun) {
+        }
+        const test::ChildEnd child = run_in_child(
+            [work] {
+              work();
+              return 0;
+            },
+            10'000);
+        thread.join();
+        EXPECT_TRUE(child.ok()) << child.describe();
+        return 0;
+      });
+      ASSERT_TRUE(process.ok()) << process.describe();
+    }
+  }
 }
 
 TEST(Fork, FaultsAreHandledInAChild) {

@@ -55,10 +55,7 @@ constexpr Variable kSettings[] = {
     {"FI_UNIVERSE_SIZE", "64"},
 };
 
-OpenLibraries<Library>& libraries() {
-  static auto& all = *new OpenLibraries<Library>;
-  return all;
-}
+OpenLibraries<Library>& libraries = *new OpenLibraries<Library>;
 
 }  // namespace
 
@@ -66,7 +63,7 @@ void InfoDeleter::operator()(fi_info* info) const { library->freeinfo_(info); }
 
 Info Library::find(const char* node, uint64_t flags, const fi_info& hints, int* error) const {
   fi_info* found = nullptr;
-  libraries().alone([&] {
+  libraries.alone([&] {
     const KeepSignals keep;  // providers are loaded by the first call
     *error = getinfo_(api_, node, nullptr, flags, &hints, &found);
   });
@@ -111,7 +108,7 @@ Result<std::unique_ptr<Library>> Library::load_any(const std::string& path) {
 
 Result<const Library*> Library::open(const std::string& path) {
   set_missing_variables(kSettings);
-  Result<const Library*> opened = libraries().get(path, load_any);
+  Result<const Library*> opened = libraries.get(path, load_any);
   if (!opened.ok()) {
     return error(
         Code::kUnsupported,
