@@ -2,8 +2,10 @@
 // a real target. It uses the C API alone; settings of its engine come from the environment.
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
-//                [--allocate] [--fragile] [--forbid-files] [--transport T] [--descriptors N]
+//                [--allocate] [--fragile] [--aliased] [--forbid-files] [--transport T]
+//                [--descriptors N]
 //
+// --aliased: every page of the buffer is the same page, so a WRITE of several pages does not last.
 // --forbid-files: the process may make no memory files, from its beginning.
 // --descriptors: the most that the process may have, from its beginning.
 //
@@ -114,12 +116,30 @@ std::string hold_descriptors(bool hold) {
   return "ok";
 }
 
-void* make_memory(Peer& peer, bool allocate, bool fragile) {
+void* alias_one_page(size_t size) {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const int file = ::memfd_create("te-test-page", MFD_CLOEXEC);
+  if (file < 0 || size % page != 0 || ::ftruncate(file, static_cast<off_t>(page)) != 0) {
+    return MAP_FAILED;
+  }
+  void* memory = ::mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  for (size_t at = 0; memory != MAP_FAILED && at < size; at += page) {
+    void* const place = static_cast<std::byte*>(memory) + at;
+    if (::mmap(place, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != place) {
+      return MAP_FAILED;
+    }
+  }
+  ::close(file);
+  return memory;
+}
+
+void* make_memory(Peer& peer, bool allocate, bool fragile, bool aliased) {
   if (allocate) return allocateMemory(peer.engine, peer.size, "*", HUGE_PAGES_NO);
   if (fragile) {
     peer.fragile = std::make_unique<te::test::FragileMemory>(peer.size);
     return peer.fragile->data();
   }
+  if (aliased) return alias_one_page(peer.size);
   return ::mmap(nullptr, peer.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
@@ -183,7 +203,7 @@ int main(int argc, char** argv) {
   std::map<std::string, std::string> options = {
       {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},      {"--port", "0"},
       {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}, {"--descriptors", "0"}};
-  bool graceful = false, allocate = false, fragile = false, forbid_files = false;
+  bool graceful = false, allocate = false, fragile = false, aliased = false, forbid_files = false;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
       graceful = true;
@@ -191,6 +211,8 @@ int main(int argc, char** argv) {
       allocate = true;
     } else if (std::string(argv[i]) == "--fragile") {
       fragile = true;
+    } else if (std::string(argv[i]) == "--aliased") {
+      aliased = true;
     } else if (std::string(argv[i]) == "--forbid-files") {
       forbid_files = true;
     } else if (options.contains(argv[i]) && i + 1 < argc) {
@@ -216,7 +238,7 @@ int main(int argc, char** argv) {
       installTransport(peer.engine, options["--transport"].c_str(), nullptr) == nullptr) {
     return give_up("no transport");
   }
-  void* memory = make_memory(peer, allocate, fragile);
+  void* memory = make_memory(peer, allocate, fragile, aliased);
   if (memory == nullptr || memory == MAP_FAILED) return give_up("no memory");
   peer.memory = static_cast<std::byte*>(memory);
   te::test::stamp(peer.memory, peer.size, std::stoull(options["--seed"]));

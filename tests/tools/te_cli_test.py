@@ -1,6 +1,6 @@
 """The `te` command line, and its commands that look and serve.
 
-    python3 te_cli_test.py --te PATH [TestClass ...]
+    python3 te_cli_test.py --te PATH --peer PATH [TestClass ...]
 """
 
 import contextlib

@@ -13,6 +13,7 @@ import time
 import unittest
 
 TE = ""  # set by main()
+PEER = ""
 TIMEOUT_S = 60  # of anything that should take moments; machines may be slow
 
 
@@ -59,6 +60,18 @@ def target(*arguments):
     with started("bench", "target", "--json", "--host", "127.0.0.1", "--buffer-size", "8M",
                  *arguments, stdout=subprocess.PIPE) as process:
         yield process, json.loads(process.stdout.readline())
+
+
+@contextlib.contextmanager
+def aliased_target(size):
+    """The segment of a running target all of whose pages are the same page."""
+    with subprocess.Popen([PEER, "--host", "127.0.0.1", "--size", str(size), "--aliased"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          env=environment()) as process:
+        try:
+            yield process.stdout.readline().split()[1]
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager
@@ -154,10 +167,13 @@ class TeTest(unittest.TestCase):
 
 
 def main(usage):
-    """Runs the test classes named on the command line, or all: --te PATH [TestClass ...]."""
-    global TE
+    """Runs the test classes named on the command line, or all.
+
+    --te PATH --peer PATH [TestClass ...]; the latter is te_test_peer.
+    """
+    global TE, PEER
     arguments = sys.argv[1:]
-    if len(arguments) < 2 or arguments[0] != "--te":
+    if len(arguments) < 4 or (arguments[0], arguments[2]) != ("--te", "--peer"):
         sys.exit(usage)
-    TE = os.path.abspath(arguments[1])
-    unittest.main(argv=[sys.argv[0], *arguments[2:]], verbosity=2)
+    TE, PEER = os.path.abspath(arguments[1]), os.path.abspath(arguments[3])
+    unittest.main(argv=[sys.argv[0], *arguments[4:]], verbosity=2)
