@@ -2,6 +2,7 @@
 // kernel does not let processes touch each other's memory.
 #include <gtest/gtest.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -11,9 +12,11 @@
 
 #include <atomic>
 #include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "engine/pair.h"
+#include "support/child.h"
 #include "support/peer.h"
 
 namespace te::test {
@@ -78,11 +81,23 @@ TEST(SameHost, TcpAloneMeansTcpAlone) {
   }
 }
 
+// What the engine of a mover said of `shm` at the level of warnings.
+std::vector<std::string> shm_warnings(const MoverEnd& end) {
+  std::vector<std::string> warnings;
+  std::istringstream lines(end.said);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("transfer_engine warning: shm")) warnings.push_back(line);
+  }
+  return warnings;
+}
+
 // A sandbox around the initiator, in a process of its own; TCP takes over, and nobody notices.
 class Sandboxed : public testing::Test {
  protected:
-  MoverEnd move(bool allocate, std::vector<std::string> more, bool forbid_files = false) {
-    PeerProcess peer({.size = kSize, .allocate = allocate, .forbid_files = forbid_files});
+  MoverEnd move(bool allocate, std::vector<std::string> more, bool forbid_files = false,
+                bool own_pids = false) {
+    PeerProcess peer(
+        {.size = kSize, .allocate = allocate, .forbid_files = forbid_files, .own_pids = own_pids});
     MoverEnd end = run_mover(
         {.segment = peer.segment(), .size = kSize, .volume = kVolume, .more = std::move(more)});
     EXPECT_TRUE(end.status == 0 || end.status == MoverEnd::kNotPossible) << end.said;
@@ -96,6 +111,8 @@ TEST_F(Sandboxed, ReachesMemoryByTcpWhereTheKernelForbidsItFromTheStart) {
   EXPECT_GE(end.bytes("tcp"), kVolume) << end.said;
   EXPECT_EQ(end.bytes("shm"), 0u);
   EXPECT_EQ(end.failed_slices("shm"), 0u) << "it was known before anything was tried";
+  ASSERT_EQ(shm_warnings(end).size(), 1u) << end.said;
+  EXPECT_NE(shm_warnings(end)[0].find("the kernel forbids"), std::string::npos) << end.said;
 }
 
 TEST_F(Sandboxed, ReachesMemoryByTcpOnceTheKernelForbidsIt) {
@@ -112,6 +129,7 @@ TEST_F(Sandboxed, StillMapsWhatTheTargetsEngineAllocated) {
   EXPECT_GE(end.bytes("shm"), kVolume) << end.said;
   EXPECT_EQ(end.bytes("tcp"), 0u);
   EXPECT_EQ(end.failed_slices("shm"), 0u);
+  EXPECT_TRUE(shm_warnings(end).empty()) << end.said;
 }
 
 TEST_F(Sandboxed, MapsAloneWhereThereIsNoOtherWay) {
@@ -159,6 +177,19 @@ TEST_F(Sandboxed, AnotherPidNamespaceSharesWhatTheEngineAllocated) {
   const bool shared = watches_processes_it_cannot_see();
   EXPECT_GE(end.bytes(shared ? "shm" : "tcp"), kVolume) << end.said;
   EXPECT_EQ(end.bytes(shared ? "tcp" : "shm"), 0u) << end.said;
+  EXPECT_EQ(shm_warnings(end).size(), shared ? 0u : 1u) << end.said;
+}
+
+// As containers, neither of which sees the other's processes.
+TEST_F(Sandboxed, TwoPidNamespacesShareWhatTheEngineAllocated) {
+  const ChildEnd can = run_in_child(
+      [] { return ::unshare(CLONE_NEWPID) == 0 ? 0 : static_cast<int>(ChildEnd::kNotPossible); });
+  if (can.not_possible()) GTEST_SKIP() << "only root makes a pid namespace here";
+  const bool shared = watches_processes_it_cannot_see();
+  const MoverEnd end = move(true, {"--own-pids", "1"}, false, true);
+  EXPECT_GE(end.bytes(shared ? "shm" : "tcp"), kVolume) << end.said;
+  EXPECT_EQ(end.bytes(shared ? "tcp" : "shm"), 0u) << end.said;
+  EXPECT_EQ(shm_warnings(end).size(), shared ? 0u : 1u) << end.said;
 }
 
 TEST_F(Sandboxed, AnotherPidNamespaceReachesOtherMemoryByTcp) {
@@ -166,6 +197,9 @@ TEST_F(Sandboxed, AnotherPidNamespaceReachesOtherMemoryByTcp) {
   if (end.status == MoverEnd::kNotPossible) GTEST_SKIP() << "only root makes a pid namespace here";
   EXPECT_GE(end.bytes("tcp"), kVolume) << end.said;
   EXPECT_EQ(end.bytes("shm"), 0u) << end.said;
+  // Thousands of requests, one line, with the cause and the remedy.
+  ASSERT_EQ(shm_warnings(end).size(), 1u) << end.said;
+  EXPECT_NE(shm_warnings(end)[0].find("share a pid namespace"), std::string::npos) << end.said;
 }
 
 TEST(SameHost, WithoutAnotherWayTheErrorSaysWhatTheKernelForbids) {

@@ -141,6 +141,7 @@ PeerProcess::PeerProcess(const PeerOptions& options) {
   if (options.allocate) words.emplace_back("--allocate");
   if (options.fragile) words.emplace_back("--fragile");
   if (options.forbid_files) words.emplace_back("--forbid-files");
+  if (options.own_pids) words.emplace_back("--own-pids");
   if (options.descriptors != 0) {
     words.emplace_back("--descriptors");
     words.emplace_back(std::to_string(options.descriptors));

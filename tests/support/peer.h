@@ -28,6 +28,7 @@ struct PeerOptions {
   bool allocate = false;                                // the engine allocates its memory
   bool fragile = false;                                 // that can be damaged
   bool forbid_files = false;                            // it may make no memory files
+  bool own_pids = false;                                // in a pid namespace of its own
   uint64_t descriptors = 0;                             // as many as it may have; 0: as here
   std::string transport = {};                           // to install; empty: the default
   std::map<std::string, std::string> environment = {};  // settings of its engine

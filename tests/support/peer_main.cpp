@@ -3,8 +3,9 @@
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
 //                [--allocate] [--fragile] [--aliased] [--forbid-files] [--transport T]
-//                [--descriptors N]
+//                [--descriptors N] [--own-pids]
 //
+// --own-pids: it runs in a pid namespace of its own.
 // --aliased: every page of the buffer is the same page, so a WRITE of several pages does not last.
 // --forbid-files: the process may make no memory files, from its beginning.
 // --descriptors: the most that the process may have, from its beginning.
@@ -25,9 +26,11 @@
 //   release               gives them back                                 -> ok
 //   logged                how many lines the library has logged           -> COUNT
 // It ends when its input does (status 0), or with the thread that started it.
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -196,6 +199,19 @@ std::string obey(const Peer& peer, const std::string& line) {
   return "error unknown command";
 }
 
+// Returns in a child, which is the first process of the namespace.
+void enter_own_pids() {
+  if (::unshare(CLONE_NEWPID) != 0) std::exit(give_up("no pid namespace"));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return;
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  std::exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -215,6 +231,8 @@ int main(int argc, char** argv) {
       aliased = true;
     } else if (std::string(argv[i]) == "--forbid-files") {
       forbid_files = true;
+    } else if (std::string(argv[i]) == "--own-pids") {
+      enter_own_pids();
     } else if (options.contains(argv[i]) && i + 1 < argc) {
       options[argv[i]] = argv[i + 1];
       ++i;

@@ -14,6 +14,7 @@
 #include "transport/fakes.h"
 #include "transport/shm/link.h"
 #include "transport/shm/serving.h"
+#include "transport/shm/warned.h"
 
 namespace te::shm {
 namespace {
@@ -351,6 +352,16 @@ TEST_F(HostileTarget, ItsEndIsNoticedAndAllThatWaitsIsTold) {
   EXPECT_FALSE(link.alive());
   EXPECT_EQ(link.find_mapping(key, [] { FAIL(); }).code, Code::kUnavailable);
   link.close();
+}
+
+TEST(ShmWarned, EachPeerIsWarnedOfOnceAndNotTooMany) {
+  Warned warned;
+  EXPECT_TRUE(warned.add("10.0.0.1:1"));
+  EXPECT_TRUE(warned.add("10.0.0.2:1"));
+  EXPECT_FALSE(warned.add("10.0.0.1:1"));
+  int lines = 2;
+  for (int i = 0; i < 100'000; ++i) lines += warned.add(std::to_string(i)) ? 1 : 0;
+  EXPECT_EQ(lines, 1'000);
 }
 
 }  // namespace

@@ -115,7 +115,7 @@ Result<PeerProcess> peer_process(int socket, bool peer_initiates) {
     return error(
         Code::kPermission,
         "the process is in another pid namespace, where only Linux 6.5 and later can watch "
-        "it: let both share one (docker run --pid, hostPID)");
+        "it: let both share a pid namespace (docker run --pid, hostPID)");
   } else {
     peer.pidfd = Fd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
   }

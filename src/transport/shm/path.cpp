@@ -34,11 +34,12 @@ struct Vector {
 }  // namespace
 
 ShmPath::ShmPath(Transport& owner, std::string address, TransportHost& host, CopyPool& pool,
-                 std::shared_ptr<Link> link)
+                 std::shared_ptr<Link> link, Warned& warned)
     : Path(owner, "", link->name(), std::move(address)),
       host_(host),
       pool_(pool),
-      link_(std::move(link)) {
+      link_(std::move(link)),
+      warned_(warned) {
   state.store(PathState::kReady);
   if (!link_->attach_allowed()) forbid_attach();
 }
@@ -58,7 +59,17 @@ bool ShmPath::reaches(const std::byte* key) const {
   if (over()) return false;
   if (link_->attach_allowed()) return true;
   const RangeKey range = RangeKey::decode(key);
-  return range.mapped && link_->may_map(range);
+  if (range.mapped && link_->may_map(range)) return true;
+  if (warns_.load(std::memory_order_relaxed)) warn_of_unreached();
+  return false;
+}
+
+// Of pid namespaces once for each peer; a kernel that forbids it does so for all peers.
+void ShmPath::warn_of_unreached() const {
+  if (!warns_.exchange(false)) return;
+  const std::string& peer = link_->pid() == 0 ? remote_address : std::string();
+  if (!warned_.add(peer)) return;
+  log_warning("shm: not used for some memory at {}: {}", remote_address, last_error().message());
 }
 
 void ShmPath::prepare(const std::byte* key, int64_t until_ns) {
@@ -213,7 +224,6 @@ void ShmPath::forbid_attach() {
                         remote_device)
                 : error(Code::kPermission, "the kernel forbids touching the memory of {}",
                         remote_device));
-  if (link_->attach_allowed()) log_info("shm: {}", last_error().message());
   link_->forbid_attach();
 }
 

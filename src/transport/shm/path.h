@@ -9,13 +9,14 @@
 #include "core/path.h"
 #include "transport/copy_pool.h"
 #include "transport/shm/link.h"
+#include "transport/shm/warned.h"
 
 namespace te::shm {
 
 class ShmPath final : public Path {
  public:
   ShmPath(Transport& owner, std::string address, TransportHost& host, CopyPool& pool,
-          std::shared_ptr<Link> link);
+          std::shared_ptr<Link> link, Warned& warned);
   ~ShmPath() override { link_->close(); }
 
   // The link tells from here on how it fares.
@@ -43,11 +44,14 @@ class ShmPath final : public Path {
   Code across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const;
   Code fault(const Slice& slice) const;
   void forbid_attach();
+  void warn_of_unreached() const;
   void lost();
 
   TransportHost& host_;
   CopyPool& pool_;
   const std::shared_ptr<Link> link_;
+  Warned& warned_;
+  mutable std::atomic<bool> warns_{true};  // of memory that it does not reach
   std::atomic<uint64_t> used_slots_{0};
 };
 

@@ -14,6 +14,7 @@
 #include "transport/copy_transport.h"
 #include "transport/shm/path.h"
 #include "transport/shm/serving.h"
+#include "transport/shm/warned.h"
 
 namespace te {
 namespace shm {
@@ -60,7 +61,7 @@ class ShmTransport final : public CopyTransport {
   }
 
   const Config& config_;
-  std::atomic<bool> warned_{false};
+  Warned warned_;
   Offer offer_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RangeTable> table_;
@@ -95,16 +96,15 @@ std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, By
     status = link.status();
     if (status.code() == Code::kNotFound) return {};
     if (status.ok()) {
-      auto path =
-          std::make_shared<ShmPath>(*this, peer.address.to_string(), host_, pool_, link.take());
+      auto path = std::make_shared<ShmPath>(*this, peer.address.to_string(), host_, pool_,
+                                            link.take(), warned_);
       status = path->watch();
       if (status.ok()) return {path};
     }
   }
-  // A user sees why once; what repeats is for whoever looks for it.
-  const bool first = !warned_.exchange(true);
+  // A user sees why once for each peer; what repeats is for whoever looks for it.
   static LogLimit limit;
-  if (first) {
+  if (warned_.add(peer.address.to_string())) {
     log_warning("shm: not used to {}: {}", peer.address.to_string(), status.message());
   } else {
     log_limited(limit, LogLevel::kInfo, "shm: not used to {}: {}", peer.address.to_string(),
