@@ -186,6 +186,35 @@ TEST_F(MemoryTest, NobodyWaitsForATransportThatTakesItsTime) {
   EXPECT_EQ(tcp_->live(), 8u);
 }
 
+// Others see a large batch half done: the lock is let go many times on the way. One look may miss
+// that, so batches come and go until both halves were seen.
+TEST_F(MemoryTest, TheLockIsLetGoWithinALargeBatch) {
+  enum Phase { kNone, kAdding, kRemoving };
+  std::atomic<Phase> phase{kNone};
+  std::atomic<bool> seen[3] = {};
+  std::atomic<bool> stop{false};
+  std::thread watcher([&] {
+    while (!stop) {
+      ReaderLock lock(memory_.mutex());
+      const size_t size = memory_.registry().size();
+      if (size > 0 && size < kPieces) seen[phase] = true;
+    }
+  });
+  std::vector<void*> addresses;
+  for (size_t i = 0; i < kPieces; ++i) addresses.push_back(piece(i));
+  const auto both_seen = [&] {
+    phase = kAdding;
+    EXPECT_TRUE(add(0, kPieces).ok());
+    phase = kRemoving;
+    EXPECT_TRUE(memory_.remove(addresses).ok());
+    return seen[kAdding] && seen[kRemoving];
+  };
+  EXPECT_TRUE(eventually(both_seen))
+      << "while adding: " << seen[kAdding] << ", while removing: " << seen[kRemoving];
+  stop = true;
+  watcher.join();
+}
+
 TEST_F(MemoryTest, ARefusedBatchLeavesNothingBehind) {
   ASSERT_TRUE(add(0).ok());
   tcp_->refuse(piece(700));
