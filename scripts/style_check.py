@@ -22,7 +22,7 @@ LAYERS = {
 }
 LEFT_FOR_LATER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 # What transports share, in folders beside theirs.
-SHARED_BY_TRANSPORTS = {"rails"}
+SHARED_BY_TRANSPORTS = {"progress", "rails"}
 INCLUDE = re.compile(r'^#include "([^"]+)"')
 # What opens a function's body: a parameter list, or what may follow one.
 FUNCTION = re.compile(r"\)( const| noexcept| override| final| mutable|\s*->\s*[\w:<>*& ]+)*"

@@ -57,6 +57,11 @@ struct SliceList {
     (first == nullptr ? first : last->next) = slice;
     last = slice;
   }
+  void push_front(Slice* slice) {
+    slice->next = first;
+    if (first == nullptr) last = slice;
+    first = slice;
+  }
   Slice* pop() {
     Slice* slice = first;
     first = slice->next;
@@ -129,6 +134,17 @@ struct Submission {
 
 bool Slice::cancelled() const {
   return task->submission->cancel.load(std::memory_order_acquire) != Code::kOk;
+}
+
+// Takes those out that are cancelled().
+inline SliceList take_cancelled(SliceList& slices) {
+  SliceList rest, cancelled;
+  while (!slices.empty()) {
+    Slice* slice = slices.pop();
+    (slice->cancelled() ? cancelled : rest).push(slice);
+  }
+  slices = rest;
+  return cancelled;
 }
 
 struct TaskBlock {

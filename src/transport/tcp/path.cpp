@@ -182,7 +182,7 @@ void TcpPath::begin_visit() {
 void TcpPath::end_visit() {
   visits_.leave();
   // Who came meanwhile was sent away, and sleeps.
-  if (visits_.crowded()) leave_to_loops();
+  if (visits_.backed_off()) leave_to_loops();
 }
 
 bool TcpPath::visit(int64_t until_ns, Waker& waker) {
@@ -226,7 +226,7 @@ void TcpPath::sleep(const Lanes& lanes, int64_t until_ns, Waker& waker) {
   }
   const int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
   const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
-  if (!visits_.crowded()) ::ppoll(entries.data(), count, &left, nullptr);
+  if (!visits_.backed_off()) ::ppoll(entries.data(), count, &left, nullptr);
   {
     MutexLock lock(sleeper_mutex_);
     sleeper_ = nullptr;
@@ -263,7 +263,7 @@ void TcpPath::listen_again() {
 
 // A visitor that is here now does it when it leaves, which is soon.
 void TcpPath::leave_to_loops() {
-  visits_.crowd();
+  visits_.back_off();
   if (!visits_.enter()) return wake_sleeper();
   listen_again();
   visits_.leave();
@@ -384,12 +384,7 @@ void TcpPath::sweep() {
   SliceList cancelled;
   {
     MutexLock lock(mutex_);
-    SliceList rest;
-    while (!waiting_.empty()) {
-      Slice* slice = waiting_.pop();
-      (slice->cancelled() ? cancelled : rest).push(slice);
-    }
-    waiting_ = rest;
+    cancelled = take_cancelled(waiting_);
     lanes = lanes_;
   }
   if (!cancelled.empty()) return_later(cancelled, Code::kCancelled);

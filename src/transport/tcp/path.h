@@ -14,8 +14,8 @@
 #include "base/event_loop.h"
 #include "base/spin.h"
 #include "base/waker.h"
+#include "transport/progress/callers.h"
 #include "transport/tcp/lane.h"
-#include "transport/visits.h"
 
 namespace te::tcp {
 
@@ -95,7 +95,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
 
   std::atomic<int64_t> careful_until_ns_{0};
 
-  Visits visits_;                              // and the lock of what follows
+  CallerProgress visits_;                      // and the lock of what follows
   std::atomic<const void*> visitor_{nullptr};  // the thread that came last
   std::atomic<bool> deaf_{false};              // deaf_lanes_ is set
   std::weak_ptr<const Lanes> deaf_lanes_;  // those whose loops do not listen; they hold the path

@@ -1,4 +1,4 @@
-// The endpoint of an initiator: made, cut off, closed with all that is under way, and made anew.
+// The endpoint of an engine: made, cut off, closed with all that is under way, and made anew.
 #include <rdma/fi_errno.h>
 
 #include <set>
@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "transport/fabric/initiator.h"
+#include "transport/fabric/engine.h"
 #include "transport/fabric/sockets.h"
 
 namespace te::fabric {
@@ -22,7 +22,7 @@ constexpr int64_t kReopenNs = 500 * kNsPerMs;  // between attempts, while the ca
 
 }  // namespace
 
-Status Initiator::open_endpoint() {
+Status FabricEngine::open_endpoint() {
   const Result<std::shared_ptr<Queue>> queue = Queue::open(domain_);
   Result<std::unique_ptr<Endpoint>> opened =
       queue.ok() ? Endpoint::open(domain_, *queue) : queue.status();
@@ -30,13 +30,10 @@ Status Initiator::open_endpoint() {
   queue_failed_ = false;
   renew_wanted_ = false;
   if (!opened.ok()) {
-    descriptor_.store(-1);
     reopen_ns_ = now_ns() + kReopenNs;
     return broken_;
   }
   endpoint_ = opened.take();
-  opened_.fetch_add(1);
-  descriptor_.store(endpoint_->queue().wait_descriptor());
   operations_.assign(endpoint_->queue().depth(), {});
   free_operations_.clear();
   for (Operation& operation : operations_) free_operations_.push_back(&operation);
@@ -46,22 +43,22 @@ Status Initiator::open_endpoint() {
 }
 
 // Nothing is posted before.
-void Initiator::renew_soon() {
+void FabricEngine::renew_soon() {
   renew_wanted_ = true;
-  call_poller();
+  progress_.call_thread();
 }
 
 // The tcp provider of libfabric 1.17 frees a READ twice if its endpoint is closed while a part of
 // the answer is there, and ofi_rxm then follows a null pointer. A connection that ends by itself it
 // ends well: so the connections are cut, and the operations that end by that awaited.
-void Initiator::cut_connections() {
+void FabricEngine::cut_connections() {
   std::set<AddressKey> peers;
   for (const auto& [name, noted] : contacted_) peers.insert(address_key(name));
   if (shut_down_connections(peers) == 0) return;
   int64_t ended_ns = now_ns();
   const int64_t until_ns = ended_ns + kCutNs;
   uint64_t failed = 0;
-  for (int looks = 0; under_way_.load() > failed; ++looks) {
+  for (int looks = 0; progress_.outstanding.load() > failed; ++looks) {
     const int64_t now = now_ns();
     if (now >= until_ns || (looks >= kNoEndLooks && now - ended_ns >= kNoEndNs)) break;
     fi_cq_entry entries[kRead];
@@ -79,15 +76,15 @@ void Initiator::cut_connections() {
   }
 }
 
-void Initiator::close_endpoint() {
-  if (endpoint_ && under_way_.load() > 0) cut_connections();
+void FabricEngine::close_endpoint() {
+  if (endpoint_ && progress_.outstanding.load() > 0) cut_connections();
   endpoint_.reset();
   contacted_.clear();
-  descriptor_.store(-1);
+  progress_.wake_caller();
 }
 
 // After the endpoint was closed: nothing touches memory for them any more.
-void Initiator::end_operations(Code code) {
+void FabricEngine::end_operations(Code code) {
   for (Operation& operation : operations_) {
     Job* job = std::exchange(operation.job, nullptr);
     if (job == nullptr) continue;
@@ -101,10 +98,10 @@ void Initiator::end_operations(Code code) {
     if (job->path->link.partial == job) job->path->link.partial = nullptr;
     finish(*job, job->code == Code::kOk ? code : job->code);
   }
-  under_way_.store(0);
+  progress_.outstanding.store(0);
 }
 
-void Initiator::renew_if_due(int64_t now) {
+void FabricEngine::renew_if_due(int64_t now) {
   const char* why = "a connection broke";
   if (now - watched_ns_ >= kWatchNs) {
     watched_ns_ = now;
@@ -117,40 +114,39 @@ void Initiator::renew_if_due(int64_t now) {
   renew(error(Code::kUnavailable, "{}: the endpoint was closed, since {}", domain_.device(), why));
 }
 
-void Initiator::renew(const Status& why) {
+void FabricEngine::renew(const Status& why) {
   log_debug("{}", why.message());
   renew_wanted_ = false;
-  for (const auto& [path, owner] : paths_) {
-    if (path->link.outstanding > 0 && path->last_error().ok()) path->set_error(why);
+  for (const auto& [path, owner] : known_) {
+    if (of(*path).link.outstanding > 0 && path->last_error().ok()) path->set_error(why);
   }
   close_endpoint();
   end_operations(Code::kUnavailable);
   peers_.clear();
-  std::vector<FabricPath*> gone;
-  for (const auto& [path, owner] : paths_) {
-    Link& link = path->link;
-    if (link.retired) gone.push_back(path);
+  std::vector<FabricRail*> gone;
+  for (const auto& [each, owner] : known_) {
+    FabricRail& path = of(*each);
+    Link& link = path.link;
+    if (path.retired) gone.push_back(&path);
     const bool connecting =
         link.state == Link::State::kOpening || link.state == Link::State::kProbing;
-    link.connect = link.connect || connecting;
-    if (link.connect || !link.queue.empty()) activate(*path);
+    path.wanted = path.wanted || connecting;
+    if (path.wanted || !path.queue.empty()) activate(path);
     // What was posted in part cannot go on where it stood.
     if (Job* partial = std::exchange(link.partial, nullptr); partial != nullptr) {
       finish(*partial, Code::kUnavailable);
     }
-    forget_reads(*path);
+    forget_reads(path);
     link.state = Link::State::kIdle;
     link.failed = link.inserted = link.probe_posted = false;
     link.outstanding = 0;
     link.outstanding_bytes = 0;
     link.unwanted_since_ns = 0;
     link.blocked_since_ns = 0;
-    if (path->state.load() != PathState::kFailed) path->state.store(PathState::kIdle);
-    if (!path->group()) continue;
-    path->group()->idle(path->place());
-    finished_.groups.push_back(path->group());
+    if (path.state.load() != PathState::kFailed) path.state.store(PathState::kIdle);
+    rail_idle(path);
   }
-  for (FabricPath* path : gone) forget(*path);
+  for (FabricRail* path : gone) leave(*path);
 }
 
 }  // namespace te::fabric

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "transport/fabric/initiator.h"
+#include "transport/fabric/engine.h"
 
 namespace te::fabric {
 namespace {
@@ -17,7 +17,7 @@ constexpr size_t kNameRoom = 512;  // what a provider may read of an endpoint's 
 
 }  // namespace
 
-bool Initiator::insert_address(FabricPath& path) {
+bool FabricEngine::insert_address(FabricRail& path) {
   Peer& peer = peers_[path.link.name];
   if (peer.users == 0) {
     Bytes name = path.link.name;
@@ -36,7 +36,7 @@ bool Initiator::insert_address(FabricPath& path) {
   return true;
 }
 
-void Initiator::drop_address(FabricPath& path) {
+void FabricEngine::drop_address(FabricRail& path) {
   if (!path.link.inserted) return;
   path.link.inserted = false;
   const auto found = peers_.find(path.link.name);
@@ -45,32 +45,28 @@ void Initiator::drop_address(FabricPath& path) {
   peers_.erase(found);
 }
 
-void Initiator::ask_peer(FabricPath& path, Hello::Type type, int64_t now) {
-  send_hello(path,
-             {type, static_cast<uint32_t>(path.remote_card()), path.identity().id, path.link.epoch},
+void FabricEngine::ask_peer(FabricRail& path, Hello::Type type, int64_t now) {
+  send_hello(path, {type, static_cast<uint32_t>(path.remote), path.identity().id, path.link.epoch},
              now);
 }
 
-void Initiator::send_hello(FabricPath& path, const Hello& hello, int64_t now) {
-  host_.exchange(
-      path.peer(), path.transport.name(), hello.encode(),
-      [this, type = hello.type, epoch = hello.epoch, since_ns = now,
-       owner = path.shared_from_this()](Result<Bytes> answer) {
-        {
-          MutexLock lock(mail_mutex_);
-          if (ended_) return;
-          owner->mail.answers.push_back({type, epoch, now_ns() - since_ns, std::move(answer)});
-          control_mail_.push_back(owner);
-        }
-        call_poller();
-      });
+void FabricEngine::send_hello(FabricRail& path, const Hello& hello, int64_t now) {
+  host_.exchange(path.to, path.transport.name(), hello.encode(),
+                 [this, type = hello.type, epoch = hello.epoch, since_ns = now,
+                  owner = path.shared()](Result<Bytes> answer) {
+                   const Answer whole{type, epoch, now_ns() - since_ns, std::move(answer)};
+                   (void)progress_.command([this, owner, whole]() TE_REQUIRES(progress_.lock) {
+                     const Domain::Turn turn(domain_);
+                     take_answer(*owner, whole);
+                   });
+                 });
 }
 
-void Initiator::open_at_peer(FabricPath& path, int64_t now) {
+void FabricEngine::open_at_peer(FabricRail& path, int64_t now) {
   Link& link = path.link;
   drop_address(path);  // of the connection before
   link.state = Link::State::kOpening;
-  link.connect = link.fenced = link.checking = false;
+  path.wanted = link.fenced = link.checking = false;
   forget_reads(path);
   link.probing_since_ns = now;
   link.epoch = path.identity().epoch.fetch_add(1) + 1;
@@ -79,25 +75,25 @@ void Initiator::open_at_peer(FabricPath& path, int64_t now) {
   ask_peer(path, Hello::Type::kOpen, now);
 }
 
-void Initiator::check_peer(FabricPath& path, int64_t now) {
+void FabricEngine::check_peer(FabricRail& path, int64_t now) {
   path.link.checking = true;
   path.link.checked_ns = now;
   ask_peer(path, Hello::Type::kCheck, now);
 }
 
-void Initiator::take_answer(FabricPath& path, FabricPath::Mail::Answer answer) {
+void FabricEngine::take_answer(FabricRail& path, const Answer& answer) {
   Link& link = path.link;
   if (answer.to == Hello::Type::kTouch) {
     if (answer.epoch == link.question) take_verdict(path, answer.answer);
     return;
   }
-  if (answer.epoch != link.epoch || link.retired) return;
+  if (answer.epoch != link.epoch || path.retired) return;
   const Status& why = answer.answer.status();
   const Code code = why.code() == Code::kStale ? Code::kStale : Code::kUnavailable;
   if (answer.to == Hello::Type::kOpen) {
     if (link.state != Link::State::kOpening) return;
     if (!answer.answer.ok()) return fail(path, code, why);
-    link.name = answer.answer.take();
+    link.name = *answer.answer;
     link.state = Link::State::kProbing;
     return activate(path);
   }
@@ -111,31 +107,30 @@ void Initiator::take_answer(FabricPath& path, FabricPath::Mail::Answer answer) {
   renew_soon();
 }
 
-void Initiator::fence(FabricPath& path) {
+void FabricEngine::fence(FabricRail& path) {
   if (std::exchange(path.link.fenced, true)) return;
-  const Hello hello{Hello::Type::kRetire, static_cast<uint32_t>(path.remote_card()),
-                    path.identity().id, path.link.epoch};
-  host_.fence(path.peer(), path.transport.name(), hello.encode());
+  const Hello hello{Hello::Type::kRetire, static_cast<uint32_t>(path.remote), path.identity().id,
+                    path.link.epoch};
+  host_.fence(path.to, path.transport.name(), hello.encode());
 }
 
-void Initiator::leave_peer(FabricPath& path) {
+void FabricEngine::leave_peer(FabricRail& path) {
   if (path.link.epoch == 0 || std::exchange(path.link.fenced, true)) return;
-  const Hello hello{Hello::Type::kRetire, static_cast<uint32_t>(path.remote_card()),
-                    path.identity().id, path.link.epoch};
-  host_.exchange(path.peer(), path.transport.name(), hello.encode(), [](const Result<Bytes>&) {});
+  const Hello hello{Hello::Type::kRetire, static_cast<uint32_t>(path.remote), path.identity().id,
+                    path.link.epoch};
+  host_.exchange(path.to, path.transport.name(), hello.encode(), [](const Result<Bytes>&) {});
 }
 
-void Initiator::forget(FabricPath& path) {
+void FabricEngine::leave(FabricRail& path) {
   drop_address(path);
   leave_peer(path);
-  std::erase(active_, &path);
-  paths_.erase(&path);
-  if (paths_.empty() && endpoint_) renew_soon();
+  forget(path);
+  if (known_.empty() && endpoint_) renew_soon();
 }
 
 // Has the peer make an endpoint, and reads the instance that it belongs to: that connects, and
 // tells whether it is the one that is wanted.
-void Initiator::probe(FabricPath& path) {
+void FabricEngine::probe(FabricRail& path) {
   Link& link = path.link;
   const int64_t now = now_ns();
   if (link.state == Link::State::kIdle) open_at_peer(path, now);
@@ -167,8 +162,8 @@ void Initiator::probe(FabricPath& path) {
 }
 
 // A word of it into the job's landing.
-long Initiator::read_beacon(Job& job, size_t word) {
-  const Offer::Card& remote = job.path->remote();
+long FabricEngine::read_beacon(Job& job, size_t word) {
+  const Offer::Card& remote = job.path->remote_nic();
   Landing& landing = (*landings_)[job.landing];
   landing.word = 0;
   const uint64_t at = word * sizeof landing.word;
@@ -177,14 +172,14 @@ long Initiator::read_beacon(Job& job, size_t word) {
   return post_operation(job, word_there, descriptor, &landing.word, false);
 }
 
-void Initiator::probe_ended(Job& job, Code code) {
-  FabricPath& path = *job.path;
+void FabricEngine::probe_ended(Job& job, Code code) {
+  FabricRail& path = *job.path;
   Link& link = path.link;
   const bool same = (*landings_)[job.landing].word == path.instance();
   free_landings_.push_back(job.landing);
   free_jobs_.push_back(&job);
   link.probe_posted = false;
-  if (link.retired) return forget(path);
+  if (path.retired) return leave(path);
   if (link.state != Link::State::kProbing) return;
   if (code != Code::kOk) return fail(path, code, path.last_error());
   if (!same) {
@@ -194,7 +189,7 @@ void Initiator::probe_ended(Job& job, Code code) {
   }
   link.state = Link::State::kReady;
   link.failed = false;
-  became_ready(path);
+  rail_ready(path);
   activate(path);
 }
 

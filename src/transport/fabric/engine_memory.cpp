@@ -16,7 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "transport/fabric/initiator.h"
+#include "transport/fabric/engine.h"
 
 namespace te::fabric {
 namespace {
@@ -29,7 +29,7 @@ constexpr int64_t kSuspectNs = 250 * kNsPerMs;   // then a slice comes back with
 
 }  // namespace
 
-void Initiator::forget_reads(FabricPath& path, Code code) {
+void FabricEngine::forget_reads(FabricRail& path, Code code) {
   Link& link = path.link;
   for (Job* job : std::exchange(link.unconfirmed, {})) finish(*job, code);
   link.asked_ns = 0;
@@ -37,14 +37,14 @@ void Initiator::forget_reads(FabricPath& path, Code code) {
   link.confirmations = 0;
 }
 
-void Initiator::hold_or_finish(Job& job) {
+void FabricEngine::hold_or_finish(Job& job) {
   Link& link = job.path->link;
   const bool sure = job.code != Code::kOk || job.reads <= link.reads_confirmed;
   if (sure || !copies_in_software()) return finish(job, job.code);
   link.unconfirmed.push_back(&job);
 }
 
-bool Initiator::confirm_reads(FabricPath& path) {
+bool FabricEngine::confirm_reads(FabricRail& path) {
   Link& link = path.link;
   if (!copies_in_software() || link.reads == link.reads_asked) return true;
   if (link.confirmations >= kMostConfirmations || free_landings_.empty()) return false;
@@ -70,8 +70,8 @@ bool Initiator::confirm_reads(FabricPath& path) {
   return true;
 }
 
-void Initiator::confirmation_ended(Job& job, const Status& why) {
-  FabricPath& path = *job.path;
+void FabricEngine::confirmation_ended(Job& job, const Status& why) {
+  FabricRail& path = *job.path;
   Link& link = path.link;
   const uint64_t reads = job.reads;
   const bool right = (*landings_)[job.landing].word == Beacon::word(path.instance(), job.word);
@@ -99,13 +99,13 @@ void Initiator::confirmation_ended(Job& job, const Status& why) {
   link.unconfirmed.resize(kept);
 }
 
-void Initiator::watch_for_a_while() {
+void FabricEngine::watch_for_a_while() {
   const int64_t now = now_ns();
   watch_until_ns_ = now + kWatchedNs;
-  if (!std::exchange(watching_, true)) call_poller();
+  if (!std::exchange(watching_, true)) progress_.call_thread();
 }
 
-bool Initiator::suspect(const Job& job, Code code) {
+bool FabricEngine::suspect(const Job& job, Code code) {
   const bool touched = job.outstanding > 0 || job.posted > 0;
   if (code != Code::kUnavailable || !touched || !copies_in_software()) return false;
   Link& link = job.path->link;
@@ -117,11 +117,11 @@ bool Initiator::suspect(const Job& job, Code code) {
   return true;
 }
 
-bool Initiator::add_range(const FabricPath& path, const Slice& slice, Hello& hello) const {
+bool FabricEngine::add_range(const FabricRail& path, const Slice& slice, Hello& hello) const {
   Key::Place place;
   if (hello.ranges.size() >= Hello::kMaxRanges ||
-      !Key::find(slice.key, path.remote_card(), path.offer().pieces, slice.remote_address,
-                 slice.length, &place)) {
+      !Key::find(slice.key, path.remote, path.offer().pieces, slice.remote_address, slice.length,
+                 &place)) {
     return false;
   }
   hello.ranges.push_back(
@@ -129,16 +129,16 @@ bool Initiator::add_range(const FabricPath& path, const Slice& slice, Hello& hel
   return true;
 }
 
-void Initiator::ask_about(FabricPath& path, Hello hello, int64_t now) {
+void FabricEngine::ask_about(FabricRail& path, Hello hello, int64_t now) {
   hello.type = Hello::Type::kTouch;
-  hello.card = static_cast<uint32_t>(path.remote_card());
+  hello.card = static_cast<uint32_t>(path.remote);
   hello.id = path.identity().id;
   hello.epoch = ++path.link.question;
   path.link.asking = true;
   send_hello(path, hello, now);
 }
 
-void Initiator::ask_about_suspects(FabricPath& path, int64_t now) {
+void FabricEngine::ask_about_suspects(FabricRail& path, int64_t now) {
   Link& link = path.link;
   Hello hello;
   // A slice whose key does not cover it is none that was posted.
@@ -151,7 +151,7 @@ void Initiator::ask_about_suspects(FabricPath& path, int64_t now) {
   ask_about(path, std::move(hello), now);
 }
 
-void Initiator::ask_about_reads(FabricPath& path, int64_t now) {
+void FabricEngine::ask_about_reads(FabricRail& path, int64_t now) {
   Hello hello;
   for (const Job* job : path.link.unconfirmed) (void)add_range(path, *job->slice, hello);
   const Slice* last = nullptr;
@@ -167,7 +167,7 @@ void Initiator::ask_about_reads(FabricPath& path, int64_t now) {
   if (!hello.ranges.empty()) ask_about(path, std::move(hello), now);
 }
 
-void Initiator::take_verdict(FabricPath& path, const Result<Bytes>& answer) {
+void FabricEngine::take_verdict(FabricRail& path, const Result<Bytes>& answer) {
   Link& link = path.link;
   link.asking = false;
   const ByteView verdict = answer.ok() ? as_bytes(*answer) : ByteView();
@@ -185,24 +185,23 @@ void Initiator::take_verdict(FabricPath& path, const Result<Bytes>& answer) {
   renew_soon();
 }
 
-void Initiator::end_suspects(FabricPath& path, size_t count, ByteView verdict, Code code) {
+void FabricEngine::end_suspects(FabricRail& path, size_t count, ByteView verdict, Code code) {
   std::vector<Suspect>& suspects = path.link.suspects;
   count = std::min(count, suspects.size());
   for (size_t i = 0; i < count; ++i) {
     if (suspects[i].slice == nullptr) continue;
     const bool bad = i < verdict.size() && verdict[i] == std::byte{0};
-    finished_.slices.push_back(
-        {suspects[i].slice, bad ? Code::kPermission : code, suspects[i].posted_ns});
+    return_slice(path, suspects[i].slice, bad ? Code::kPermission : code, suspects[i].posted_ns);
   }
   suspects.erase(suspects.begin(), suspects.begin() + static_cast<ptrdiff_t>(count));
   path.link.suspects_since_ns = now_ns();
 }
 
-void Initiator::sweep_suspects(FabricPath& path) {
+void FabricEngine::sweep_suspects(FabricRail& path) {
   Link& link = path.link;
   for (Suspect& each : link.suspects) {
     if (each.slice == nullptr || !each.slice->cancelled()) continue;
-    finished_.slices.push_back({std::exchange(each.slice, nullptr), Code::kCancelled});
+    return_slice(path, std::exchange(each.slice, nullptr), Code::kCancelled, 0);
   }
   size_t kept = 0;
   for (Job* job : link.unconfirmed) {
@@ -215,7 +214,7 @@ void Initiator::sweep_suspects(FabricPath& path) {
   link.unconfirmed.resize(kept);
 }
 
-void Initiator::watch_suspects(FabricPath& path, int64_t now) {
+void FabricEngine::watch_suspects(FabricRail& path, int64_t now) {
   Link& link = path.link;
   if (!link.suspects.empty() && now - link.suspects_since_ns > kSuspectNs) {
     link.asking = false;

@@ -1,4 +1,4 @@
-#include "transport/visits.h"
+#include "transport/progress/callers.h"
 
 #include <gtest/gtest.h>
 
@@ -10,8 +10,8 @@ namespace {
 int64_t now = 1;
 int64_t clock() { return now; }
 
-TEST(Visits, OneAtATimeAndTheNextKeepsItsTurnAwhile) {
-  Visits visits(clock);
+TEST(CallerProgress, OneAtATimeAndTheNextKeepsItsTurnAwhile) {
+  CallerProgress visits(clock);
   EXPECT_FALSE(visits.expected(now));
   ASSERT_TRUE(visits.begin());
   EXPECT_TRUE(visits.expected(now));
@@ -19,47 +19,47 @@ TEST(Visits, OneAtATimeAndTheNextKeepsItsTurnAwhile) {
   EXPECT_FALSE(visits.enter());
   EXPECT_FALSE(visits.end(true)) << "it is likely to be back";
   EXPECT_TRUE(visits.leased(now));
-  EXPECT_TRUE(visits.expected(now + Visits::kLeaseNs - 1));
-  EXPECT_FALSE(visits.expected(now + Visits::kLeaseNs));
+  EXPECT_TRUE(visits.expected(now + CallerProgress::kLeaseNs - 1));
+  EXPECT_FALSE(visits.expected(now + CallerProgress::kLeaseNs));
   ASSERT_TRUE(visits.begin());
   EXPECT_TRUE(visits.end(false)) << "the transport's own threads have to come";
   EXPECT_FALSE(visits.expected(now));
 }
 
-TEST(Visits, ThreadsThatMeetLeaveItToTheTransportForAWhile) {
-  Visits visits(clock);
+TEST(CallerProgress, ThreadsThatMeetLeaveItToTheTransportForAWhile) {
+  CallerProgress visits(clock);
   ASSERT_TRUE(visits.begin());
-  EXPECT_FALSE(visits.crowded());
+  EXPECT_FALSE(visits.backed_off());
   EXPECT_FALSE(visits.begin());
-  EXPECT_TRUE(visits.crowded());
+  EXPECT_TRUE(visits.backed_off());
   EXPECT_TRUE(visits.end(true)) << "somebody was sent away";
   EXPECT_FALSE(visits.expected(now));
   EXPECT_FALSE(visits.begin());
   now += 20 * kNsPerMs;
   ASSERT_TRUE(visits.begin());
-  EXPECT_FALSE(visits.crowded());
+  EXPECT_FALSE(visits.backed_off());
   EXPECT_FALSE(visits.end(true));
 }
 
-TEST(Visits, WhatIsNoVisitMeetsNone) {
-  Visits visits(clock);
+TEST(CallerProgress, WhatIsNoVisitMeetsNone) {
+  CallerProgress visits(clock);
   ASSERT_TRUE(visits.enter());
   EXPECT_FALSE(visits.begin());
   visits.leave();
-  EXPECT_TRUE(visits.crowded());
+  EXPECT_TRUE(visits.backed_off());
   now += 20 * kNsPerMs;
   EXPECT_TRUE(visits.begin());
-  visits.crowd();
-  EXPECT_TRUE(visits.crowded());
+  visits.back_off();
+  EXPECT_TRUE(visits.backed_off());
 }
 
-TEST(Visits, TheTransportsThreadLeavesTheTurnToAVisitorThatHasItButNotForLong) {
-  Visits visits(clock);
+TEST(CallerProgress, TheTransportsThreadLeavesTheTurnToAVisitorThatHasItButNotForLong) {
+  CallerProgress visits(clock);
   Mutex turn;
   const int64_t attended = now;
   const auto leaves = [&](int64_t at) {
     bool result = false;
-    std::thread([&] { result = visits.leave_to_visitor(turn, attended, at); }).join();
+    std::thread([&] { result = visits.leave_to_caller(turn, attended, at); }).join();
     return result;
   };
   {
@@ -67,8 +67,9 @@ TEST(Visits, TheTransportsThreadLeavesTheTurnToAVisitorThatHasItButNotForLong) {
     EXPECT_FALSE(leaves(now)) << "no visitor has it";
     ASSERT_TRUE(visits.begin());
     EXPECT_TRUE(leaves(now));
-    EXPECT_TRUE(leaves(attended + Visits::kLeftAloneNs - 1));
-    EXPECT_FALSE(leaves(attended + Visits::kLeftAloneNs)) << "it stayed away for long enough";
+    EXPECT_TRUE(leaves(attended + CallerProgress::kLeftAloneNs - 1));
+    EXPECT_FALSE(leaves(attended + CallerProgress::kLeftAloneNs))
+        << "it stayed away for long enough";
   }
   EXPECT_FALSE(leaves(now)) << "the turn is free";
   EXPECT_FALSE(visits.end(true));

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/guarded_copy.h"
 #include "base/log.h"
-#include "transport/fabric/initiator.h"
+#include "transport/fabric/engine.h"
 
 namespace te::fabric {
 namespace {
@@ -33,119 +33,71 @@ bool is_accessible(const Slice& slice, uint64_t at, uint64_t length) {
 
 }  // namespace
 
-void Initiator::take_mail() {
-  std::vector<std::shared_ptr<FabricPath>> mailbox;
-  {
-    MutexLock lock(mail_mutex_);
-    if (mailbox_.empty()) return;
-    mailbox.swap(mailbox_);
-    for (const std::shared_ptr<FabricPath>& path : mailbox) {
-      path->mail.queued = false;
-      path->link.queue.append(path->mail.slices);
-      path->link.connect = path->link.connect || path->mail.connect;
-      path->mail.connect = false;
-    }
-  }
-  for (std::shared_ptr<FabricPath>& path : mailbox) {
-    FabricPath& plain = *path;
-    if (plain.link.retired) continue;  // who wanted it connected came late
-    paths_.try_emplace(&plain, std::move(path));
-    activate(plain);
-  }
+void FabricEngine::submitted(SliceList slices) {
+  const Domain::Turn turn(domain_);
+  RailEngine::submitted(slices);
 }
 
-void Initiator::activate(FabricPath& path) {
-  if (path.link.active) return;
-  path.link.active = true;
-  active_.push_back(&path);
+void FabricEngine::advance() {
+  const Domain::Turn turn(domain_);
+  progress_.blocked.store(renew_wanted_);
+  if (!renew_wanted_) RailEngine::advance();
 }
 
-void Initiator::take_control_mail() {
-  std::vector<std::shared_ptr<FabricPath>> mail;
-  std::vector<FabricPath::Mail> wants;
-  {
-    MutexLock lock(mail_mutex_);
-    if (control_mail_.empty()) return;
-    mail.swap(control_mail_);
-    for (const std::shared_ptr<FabricPath>& path : mail) {
-      FabricPath::Mail& want = wants.emplace_back();
-      want.sweep = path->mail.sweep;
-      want.reset = path->mail.reset;
-      want.retire = path->mail.retire;
-      want.doubt = path->mail.doubt;
-      want.answers = std::exchange(path->mail.answers, {});
-      path->mail.sweep = path->mail.reset = path->mail.retire = path->mail.doubt = false;
-    }
-  }
-  const int64_t now = now_ns();
-  for (size_t i = 0; i < mail.size(); ++i) {
-    FabricPath& path = *mail[i];
-    for (FabricPath::Mail::Answer& answer : wants[i].answers) {
-      take_answer(path, std::move(answer));
-    }
-    if (wants[i].sweep) sweep_now(path, now);
-    if (wants[i].doubt && path.link.state == Link::State::kReady && !path.link.checking) {
-      check_peer(path, now);
-    }
-    if (wants[i].reset) {
-      fail(path, Code::kUnavailable,
-           Status(Code::kUnavailable, "fabric: the path to " + path.remote_address + " was reset"));
-      if (path.group()) return_slices(path.group()->take_all(), Code::kUnavailable, kWaited);
-      if (path.link.outstanding > 0) renew_soon();
-    }
-    if (wants[i].retire) {
-      path.link.retired = true;
-      if (!path.link.probe_posted) forget(path);
-    }
-  }
+void FabricEngine::doubt_now(rails::Rail& each) {
+  FabricRail& path = of(each);
+  const Domain::Turn turn(domain_);
+  if (path.link.state == Link::State::kReady && !path.link.checking) check_peer(path, now_ns());
 }
 
-void Initiator::advance_all() {
-  blocked_.store(renew_wanted_);
-  if (renew_wanted_) return;
-  for (size_t i = 0; i < active_.size();) {
-    FabricPath& path = *active_[i];
-    if (advance(path)) {
-      ++i;
-      continue;
-    }
-    path.link.active = false;
-    active_[i] = active_.back();
-    active_.pop_back();
-  }
-  // Another one goes first next time.
-  if (active_.size() > 1) std::rotate(active_.begin(), active_.begin() + 1, active_.end());
+void FabricEngine::reset_connection(rails::Rail& path, const Status& why) {
+  const Domain::Turn turn(domain_);
+  fail(of(path), Code::kUnavailable, why);
+  if (of(path).link.outstanding > 0) renew_soon();
 }
 
-bool Initiator::advance(FabricPath& path) {
+void FabricEngine::retire_now(rails::Rail& path) {
+  const Domain::Turn turn(domain_);
+  path.retired = true;
+  if (!of(path).link.probe_posted) leave(of(path));
+}
+
+bool FabricEngine::advance_rail(rails::Rail& each, int64_t now) {
+  FabricRail& path = of(each);
   Link& link = path.link;
-  if (!link.suspects.empty() && !link.asking) ask_about_suspects(path, now_ns());
-  const bool idle = link.state == Link::State::kIdle && link.queue.empty() && !link.connect;
+  if (renew_wanted_) {
+    progress_.blocked.store(true);
+    return true;
+  }
+  if (!link.suspects.empty() && !link.asking) ask_about_suspects(path, now);
+  const bool idle = link.state == Link::State::kIdle && path.queue.empty() && !path.wanted;
   if (idle) return false;
-  if (!endpoint_ && broken_.code() != Code::kCancelled && now_ns() >= reopen_ns_) {
+  if (!endpoint_ && broken_.code() != Code::kCancelled && now >= reopen_ns_) {
     (void)open_endpoint();
   }
   if (!endpoint_) {
-    link.connect = false;
+    path.wanted = false;
     fail(path, broken_.code() == Code::kCancelled ? Code::kCancelled : Code::kUnavailable, broken_);
     return false;
   }
-  if (link.state == Link::State::kReady && link.connect) {
-    link.connect = false;
-    became_ready(path);
+  if (link.state == Link::State::kReady) {
+    if (std::exchange(path.wanted, false)) rail_ready(path);
+    return post_queue(path);
   }
-  if (link.state != Link::State::kReady) {
-    probe(path);
-    return link.state == Link::State::kProbing;
-  }
-  // One path leaves room for the others.
+  probe(path);
+  return link.state == Link::State::kProbing;
+}
+
+bool FabricEngine::post_queue(FabricRail& path) {
+  Link& link = path.link;
+  // One rail leaves room for the others.
   const size_t share = std::max<size_t>(operations_.size() / 2, 1);
   for (;;) {
     if (link.partial == nullptr) {
-      if (link.queue.empty()) return !confirm_reads(path);
-      Slice* slice = link.queue.pop();
+      if (path.queue.empty()) return !confirm_reads(path);
+      Slice* slice = path.queue.pop();
       if (slice->cancelled()) {
-        finished_.slices.push_back({slice, Code::kCancelled});
+        return_slice(path, slice, Code::kCancelled, 0);
         continue;
       }
       link.partial = &take_job(path, slice);
@@ -158,33 +110,33 @@ bool Initiator::advance(FabricPath& path) {
     }
     link.partial = nullptr;
     if (job.outstanding == 0) finish(job, job.code);
-    if (link.state != Link::State::kReady) return !link.queue.empty();
+    if (link.state != Link::State::kReady) return !path.queue.empty();
   }
 }
 
-Job& Initiator::take_job(FabricPath& path, Slice* slice) {
+Job& FabricEngine::take_job(FabricRail& path, Slice* slice) {
   if (free_jobs_.empty()) free_jobs_.push_back(&jobs_.emplace_back());
   Job& job = *free_jobs_.back();
   free_jobs_.pop_back();
-  job = {&path, slice, 0, 0, 0, Code::kOk, path.group() ? now_ns() : 0};
+  job = {&path, slice, 0, 0, 0, Code::kOk, path.rails() ? now_ns() : 0};
   return job;
 }
 
-Status Initiator::cut(const Job& job, Remote* remote, void** descriptor) {
+Status FabricEngine::cut(const Job& job, Remote* remote, void** descriptor) {
   const Slice& slice = *job.slice;
-  const FabricPath& path = *job.path;
+  const FabricRail& path = *job.path;
   const uint64_t left = std::min<uint64_t>(slice.length - job.posted, max_operation_);
   const Offer& offer = path.offer();
   const uint64_t address = slice.remote_address + job.posted;
   Key::Place place;
-  if (!Key::find(slice.key, path.remote_card(), offer.pieces, address, left, &place)) {
+  if (!Key::find(slice.key, path.remote, offer.pieces, address, left, &place)) {
     return error(Code::kUnavailable, "fabric: the buffer is not registered with {} of {}",
                  path.remote_device, path.remote_address);
   }
   *remote = {offer.virtual_addresses ? address : place.offset, place.length, place.key};
   if (!domain_.local_registration()) return {};
   uint64_t local_key = 0;
-  if (!memories_.find(card_, slice.local + job.posted, &remote->length, &local_key, &found_)) {
+  if (!memories_.find(index_, slice.local + job.posted, &remote->length, &local_key, &found_)) {
     return error(Code::kUnavailable, "fabric: the local memory is not registered with {}",
                  path.local_device);
   }
@@ -192,8 +144,8 @@ Status Initiator::cut(const Job& job, Remote* remote, void** descriptor) {
   return {};
 }
 
-long Initiator::post_operation(Job& job, const Remote& remote, void* descriptor, void* local,
-                               bool write) {
+long FabricEngine::post_operation(Job& job, const Remote& remote, void* descriptor, void* local,
+                                  bool write) {
   if (free_operations_.empty()) return -FI_EAGAIN;
   Operation& operation = *free_operations_.back();
   fid_ep* endpoint = endpoint_->get();
@@ -203,7 +155,7 @@ long Initiator::post_operation(Job& job, const Remote& remote, void* descriptor,
                             : ::fi_read(endpoint, local, remote.length, descriptor, to,
                                         remote.address, remote.key, &operation.context);
   if (result == -FI_EAGAIN) {
-    blocked_.store(true);
+    progress_.blocked.store(true);
     int64_t& since_ns = job.path->link.blocked_since_ns;
     if (job.path->link.outstanding == 0 && since_ns == 0) since_ns = now_ns();
     watching_ = true;
@@ -215,13 +167,13 @@ long Initiator::post_operation(Job& job, const Remote& remote, void* descriptor,
   operation.length = static_cast<uint32_t>(remote.length);
   ++job.outstanding;
   ++counters_.posted;
-  under_way_.fetch_add(1);
+  progress_.outstanding.fetch_add(1);
   return 0;
 }
 
-bool Initiator::post_rest(Job& job) {
+bool FabricEngine::post_rest(Job& job) {
   Slice& slice = *job.slice;
-  FabricPath& path = *job.path;
+  FabricRail& path = *job.path;
   while (job.posted < slice.length && job.code == Code::kOk) {
     Remote remote;
     void* descriptor = nullptr;
@@ -252,11 +204,12 @@ bool Initiator::post_rest(Job& job) {
   return true;
 }
 
-bool Initiator::reap() {
+bool FabricEngine::poll() {
+  const Domain::Turn turn(domain_);
   if (!endpoint_) return false;
   fi_cq_entry entries[kRead];
   size_t reaped = 0;
-  const int64_t now = under_way_.load() > 0 ? now_ns() : 0;
+  const int64_t now = progress_.outstanding.load() > 0 ? now_ns() : 0;
   while (reaped < kMostReaped) {
     const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kRead);
     if (count > 0) {
@@ -283,13 +236,13 @@ bool Initiator::reap() {
   return reaped > 0;
 }
 
-void Initiator::completed(Operation& operation, long error_number, int64_t now) {
+void FabricEngine::completed(Operation& operation, long error_number, int64_t now) {
   Job* job = std::exchange(operation.job, nullptr);
   if (job == nullptr) return;
   free_operations_.push_back(&operation);
-  under_way_.fetch_sub(1);
+  progress_.outstanding.fetch_sub(1);
   ++(error_number == 0 ? counters_.completed : counters_.failed);
-  FabricPath& path = *job->path;
+  FabricRail& path = *job->path;
   --job->outstanding;
   if (job->slice == nullptr) {
     const Status why = error_number == 0 ? Status()
@@ -333,13 +286,13 @@ void Initiator::completed(Operation& operation, long error_number, int64_t now) 
   hold_or_finish(*job);
 }
 
-void Initiator::finish(Job& job, Code code) {
-  if (!suspect(job, code)) finished_.slices.push_back({job.slice, code, job.posted_ns});
+void FabricEngine::finish(Job& job, Code code) {
+  if (!suspect(job, code)) return_slice(*job.path, job.slice, code, job.posted_ns);
   free_jobs_.push_back(&job);
 }
 
 // What waits comes back now, what is under way as it ends; the next post connects again.
-void Initiator::fail(FabricPath& path, Code code, Status why) {
+void FabricEngine::fail(FabricRail& path, Code code, Status why) {
   path.set_error(std::move(why));
   path.state.store(PathState::kFailed);
   path.link.state = Link::State::kIdle;
@@ -349,48 +302,27 @@ void Initiator::fail(FabricPath& path, Code code, Status why) {
   if (path.link.confirmations > 0 || !path.link.unconfirmed.empty()) renew_soon();
   return_waiting(path, code);
   path.link.blocked_since_ns = 0;
-  if (!path.group()) return;
-  return_slices(path.group()->failed(path.place()), code, kWaited);
-  for (std::shared_ptr<FabricPath>& other : path.group()->others(path.place())) {
-    if (other->state.load() == PathState::kReady) finished_.doubtful.push_back(std::move(other));
+  rail_failed(path, code);
+  if (!path.rails()) return;
+  for (const std::shared_ptr<rails::Rail>& other : path.rails()->others(path.place())) {
+    if (other->state.load() == PathState::kReady) other->engine.doubt(*other);
   }
   // Another run of the peer is there: no path leads to this one.
-  if (code == Code::kStale) return_slices(path.group()->take_all(), code, kWaited);
-  finished_.groups.push_back(path.group());
+  if (code == Code::kStale) progress_.complete(path.rails()->take_all(), code);
 }
 
-void Initiator::return_slices(SliceList slices, Code code, int64_t posted_ns) {
-  while (!slices.empty()) finished_.slices.push_back({slices.pop(), code, posted_ns});
-}
-
-void Initiator::became_ready(FabricPath& path) {
-  path.state.store(PathState::kReady);
-  if (!path.group()) return;
-  path.group()->ready(path.place());
-  finished_.groups.push_back(path.group());
-}
-
-void Initiator::return_waiting(FabricPath& path, Code code) {
-  return_slices(std::exchange(path.link.queue, {}), code);
+void FabricEngine::return_waiting(FabricRail& path, Code code) {
+  return_queue(path, code);
   Job* partial = std::exchange(path.link.partial, nullptr);
   if (partial == nullptr) return;
   if (partial->code == Code::kOk) partial->code = code;
   if (partial->outstanding == 0) finish(*partial, partial->code);
 }
 
-void Initiator::sweep_now(FabricPath& path, int64_t now) {
+void FabricEngine::sweep_under_way(rails::Rail& each) {
+  const Domain::Turn turn(domain_);
+  FabricRail& path = of(each);
   Link& link = path.link;
-  if (path.group()) return_slices(path.group()->take_cancelled(), Code::kCancelled, kWaited);
-  SliceList rest;
-  while (!link.queue.empty()) {
-    Slice* slice = link.queue.pop();
-    if (slice->cancelled()) {
-      finished_.slices.push_back({slice, Code::kCancelled});
-    } else {
-      rest.push(slice);
-    }
-  }
-  link.queue = rest;
   if (link.partial != nullptr && link.partial->slice->cancelled()) {
     Job& job = *std::exchange(link.partial, nullptr);
     job.code = Code::kCancelled;
@@ -401,19 +333,19 @@ void Initiator::sweep_now(FabricPath& path, int64_t now) {
   if (!unwanted) {
     link.unwanted_since_ns = 0;
   } else if (link.unwanted_since_ns == 0) {
-    link.unwanted_since_ns = now;
+    link.unwanted_since_ns = now_ns();
   }
   watching_ = watching_ || unwanted;
 }
 
-bool Initiator::is_unwanted(const FabricPath& path) const {
+bool FabricEngine::is_unwanted(const FabricRail& path) const {
   return std::any_of(operations_.begin(), operations_.end(), [&path](const Operation& operation) {
     const Job* job = operation.job;
     return job != nullptr && job->path == &path && job->slice != nullptr && job->slice->cancelled();
   });
 }
 
-bool Initiator::stuck_on(FabricPath& path, int64_t now) {
+bool FabricEngine::stuck_on(FabricRail& path, int64_t now) {
   Link& link = path.link;
   if (link.outstanding == 0) {
     link.unwanted_since_ns = 0;
@@ -454,16 +386,17 @@ bool Initiator::stuck_on(FabricPath& path, int64_t now) {
   return false;
 }
 
-bool Initiator::stuck(int64_t now) {
+bool FabricEngine::stuck(int64_t now) {
   bool found = false;
   watching_ = now < watch_until_ns_;
-  for (const auto& [path, owner] : paths_) {
-    const Link& link = path->link;
-    watch_suspects(*path, now);
-    found = stuck_on(*path, now) || found;
+  for (const auto& [each, owner] : known_) {
+    FabricRail& path = of(*each);
+    const Link& link = path.link;
+    watch_suspects(path, now);
+    found = stuck_on(path, now) || found;
     if (link.state == Link::State::kOpening &&
         now - link.probing_since_ns > options_.connect_timeout_ms * kNsPerMs) {
-      probe(*path);  // which ends it
+      probe(path);  // which ends it
     }
     const bool connecting =
         link.state == Link::State::kOpening || link.state == Link::State::kProbing;

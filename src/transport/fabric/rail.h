@@ -1,6 +1,6 @@
-// One way from a card here to a card of a peer. What is done for it is the Initiator's.
+// A rail over libfabric. What is done for it is its FabricEngine's.
 //
-// Threads: as Path; `link` is for the thread that has the initiator's turn.
+// Threads: as Path; `link` needs the engine's progress lock.
 #pragma once
 
 #include <atomic>
@@ -9,14 +9,13 @@
 #include <vector>
 
 #include "core/batch.h"
-#include "core/path.h"
-#include "transport/fabric/group.h"
 #include "transport/fabric/message.h"
+#include "transport/rails/peer_rails.h"
 #include "transport/transport.h"
 
 namespace te::fabric {
 
-class Initiator;
+class FabricEngine;
 struct Job;
 
 // Words for peers to read. The first holds the instance of the engine, so that a peer finds
@@ -47,7 +46,7 @@ struct Identity {
   std::atomic<uint64_t> epoch{0};  // of its latest connection
 };
 
-// How a path stands with the initiator's endpoint.
+// How a rail stands with the engine's endpoint.
 struct Link {
   enum class State { kIdle, kOpening, kProbing, kReady };
 
@@ -57,15 +56,11 @@ struct Link {
   bool fenced = false;     // something of this connection may still arrive, which the engine knows
   bool checking = false;   // the peer is asked whether it is there
   int64_t checked_ns = 0;  // when it was asked last
-  bool active = false;     // among those with something that waits
-  bool connect = false;    // also without slices
   bool failed = false;     // since the last success
   bool inserted = false;   // `address` counts
   uint64_t address = 0;    // in the endpoint's address vector
-  SliceList queue;
   Job* partial = nullptr;  // posted in part
   bool probe_posted = false;
-  bool retired = false;
   uint32_t outstanding = 0;  // operations of slices
   uint64_t outstanding_bytes = 0;
   int64_t probing_since_ns = 0;
@@ -73,7 +68,7 @@ struct Link {
   int64_t blocked_since_ns = 0;   // though nothing is under way, nothing can be posted; 0: it can
   int64_t unwanted_since_ns = 0;  // operations under way that are wanted back; 0: none
 
-  // See initiator_memory.cpp. Of this connection:
+  // See engine_memory.cpp. Of this connection:
   uint64_t reads = 0;            // READs posted
   uint64_t reads_asked = 0;      // of them, those before the last confirmation that was posted
   uint64_t reads_confirmed = 0;  // and before the last one that came
@@ -89,73 +84,29 @@ struct Link {
   bool asking = false;    // it is under way
 };
 
-class FabricPath final : public Path, public std::enable_shared_from_this<FabricPath> {
+class FabricRail final : public rails::Rail {
  public:
-  FabricPath(Transport& owner, std::shared_ptr<Initiator> initiator, const std::string& device,
-             std::shared_ptr<const Offer> offer, size_t remote_card, const Peer& peer,
-             std::shared_ptr<Identity> identity)
-      : Path(owner, device, offer->cards[remote_card].device, peer.address.to_string()),
-        initiator_(std::move(initiator)),
-        offer_(std::move(offer)),
-        card_(remote_card),
-        peer_(peer),
-        identity_(std::move(identity)) {
-    count_in();
-  }
-  ~FabricPath() override;
+  FabricRail(Transport& owner, std::shared_ptr<FabricEngine> through, const std::string& device,
+             std::shared_ptr<const Offer> offer, const Peer& peer, size_t local_nic,
+             size_t remote_nic, std::shared_ptr<Identity> identity);
+  ~FabricRail() override;
 
-  bool reaches(const std::byte* key) const override {
-    return group_ ? group_->reaches(key) : (Key::nics_of(key) >> card_ & 1) != 0;
+  std::shared_ptr<FabricRail> shared() {
+    return std::static_pointer_cast<FabricRail>(shared_from_this());
   }
 
-  // Before anything else. `place` is the path's in the group.
-  void join(std::shared_ptr<Group> group, size_t place) {
-    group_ = std::move(group);
-    place_ = place;
-  }
-  // With the other paths to the same peer; null: there are none.
-  const std::shared_ptr<Group>& group() const { return group_; }
-  size_t place() const { return place_; }
-  Initiator& initiator() { return *initiator_; }
   const Offer& offer() const { return *offer_; }
-  size_t remote_card() const { return card_; }
-  const Offer::Card& remote() const { return offer_->cards[card_]; }
-  const Peer& peer() const { return peer_; }
-  uint64_t instance() const { return peer_.instance; }
+  const Offer::Card& remote_nic() const { return offer_->cards[remote]; }
+  uint64_t instance() const { return to.instance; }
   Identity& identity() const { return *identity_; }
   const std::shared_ptr<Identity>& shared_identity() const { return identity_; }
 
   Link link;
 
-  // Handed to the initiator, not yet taken; guarded by its mailbox.
-  struct Mail {
-    bool queued = false;
-    SliceList slices;
-    bool connect = false;
-    bool sweep = false;
-    bool reset = false;
-    bool retire = false;
-    bool doubt = false;
-    // Of the peer, to an exchange.
-    struct Answer {
-      Hello::Type to = Hello::Type::kOpen;
-      uint64_t epoch = 0;
-      int64_t took_ns = 0;
-      Result<Bytes> answer;
-    };
-    std::vector<Answer> answers;
-  } mail;
-
  private:
-  void count_in();
-
-  const std::shared_ptr<Initiator> initiator_;
+  const std::shared_ptr<FabricEngine> engine_;  // which this counts on
   const std::shared_ptr<const Offer> offer_;
-  const size_t card_;
-  const Peer peer_;
   const std::shared_ptr<Identity> identity_;
-  std::shared_ptr<Group> group_;
-  size_t place_ = 0;
 };
 
 }  // namespace te::fabric

@@ -1,0 +1,229 @@
+#include "transport/progress/progress.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/clock.h"
+
+namespace te {
+namespace {
+
+constexpr int kPollsAtOnce = 32;  // of a caller that polls by itself: a few microseconds at most
+constexpr int64_t kRetryNs = 1 * kNsPerMs;  // between attempts of what waits for room
+
+}  // namespace
+
+Progress::Progress(TransportHost& host, ProgressDriver& driver, int64_t spin_ns,
+                   std::function<void()> wake)
+    : host_(host), driver_(driver), spin_ns_(spin_ns), wake_(std::move(wake)), spin_(spin_ns) {}
+
+void Progress::call_thread() {
+  wanted_.store(true);
+  wake_();
+}
+
+// Without the queue, where the lock is free and nothing came before.
+bool Progress::submit_at_once(SliceList& slices) {
+  if (queued_.load() || closed_.load() || !lock.try_lock()) return false;
+  if (closed_.load()) {
+    lock.unlock();
+    return false;
+  }
+  driver_.submitted(slices);
+  const bool call = driver_.needs_thread() || completed_any();
+  lock.unlock();
+  if (call) call_thread();
+  drain_if_free();  // for those that found the lock held
+  return true;
+}
+
+void Progress::submit(SliceList slices) {
+  if (submit_at_once(slices)) return;
+  bool closed = false;
+  {
+    MutexLock queue_lock(queue_mutex_);
+    closed = closed_;
+    if (!closed) queue_.append(slices);
+  }
+  if (closed) {
+    // Nobody is left to return them later.
+    while (!slices.empty()) host_.done(slices.pop(), Code::kCancelled);
+    return;
+  }
+  queued_.store(true);
+  drain_if_free();
+}
+
+bool Progress::command(std::function<void()> command) {
+  {
+    MutexLock queue_lock(queue_mutex_);
+    if (closed_) return false;
+    commands_.push_back(std::move(command));
+  }
+  call_thread();
+  return true;
+}
+
+void Progress::drain() {
+  queued_.store(false);
+  SliceList slices;
+  {
+    MutexLock queue_lock(queue_mutex_);
+    slices.append(queue_);
+  }
+  if (!slices.empty()) driver_.submitted(slices);
+}
+
+void Progress::run_commands() {
+  {
+    MutexLock queue_lock(queue_mutex_);
+    running_.swap(commands_);
+  }
+  for (const std::function<void()>& command : running_) command();
+}
+
+void Progress::drain_if_free() {
+  bool call = false;
+  while (queued_.load()) {
+    if (!lock.try_lock()) break;  // the holder looks again
+    drain();
+    call = call || driver_.needs_thread() || completed_any();
+    lock.unlock();
+  }
+  if (call) call_thread();
+}
+
+void Progress::advance_later(std::shared_ptr<Backlog> backlog) {
+  std::vector<std::shared_ptr<Backlog>>& all = completed_.backlogs;
+  if (std::find(all.begin(), all.end(), backlog) == all.end()) all.push_back(std::move(backlog));
+}
+
+// What waits for the places that became free goes first: others wait for no thread here.
+void Progress::deliver(Completed& completed) {
+  for (const std::shared_ptr<Backlog>& backlog : completed.backlogs) backlog->advance();
+  for (const auto& [slice, code] : completed.slices) host_.done(slice, code);
+  completed.backlogs.clear();
+  completed.slices.clear();
+}
+
+void Progress::look(bool before_sleep, Look& look) {
+  const int64_t now = now_ns();
+  if (!wanted_.load() && callers_.leave_to_caller(lock, attended_ns_, now)) {
+    look.left_to_caller = true;
+    look.come_at(now + CallerProgress::kLeaseNs);
+    drain_if_free();  // the lock was tried
+    return;
+  }
+  attended_ns_ = now;
+  {
+    MutexLock held(lock);
+    wanted_.store(false);
+    drain();
+    run_commands();
+    const bool expected = callers_.expected(now);
+    bool news = false;
+    if (!expected) news = driver_.poll();
+    driver_.advance();
+    look.come_at(driver_.watch(now));
+    if (expected) {
+      look.left_to_caller = true;
+      look.come_at(now + CallerProgress::kLeaseNs);
+    } else if (before_sleep && !news) {
+      const Arming arming = driver_.arm(false);
+      news = arming.news;
+      if (arming.descriptor >= 0) look.listen(arming.descriptor);
+    }
+    look.news = look.news || news || completed_any();
+    by_thread_.swap(completed_);
+  }
+  running_.clear();
+  deliver(by_thread_);
+  drain_if_free();
+}
+
+void Progress::close() {
+  std::vector<std::function<void()>> dropped;  // with what they keep alive, without the lock
+  MutexLock held(lock);
+  MutexLock queue_lock(queue_mutex_);
+  closed_.store(true);
+  dropped.swap(commands_);
+}
+
+void Progress::run(const std::function<void()>& work) {
+  Completed completed;
+  {
+    MutexLock held(lock);
+    drain();
+    work();
+    completed.swap(completed_);
+  }
+  deliver(completed);
+}
+
+bool Progress::work_by_caller(int polls) {
+  {
+    MutexLock held(lock);
+    sleeping_ = nullptr;
+    if (queued_.load()) drain();
+    while (!driver_.poll() && --polls > 0 && outstanding.load() > 0 && !queued_.load()) {
+    }
+    driver_.advance();
+    by_caller_.swap(completed_);
+  }
+  const bool useful = !by_caller_.slices.empty() || !by_caller_.backlogs.empty();
+  deliver(by_caller_);
+  drain_if_free();
+  return useful;
+}
+
+bool Progress::run_by_caller(int64_t until_ns, Waker& waker) {
+  if (!callers_.begin()) return false;
+  const bool useful = run_until(until_ns, waker);
+  // A caller that polls by itself comes again.
+  const bool polls = until_ns == 0 && pending();
+  if (callers_.end(useful || polls)) call_thread();
+  return useful;
+}
+
+bool Progress::run_until(int64_t until_ns, Waker& waker) {
+  if (until_ns == 0) return work_by_caller(kPollsAtOnce);
+  if (work_by_caller(1)) return true;
+  if (!pending()) return false;
+  const int64_t begin_ns = now_ns();
+  const int64_t spin_until_ns = std::min(begin_ns + spin_.budget_ns(), until_ns);
+  bool news = false;
+  for (int64_t now = begin_ns; !news && now < spin_until_ns && pending(); now = now_ns()) {
+    news = work_by_caller(kPollsPerYield);
+    if (!news) std::this_thread::yield();
+  }
+  const bool slept = !news && sleep_by_caller(until_ns, waker);
+  spin_.came_after(news || slept ? now_ns() - begin_ns : 4 * spin_ns_);
+  return news || slept;
+}
+
+bool Progress::sleep_by_caller(int64_t until_ns, Waker& waker) {
+  Arming arming;
+  {
+    MutexLock held(lock);
+    if (queued_.load()) return true;
+    arming = driver_.arm(true);
+    if (arming.descriptor >= 0) sleeping_ = &waker;
+  }
+  drain_if_free();
+  if (!arming.news) {
+    if (arming.descriptor < 0 && arming.nap_ns == 0) return false;
+    int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
+    if (arming.descriptor < 0) left_ns = std::min(left_ns, arming.nap_ns);
+    if (blocked.load()) left_ns = std::min(left_ns, kRetryNs);
+    pollfd entries[] = {{waker.descriptor(), POLLIN, 0}, {arming.descriptor, POLLIN, 0}};
+    const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
+    ::ppoll(entries, 2, &left, nullptr);
+    if ((entries[0].revents & POLLIN) != 0) waker.clear();
+  }
+  (void)work_by_caller(1);
+  return true;
+}
+
+}  // namespace te

@@ -1,0 +1,65 @@
+// One way to a peer over NICs: a NIC here and one there.
+//
+// Threads: as Path; what needs the progress lock says so.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "core/batch.h"
+#include "core/path.h"
+#include "core/schedule.h"
+#include "transport/rails/key.h"
+#include "transport/transport.h"
+
+namespace te::rails {
+
+class PeerRails;
+class RailEngine;
+
+class Rail : public Path, public std::enable_shared_from_this<Rail> {
+ public:
+  Rail(Transport& owner, RailEngine& through, const std::string& device,
+       const std::string& device_there, const Peer& peer, size_t local_nic, size_t remote_nic)
+      : Path(owner, device, device_there, peer.address.to_string()),
+        engine(through),
+        to(peer),
+        local(local_nic),
+        remote(remote_nic) {}
+
+  // Any rail to the peer will do.
+  bool reaches(const std::byte* key) const override;
+  bool over() const override;
+
+  // Before anything else. `place` is this one's among the peer's rails.
+  void join(std::shared_ptr<PeerRails> peer_rails, size_t place) {
+    rails_ = std::move(peer_rails);
+    place_ = place;
+  }
+  // All rails to the peer; null: this is the only one.
+  const std::shared_ptr<PeerRails>& rails() const { return rails_; }
+  size_t place() const { return place_; }
+
+  RailEngine& engine;
+  const Peer to;
+  const size_t local, remote;  // NICs
+
+  // With the engine's progress lock:
+  SliceList queue;       // not posted yet
+  bool wanted = false;   // to be connected, whether there are slices or not
+  bool known = false;    // to the engine
+  bool active = false;   // among those with something that waits
+  bool retired = false;  // nobody posts any more
+
+ protected:
+  // As `over`: nothing goes to this run of the peer again.
+  std::atomic<bool> gone_{false};
+
+ private:
+  std::shared_ptr<PeerRails> rails_;
+  size_t place_ = 0;
+};
+
+}  // namespace te::rails

@@ -1,0 +1,86 @@
+#include "transport/rails/rail_transport.h"
+
+#include <string>
+#include <utility>
+
+namespace te::rails {
+
+std::vector<std::shared_ptr<Rail>> RailTransport::all_rails() const {
+  std::vector<std::shared_ptr<Rail>> all;
+  MutexLock lock(mutex_);
+  for (const std::weak_ptr<Rail>& weak : rails_) {
+    if (std::shared_ptr<Rail> rail = weak.lock()) all.push_back(std::move(rail));
+  }
+  return all;
+}
+
+void RailTransport::end_earlier_runs(const Peer& peer) {
+  const std::string address = peer.address.to_string();
+  for (const std::shared_ptr<Rail>& rail : all_rails()) {
+    const bool outdated = rail->to.instance != peer.instance && rail->remote_address == address;
+    if (outdated) rail->engine.reset(*rail);
+  }
+}
+
+std::shared_ptr<Path> RailTransport::make_path(std::shared_ptr<Rail> rail,
+                                               std::function<void()> at_end) {
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(rails_, [](const std::weak_ptr<Rail>& weak) { return weak.expired(); });
+    rails_.push_back(rail);
+  }
+  Rail* plain = rail.get();
+  return {plain, [rail = std::move(rail), at_end = std::move(at_end)](Path*) {
+            rail->engine.retire(*rail);
+            if (at_end) at_end();
+          }};
+}
+
+void RailTransport::join(const std::vector<std::shared_ptr<Path>>& rails,
+                         const std::vector<bool>& preferred, const PeerRailsOptions& options) {
+  if (rails.size() < 2) return;
+  const auto together = std::make_shared<PeerRails>(options);
+  for (size_t i = 0; i < rails.size(); ++i) {
+    Rail& rail = of(*rails[i]);
+    rail.join(together, i);
+    together->add(rail.shared_from_this(), rail.engine.speed(), preferred[i]);
+  }
+}
+
+void RailTransport::warm_up(Path& path) {
+  for (PathState from : {PathState::kIdle, PathState::kFailed}) {
+    if (path.state.compare_exchange_strong(from, PathState::kConnecting)) break;
+  }
+  if (path.state.load() == PathState::kReady) return;
+  of(path).engine.connect(of(path));
+}
+
+void RailTransport::post(Slice* first) {
+  while (first != nullptr) {
+    // Slices of one path that follow each other go together. Of several rails to a peer the plan
+    // names any.
+    SliceList slices;
+    Rail& rail = of(*first->path);
+    while (first != nullptr && first->path == &rail) {
+      Slice* slice = first;
+      first = first->next;
+      slices.push(slice);
+    }
+    if (!rail.rails()) {
+      rail.engine.progress().submit(slices);
+    } else if (const Code code = rail.rails()->submit(slices); code != Code::kOk) {
+      // Nobody is left to return them later.
+      while (!slices.empty()) host_.done(slices.pop(), code);
+    }
+  }
+}
+
+void RailTransport::close_rails() {
+  for (const std::shared_ptr<Rail>& rail : all_rails()) {
+    if (!rail->rails()) continue;
+    SliceList slices = rail->rails()->close();
+    while (!slices.empty()) host_.done(slices.pop(), Code::kCancelled);
+  }
+}
+
+}  // namespace te::rails
