@@ -277,6 +277,51 @@ TEST_F(FakeCards, MemoryThatIsGoneWhenAShortWriteIsPostedFailsItAlone) {
   EXPECT_TRUE(initiator_->unregister_memory(fragile.data()).ok());
 }
 
+// More peers than there may be endpoints: they give way to each other.
+TEST_F(FakeCards, NoMoreEndpointsAreAliveThanAreAllowed) {
+  constexpr size_t kPeers = 12;
+  constexpr int kEndpoints = 4;
+  fake_verbs::reset();
+  initiator_ = make_engine({{"rdma_library", TE_FAKE_VERBS},
+                            {"nics", "mlx5_0,mlx5_1"},
+                            {"rdma_endpoints", std::to_string(kEndpoints)}},
+                           "rdma");
+  ASSERT_TRUE(initiator_);
+  ASSERT_TRUE(initiator_->register_memory(local_.data(), kSize, "cpu:0").ok());
+  struct Target {
+    std::unique_ptr<Engine> engine = make("mlx5_4,mlx5_5");
+    std::vector<std::byte> memory = std::vector<std::byte>(kSize);
+    SegmentId segment = -1;
+  };
+  std::vector<Target> targets(kPeers);
+  for (Target& target : targets) {
+    ASSERT_TRUE(target.engine);
+    ASSERT_TRUE(target.engine->register_memory(target.memory.data(), kSize, "cpu:0").ok());
+    const Result<SegmentId> id = initiator_->open_segment(target.engine->local_endpoint());
+    ASSERT_TRUE(id.ok()) << id.status().to_string();
+    target.segment = *id;
+  }
+  for (uint64_t round = 1; round <= 3; ++round) {
+    stamp(local_.data(), kSize, round);
+    std::vector<std::thread> threads;
+    for (Target& target : targets) {
+      threads.emplace_back([&] {
+        std::vector<TransferRequest> requests;
+        for (uint64_t at = 0; at < kSize; at += kSize / 16) {
+          requests.push_back({Opcode::kWrite, local_.data() + at, target.segment,
+                              reinterpret_cast<uint64_t>(target.memory.data()) + at, kSize / 16});
+        }
+        EXPECT_EQ(transfer(*initiator_, requests).state, TaskState::kCompleted);
+        EXPECT_EQ(difference(target.memory.data(), kSize, round), kSame);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  const int most = fake_verbs::most_pairs_at_once(0) + fake_verbs::most_pairs_at_once(1);
+  EXPECT_GT(most, 0);
+  EXPECT_LE(most, kEndpoints);
+}
+
 // A peer can make a path fail as often as it likes.
 TEST_F(FakeCards, WhatFailsOverAndOverFillsNoLog) {
   begin();

@@ -29,6 +29,9 @@ class RdmaPeer : public testing::Test, protected LoadedPeer {
 TEST_F(RdmaPeer, KilledAndRestartedTwentyTimesUnderLoadItLeavesNothingBehind) {
   TE_NEEDS_RDMA_VM();
   begin();
+  // All rails: how many a load connects depends on what waits while the first one connects.
+  const Status warm = engine_->warmup_segment(peer_->segment());
+  ASSERT_TRUE(warm.ok()) << warm.to_string();
   ASSERT_TRUE(works(1));
   const int pairs = rdma_resources("qp", "rxe[01]"), ranges = rdma_resources("mr", "rxe[01]");
   ASSERT_GT(pairs, 0);
@@ -116,7 +119,9 @@ TEST(RdmaManyPeers, AllMakeProgressUnderACapOnEndpoints) {
   std::atomic<int> most{0};
   std::thread watch([&] {
     while (!over.load()) {
-      const int now = rdma_resources("qp", "rxe[01]") - own;
+      // A list is not made at one moment: one that gives way and its successor may both be in it.
+      const int now =
+          std::min(rdma_resources("qp", "rxe[01]"), rdma_resources("qp", "rxe[01]")) - own;
       if (now > most.load()) most = now;
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }

@@ -50,6 +50,7 @@ struct Device {
   std::vector<int> contexts;  // write ends of their events
   int refusal = 0;
   int registered = 0;
+  int pairs = 0, most_pairs = 0;
   bool holds = false;
   bool delays = false;
   bool lost = false;
@@ -287,6 +288,11 @@ int late_landings() {
   return world().late_landings;
 }
 
+int most_pairs_at_once(int device) {
+  std::lock_guard lock(world().mutex);
+  return world().devices[device].most_pairs;
+}
+
 int held(int device) {
   std::lock_guard lock(world().mutex);
   size_t count = 0;
@@ -476,6 +482,8 @@ ibv_qp* ibv_create_qp(ibv_pd* domain, ibv_qp_init_attr* attributes) {
   pair->qp_type = attributes->qp_type;
   pair->qp_num = world().next++;
   world().pairs[pair->qp_num] = pair;
+  Device& device = device_of(pair->context);
+  device.most_pairs = std::max(device.most_pairs, ++device.pairs);
   return pair;
 }
 int ibv_modify_qp(ibv_qp* plain, ibv_qp_attr* attributes, int mask) {
@@ -490,6 +498,7 @@ int ibv_modify_qp(ibv_qp* plain, ibv_qp_attr* attributes, int mask) {
 int ibv_destroy_qp(ibv_qp* plain) {
   std::lock_guard lock(world().mutex);
   world().pairs.erase(plain->qp_num);
+  --device_of(plain->context).pairs;
   delete static_cast<Pair*>(plain);
   return 0;
 }

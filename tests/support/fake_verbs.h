@@ -27,6 +27,9 @@ int registrations(int device, const void* address);
 // That are not undone.
 int registered(int device);
 
+// Queue pairs of the device, since reset().
+int most_pairs_at_once(int device);
+
 // What is posted to queue pairs of the device stays under way.
 void hold(int device);
 int held(int device);

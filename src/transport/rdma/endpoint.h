@@ -1,6 +1,6 @@
 // One connection to a card of a peer: a queue pair, what is posted on it, and how it stands.
 //
-// Threads: for the one that has the mover's turn, except as stated.
+// Threads: the one that holds the engine's progress lock, except as stated.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace te::rdma {
 
-class PeerGroup;
+class VerbsRail;
 
 // A slice under way, in one work request or several.
 struct Flight {
@@ -25,29 +25,23 @@ struct Flight {
 class Endpoint {
  public:
   enum class State : uint8_t {
-    kMaking,    // not the turn's: the queue pair is made, and the peer asked for its end
+    kMaking,    // by the pool: the queue pair is made, and the peer asked for its end
     kProving,   // connected; a WRITE of nothing is under way
     kReady,     // in use
     kDraining,  // wanted by others: takes nothing more
     kFailing,   // what is under way comes back
-    kClosing,   // not the turn's
+    kClosing,   // by the pool
   };
 
-  Endpoint(uint32_t number, uint64_t connection, std::shared_ptr<PeerGroup> owner, size_t which,
-           Card& through)
-      : id(number),
-        connection_id(connection),
-        group(std::move(owner)),
-        path(which),
-        card(through) {}
+  Endpoint(uint32_t number, uint64_t connection, std::shared_ptr<VerbsRail> owner, Card& through)
+      : id(number), connection_id(connection), rail(std::move(owner)), card(through) {}
 
   const uint32_t id;
   const uint64_t connection_id;  // as the peer knows it
-  const std::shared_ptr<PeerGroup> group;
-  const size_t path;  // of the group
+  const std::shared_ptr<VerbsRail> rail;
   Card& card;
   State state = State::kMaking;
-  bool requeues = true;           // what comes back is tried on other paths
+  bool requeues = true;           // what comes back is tried on other rails
   bool leaving = false;           // makes room for another
   bool fenced = false;            // the peer is asked to destroy its end
   bool peer_has_end = false;      // and is told when this one closes
