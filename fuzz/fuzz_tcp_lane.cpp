@@ -43,7 +43,7 @@ class NoTransport final : public te::Transport {
   }
   void warm_up(te::Path&) override {}
   void adopt(te::Fd, const te::wire::Hello&, std::shared_ptr<void>) override {}
-  void post(te::Slice*) override {}
+  void submit(te::SliceList) override {}
   void sweep(te::Path&) override {}
   void reset(te::Path&) override {}
   void stop() override {}

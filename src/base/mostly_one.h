@@ -1,6 +1,8 @@
 // A list that nearly always holds one: that one lies in it, and costs no allocation.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <utility>
 #include <vector>
 
@@ -24,14 +26,16 @@ class MostlyOne {
     if (any_) visit(first_);
     for (const T& each : more_) visit(each);
   }
-  // Null: there is none.
+  // Among those added last, since it is to take no long time. Null: there is none.
   template <typename Wanted>
-  T* find(Wanted&& wanted) {
-    if (any_ && wanted(first_)) return &first_;
-    for (T& each : more_) {
+  T* find_recent(Wanted&& wanted) {
+    constexpr size_t kRecent = 8;
+    const size_t count = std::min(more_.size(), kRecent);
+    for (size_t i = 0; i < count; ++i) {
+      T& each = more_[more_.size() - 1 - i];
       if (wanted(each)) return &each;
     }
-    return nullptr;
+    return any_ && count < kRecent && wanted(first_) ? &first_ : nullptr;
   }
 
   void clear() { (void)take(); }

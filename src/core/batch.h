@@ -31,7 +31,7 @@ struct Submission;
 struct Task;
 class Segment;  // the engine's; here only carried along
 
-// The piece of a request that is posted to one path. From post() to done() it is the transport's.
+// The piece of a request that is posted to one path. From submit() to done() it is the transport's.
 struct Slice {
   Slice* next = nullptr;  // for lists of whoever holds it
   Task* task = nullptr;
@@ -134,6 +134,18 @@ struct Submission {
 
 bool Slice::cancelled() const {
   return task->submission->cancel.load(std::memory_order_acquire) != Code::kOk;
+}
+
+// Takes the first ones, as many as are on one path.
+inline SliceList take_run(SliceList& slices) {
+  SliceList run{slices.first, slices.first};
+  while (run.last->next != nullptr && run.last->next->path == run.first->path) {
+    run.last = run.last->next;
+  }
+  slices.first = run.last->next;
+  if (slices.first == nullptr) slices.last = nullptr;
+  run.last->next = nullptr;
+  return run;
 }
 
 // Takes those out that are cancelled().

@@ -79,21 +79,20 @@ void Fences::answered(const FenceRef& fence, const Result<Bytes>& answer) {
     }
     give_back(failed, Code::kUnavailable);
   }
-  if (!free.empty()) release_(free.first);
+  if (!free.empty()) release_(free);
 }
 
 void Fences::give_back(SliceList slices, Code code) const {
   while (!slices.empty()) give_back_(slices.pop(), code);
 }
 
-Slice* Fences::hold(Slice* first) {
+SliceList Fences::hold(SliceList slices) {
   SliceList rest;
   std::vector<FenceRef> wanted;
   {
     MutexLock lock(mutex_);
-    while (first != nullptr) {
-      Slice* slice = first;
-      first = first->next;
+    while (!slices.empty()) {
+      Slice* slice = slices.pop();
       const auto found =
           slice->opcode == Opcode::kWrite ? peers_.find(slice->task->instance) : peers_.end();
       if (found == peers_.end()) {
@@ -109,7 +108,7 @@ Slice* Fences::hold(Slice* first) {
     }
   }
   for (const FenceRef& fence : wanted) ask(fence);
-  return rest.first;
+  return rest;
 }
 
 void Fences::sweep() {
@@ -118,12 +117,8 @@ void Fences::sweep() {
   {
     MutexLock lock(mutex_);
     for (auto& [instance, peer] : peers_) {
-      SliceList rest;
-      while (!peer.held.empty()) {
-        Slice* slice = peer.held.pop();
-        (slice->cancelled() ? cancelled : rest).push(slice);
-      }
-      peer.held = rest;
+      SliceList of_peer = take_cancelled(peer.held);
+      cancelled.append(of_peer);
     }
   }
   give_back(cancelled, Code::kCancelled);

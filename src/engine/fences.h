@@ -31,9 +31,10 @@ class Fences {
   using Ask = std::function<void(const Peer&, std::string_view transport, Bytes hello,
                                  TransportHost::Answered)>;
 
-  // `ask`: TransportHost::exchange(). `release`: posts slices again that were kept, linked by
-  // `next`. `give_back`: TransportHost::done(). None is called with a lock held.
-  Fences(Ask ask, std::function<void(Slice*)> release, std::function<void(Slice*, Code)> give_back)
+  // `ask`: TransportHost::exchange(). `release`: posts slices again that were kept.
+  // `give_back`: TransportHost::done(). None is called with a lock held.
+  Fences(Ask ask, std::function<void(SliceList)> release,
+         std::function<void(Slice*, Code)> give_back)
       : ask_(std::move(ask)), release_(std::move(release)), give_back_(std::move(give_back)) {}
 
   // TransportHost::fence(). The same twice is one.
@@ -43,7 +44,7 @@ class Fences {
   // Whether there may be something to hold.
   bool any() const { return peers_count_.load(std::memory_order_relaxed) != 0; }
   // Keeps the WRITEs that have to wait, and returns the rest in order.
-  Slice* hold(Slice* first);
+  SliceList hold(SliceList slices);
   // Gives back what was cancelled meanwhile.
   void sweep();
   // Gives everything back; holds nothing any more.
@@ -68,7 +69,7 @@ class Fences {
   void give_back(SliceList slices, Code code) const;
 
   const Ask ask_;
-  const std::function<void(Slice*)> release_;
+  const std::function<void(SliceList)> release_;
   const std::function<void(Slice*, Code)> give_back_;
   std::atomic<size_t> peers_count_{0};
   Mutex mutex_;

@@ -35,13 +35,8 @@ struct Transfers::Plan {
   Segment* segment = nullptr;
   const Target* target = nullptr;
   const Buffer* buffer = nullptr;
-  // Slices in order, by transport.
-  struct Chain {
-    Transport* transport = nullptr;
-    Slice* first = nullptr;
-    Slice* last = nullptr;
-  };
-  MostlyOne<Chain> chains;
+  // Those of one path are in order; few paths that take turns have one list each.
+  MostlyOne<SliceList> slices;
   std::vector<Task*> empty;    // of length zero: over as soon as the rest is posted
   std::vector<Task*> unknown;  // the target has to be asked about them first
   std::vector<std::unique_ptr<Slice[]>>* extra_slices = nullptr;
@@ -104,13 +99,10 @@ Status Transfers::find_segment(SegmentId id, Plan& plan) {
 }
 
 void Transfers::append(Slice* slice, Plan& plan) {
-  slice->next = nullptr;
-  Transport* transport = &slice->path->transport;
-  Plan::Chain* chain = plan.chains.find(
-      [transport](const Plan::Chain& each) { return each.transport == transport; });
-  if (chain == nullptr) chain = &plan.chains.add({transport, nullptr, nullptr});
-  (chain->first == nullptr ? chain->first : chain->last->next) = slice;
-  chain->last = slice;
+  SliceList* slices = plan.slices.find_recent(
+      [slice](const SliceList& each) { return each.first->path == slice->path; });
+  if (slices == nullptr) slices = &plan.slices.add({});
+  slices->push(slice);
 }
 
 Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& plan) {
@@ -305,31 +297,27 @@ bool Transfers::rehearse(SegmentId segment, uint64_t address) {
 
 void Transfers::post(Plan& plan) {
   wake_timer();
-  plan.chains.for_each([this](const Plan::Chain& chain) { post(chain.transport, chain.first); });
+  plan.slices.for_each([this](const SliceList& slices) { post(slices); });
   for (Task* task : plan.unknown) recovery_.add(segment_of(*task), &task->first, Code::kStale);
   for (Task* task : plan.empty) data_done(*task);
   one_less(*plan.submission);
 }
 
-void Transfers::post(Transport* transport, Slice* first) {
-  for (const Slice* slice = first; slice != nullptr; slice = slice->next) {
-    slice->path->inflight_bytes.fetch_add(slice->length, std::memory_order_relaxed);
+void Transfers::post(SliceList slices) {
+  uint64_t bytes = 0;
+  for (const Slice* slice = slices.first; slice != nullptr; slice = slice->next) {
+    bytes += slice->length;
   }
-  if (fences_->any()) first = fences_->hold(first);
-  if (first != nullptr) transport->post_and_help(first);
+  Path& path = *slices.first->path;
+  path.inflight_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  if (fences_->any()) slices = fences_->hold(slices);
+  if (!slices.empty()) path.transport.submit(slices);
 }
 
-void Transfers::post_held(Slice* first) {
-  while (first != nullptr) {
-    // Slices of one transport that follow each other go together.
-    Transport& transport = first->path->transport;
-    SliceList slices;
-    while (first != nullptr && &first->path->transport == &transport) {
-      Slice* slice = first;
-      first = first->next;
-      slices.push(slice);
-    }
-    transport.post_and_help(slices.first);
+void Transfers::post_held(SliceList slices) {
+  while (!slices.empty()) {
+    Transport& transport = slices.first->path->transport;
+    transport.submit(take_run(slices));
   }
 }
 
@@ -350,7 +338,7 @@ SliceOwner::Outcome Transfers::plan_again(Task& task, const std::shared_ptr<Segm
     return why->code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;
   }
   task.instance = target->descriptor.instance;
-  plan.chains.for_each([this](const Plan::Chain& chain) { post(chain.transport, chain.first); });
+  plan.slices.for_each([this](const SliceList& slices) { post(slices); });
   return Outcome::kPosted;
 }
 
@@ -385,7 +373,7 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
     MutexLock lock(submission.batch->mutex);
     if (submission.uses.last().target != target) submission.uses.add({segment, target});
   }
-  post(&path->transport, slice);
+  post({slice, slice});
   return Outcome::kPosted;
 }
 

@@ -69,7 +69,7 @@ class Transfers final : public SliceOwner {
   void finish_stop();
 
   // Posts what Fences kept.
-  static void post_held(Slice* first);
+  static void post_held(SliceList slices);
 
   // As TransportHost's.
   void done(Slice* slice, Code code);
@@ -93,7 +93,8 @@ class Transfers final : public SliceOwner {
                      const std::shared_ptr<const Target>& target, Status* why);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
-  void post(Transport* transport, Slice* first);
+  // All on one path.
+  void post(SliceList slices);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
 
   // Waiting.

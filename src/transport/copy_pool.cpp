@@ -106,32 +106,30 @@ Status CopyPool::start() {
 }
 
 // stop() does not wait for it. What it parks meanwhile is taken back here.
-bool CopyPool::copy_at_once(Slice* run) {
+bool CopyPool::copy_at_once(SliceList run) {
   if (queued_bytes_.load(std::memory_order_relaxed) != 0 || stopping_.load()) return false;
   uint64_t bytes = 0;
   size_t count = 0;
-  for (const Slice* slice = run; slice != nullptr; slice = slice->next) {
+  for (const Slice* slice = run.first; slice != nullptr; slice = slice->next) {
     bytes += slice->length;
-    if (bytes > kLeastRunBytes || ++count > kMaxRun || !same_kind(*run, *slice)) return false;
+    if (bytes > kLeastRunBytes || ++count > kMaxRun || !same_kind(*run.first, *slice)) return false;
   }
-  copy_(run, false);
+  copy_(run.first, false);
   if (stopping_.load()) take_back(Code::kCancelled, [](const Slice&) { return true; });
   return true;
 }
 
-void CopyPool::post(Slice* first) {
+void CopyPool::post(SliceList slices) {
   uint64_t bytes = 0;
-  SliceList chain{first, first};
   size_t count = 0;
-  for (Slice* slice = first; slice != nullptr; slice = slice->next) {
+  for (const Slice* slice = slices.first; slice != nullptr; slice = slice->next) {
     bytes += slice->length;
-    chain.last = slice;
     ++count;
   }
   MutexLock lock(mutex_);
   grow(load_bytes_, bytes);
   queued_ += count;
-  add(chain, bytes);
+  add(slices, bytes);
 }
 
 void CopyPool::add(SliceList chain, uint64_t bytes) {

@@ -44,10 +44,10 @@ class CopyPool {
   Status start();
 
   // Whoever posts calls help() next.
-  void post(Slice* first);
+  void post(SliceList slices);
   // Copies what is little enough not to be worth the queue, and is alone: a run of one path and
   // direction. False: it did not.
-  bool copy_at_once(Slice* run);
+  bool copy_at_once(SliceList run);
   // Copies one run, of any path; false when nothing is queued.
   bool help();
   // The same; but when nothing is queued while others copy for this path, it waits some

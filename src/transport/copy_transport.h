@@ -25,11 +25,10 @@ class CopyTransport : public Transport {
   void warm_up(Path&) override {}
   void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
 
-  void post(Slice* first) override { pool_.post(first); }
-  // With no other thread woken for what this one copies.
-  void post_and_help(Slice* first) override {
-    if (pool_.copy_at_once(first)) return;
-    pool_.post(first);
+  // No other thread is woken for what this one copies.
+  void submit(SliceList slices) override {
+    if (pool_.copy_at_once(slices)) return;
+    pool_.post(slices);
     pool_.help();
   }
   bool progress(Path& path, int64_t until_ns, Waker&) override {

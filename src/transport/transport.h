@@ -1,7 +1,7 @@
 // The contract of a transport, and its only way up.
 //
-//   - post() hands slices down; each comes back through done() exactly once, never from inside
-//   post().
+//   - submit() hands slices down; each comes back through done() exactly once, perhaps before
+//   submit() returns.
 //   - A slice comes back only when nothing touches its local memory any more.
 //   - No ghost writes: a WRITE that comes back unfinished, while bytes of it may still arrive,
 //   comes back after a fence() was asked for.
@@ -128,12 +128,11 @@ class Transport {
     return Status(Code::kUnsupported, "this transport takes no exchanges");
   }
 
-  // Hands over the slices, linked by `next`; all are on paths of this transport. Never blocks, and
-  // keeps nothing of the caller's but the slices.
-  virtual void post(Slice* first) = 0;
-  // post(), and then what the calling thread can do for the slices at once: done() may be called
-  // from inside. The caller holds no lock, and keeps all that the slices lead to.
-  virtual void post_and_help(Slice* first) { post(first); }
+  // Hands over slices, at least one, all on one path of this transport. Never waits for a peer, and
+  // keeps nothing of the caller's but the slices. It may do for them what the calling thread can do
+  // at once, and call done() from inside: the caller holds no lock, and keeps all that the slices
+  // lead to.
+  virtual void submit(SliceList slices) = 0;
   // Lends the calling thread to the path while its slices are under way: moves bytes, takes
   // answers, calls done(). Returns when something happened, when `waker` was woken (and clears it),
   // or at `until_ns`; 0: at once, without sleeping. False when there is nothing that the thread

@@ -22,20 +22,18 @@ class CopyPoolTest : public testing::Test {
   }
   ~CopyPoolTest() override { let_go(); }
 
-  // A chain of slices; their order is their number.
-  Slice* chain(std::vector<Path*> paths, uint32_t length, Opcode opcode = Opcode::kWrite) {
-    Slice* first = nullptr;
-    Slice* last = nullptr;
+  // Slices in this order.
+  SliceList chain(std::vector<Path*> paths, uint32_t length, Opcode opcode = Opcode::kWrite) {
+    SliceList list;
     for (Path* path : paths) {
       Slice& slice = slices_.emplace_back();
       slice.task = &task_;
       slice.path = path;
       slice.length = length;
       slice.opcode = opcode;
-      (first == nullptr ? first : last->next) = &slice;
-      last = &slice;
+      list.push(&slice);
     }
-    return first;
+    return list;
   }
   // A pool with one thread of its own.
   void make_pool() {
@@ -210,7 +208,7 @@ TEST_F(CopyPoolTest, ThreadsStayApartInWhatIsLarge) {
   });
   ASSERT_TRUE(pool_->start().ok());
   // The pool's own two threads are busy, both in the first part.
-  pool_->park(chain({&plug_, &plug_}, 2 << 20));
+  pool_->park(chain({&plug_, &plug_}, 2 << 20).first);
   pool_->resume(plug_);
   while (plugs.load() < 2) std::this_thread::yield();
   pool_->post(chain(std::vector<Path*>(64, &a_), 1 << 20));

@@ -27,7 +27,7 @@ class NullTransport : public Transport {
   std::vector<std::shared_ptr<Path>> make_paths(const Peer&, ByteView) override { return {}; }
   void warm_up(Path&) override {}
   void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
-  void post(Slice*) override {}
+  void submit(SliceList) override {}
   void sweep(Path&) override {}
   void reset(Path&) override {}
   void stop() override {}

@@ -55,23 +55,13 @@ void RailTransport::warm_up(Path& path) {
   of(path).engine.connect(of(path));
 }
 
-void RailTransport::post(Slice* first) {
-  while (first != nullptr) {
-    // Slices of one path that follow each other go together. Of several rails to a peer the plan
-    // names any.
-    SliceList slices;
-    Rail& rail = of(*first->path);
-    while (first != nullptr && first->path == &rail) {
-      Slice* slice = first;
-      first = first->next;
-      slices.push(slice);
-    }
-    if (!rail.rails()) {
-      rail.engine.progress().submit(slices);
-    } else if (const Code code = rail.rails()->submit(slices); code != Code::kOk) {
-      // Nobody is left to return them later.
-      while (!slices.empty()) host_.done(slices.pop(), code);
-    }
+// Of several rails to a peer the plan names any.
+void RailTransport::submit(SliceList slices) {
+  Rail& rail = of(*slices.first->path);
+  if (!rail.rails()) {
+    rail.engine.progress().submit(slices);
+  } else if (const Code code = rail.rails()->submit(slices); code != Code::kOk) {
+    while (!slices.empty()) host_.done(slices.pop(), code);
   }
 }
 

@@ -20,7 +20,7 @@ class RailTransport : public Transport {
   void unregister_memory(const Buffer& buffer) override { memories_->remove(buffer); }
   void warm_up(Path& path) override;
   void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
-  void post(Slice* first) override;
+  void submit(SliceList slices) override;
   // Of several rails to the peer, any: the slices may be under way on each.
   bool progress(Path& path, int64_t until_ns, Waker& waker) override {
     return of(path).engine.progress().run_by_caller(until_ns, waker);

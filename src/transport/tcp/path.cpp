@@ -79,7 +79,7 @@ std::shared_ptr<const TcpPath::Lanes> TcpPath::ready_lanes() {
   return lanes_ && lanes_ready_ == lanes_->size() ? lanes_ : nullptr;
 }
 
-void TcpPath::post(SliceList slices) {
+void TcpPath::submit(SliceList slices) {
   std::shared_ptr<const Lanes> lanes;
   bool ended = false;
   {
@@ -296,7 +296,8 @@ void TcpPath::return_later(SliceList slices, Code code) {
   const auto give_back = [this, code](SliceList list) {
     while (!list.empty()) host_.done(list.pop(), code);
   };
-  // A loop that has ended takes nothing; then there is no post() to be inside of that still counts.
+  // A loop that has ended takes nothing; then there is no submit() to be inside of that still
+  // counts.
   const bool taken =
       loops_.front()->run([self = shared_from_this(), slices, give_back] { give_back(slices); });
   if (!taken) give_back(slices);

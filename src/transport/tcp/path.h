@@ -24,8 +24,8 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   TcpPath(Transport& owner, TransportHost& host, std::vector<EventLoop*> loops, size_t lane_count,
           const LaneOptions& options, int64_t spin_ns, const Peer& peer);
 
-  // The slices, `bytes` in all, are sent now or as soon as the session stands.
-  void post(SliceList slices);
+  // The slices are sent now or as soon as the session stands.
+  void submit(SliceList slices);
   void warm_up();
   void sweep();
   // Finds out where requests are under way to a peer that is gone.
@@ -74,7 +74,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   void leave_to_loops();
   void wake_sleeper();
   void check_lease();
-  // Returns slices by way of a loop: the caller may be inside post().
+  // Returns slices by way of a loop: the caller may be inside submit().
   void return_later(SliceList slices, Code code);
   void distribute(SliceList slices, const Lanes& lanes);
 

@@ -100,7 +100,9 @@ class TcpTransport final : public Transport {
   void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
   bool end_idlest(int64_t before_ns, const MayEnd& may_end) override;
   Result<Bytes> accept(const Bytes& hello) override;
-  void post(Slice* first) override;
+  void submit(SliceList slices) override {
+    static_cast<TcpPath*>(slices.first->path)->submit(slices);
+  }
   bool progress(Path& path, int64_t until_ns, Waker& waker) override {
     return static_cast<TcpPath&>(path).progress(until_ns, waker);
   }
@@ -348,20 +350,6 @@ void TcpTransport::check_paths() {
     }
   }
   for (const std::shared_ptr<TcpPath>& path : paths) path->check_alive();
-}
-
-void TcpTransport::post(Slice* first) {
-  while (first != nullptr) {
-    // Slices of one path that follow each other go together.
-    SliceList slices;
-    Path* path = first->path;
-    while (first != nullptr && first->path == path) {
-      Slice* slice = first;
-      first = first->next;
-      slices.push(slice);
-    }
-    static_cast<TcpPath*>(path)->post(slices);
-  }
 }
 
 void TcpTransport::stop() {
