@@ -13,6 +13,7 @@
 
 #include "base/options.h"
 #include "require.h"
+#include "transport/factory.h"
 
 namespace {
 
@@ -45,7 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const std::string& variable : variables) environment.push_back(variable.c_str());
   environment.push_back(nullptr);
 
-  const te::Result<te::Config> config = te::Config::load(settings, environment.data());
+  const te::Result<te::Config> config =
+      te::Config::load(settings, te::transport_settings(), environment.data());
   if (!config.ok()) {
     require(config.code() == te::Code::kInvalidArgument && !config.status().message().empty());
     return 0;
@@ -55,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::map<std::string, std::string> shown;
   for (const nlohmann::json& row : rows) shown[row["name"]] = row["value"];
   const char* const none[] = {nullptr};
-  const te::Result<te::Config> again = te::Config::load(shown, none);
+  const te::Result<te::Config> again = te::Config::load(shown, te::transport_settings(), none);
   require(again.ok());
   if (is_ascii({reinterpret_cast<const char*>(data), size})) {
     for (const nlohmann::json& row : nlohmann::json::parse(again->to_json())) {

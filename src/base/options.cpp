@@ -13,20 +13,10 @@
 namespace te {
 namespace {
 
-struct Number {
-  uint64_t Config::*member;
-  uint64_t min;
-  uint64_t max;
-};
-struct Text {
-  std::string Config::*member;
-  std::vector<std::string_view> accepted;  // empty: anything
-};
-struct Setting {
-  std::string_view name;
-  std::string_view unit;
-  std::string_view help;
-  std::variant<Number, Text> kind;
+// One that is a member of Config.
+struct Member {
+  Setting setting;
+  std::variant<uint64_t Config::*, std::string Config::*> place;
 };
 
 constexpr std::string_view kGuardedCopiesHelp =
@@ -38,114 +28,15 @@ constexpr uint64_t kDayMs = 86'400'000;
 constexpr uint64_t kMostInbound = 4'096;
 constexpr uint64_t kMostPending = 256;
 
-// Of single transports.
-std::vector<Setting> transport_settings() {
-  return {
-      {"tcp_connections", "", "TCP connections per peer; 0: by the number of cores",
-       Number{&Config::tcp_connections, 0, 64}},
-      {"tcp_threads", "", "threads that serve TCP connections; 0: by the number of cores",
-       Number{&Config::tcp_threads, 0, 64}},
-      {"tcp_spin_us", "us", "maximum time to busy-poll before sleeping",
-       Number{&Config::tcp_spin_us, 0, 1'000'000}},
-      {"tcp_zero_copy", "",
-       "off, auto or on: zero-copy sends (MSG_ZEROCOPY) for large WRITEs; such tasks may end 2 s "
-       "after their deadlines while this machine's own queues hold packets",
-       Text{&Config::tcp_zero_copy, {"off", "auto", "on"}}},
-      {"copy_threads", "", "copy threads of local, and as many of shm; callers copy too",
-       Number{&Config::copy_threads, 1, 64}},
-      {"guarded_copies", "", kGuardedCopiesHelp,
-       Text{&Config::guarded_copies, {"handler", "kernel"}}},
-      {"fabric_library", "",
-       "path of libfabric.so.1; empty: that of AWS if installed, else the system's",
-       Text{&Config::fabric_library, {}}},
-      {"fabric_addresses", "",
-       "local addresses for libfabric, separated by commas; empty: all; over sockets (tcp): the "
-       "address that the engine was given",
-       Text{&Config::fabric_addresses, {}}},
-      {"fabric_spin_us", "us", "as tcp_spin_us, for completion queues of libfabric",
-       Number{&Config::fabric_spin_us, 0, 1'000'000}},
-      {"fabric_max_registration", "bytes",
-       "larger buffers are registered with libfabric in several regions; 0: only where required",
-       Number{&Config::fabric_max_registration, 0, uint64_t{1} << 48}},
-      {"fabric_max_operation", "bytes",
-       "larger slices are split for libfabric; 0: only where required",
-       Number{&Config::fabric_max_operation, 0, uint64_t{1} << 48}},
-      {"rdma_library", "", "path of libibverbs.so.1; empty: the system's",
-       Text{&Config::rdma_library, {}}},
-      {"rdma_endpoints", "",
-       "queue pairs to NICs of peers, alive at once; a new one replaces an idle one",
-       Number{&Config::rdma_endpoints, 1, 1'000'000}},
-      {"rdma_inbound_endpoints", "", "queue pairs that peers connect to; more are refused",
-       Number{&Config::rdma_inbound_endpoints, 1, 1'000'000}},
-      {"rdma_spin_us", "us", "as tcp_spin_us, for completion queues of RDMA NICs",
-       Number{&Config::rdma_spin_us, 0, 1'000'000}},
-      {"rdma_max_registration", "bytes",
-       "larger buffers are registered with RDMA NICs in several regions; 0: only where required",
-       Number{&Config::rdma_max_registration, 0, uint64_t{1} << 48}},
-  };
+Member number(std::string_view name, std::string_view unit, std::string_view help,
+              uint64_t Config::*place, uint64_t min, uint64_t max) {
+  return {{name, unit, help, Setting::Number{Config().*place, min, max}}, place};
 }
 
-std::vector<Setting> general_settings() {
-  return {
-      {"addressing", "",
-       "auto, offset or address: how target_offset is read unless the call states it; not set: "
-       "auto for C, offset for C++ and Rust",
-       Text{&Config::addressing, {"auto", "offset", "address"}}},
-      {"advertise_address", "",
-       "address or host name that peers should use; empty: chosen by the engine",
-       Text{&Config::advertise_address, {}}},
-      {"bind_address", "",
-       "address to listen on and to advertise; empty: all addresses, IPv4 and IPv6",
-       Text{&Config::bind_address, {}}},
-      {"transfer_timeout_ms", "ms", "time a submission may take before its tasks end in TIMEOUT",
-       Number{&Config::transfer_timeout_ms, 1, kDayMs}},
-      {"retry_window_ms", "ms",
-       "time a lost peer is tried again before tasks end in FAILED; with 0 a task also fails if "
-       "its target closes the idle connection at that moment",
-       Number{&Config::retry_window_ms, 0, kDayMs}},
-      {"connect_timeout_ms", "ms", "time to connect to a peer",
-       Number{&Config::connect_timeout_ms, 1, kDayMs}},
-      {"hello_timeout_ms", "ms", "time in which a new connection must send its hello",
-       Number{&Config::hello_timeout_ms, 1, kDayMs}},
-      {"stall_timeout_ms", "ms", "time a peer may stop in the middle of a frame",
-       Number{&Config::stall_timeout_ms, 1, kDayMs}},
-      {"unregister_timeout_ms", "ms", "time for which unregistering waits for a stopped process",
-       Number{&Config::unregister_timeout_ms, 1, kDayMs}},
-      {"directory_timeout_ms", "ms", "maximum time of one call to the metadata server",
-       Number{&Config::directory_timeout_ms, 1, kDayMs}},
-      {"directory_lease_s", "s", "time after which the name of a crashed engine disappears",
-       Number{&Config::directory_lease_s, 1, 3'600}},
-      {"slice_bytes", "bytes", "larger requests are split into slices of this size",
-       Number{&Config::slice_bytes, 4'096, 1 << 30}},
-      {"nics", "", kNicsHelp, Text{&Config::nics, {}}},
-      {"max_inbound_connections", "",
-       "limit on connections from peers; 0: derived from `ulimit -n`, at most 4096",
-       Number{&Config::max_inbound_connections, 0, 1'000'000}},
-      {"max_pending_connections", "",
-       "limit on connections without a hello; 0: derived from `ulimit -n`, at most 256",
-       Number{&Config::max_pending_connections, 0, 100'000}},
-      {"max_notifications", "", "limit on received notifications not taken yet; more are refused",
-       Number{&Config::max_notifications, 1, 10'000'000}},
-      {"log_level", "", "error, warning, info or debug",
-       Text{&Config::log_level, {"error", "warning", "info", "debug"}}},
-  };
+Member text(std::string_view name, std::string_view help, std::string Config::*place,
+            std::span<const std::string_view> accepted = {}) {
+  return {{name, "", help, Setting::Text{{}, accepted}}, place};
 }
-
-// Never destroyed: engines are made until the process ends.
-const std::vector<Setting>& table() {
-  static const auto& settings = *new std::vector<Setting>([] {
-    std::vector<Setting> all = general_settings();
-    for (Setting& setting : transport_settings()) all.push_back(std::move(setting));
-    return all;
-  }());
-  return settings;
-}
-
-constexpr std::string_view kPrefix = "TRANSFER_ENGINE_";
-constexpr std::string_view kOlderPrefix = "TE_";
-// Variables with our prefix that other programs of the project read.
-constexpr std::string_view kBuildVariables[] = {"TRANSFER_ENGINE_LIB_DIR",
-                                                "TRANSFER_ENGINE_USE_INSTALLED"};
 
 std::string upper(std::string_view name) {
   std::string result(name);
@@ -159,37 +50,147 @@ std::string lower(std::string_view name) {
   return result;
 }
 
+constexpr std::string_view kAddressings[] = {"auto", "offset", "address"};
+constexpr std::string_view kGuards[] = {"handler", "kernel"};
+constexpr std::string_view kLogLevels[] = {"error", "warning", "info", "debug"};
+
+// Never destroyed: engines are made until the process ends.
+const std::vector<Member>& members() {
+  static const auto& all = *new std::vector<Member>({
+      text("addressing",
+           "auto, offset or address: how target_offset is read unless the call states it; not set: "
+           "auto for C, offset for C++ and Rust",
+           &Config::addressing, kAddressings),
+      text("advertise_address",
+           "address or host name that peers should use; empty: chosen by the engine",
+           &Config::advertise_address),
+      text("bind_address",
+           "address to listen on and to advertise; empty: all addresses, IPv4 and IPv6",
+           &Config::bind_address),
+      number("transfer_timeout_ms", "ms",
+             "time a submission may take before its tasks end in TIMEOUT",
+             &Config::transfer_timeout_ms, 1, kDayMs),
+      number(
+          "retry_window_ms", "ms",
+          "time a lost peer is tried again before tasks end in FAILED; with 0 a task also fails if "
+          "its target closes the idle connection at that moment",
+          &Config::retry_window_ms, 0, kDayMs),
+      number("connect_timeout_ms", "ms", "time to connect to a peer", &Config::connect_timeout_ms,
+             1, kDayMs),
+      number("hello_timeout_ms", "ms", "time in which a new connection must send its hello",
+             &Config::hello_timeout_ms, 1, kDayMs),
+      number("stall_timeout_ms", "ms", "time a peer may stop in the middle of a frame",
+             &Config::stall_timeout_ms, 1, kDayMs),
+      number("unregister_timeout_ms", "ms",
+             "time for which unregistering waits for a stopped process",
+             &Config::unregister_timeout_ms, 1, kDayMs),
+      number("directory_timeout_ms", "ms", "maximum time of one call to the metadata server",
+             &Config::directory_timeout_ms, 1, kDayMs),
+      number("directory_lease_s", "s", "time after which the name of a crashed engine disappears",
+             &Config::directory_lease_s, 1, 3'600),
+      number("slice_bytes", "bytes", "larger requests are split into slices of this size",
+             &Config::slice_bytes, 4'096, 1 << 30),
+      text("nics", kNicsHelp, &Config::nics),
+      number("max_inbound_connections", "",
+             "limit on connections from peers; 0: derived from `ulimit -n`, at most 4096",
+             &Config::max_inbound_connections, 0, 1'000'000),
+      number("max_pending_connections", "",
+             "limit on connections without a hello; 0: derived from `ulimit -n`, at most 256",
+             &Config::max_pending_connections, 0, 100'000),
+      number("max_notifications", "",
+             "limit on received notifications not taken yet; more are refused",
+             &Config::max_notifications, 1, 10'000'000),
+      text("log_level", "error, warning, info or debug", &Config::log_level, kLogLevels),
+      text("guarded_copies", kGuardedCopiesHelp, &Config::guarded_copies, kGuards),
+  });
+  return all;
+}
+
+// A setting as it is looked up.
+struct Known {
+  const Setting* setting = nullptr;
+  const Member* member = nullptr;  // null: it is declared elsewhere
+};
+
+class Table {
+ public:
+  explicit Table(const std::vector<const Setting*>& more) {
+    for (const Member& member : members()) all_.push_back({&member.setting, &member});
+    for (const Setting* setting : more) all_.push_back({setting, nullptr});
+  }
+
+  const std::vector<Known>& all() const { return all_; }
+  const Known* find(std::string_view name) const {
+    const auto found = std::find_if(
+        all_.begin(), all_.end(), [name](const Known& each) { return each.setting->name == name; });
+    return found == all_.end() ? nullptr : &*found;
+  }
+  // ": did you mean 'tcp_threads'?" for what is near to a setting's name.
+  template <typename Shown>
+  std::string hint(std::string_view name, Shown&& shown) const {
+    const Setting* nearest = nearest_to(lower(name));
+    return nearest == nullptr ? std::string() : fmt::format(": did you mean {}?", shown(*nearest));
+  }
+
+ private:
+  const Setting* nearest_to(std::string_view name) const;
+
+  std::vector<Known> all_;
+};
+
+constexpr std::string_view kPrefix = "TRANSFER_ENGINE_";
+constexpr std::string_view kOlderPrefix = "TE_";
+// Variables with our prefix that other programs of the project read.
+constexpr std::string_view kBuildVariables[] = {"TRANSFER_ENGINE_LIB_DIR",
+                                                "TRANSFER_ENGINE_USE_INSTALLED"};
+
 std::string variable_name(std::string_view name) { return std::string(kPrefix) + upper(name); }
 
-Status assign(const Setting& setting, std::string_view shown, std::string_view value,
-              Config& config) {
-  if (const Text* text = std::get_if<Text>(&setting.kind)) {
-    bool known = text->accepted.empty();
-    for (const std::string_view accepted : text->accepted) known = known || accepted == value;
+Status parse(const Setting& setting, std::string_view shown, std::string_view value,
+             std::variant<uint64_t, std::string>& parsed) {
+  if (const auto* text = std::get_if<Setting::Text>(&setting.kind)) {
+    const bool known = text->accepted.empty() || std::ranges::count(text->accepted, value) > 0;
     if (!known) {
       return error(Code::kInvalidArgument, "{}='{}' is not understood: give {}", shown, value,
                    setting.help);
     }
-    config.*text->member = value;
+    parsed = std::string(value);
     return {};
   }
-  const Number& number = std::get<Number>(setting.kind);
-  uint64_t parsed = 0;
-  const auto [end, ec] = std::from_chars(value.data(), value.data() + value.size(), parsed);
-  if (ec != std::errc() || end != value.data() + value.size() || parsed < number.min ||
-      parsed > number.max) {
+  const auto& number = std::get<Setting::Number>(setting.kind);
+  uint64_t result = 0;
+  const auto [end, ec] = std::from_chars(value.data(), value.data() + value.size(), result);
+  if (ec != std::errc() || end != value.data() + value.size() || result < number.min ||
+      result > number.max) {
     return error(Code::kInvalidArgument,
                  "{}='{}' is not understood: give a whole number{}{} from {} to {} ({})", shown,
                  value, setting.unit.empty() ? "" : " of ", setting.unit, number.min, number.max,
                  setting.help);
   }
-  config.*number.member = parsed;
+  parsed = result;
   return {};
 }
 
-std::string shown_value(const Setting& setting, const Config& config) {
-  if (const Text* text = std::get_if<Text>(&setting.kind)) return config.*text->member;
-  return std::to_string(config.*std::get<Number>(setting.kind).member);
+Status assign(const Known& known, std::string_view shown, std::string_view value, Config& config) {
+  std::variant<uint64_t, std::string> parsed;
+  TE_RETURN_IF_ERROR(parse(*known.setting, shown, value, parsed));
+  if (known.member == nullptr) {
+    config.set(*known.setting, std::move(parsed));
+  } else if (const auto* place = std::get_if<uint64_t Config::*>(&known.member->place)) {
+    config.** place = std::get<uint64_t>(parsed);
+  } else {
+    config.*std::get<std::string Config::*>(known.member->place) = std::get<std::string>(parsed);
+  }
+  return {};
+}
+
+std::string shown_value(const Known& known, const Config& config) {
+  const bool is_number = std::holds_alternative<Setting::Number>(known.setting->kind);
+  if (known.member == nullptr) {
+    return is_number ? std::to_string(config.number(*known.setting)) : config.text(*known.setting);
+  }
+  if (is_number) return std::to_string(config.*std::get<uint64_t Config::*>(known.member->place));
+  return config.*std::get<std::string Config::*>(known.member->place);
 }
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -207,12 +208,13 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-// The setting that was meant: one whose name is near, or has all of `name` in it. Null: none.
-const Setting* nearest_setting(std::string_view name) {
+// The one that was meant: whose name is near, or has all of `name` in it. Null: none.
+const Setting* Table::nearest_to(std::string_view name) const {
   const Setting* nearest = nullptr;
   size_t least = name.size() / 3 + 1;  // a third of it may be wrong
-  for (const Setting& setting : table()) {
+  for (const Known& known : all_) {
     constexpr size_t kWord = 4;  // shorter ones are in many names
+    const Setting& setting = *known.setting;
     const bool part = name.size() >= kWord && setting.name.find(name) != std::string_view::npos;
     const size_t distance = part ? 0 : edit_distance(setting.name, name);
     if (distance >= least) continue;
@@ -222,30 +224,16 @@ const Setting* nearest_setting(std::string_view name) {
   return nearest;
 }
 
-// ": did you mean 'tcp_threads'?" for what is near to a setting's name.
-template <typename Shown>
-std::string hint(std::string_view name, Shown&& shown) {
-  const Setting* nearest = nearest_setting(lower(name));
-  return nearest == nullptr ? std::string() : fmt::format(": did you mean {}?", shown(*nearest));
-}
-
-const Setting* find_setting(std::string_view name) {
-  for (const Setting& setting : table()) {
-    if (setting.name == name) return &setting;
-  }
-  return nullptr;
-}
-
 // What one variable sets, and under which spelling.
 struct Variable {
   std::string_view name;
   std::string_view value;
 };
-using Variables = std::map<const Setting*, Variable>;
+using Variables = std::map<const Known*, Variable>;
 
 // The variables that begin with `prefix`, by the setting of the rest of their name. Those without a
 // setting go to `others`.
-Variables variables_of(const char* const* environment, std::string_view prefix,
+Variables variables_of(const char* const* environment, const Table& table, std::string_view prefix,
                        std::vector<std::string_view>& others) {
   Variables result;
   for (; *environment != nullptr; ++environment) {
@@ -254,29 +242,29 @@ Variables variables_of(const char* const* environment, std::string_view prefix,
     if (!entry.starts_with(prefix) || equals == std::string_view::npos) continue;
     const std::string_view name = entry.substr(0, equals);
     const std::string_view rest = name.substr(prefix.size());
-    const Setting* setting = upper(rest) == rest ? find_setting(lower(rest)) : nullptr;
-    if (setting == nullptr) {
+    const Known* known = upper(rest) == rest ? table.find(lower(rest)) : nullptr;
+    if (known == nullptr) {
       others.push_back(name);
     } else {
-      result.insert_or_assign(setting, Variable{name, entry.substr(equals + 1)});
+      result.insert_or_assign(known, Variable{name, entry.substr(equals + 1)});
     }
   }
   return result;
 }
 
-Status read_environment(const char* const* environment, Config& config) {
+Status read_environment(const char* const* environment, const Table& table, Config& config) {
   std::vector<std::string_view> unknown, foreign;
-  const Variables ours = variables_of(environment, kPrefix, unknown);
-  const Variables older = variables_of(environment, kOlderPrefix, foreign);
+  const Variables ours = variables_of(environment, table, kPrefix, unknown);
+  const Variables older = variables_of(environment, table, kOlderPrefix, foreign);
   // The older spelling first, so that ours has the last word. Both have to be understood.
   for (const Variables* variables : {&older, &ours}) {
-    for (const auto& [setting, variable] : *variables) {
-      TE_RETURN_IF_ERROR(assign(*setting, variable.name, variable.value, config));
-      config.origins[std::string(setting->name)] = "environment";
+    for (const auto& [known, variable] : *variables) {
+      TE_RETURN_IF_ERROR(assign(*known, variable.name, variable.value, config));
+      config.origins[std::string(known->setting->name)] = "environment";
     }
   }
-  for (const auto& [setting, variable] : older) {
-    const auto also = ours.find(setting);
+  for (const auto& [known, variable] : older) {
+    const auto also = ours.find(known);
     if (also == ours.end() || also->second.value == variable.value) continue;
     config.warnings.push_back(fmt::format("{}='{}' has no effect: {}='{}' is set too, and counts",
                                           variable.name, variable.value, also->second.name,
@@ -284,7 +272,7 @@ Status read_environment(const char* const* environment, Config& config) {
   }
   for (const std::string_view name : unknown) {
     if (std::ranges::count(kBuildVariables, name) > 0) continue;
-    const std::string meant = hint(name.substr(kPrefix.size()), [](const Setting& setting) {
+    const std::string meant = table.hint(name.substr(kPrefix.size()), [](const Setting& setting) {
       return variable_name(setting.name);
     });
     config.warnings.push_back(
@@ -295,26 +283,45 @@ Status read_environment(const char* const* environment, Config& config) {
 
 }  // namespace
 
-Result<Config> Config::load(const std::map<std::string, std::string>& settings) {
-  return load(settings, environ);
+Result<Config> Config::load(const std::map<std::string, std::string>& settings,
+                            std::vector<const Setting*> more) {
+  return load(settings, std::move(more), environ);
 }
 
 Result<Config> Config::load(const std::map<std::string, std::string>& settings,
-                            const char* const* environment) {
+                            std::vector<const Setting*> more, const char* const* environment) {
   Config config;
-  TE_RETURN_IF_ERROR(read_environment(environment, config));
+  config.more_ = std::move(more);
+  const Table table(config.more_);
+  TE_RETURN_IF_ERROR(read_environment(environment, table, config));
   for (const auto& [name, value] : settings) {
-    const Setting* setting = find_setting(name);
-    if (setting == nullptr) {
-      const std::string meant =
-          hint(name, [](const Setting& nearest) { return fmt::format("'{}'", nearest.name); });
+    const Known* known = table.find(name);
+    if (known == nullptr) {
+      const std::string meant = table.hint(
+          name, [](const Setting& nearest) { return fmt::format("'{}'", nearest.name); });
       return error(Code::kInvalidArgument, "there is no setting '{}'{} (`te info` lists them)",
                    name, meant);
     }
-    TE_RETURN_IF_ERROR(assign(*setting, name, value, config));
+    TE_RETURN_IF_ERROR(assign(*known, name, value, config));
     config.origins[name] = "engine";
   }
   return config;
+}
+
+uint64_t Config::number(const Setting& setting) const {
+  const auto found = values_.find(setting.name);
+  if (found != values_.end()) return std::get<uint64_t>(found->second);
+  return std::get<Setting::Number>(setting.kind).standard;
+}
+
+std::string Config::text(const Setting& setting) const {
+  const auto found = values_.find(setting.name);
+  if (found != values_.end()) return std::get<std::string>(found->second);
+  return std::string(std::get<Setting::Text>(setting.kind).standard);
+}
+
+void Config::set(const Setting& setting, std::variant<uint64_t, std::string> value) {
+  values_[setting.name] = std::move(value);
 }
 
 uint64_t Config::inbound_limit() const {
@@ -335,8 +342,10 @@ uint64_t Config::local_inbound_limit() const {
 std::vector<std::string> Config::limits_without_descriptors() const {
   std::vector<std::string> result;
   const uint64_t most = descriptor_limit();
-  for (const char* name : {"max_inbound_connections", "max_pending_connections"}) {
-    const uint64_t wanted = this->*std::get<Number>(find_setting(name)->kind).member;
+  const std::pair<const char*, uint64_t> limits[] = {
+      {"max_inbound_connections", max_inbound_connections},
+      {"max_pending_connections", max_pending_connections}};
+  for (const auto& [name, wanted] : limits) {
     if (wanted < most) continue;
     result.push_back(
         fmt::format("{}={} is more than this process can have: RLIMIT_NOFILE is {}; raise it with "
@@ -349,11 +358,13 @@ std::vector<std::string> Config::limits_without_descriptors() const {
 std::string Config::to_json() const {
   const Config defaults;
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (const Setting& setting : table()) {
+  const Table table(more_);
+  for (const Known& known : table.all()) {
+    const Setting& setting = *known.setting;
     const auto origin = origins.find(std::string(setting.name));
     rows.push_back({{"name", setting.name},
-                    {"value", shown_value(setting, *this)},
-                    {"default", shown_value(setting, defaults)},
+                    {"value", shown_value(known, *this)},
+                    {"default", shown_value(known, defaults)},
                     {"unit", setting.unit},
                     {"variable", variable_name(setting.name)},
                     {"origin", origin == origins.end() ? "default" : origin->second},

@@ -1,5 +1,8 @@
-// The configuration: one table of name, type, default, unit and help. The environment overlays the
+// The configuration: settings with name, type, default, unit and help. The environment overlays the
 // defaults, the caller's settings overlay both. A Config is a plain value, read-only once made.
+//
+// What concerns the engine is a member of Config. What concerns one transport alone is declared
+// where it is read, and only its value is here.
 //
 // A variable is TRANSFER_ENGINE_ and the setting's name in capitals; TE_ and the name is the older
 // spelling of the same. Malformed values and unknown settings are errors. An unknown variable is
@@ -8,12 +11,31 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 #include "transfer_engine/status.h"
 
 namespace te {
+
+// A setting that is declared where it is read: a constant.
+struct Setting {
+  struct Number {
+    uint64_t standard = 0, min = 0, max = 0;
+  };
+  struct Text {
+    std::string_view standard;
+    std::span<const std::string_view> accepted = {};  // empty: anything
+  };
+
+  std::string_view name;
+  std::string_view unit;
+  std::string_view help;
+  std::variant<Number, Text> kind;
+};
 
 struct Config {
   std::string addressing = "auto";
@@ -27,22 +49,7 @@ struct Config {
   uint64_t unregister_timeout_ms = 2'000;
   uint64_t directory_timeout_ms = 3'000;
   uint64_t directory_lease_s = 5;
-  uint64_t tcp_connections = 0;
-  uint64_t tcp_threads = 0;
-  uint64_t tcp_spin_us = 100;
-  std::string tcp_zero_copy = "off";  // on: wherever the kernel takes it; auto: where it pays
-  uint64_t copy_threads = 2;
   std::string guarded_copies = "handler";  // see base/guarded_copy.h
-  std::string fabric_library;
-  std::string fabric_addresses;
-  uint64_t fabric_spin_us = 1000;
-  uint64_t fabric_max_registration = 0;
-  uint64_t fabric_max_operation = 0;
-  std::string rdma_library;
-  uint64_t rdma_endpoints = 1'024;
-  uint64_t rdma_inbound_endpoints = 4'096;
-  uint64_t rdma_spin_us = 100;
-  uint64_t rdma_max_registration = 0;
   uint64_t slice_bytes = 1 << 20;
   std::string nics;
   uint64_t max_inbound_connections = 0;
@@ -50,12 +57,20 @@ struct Config {
   uint64_t max_notifications = 65'536;
   std::string log_level = "warning";
 
-  // From the process's environment and `settings`. kInvalidArgument names the setting, the value
-  // and what is accepted; `warnings` has what does not stop an engine.
-  static Result<Config> load(const std::map<std::string, std::string>& settings);
+  // From the process's environment and `settings`. `more`: those that are not members; they outlive
+  // it. kInvalidArgument names the setting, the value and what is accepted; `warnings` has what
+  // does not stop an engine.
+  static Result<Config> load(const std::map<std::string, std::string>& settings,
+                             std::vector<const Setting*> more = {});
   // The same over a given environment ("NAME=value" entries), for tests.
   static Result<Config> load(const std::map<std::string, std::string>& settings,
-                             const char* const* environment);
+                             std::vector<const Setting*> more, const char* const* environment);
+
+  // Of a setting that is no member: as set, else its standard.
+  uint64_t number(const Setting& setting) const;
+  std::string text(const Setting& setting) const;
+  void set(const Setting& setting, std::variant<uint64_t, std::string> value);
+
   // How many connections peers may have here, as set, or by RLIMIT_NOFILE as it is now: on the
   // engine's port, of those such that have not introduced themselves, and on the local socket of
   // shm, where each takes two descriptors. Not set, all together take three quarters of the
@@ -71,6 +86,10 @@ struct Config {
 
   std::map<std::string, std::string> origins;  // name -> "environment" or "engine"
   std::vector<std::string> warnings;           // for the log: variables that have no effect
+
+ private:
+  std::vector<const Setting*> more_;
+  std::map<std::string_view, std::variant<uint64_t, std::string>> values_;  // by name
 };
 
 }  // namespace te

@@ -15,6 +15,7 @@
 #include "engine/impl.h"
 #include "engine/own_address.h"
 #include "platform/topology.h"
+#include "transport/factory.h"
 
 namespace te {
 namespace {
@@ -69,7 +70,7 @@ Engine::Impl::Impl(Config config, std::unique_ptr<Directory> directory)
 
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& options) {
   watch_forks();
-  Result<Config> config = Config::load(options.config);
+  Result<Config> config = Config::load(options.config, transport_settings());
   if (!config.ok()) return config.status();
   TE_RETURN_IF_ERROR(check_addressing(options.addressing));
   const Addressing addressing = first_addressing(*config, options.addressing);

@@ -6,9 +6,15 @@
 
 #include <utility>
 
+#include "base/options.h"
 #include "transport/copy_pool.h"
 
 namespace te {
+
+inline constexpr Setting kCopyThreads{"copy_threads", "",
+                                      "copy threads of local, and as many of shm; callers copy too",
+                                      Setting::Number{2, 1, 64}};
+inline constexpr const Setting* kCopySettings[] = {&kCopyThreads};
 
 class CopyTransport : public Transport {
  public:

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "transport/fabric/fabric.h"
 #include "transport/factory.h"
 #include "transport/local/local.h"
@@ -12,6 +14,16 @@ std::span<const TransportFactory* const> transport_factories() {
       &kLocalFactory, &kShmFactory, &kRdmaFactory, &kFabricFactory, &kTcpFactory,
   };
   return kFactories;
+}
+
+std::vector<const Setting*> transport_settings() {
+  std::vector<const Setting*> all;
+  for (const TransportFactory* factory : transport_factories()) {
+    for (const Setting* setting : factory->settings) {
+      if (std::find(all.begin(), all.end(), setting) == all.end()) all.push_back(setting);
+    }
+  }
+  return all;
 }
 
 }  // namespace te

@@ -31,6 +31,8 @@ struct TransportSetup {
 struct TransportFactory {
   // Its names, for messages; empty: nobody asks for it by name.
   std::string_view names;
+  // What users can set of it.
+  std::span<const Setting* const> settings;
   bool (*makes)(std::string_view name);
   Result<std::unique_ptr<Transport>> (*make)(const TransportSetup& setup);
   // Whether this machine can serve each transport that is worth showing, and what was found or is
@@ -40,5 +42,7 @@ struct TransportFactory {
 
 // In the order in which their paths are preferred.
 std::span<const TransportFactory* const> transport_factories();
+// Those of all of them, each once.
+std::vector<const Setting*> transport_settings();
 
 }  // namespace te

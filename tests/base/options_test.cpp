@@ -11,9 +11,16 @@ namespace {
 
 using Settings = std::map<std::string, std::string>;
 
+// Those that are no members of Config.
+constexpr Setting kConnections{"tcp_connections", "", "how many", Setting::Number{0, 0, 64}};
+constexpr Setting kThreads{"tcp_threads", "", "how many", Setting::Number{2, 1, 64}};
+constexpr Setting kCopies{"copy_threads", "", "how many", Setting::Number{2, 1, 64}};
+constexpr std::string_view kModes[] = {"off", "auto", "on"};
+constexpr Setting kMode{"tcp_zero_copy", "", "off, auto or on", Setting::Text{"off", kModes}};
+
 Result<Config> load(const Settings& settings, std::vector<const char*> environment = {}) {
   environment.push_back(nullptr);
-  return Config::load(settings, environment.data());
+  return Config::load(settings, {&kConnections, &kThreads, &kCopies, &kMode}, environment.data());
 }
 
 void expect_refused(const Settings& settings, std::vector<const char*> environment,
@@ -43,17 +50,6 @@ const Limits kNumbers[] = {
     {"unregister_timeout_ms", &Config::unregister_timeout_ms, 1, 86'400'000},
     {"directory_timeout_ms", &Config::directory_timeout_ms, 1, 86'400'000},
     {"directory_lease_s", &Config::directory_lease_s, 1, 3'600},
-    {"tcp_connections", &Config::tcp_connections, 0, 64},
-    {"tcp_threads", &Config::tcp_threads, 0, 64},
-    {"tcp_spin_us", &Config::tcp_spin_us, 0, 1'000'000},
-    {"copy_threads", &Config::copy_threads, 1, 64},
-    {"fabric_spin_us", &Config::fabric_spin_us, 0, 1'000'000},
-    {"fabric_max_registration", &Config::fabric_max_registration, 0, uint64_t{1} << 48},
-    {"fabric_max_operation", &Config::fabric_max_operation, 0, uint64_t{1} << 48},
-    {"rdma_endpoints", &Config::rdma_endpoints, 1, 1'000'000},
-    {"rdma_inbound_endpoints", &Config::rdma_inbound_endpoints, 1, 1'000'000},
-    {"rdma_spin_us", &Config::rdma_spin_us, 0, 1'000'000},
-    {"rdma_max_registration", &Config::rdma_max_registration, 0, uint64_t{1} << 48},
     {"slice_bytes", &Config::slice_bytes, 4'096, 1 << 30},
     {"max_inbound_connections", &Config::max_inbound_connections, 0, 1'000'000},
     {"max_pending_connections", &Config::max_pending_connections, 0, 100'000},
@@ -135,11 +131,11 @@ TEST(Options, TextOfAFixedSetIsChecked) {
 }
 
 TEST(Options, ZeroCopyIsOffAutoOrOn) {
-  EXPECT_EQ(Config().tcp_zero_copy, "off");
+  EXPECT_EQ(Config().text(kMode), "off");
   for (const char* mode : {"auto", "off", "on"}) {
     const Result<Config> config = load({{"tcp_zero_copy", mode}});
     ASSERT_TRUE(config.ok()) << config.status().to_string();
-    EXPECT_EQ(config->tcp_zero_copy, mode);
+    EXPECT_EQ(config->text(kMode), mode);
   }
   expect_refused({}, {"TE_TCP_ZERO_COPY=yes"}, {"TE_TCP_ZERO_COPY='yes'", "off, auto or on"});
 }
@@ -186,8 +182,8 @@ TEST(Options, UnknownVariableOfOursIsAWarningThatSuggestsTheNearest) {
   }
   EXPECT_NE(config->warnings[1].find("TRANSFER_ENGINE_ has no effect"), std::string::npos);
   EXPECT_NE(config->warnings[2].find("TRANSFER_ENGINE_TCP_THREADS?"), std::string::npos);
-  EXPECT_EQ(config->copy_threads, 3u);
-  EXPECT_EQ(config->tcp_threads, Config().tcp_threads);
+  EXPECT_EQ(config->number(kCopies), 3u);
+  EXPECT_EQ(config->number(kThreads), Config().number(kThreads));
   EXPECT_EQ(config->slice_bytes, Config().slice_bytes);
 }
 
@@ -221,10 +217,10 @@ TEST(Options, OfTwoSpellingsTheNewerCounts) {
 }
 
 TEST(Options, BadVariableIsNamedAsTheVariable) {
-  expect_refused({}, {"TE_TCP_SPIN_US=soon"},
-                 {"TE_TCP_SPIN_US='soon'", "a whole number of us from 0 to 1000000"});
+  expect_refused({}, {"TE_RETRY_WINDOW_MS=soon"},
+                 {"TE_RETRY_WINDOW_MS='soon'", "a whole number of ms from 0 to 86400000"});
   expect_refused({}, {"TRANSFER_ENGINE_LOG_LEVEL=loud"}, {"TRANSFER_ENGINE_LOG_LEVEL='loud'"});
-  expect_refused({}, {"TE_TCP_SPIN_US="}, {"TE_TCP_SPIN_US=''"});
+  expect_refused({}, {"TE_RETRY_WINDOW_MS="}, {"TE_RETRY_WINDOW_MS=''"});
 }
 
 TEST(Options, ForeignVariablesAreIgnored) {
@@ -235,7 +231,7 @@ TEST(Options, ForeignVariablesAreIgnored) {
                 "TRANSFER_ENGINE_USE_INSTALLED=1"});
   ASSERT_TRUE(config.ok()) << config.status().to_string();
   EXPECT_TRUE(config->warnings.empty()) << config->warnings.front();
-  EXPECT_EQ(config->tcp_threads, Config().tcp_threads);
+  EXPECT_EQ(config->number(kThreads), Config().number(kThreads));
   EXPECT_TRUE(config->origins.empty());
 }
 
@@ -244,9 +240,9 @@ TEST(Options, SettingsOverlayTheEnvironmentOverlaysTheDefaults) {
                                      {"TRANSFER_ENGINE_TCP_THREADS=4", "TE_TCP_CONNECTIONS=3",
                                       "TRANSFER_ENGINE_BIND_ADDRESS=a=b"});
   ASSERT_TRUE(config.ok()) << config.status().to_string();
-  EXPECT_EQ(config->tcp_threads, 5u);
-  EXPECT_EQ(config->copy_threads, 7u);
-  EXPECT_EQ(config->tcp_connections, 3u);
+  EXPECT_EQ(config->number(kThreads), 5u);
+  EXPECT_EQ(config->number(kCopies), 7u);
+  EXPECT_EQ(config->number(kConnections), 3u);
   EXPECT_EQ(config->bind_address, "a=b");
   EXPECT_EQ(config->slice_bytes, Config().slice_bytes);
   EXPECT_EQ(config->origins, (Settings{{"tcp_threads", "engine"},

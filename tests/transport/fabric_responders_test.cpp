@@ -12,6 +12,7 @@
 
 #include "support/facts.h"
 #include "transport/fabric/provider.h"
+#include "transport/fabric/settings.h"
 
 namespace te::fabric {
 namespace {
@@ -28,7 +29,7 @@ class FabricResponders : public testing::Test {
   // False where libfabric is missing; the test is then skipped.
   bool begin() {
     Config config;
-    config.fabric_addresses = "127.0.0.1";
+    config.set(kAddresses, "127.0.0.1");
     const Result<const Library*> library = Library::open("");
     if (!library.ok()) return false;
     for (std::unique_ptr<Domain>* domain : {&here_, &there_}) {

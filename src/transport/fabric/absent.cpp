@@ -1,5 +1,6 @@
 // In place of the libfabric transport, in a build without libfabric's headers.
 #include "transport/fabric/fabric.h"
+#include "transport/fabric/settings.h"
 
 namespace te {
 namespace {
@@ -11,6 +12,7 @@ constexpr std::string_view kWhy =
 
 constexpr TransportFactory kFabricFactory{
     .names = "efa, fabric:PROVIDER",
+    .settings = fabric::kSettings,
     .makes = [](std::string_view name) { return name == "efa" || name.starts_with("fabric:"); },
     .make = [](const TransportSetup&) -> Result<std::unique_ptr<Transport>> {
       return Status(Code::kUnsupported, std::string(kWhy));

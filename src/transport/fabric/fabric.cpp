@@ -18,6 +18,7 @@
 #include "base/socket.h"
 #include "transport/fabric/nic.h"
 #include "transport/fabric/provider.h"
+#include "transport/fabric/settings.h"
 #include "transport/rails/rail_transport.h"
 
 namespace te {
@@ -87,7 +88,7 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
   offer_.protocol = first.ep_attr->protocol;
   offer_.address_format = first.addr_format;
   const size_t most = most_endpoints(found.size());
-  const int64_t spin_ns = static_cast<int64_t>(config_.fabric_spin_us) * 1000;
+  const int64_t spin_ns = static_cast<int64_t>(config_.number(kSpin)) * 1000;
   std::vector<rails::Nic*> domains;
   std::vector<std::string> names;
   for (CardInfo& each : found) {
@@ -104,10 +105,10 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
   local_registration_ = domain.local_registration();
   offer_.pieces = Key::most_pieces(nics_.size());
   memories_ = std::make_unique<rails::MemoryRegions>(
-      domains, Nearness(matrix, names, {}), offer_.pieces, config_.fabric_max_registration);
+      domains, Nearness(matrix, names, {}), offer_.pieces, config_.number(kMaxRegistration));
   const EngineOptions options{spin_ns, static_cast<int64_t>(config_.connect_timeout_ms),
                               static_cast<int64_t>(config_.stall_timeout_ms),
-                              config_.fabric_max_operation, nics_.front()->responders().depth()};
+                              config_.number(kMaxOperation), nics_.front()->responders().depth()};
   for (size_t i = 0; i < nics_.size(); ++i) {
     TE_RETURN_IF_ERROR(nics_[i]->start(host_, *memories_, i, options));
   }
@@ -115,7 +116,7 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
 }
 
 Status FabricTransport::start(const NicMatrix& matrix) {
-  const Result<const Library*> library = Library::open(config_.fabric_library);
+  const Result<const Library*> library = Library::open(config_.text(kLibrary));
   if (!library.ok()) return library.status();
   Result<std::vector<CardInfo>> found =
       find_cards(**library, provider_of(name_), config_, host_.asked_address());
@@ -280,6 +281,7 @@ void FabricTransport::stop() {
 
 constexpr TransportFactory kFabricFactory{
     .names = "efa, fabric:PROVIDER",
+    .settings = fabric::kSettings,
     .makes = [](std::string_view name) { return !fabric::provider_of(name).empty(); },
     .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
       // Without a topology no card is near anything, which is no reason to have none.

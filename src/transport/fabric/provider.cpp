@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/socket.h"
+#include "transport/fabric/settings.h"
 
 namespace te::fabric {
 namespace {
@@ -211,7 +212,7 @@ bool survives_lost_memory(std::string_view provider) {
 
 Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
                                          const Config& config, const std::string& asked_address) {
-  const bool given = !config.fabric_addresses.empty();
+  const bool given = !config.text(kAddresses).empty();
   const bool asked = !given && !asked_address.empty() && uses_sockets(provider);
   std::vector<CardInfo> cards;
   if (!given && !asked) {
@@ -219,7 +220,7 @@ Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_vie
     if (!list.ok()) return list.status();
     cards = one_of_each_domain(library, **list);
   }
-  for (const std::string& address : split(asked ? asked_address : config.fabric_addresses)) {
+  for (const std::string& address : split(asked ? asked_address : config.text(kAddresses))) {
     const Result<Info> list = find_at(library, provider, address.c_str());
     if (!list.ok()) {
       return list.status().with_context(
@@ -237,14 +238,14 @@ Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_vie
 
 std::vector<TransportInfo> describe(const Config& config) {
   TransportInfo efa{"efa", false, false, {}};
-  const Result<const Library*> opened = Library::open(config.fabric_library);
+  const Result<const Library*> opened = Library::open(config.text(kLibrary));
   if (!opened.ok()) {
     efa.detail = opened.status().message();
     return {efa};
   }
   const Library& library = **opened;
   Config all = config;
-  all.fabric_addresses.clear();
+  all.set(kAddresses, "");
   const Result<std::vector<CardInfo>> cards = find_cards(library, "efa", all);
   efa.available = cards.ok();
   efa.detail = cards.ok() ? fmt::format("{}; cards {}", library.description(), list_of(*cards))

@@ -66,9 +66,11 @@ void LocalTransport::copy(Slice* run, bool streaming) {
 
 constexpr TransportFactory kLocalFactory{
     .names = "",
+    .settings = kCopySettings,
     .makes = [](std::string_view name) { return name == "local"; },
     .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
-      auto transport = std::make_unique<LocalTransport>(setup.host, setup.config.copy_threads);
+      auto transport =
+          std::make_unique<LocalTransport>(setup.host, setup.config.number(kCopyThreads));
       TE_RETURN_IF_ERROR(transport->start());
       return std::unique_ptr<Transport>(std::move(transport));
     },

@@ -1,5 +1,6 @@
 // In place of the RDMA transport, in a build without libibverbs' headers.
 #include "transport/rdma/rdma.h"
+#include "transport/rdma/settings.h"
 
 namespace te {
 namespace {
@@ -11,6 +12,7 @@ constexpr std::string_view kWhy =
 
 constexpr TransportFactory kRdmaFactory{
     .names = "rdma",
+    .settings = rdma::kSettings,
     .makes = [](std::string_view name) { return name == "rdma"; },
     .make = [](const TransportSetup&) -> Result<std::unique_ptr<Transport>> {
       return Status(Code::kUnsupported, std::string(kWhy));

@@ -9,6 +9,7 @@
 #include "transport/rdma/devices.h"
 #include "transport/rdma/engine.h"
 #include "transport/rdma/serving.h"
+#include "transport/rdma/settings.h"
 
 namespace te {
 namespace rdma {
@@ -95,7 +96,7 @@ std::vector<std::string> devices_of(const NicMatrix& matrix) {
 }
 
 Status RdmaTransport::start(const TransportSetup& setup) {
-  const Result<const Library*> library = Library::open(config_.rdma_library);
+  const Result<const Library*> library = Library::open(config_.text(kLibrary));
   if (!library.ok()) return library.status();
   const Result<NicMatrix> matrix = setup.nic_matrix();
   if (!matrix.ok()) return matrix.status();
@@ -113,13 +114,13 @@ Status RdmaTransport::start(const TransportSetup& setup) {
   offer_.pieces = Key::most_pieces(cards.size());
   memories_ = std::make_unique<rails::MemoryRegions>(
       std::vector<rails::Nic*>(cards.begin(), cards.end()),
-      Nearness(*matrix, names, setup.nodes_of), offer_.pieces, config_.rdma_max_registration);
-  serving_ = std::make_unique<Serving>(cards, config_.rdma_inbound_endpoints);
+      Nearness(*matrix, names, setup.nodes_of), offer_.pieces, config_.number(kMaxRegistration));
+  serving_ = std::make_unique<Serving>(cards, config_.number(kInboundEndpoints));
   TE_RETURN_IF_ERROR(serving_->start());
   TE_RETURN_IF_ERROR(making_.start());
-  const EngineOptions options{static_cast<int64_t>(config_.rdma_spin_us) * 1000,
+  const EngineOptions options{static_cast<int64_t>(config_.number(kSpin)) * 1000,
                               static_cast<int64_t>(config_.connect_timeout_ms),
-                              std::max<size_t>(config_.rdma_endpoints / cards.size(), 1)};
+                              std::max<size_t>(config_.number(kEndpoints) / cards.size(), 1)};
   for (size_t i = 0; i < cards.size(); ++i) {
     nics_.push_back(std::make_unique<NicProgress>(host_, *cards[i], i, *memories_, options, making_,
                                                   i == 0 ? serving_.get() : nullptr));
@@ -190,6 +191,7 @@ void RdmaTransport::stop() {
 
 constexpr TransportFactory kRdmaFactory{
     .names = rdma::kName,
+    .settings = rdma::kSettings,
     .makes = [](std::string_view name) { return name == rdma::kName; },
     .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
       auto transport = std::make_unique<rdma::RdmaTransport>(setup.host, setup.config);
@@ -199,7 +201,7 @@ constexpr TransportFactory kRdmaFactory{
     .describe = [](const Config& config) -> std::vector<TransportInfo> {
       TransportInfo info;
       info.name = rdma::kName;
-      const Result<const rdma::Library*> library = rdma::Library::open(config.rdma_library);
+      const Result<const rdma::Library*> library = rdma::Library::open(config.text(rdma::kLibrary));
       info.detail = library.ok() ? rdma::describe_devices(**library, &info.available)
                                  : library.status().message();
       return {info};

@@ -23,7 +23,7 @@ namespace {
 class ShmTransport final : public CopyTransport {
  public:
   ShmTransport(TransportHost& host, const Config& config)
-      : CopyTransport(host, config.copy_threads, RangeKey::kSize,
+      : CopyTransport(host, config.number(kCopyThreads), RangeKey::kSize,
                       [](Slice* run, bool streaming) {
                         static_cast<ShmPath*>(run->path)->copy(run, streaming);
                       }),
@@ -176,6 +176,7 @@ bool is_available(std::string* how) {
 
 constexpr TransportFactory kShmFactory{
     .names = "shm",
+    .settings = kCopySettings,
     .makes = [](std::string_view name) { return name == "shm"; },
     .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
       TE_RETURN_IF_ERROR(check_pidfd());

@@ -9,6 +9,7 @@
 #include "core/access_table.h"
 #include "transport/tcp/path.h"
 #include "transport/tcp/serving.h"
+#include "transport/tcp/settings.h"
 
 namespace te {
 namespace tcp {
@@ -26,8 +27,9 @@ uint64_t by_cores(uint64_t setting) {
 
 // For connections to this address. On one machine the kernel copies always.
 ZeroCopyMode zero_copy_mode(const Config& config, const SocketAddress& address) {
-  if (config.tcp_zero_copy == "on") return ZeroCopyMode::kOn;
-  const bool off = config.tcp_zero_copy == "off" || is_local_address(address);
+  const std::string asked = config.text(kZeroCopy);
+  if (asked == "on") return ZeroCopyMode::kOn;
+  const bool off = asked == "off" || is_local_address(address);
   return off ? ZeroCopyMode::kOff : ZeroCopyMode::kAuto;
 }
 
@@ -172,10 +174,10 @@ void Worker::check_stalled() {
 }
 
 Status TcpTransport::start() {
-  for (uint64_t i = 0; i < by_cores(config_.tcp_threads); ++i) {
+  for (uint64_t i = 0; i < by_cores(config_.number(kThreads)); ++i) {
     Result<std::unique_ptr<EventLoop>> loop = EventLoop::create(fmt::format("te-tcp-{}", i));
     if (!loop.ok()) return loop.status();
-    (*loop)->set_spin_ns(static_cast<int64_t>(config_.tcp_spin_us) * 1000);
+    (*loop)->set_spin_ns(static_cast<int64_t>(config_.number(kSpin)) * 1000);
     workers_.push_back(std::make_unique<Worker>(
         *this, loop.take(), static_cast<int64_t>(config_.stall_timeout_ms), i == 0));
   }
@@ -214,9 +216,9 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
   for (const std::unique_ptr<Worker>& worker : workers_) loops.push_back(&worker->loop());
   const LaneOptions options{config_.connect_timeout_ms, config_.stall_timeout_ms,
                             zero_copy_mode(config_, peer.address), zero_copy_totals_};
-  auto path =
-      std::make_shared<TcpPath>(*this, host_, std::move(loops), by_cores(config_.tcp_connections),
-                                options, static_cast<int64_t>(config_.tcp_spin_us) * 1000, peer);
+  auto path = std::make_shared<TcpPath>(*this, host_, std::move(loops),
+                                        by_cores(config_.number(kConnections)), options,
+                                        static_cast<int64_t>(config_.number(kSpin)) * 1000, peer);
   bool stopped = false;
   {
     MutexLock lock(mutex_);
@@ -384,6 +386,7 @@ void TcpTransport::stop() {
 
 constexpr TransportFactory kTcpFactory{
     .names = "tcp",
+    .settings = tcp::kSettings,
     .makes = [](std::string_view name) { return name == "tcp"; },
     .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
       auto transport = std::make_unique<tcp::TcpTransport>(setup.host, setup.config);
