@@ -50,7 +50,7 @@ class Machine {
 
 class FabricDeadlines : public testing::Test, protected LoadedPeer {
  protected:
-  FabricDeadlines() : LoadedPeer({.threads = kThreads, .part = 4 << 20, .requests = 4}) {}
+  FabricDeadlines() : LoadedPeer({.threads = kThreads, .part = 16 << 20, .requests = 4}) {}
 
   void SetUp() override {
     std::string why;
