@@ -1,16 +1,16 @@
-// Fuzzes what a peer says of its RDMA cards and the keys of its buffers, and what two sides say to
+// Fuzzes what a peer says of its RDMA NICs and the keys of its buffers, and what two sides say to
 // connect.
 //
 // The input's first byte chooses: 0, a hello; 1, an answer, which when accepted must survive their
-// own encoders; else the rest is as offer_and_key.h has it.
-#include "offer_and_key.h"
+// own encoders; else the rest is as advertisement_and_key.h has it.
+#include "advertisement_and_key.h"
 #include "transport/rdma/message.h"
 
 namespace {
 
 using te::rdma::Address;
+using te::rdma::Advertisement;
 using te::rdma::Hello;
-using te::rdma::Offer;
 
 }  // namespace
 
@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     require(answer.ok() ? te::rdma::encode_answer(*answer) == bytes
                         : answer.code() == te::Code::kProtocol);
   } else {
-    check_offer_and_key<Offer>(bytes);
+    check_advertisement_and_key<Advertisement>(bytes);
   }
   return 0;
 }

@@ -10,8 +10,8 @@
 
 namespace {
 
+using te::shm::Advertisement;
 using te::shm::Message;
-using te::shm::Offer;
 using te::shm::RangeKey;
 
 void require_refusal(te::Code code) {
@@ -27,9 +27,9 @@ void check_message(std::string_view bytes) {
 }
 
 void check_offer(std::string_view bytes) {
-  const te::Result<Offer> offer = Offer::decode(te::as_bytes(bytes));
-  if (!offer.ok()) return require_refusal(offer.code());
-  require(offer->encode() == bytes);
+  const te::Result<Advertisement> advertisement = Advertisement::decode(te::as_bytes(bytes));
+  if (!advertisement.ok()) return require_refusal(advertisement.code());
+  require(advertisement->encode() == bytes);
 }
 
 void check_key(std::string_view bytes) {

@@ -19,16 +19,16 @@ constexpr int64_t kLongestRestNs = 5'000'000'000;
 
 }  // namespace
 
-Pipe::Pipe(uint64_t bytes_per_s)
+RateEstimator::RateEstimator(uint64_t bytes_per_s)
     : nominal_(bytes_per_s == 0 ? kGuess : static_cast<double>(bytes_per_s)) {}
 
-void Pipe::posted(uint64_t bytes, int64_t now_ns) {
+void RateEstimator::posted(uint64_t bytes, int64_t now_ns) {
   if (queued_.fetch_add(bytes, std::memory_order_relaxed) == 0) {
     progress_ns_.store(now_ns, std::memory_order_relaxed);
   }
 }
 
-void Pipe::completed(uint64_t bytes, int64_t posted_ns, int64_t now_ns) {
+void RateEstimator::completed(uint64_t bytes, int64_t posted_ns, int64_t now_ns) {
   const int64_t began =
       std::max(posted_ns, progress_ns_.exchange(now_ns, std::memory_order_relaxed));
   queued_.fetch_sub(bytes, std::memory_order_relaxed);
@@ -41,12 +41,12 @@ void Pipe::completed(uint64_t bytes, int64_t posted_ns, int64_t now_ns) {
                  std::memory_order_relaxed);
 }
 
-void Pipe::returned(uint64_t bytes, int64_t now_ns) {
+void RateEstimator::returned(uint64_t bytes, int64_t now_ns) {
   queued_.fetch_sub(bytes, std::memory_order_relaxed);
   progress_ns_.store(now_ns, std::memory_order_relaxed);
 }
 
-double Pipe::bytes_per_s(int64_t now_ns) const {
+double RateEstimator::bytes_per_s(int64_t now_ns) const {
   const double busy_ns = busy_ns_.load(std::memory_order_relaxed);
   const double measured =
       busy_ns > 0 ? bytes_.load(std::memory_order_relaxed) * kNs / busy_ns : nominal_;
@@ -60,7 +60,7 @@ double Pipe::bytes_per_s(int64_t now_ns) const {
   return since > 2 * queued * kNs / measured ? queued * kNs / since : measured;
 }
 
-double Pipe::finish_ns(uint64_t bytes, int64_t now_ns) const {
+double RateEstimator::finish_ns(uint64_t bytes, int64_t now_ns) const {
   return static_cast<double>(queued_bytes() + bytes) * kNs / bytes_per_s(now_ns);
 }
 
@@ -70,7 +70,8 @@ int64_t rest_ns(uint32_t failures) {
   return std::min(rest, kLongestRestNs);
 }
 
-size_t Schedule::add(Pipe& device, uint64_t bytes_per_s, double handicap, uint32_t max_slices) {
+size_t Schedule::add(RateEstimator& device, uint64_t bytes_per_s, double handicap,
+                     uint32_t max_slices) {
   links_.push_back(std::make_unique<Link>(device, bytes_per_s, handicap, max_slices));
   return links_.size() - 1;
 }

@@ -2,7 +2,8 @@
 // first, by what is in flight on it and by how fast it was lately. Slices wait in one queue and are
 // given out as late as possible, so that a path that slows down holds few of them.
 //
-// Pure: time comes from the caller. A Pipe may be used by any thread; a Schedule by one at a time.
+// Pure: time comes from the caller. A RateEstimator may be used by any thread; a Schedule by one at
+// a time.
 #pragma once
 
 #include <atomic>
@@ -15,10 +16,10 @@ namespace te {
 
 // What slices go through one after the other, a device or a path: what is in flight in it, and how
 // fast it has been.
-class Pipe {
+class RateEstimator {
  public:
   // `bytes_per_s` is believed until there are measurements, and again as they grow old; 0: a guess.
-  explicit Pipe(uint64_t bytes_per_s = 0);
+  explicit RateEstimator(uint64_t bytes_per_s = 0);
 
   void posted(uint64_t bytes, int64_t now_ns);
   // In order of posting, as a queue pair completes; `posted_ns` is when this one was posted.
@@ -50,7 +51,7 @@ class Schedule {
   // A path through `device`, which other peers' paths may share and which must outlive this.
   // `handicap` multiplies its predicted time: 1 for the nearest device, more for one further away.
   // At most `max_slices` are in flight on it. Not usable until set_usable().
-  size_t add(Pipe& device, uint64_t bytes_per_s, double handicap, uint32_t max_slices);
+  size_t add(RateEstimator& device, uint64_t bytes_per_s, double handicap, uint32_t max_slices);
   void set_usable(size_t path, bool usable) { links_[path]->usable = usable; }
   bool usable(size_t path) const { return links_[path]->usable; }
   bool any_usable() const;
@@ -71,12 +72,12 @@ class Schedule {
 
  private:
   struct Link {
-    Link(Pipe& through, uint64_t bytes_per_s, double times, uint32_t most)
+    Link(RateEstimator& through, uint64_t bytes_per_s, double times, uint32_t most)
         : device(through), own(bytes_per_s), handicap(times), max_slices(most) {}
     Link(Link&& other) = delete;
 
-    Pipe& device;
-    Pipe own;
+    RateEstimator& device;
+    RateEstimator own;
     const double handicap;
     const uint32_t max_slices;
     uint32_t slices = 0;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/options.h"
-#include "core/nearness.h"
+#include "core/nic_affinity.h"
 #include "core/topology.h"
 #include "transfer_engine/types.h"
 #include "transport/transport.h"
@@ -24,7 +24,7 @@ struct TransportSetup {
   // Which NICs serve what memory: as the user gave it, else as this machine is.
   std::function<Result<NicMatrix>()> nic_matrix;
   bool matrix_is_given = false;
-  Nearness::NodesOf nodes_of = {};  // empty: where pages lie is not known
+  NicAffinity::NodesOf nodes_of = {};  // empty: where pages lie is not known
 };
 
 // A constant, with functions that any thread may call.

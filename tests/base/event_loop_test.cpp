@@ -30,8 +30,8 @@ void on_loop(EventLoop& loop, Task task) {
   done.acquire();
 }
 
-struct Pipe {
-  Pipe() {
+struct RateEstimator {
+  RateEstimator() {
     int fds[2];
     EXPECT_EQ(::pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
     read = Fd(fds[0]);
@@ -111,7 +111,7 @@ TEST(EventLoop, StopsWithoutHavingStarted) {
 }
 
 TEST(EventLoop, EventsReachTheHandlerOncePerEdge) {
-  Pipe pipe;
+  RateEstimator pipe;
   auto loop = make_loop();
   ASSERT_TRUE(loop->start().ok());
   std::counting_semaphore<16> seen{0};
@@ -164,7 +164,7 @@ TEST(EventLoop, AgainCallsInTheNextTurnWithoutEvents) {
 }
 
 TEST(EventLoop, RemoveTakesAgainBack) {
-  Pipe pipe;
+  RateEstimator pipe;
   auto loop = make_loop();
   ASSERT_TRUE(loop->start().ok());
   int calls = 0;
@@ -180,7 +180,7 @@ TEST(EventLoop, RemoveTakesAgainBack) {
 
 // A handler that was removed in a turn gets no events of that turn, though they were at hand.
 TEST(EventLoop, AHandlerRemovedInThisTurnIsLeftAlone) {
-  Pipe first, second;
+  RateEstimator first, second;
   auto loop = make_loop();
   ASSERT_TRUE(loop->start().ok());
   int calls = 0;
@@ -188,7 +188,7 @@ TEST(EventLoop, AHandlerRemovedInThisTurnIsLeftAlone) {
   for (size_t i = 0; i < 2; ++i) {
     handlers[i] = std::make_unique<Handler>([&, i](uint32_t) {
       ++calls;
-      Pipe& other = i == 0 ? second : first;
+      RateEstimator& other = i == 0 ? second : first;
       loop->remove(other.read.get(), handlers[1 - i].get());
       loop->retire(std::move(handlers[1 - i]));
     });
@@ -273,7 +273,7 @@ TEST(EventLoop, TimersThatAreNotDueEndWithTheLoop) {
 }
 
 TEST(EventLoop, WorksWhileItSpins) {
-  Pipe pipe;
+  RateEstimator pipe;
   auto loop = make_loop();
   loop->set_spin_ns(2'000'000);
   std::binary_semaphore seen{0};

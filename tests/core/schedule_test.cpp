@@ -1,4 +1,4 @@
-// The choice of paths: by plain calls, and in a simulation in virtual time with seeded cards of
+// The choice of paths: by plain calls, and in a simulation in virtual time with seeded NICs of
 // unequal speed that slow down, die and come back.
 #include "core/schedule.h"
 
@@ -23,48 +23,48 @@ namespace {
 constexpr uint64_t kSlice = 512 << 10;
 constexpr int64_t kMs = 1'000'000;
 
-TEST(Pipe, MeasuresWhatItServes) {
-  Pipe pipe(100'000'000);
-  EXPECT_DOUBLE_EQ(pipe.bytes_per_s(0), 1e8);
-  EXPECT_DOUBLE_EQ(pipe.finish_ns(1'000'000, 0), 1e7);
+TEST(RateEstimator, MeasuresWhatItServes) {
+  RateEstimator rate(100'000'000);
+  EXPECT_DOUBLE_EQ(rate.bytes_per_s(0), 1e8);
+  EXPECT_DOUBLE_EQ(rate.finish_ns(1'000'000, 0), 1e7);
   // 1 MB takes 2 ms each, one behind the other; then there is a pause, which does not count.
   int64_t now = 0;
   for (int i = 0; i < 20; ++i) {
-    pipe.posted(1'000'000, now);
-    pipe.posted(1'000'000, now);
-    EXPECT_EQ(pipe.queued_bytes(), 2'000'000u);
-    pipe.completed(1'000'000, now, now + 2 * kMs);
-    pipe.completed(1'000'000, now, now + 4 * kMs);
+    rate.posted(1'000'000, now);
+    rate.posted(1'000'000, now);
+    EXPECT_EQ(rate.queued_bytes(), 2'000'000u);
+    rate.completed(1'000'000, now, now + 2 * kMs);
+    rate.completed(1'000'000, now, now + 4 * kMs);
     now += 50 * kMs;
   }
-  pipe.posted(1'000'000, now);
-  EXPECT_NEAR(pipe.bytes_per_s(now), 5e8, 1e3);
-  EXPECT_NEAR(pipe.finish_ns(1'000'000, now), 4e6, 10);
+  rate.posted(1'000'000, now);
+  EXPECT_NEAR(rate.bytes_per_s(now), 5e8, 1e3);
+  EXPECT_NEAR(rate.finish_ns(1'000'000, now), 4e6, 10);
 }
 
-TEST(Pipe, SmallSlicesMeasureNothing) {
-  Pipe pipe(100'000'000);
-  pipe.posted(64, 0);
-  pipe.completed(64, 0, kMs);
-  EXPECT_DOUBLE_EQ(pipe.bytes_per_s(kMs), 1e8);
+TEST(RateEstimator, SmallSlicesMeasureNothing) {
+  RateEstimator rate(100'000'000);
+  rate.posted(64, 0);
+  rate.completed(64, 0, kMs);
+  EXPECT_DOUBLE_EQ(rate.bytes_per_s(kMs), 1e8);
 }
 
-TEST(Pipe, ThatIsSilentIsSlow) {
-  Pipe pipe(100'000'000);
-  pipe.posted(1'000'000, 0);  // should take 10 ms
-  EXPECT_DOUBLE_EQ(pipe.bytes_per_s(15 * kMs), 1e8);
-  EXPECT_DOUBLE_EQ(pipe.bytes_per_s(100 * kMs), 1e7);
-  pipe.returned(1'000'000, 100 * kMs);
-  EXPECT_EQ(pipe.queued_bytes(), 0u);
+TEST(RateEstimator, ThatIsSilentIsSlow) {
+  RateEstimator rate(100'000'000);
+  rate.posted(1'000'000, 0);  // should take 10 ms
+  EXPECT_DOUBLE_EQ(rate.bytes_per_s(15 * kMs), 1e8);
+  EXPECT_DOUBLE_EQ(rate.bytes_per_s(100 * kMs), 1e7);
+  rate.returned(1'000'000, 100 * kMs);
+  EXPECT_EQ(rate.queued_bytes(), 0u);
 }
 
-TEST(Pipe, ASlowTimeIsForgottenWhenIdle) {
-  Pipe pipe(100'000'000);
-  pipe.posted(1'000'000, 0);
-  pipe.completed(1'000'000, 0, 100 * kMs);
-  EXPECT_NEAR(pipe.bytes_per_s(100 * kMs), 1e7, 1);
-  EXPECT_NEAR(pipe.bytes_per_s(1100 * kMs), 2e7, 1);
-  EXPECT_DOUBLE_EQ(pipe.bytes_per_s(60'000 * kMs), 1e8);
+TEST(RateEstimator, ASlowTimeIsForgottenWhenIdle) {
+  RateEstimator rate(100'000'000);
+  rate.posted(1'000'000, 0);
+  rate.completed(1'000'000, 0, 100 * kMs);
+  EXPECT_NEAR(rate.bytes_per_s(100 * kMs), 1e7, 1);
+  EXPECT_NEAR(rate.bytes_per_s(1100 * kMs), 2e7, 1);
+  EXPECT_DOUBLE_EQ(rate.bytes_per_s(60'000 * kMs), 1e8);
 }
 
 TEST(Rest, GrowsToALimit) {
@@ -76,7 +76,7 @@ TEST(Rest, GrowsToALimit) {
 }
 
 TEST(Schedule, OnlyUsablePathsAreChosen) {
-  Pipe near, far;
+  RateEstimator near, far;
   Schedule schedule;
   EXPECT_EQ(schedule.add(near, 0, 1, 16), 0u);
   EXPECT_EQ(schedule.add(far, 0, 1.5, 16), 1u);
@@ -89,7 +89,7 @@ TEST(Schedule, OnlyUsablePathsAreChosen) {
 }
 
 TEST(Schedule, TheFurtherDeviceHelpsWhenTheNearOneIsBusy) {
-  Pipe near, far;
+  RateEstimator near, far;
   Schedule schedule;
   schedule.add(near, 0, 1, 16);
   schedule.add(far, 0, 1.5, 16);
@@ -104,7 +104,7 @@ TEST(Schedule, TheFurtherDeviceHelpsWhenTheNearOneIsBusy) {
 }
 
 TEST(Schedule, ASlowPathIsTakenOnlyWhileTheQueueIsLong) {
-  Pipe fast_device(1'000'000'000), slow_device(50'000'000);
+  RateEstimator fast_device(1'000'000'000), slow_device(50'000'000);
   Schedule schedule;
   schedule.add(fast_device, 1'000'000'000, 1, 16);
   schedule.add(slow_device, 50'000'000, 1, 16);
@@ -118,7 +118,7 @@ TEST(Schedule, ASlowPathIsTakenOnlyWhileTheQueueIsLong) {
 }
 
 TEST(Schedule, KeepsWithinThePathsLimit) {
-  Pipe device;
+  RateEstimator device;
   Schedule schedule;
   schedule.add(device, 1'000'000'000, 1, 3);
   schedule.set_usable(0, true);
@@ -134,8 +134,8 @@ TEST(Schedule, KeepsWithinThePathsLimit) {
 
 // ---- The simulation ----
 
-// How fast a card is over time: pieces of constant speed, 0 while it is dead.
-struct Card {
+// How fast a NIC is over time: pieces of constant speed, 0 while it is dead.
+struct Nic {
   struct Piece {
     int64_t begin_ns;
     double bytes_per_s;
@@ -160,15 +160,15 @@ struct Outcome {
 
 class Simulation {
  public:
-  static constexpr size_t kCards = 8;
+  static constexpr size_t kNics = 8;
   static constexpr uint32_t kSlices = 4'000;
   static constexpr int64_t kLatencyNs = 20'000;
-  static constexpr int64_t kRetryNs = 10 * kMs;  // until a dead card gives its slices back
+  static constexpr int64_t kRetryNs = 10 * kMs;  // until a dead NIC gives its slices back
   static constexpr int64_t kFirstRestNs = 5 * kMs;
 
   Simulation(uint64_t seed, bool adaptive) : random_(seed), adaptive_(adaptive) {
-    for (size_t i = 0; i < kCards; ++i) make_card(i == 0);
-    for (size_t i = 0; i < kCards; ++i) {
+    for (size_t i = 0; i < kNics; ++i) make_nic(i == 0);
+    for (size_t i = 0; i < kNics; ++i) {
       devices_.emplace_back(1'000'000'000);
       schedule_.add(devices_.back(), 1'000'000'000, 1, 64);
       schedule_.set_usable(i, true);
@@ -176,7 +176,7 @@ class Simulation {
     for (uint32_t slice = 0; slice < kSlices; ++slice) waiting_.push_back(slice);
     done_.assign(kSlices, 0);
     if (!adaptive_) {
-      for (uint32_t slice = 0; slice < kSlices; ++slice) stripes_[slice % kCards].push_back(slice);
+      for (uint32_t slice = 0; slice < kSlices; ++slice) stripes_[slice % kNics].push_back(slice);
       waiting_.clear();
     }
   }
@@ -188,9 +188,9 @@ class Simulation {
       events_.pop();
       now_ = event.at_ns;
       outcome_.trace = (outcome_.trace ^ static_cast<uint64_t>(now_)) * 0x9e3779b97f4a7c15 +
-                       event.card * kSlices + event.slice;
+                       event.nic * kSlices + event.slice;
       if (event.kind == Kind::kProbe) {
-        probe(event.card);
+        probe(event.nic);
       } else {
         slice_came_back(event);
       }
@@ -211,7 +211,7 @@ class Simulation {
     int64_t at_ns;
     uint64_t order;
     Kind kind;
-    size_t card;
+    size_t nic;
     uint32_t slice;
     int64_t posted_ns;
     bool operator<(const Event& other) const {
@@ -225,124 +225,124 @@ class Simulation {
 
   // 100 to 400 MB/s; each may slow down to a fifth and die, for a while or for good. One never
   // dies.
-  void make_card(bool immortal) {
-    Card card;
+  void make_nic(bool immortal) {
+    Nic nic;
     const double speed = uniform(1e8, 4e8);
-    card.pieces.push_back({0, speed});
+    nic.pieces.push_back({0, speed});
     int64_t at = 0;
     while (uniform(0, 1) < 0.6 && at < 4'000 * kMs) {
       at += static_cast<int64_t>(uniform(10, 800)) * kMs;
       const bool dies = !immortal && uniform(0, 1) < 0.4;
-      card.pieces.push_back({at, dies ? 0 : speed * uniform(0.2, 0.8)});
+      nic.pieces.push_back({at, dies ? 0 : speed * uniform(0.2, 0.8)});
       if (uniform(0, 1) < 0.7) {
         at += static_cast<int64_t>(uniform(10, 500)) * kMs;
-        card.pieces.push_back({at, speed});
+        nic.pieces.push_back({at, speed});
       }
     }
-    cards_.push_back(std::move(card));
+    nics_.push_back(std::move(nic));
   }
 
   void give_out() {
     if (!adaptive_) {
-      for (size_t card = 0; card < kCards; ++card) {
-        while (schedule_.usable(card) && in_flight_[card] < 2 && !stripes_[card].empty()) {
-          post(card, stripes_[card].front());
-          stripes_[card].pop_front();
+      for (size_t nic = 0; nic < kNics; ++nic) {
+        while (schedule_.usable(nic) && in_flight_[nic] < 2 && !stripes_[nic].empty()) {
+          post(nic, stripes_[nic].front());
+          stripes_[nic].pop_front();
         }
       }
       return;
     }
     while (!waiting_.empty()) {
-      const size_t card = schedule_.choose(kSlice, (waiting_.size() - 1) * kSlice, now_);
-      if (card == Schedule::kNone) return;
-      post(card, waiting_.front());
+      const size_t nic = schedule_.choose(kSlice, (waiting_.size() - 1) * kSlice, now_);
+      if (nic == Schedule::kNone) return;
+      post(nic, waiting_.front());
       waiting_.pop_front();
     }
   }
 
   void post(size_t index, uint32_t slice) {
-    Card& card = cards_[index];
+    Nic& nic = nics_[index];
     schedule_.posted(index, kSlice, now_);
     ++in_flight_[index];
-    // Through the pieces of its speed until it is through, or the card dies.
+    // Through the pieces of its speed until it is through, or the NIC dies.
     double left = static_cast<double>(kSlice);
-    int64_t at = std::max(now_, card.busy_until_ns);
-    size_t piece = card.piece_at(now_);
+    int64_t at = std::max(now_, nic.busy_until_ns);
+    size_t piece = nic.piece_at(now_);
     for (;; ++piece) {
-      if (card.pieces[piece].bytes_per_s == 0) {
-        const int64_t died = std::max(now_, card.pieces[piece].begin_ns);
+      if (nic.pieces[piece].bytes_per_s == 0) {
+        const int64_t died = std::max(now_, nic.pieces[piece].begin_ns);
         return push(died + kRetryNs, Kind::kFailed, index, slice);
       }
       const int64_t end =
-          piece + 1 < card.pieces.size() ? card.pieces[piece + 1].begin_ns : INT64_MAX;
+          piece + 1 < nic.pieces.size() ? nic.pieces[piece + 1].begin_ns : INT64_MAX;
       if (end <= at) continue;
-      const double needs = left * 1e9 / card.pieces[piece].bytes_per_s;
+      const double needs = left * 1e9 / nic.pieces[piece].bytes_per_s;
       if (needs <= static_cast<double>(end - at)) {
-        card.busy_until_ns = at + static_cast<int64_t>(needs);
-        return push(card.busy_until_ns + kLatencyNs, Kind::kDone, index, slice);
+        nic.busy_until_ns = at + static_cast<int64_t>(needs);
+        return push(nic.busy_until_ns + kLatencyNs, Kind::kDone, index, slice);
       }
-      left -= static_cast<double>(end - at) * card.pieces[piece].bytes_per_s / 1e9;
+      left -= static_cast<double>(end - at) * nic.pieces[piece].bytes_per_s / 1e9;
       at = end;
     }
   }
 
-  void push(int64_t at, Kind kind, size_t card, uint32_t slice) {
-    events_.push({at, ++order_, kind, card, slice, now_});
+  void push(int64_t at, Kind kind, size_t nic, uint32_t slice) {
+    events_.push({at, ++order_, kind, nic, slice, now_});
   }
 
   void slice_came_back(const Event& event) {
-    --in_flight_[event.card];
+    --in_flight_[event.nic];
     if (event.kind == Kind::kDone) {
-      schedule_.completed(event.card, kSlice, event.posted_ns, now_);
+      schedule_.completed(event.nic, kSlice, event.posted_ns, now_);
       ++done_[event.slice];
       outcome_.took_ns = static_cast<double>(now_);
       return;
     }
-    schedule_.returned(event.card, kSlice, now_);
-    if (schedule_.usable(event.card)) {
-      schedule_.set_usable(event.card, false);
-      rest(event.card);
+    schedule_.returned(event.nic, kSlice, now_);
+    if (schedule_.usable(event.nic)) {
+      schedule_.set_usable(event.nic, false);
+      rest(event.nic);
     }
     if (adaptive_) {
       waiting_.push_front(event.slice);
       return;
     }
-    // Static striping knows no load: what a dead card had goes to the next that lives.
-    stripes_[event.card].push_front(event.slice);
-    size_t to = event.card;
+    // Static striping knows no load: what a dead NIC had goes to the next that lives.
+    stripes_[event.nic].push_front(event.slice);
+    size_t to = event.nic;
     do {
-      to = (to + 1) % kCards;
+      to = (to + 1) % kNics;
     } while (!schedule_.usable(to));
-    for (const uint32_t slice : stripes_[event.card]) stripes_[to].push_back(slice);
-    stripes_[event.card].clear();
+    for (const uint32_t slice : stripes_[event.nic]) stripes_[to].push_back(slice);
+    stripes_[event.nic].clear();
   }
 
-  void rest(size_t card) {
+  void rest(size_t nic) {
     const int64_t scale = rest_ns(1) / kFirstRestNs;
-    push(now_ + rest_ns(++failures_[card]) / scale, Kind::kProbe, card, 0);
+    push(now_ + rest_ns(++failures_[nic]) / scale, Kind::kProbe, nic, 0);
   }
 
-  void probe(size_t card) {
+  void probe(size_t nic) {
     const bool over = std::count(done_.begin(), done_.end(), 1) == kSlices;
-    if (cards_[card].speed_at(now_) > 0) {
-      failures_[card] = 0;
-      schedule_.set_usable(card, true);
+    if (nics_[nic].speed_at(now_) > 0) {
+      failures_[nic] = 0;
+      schedule_.set_usable(nic, true);
     } else if (!over) {
-      rest(card);
+      rest(nic);
     }
   }
 
-  // Nobody can be faster than all cards together, whatever is known beforehand.
+  // Nobody can be faster than all NICs together, whatever is known beforehand.
   double ideal() const {
     std::vector<int64_t> turns;
-    for (const Card& card : cards_) {
-      for (const Card::Piece& piece : card.pieces) turns.push_back(piece.begin_ns);
+    for (const Nic& nic : nics_) {
+      for (const Nic::Piece& piece : nic.pieces) turns.push_back(piece.begin_ns);
     }
     std::sort(turns.begin(), turns.end());
     double left = static_cast<double>(kSlice) * kSlices;
     for (size_t i = 0;; ++i) {
       double speed = 0;
-      for (const Card& card : cards_) speed += card.speed_at(turns[i]);
+      for (const Nic& nic : nics_) speed += nic.speed_at(turns[i]);
       const double lasts =
           i + 1 < turns.size() ? static_cast<double>(turns[i + 1] - turns[i]) : 1e18;
       if (left * 1e9 <= speed * lasts) return static_cast<double>(turns[i]) + left * 1e9 / speed;
@@ -352,13 +352,13 @@ class Simulation {
 
   std::mt19937_64 random_;
   const bool adaptive_;
-  std::vector<Card> cards_;
-  std::deque<Pipe> devices_;
+  std::vector<Nic> nics_;
+  std::deque<RateEstimator> devices_;
   Schedule schedule_;
   std::deque<uint32_t> waiting_;
-  std::array<std::deque<uint32_t>, kCards> stripes_;
-  std::array<uint32_t, kCards> in_flight_{};
-  std::array<uint32_t, kCards> failures_{};
+  std::array<std::deque<uint32_t>, kNics> stripes_;
+  std::array<uint32_t, kNics> in_flight_{};
+  std::array<uint32_t, kNics> failures_{};
   std::vector<uint8_t> done_;
   std::priority_queue<Event> events_;
   uint64_t order_ = 0;
@@ -399,7 +399,7 @@ TEST(ScheduleSimulation, FinishesWithinATenthOfTheIdeal) {
       "mean {:.3f}, worst {:.3f}\n",
       seeds, sum / count, worst, worst_seed, static_mean, static_worst);
   if (!replay) {
-    EXPECT_GT(static_mean, 1.2) << "the cards are too even to show anything";
+    EXPECT_GT(static_mean, 1.2) << "the NICs are too even to show anything";
   }
 }
 

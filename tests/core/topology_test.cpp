@@ -60,7 +60,7 @@ TEST(Topology, BehindASwitchFewerBridgesAreNearer) {
   EXPECT_EQ(row->other, (std::vector<std::string>{"far", "bridge", "node", "other"}));
 }
 
-TEST(Topology, WithoutAUsableCardNothingIsPreferred) {
+TEST(Topology, WithoutAUsableNicNothingIsPreferred) {
   Topology topology = two_nodes();
   for (Nic& each : topology.nics) each.ports[0].state = "down";
   const NicMatrix matrix = make_nic_matrix(topology);

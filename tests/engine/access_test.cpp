@@ -105,7 +105,7 @@ class AccessOver : public testing::TestWithParam<std::string> {
     const bool self = GetParam() == "self";
     for (std::unique_ptr<Engine>* engine : {&target_, &initiator_}) {
       if (self && engine == &initiator_) break;
-      *engine = make_engine(kOneCard, self ? "tcp" : "");
+      *engine = make_engine(kOneNic, self ? "tcp" : "");
       if (self) continue;
       const Status installed = (*engine)->install_transport(GetParam());
       if (!installed.ok()) GTEST_SKIP() << installed.to_string();

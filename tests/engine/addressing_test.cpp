@@ -44,7 +44,7 @@ class AddressingOf : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     for (std::unique_ptr<Engine>* engine : {&target_, &initiator_}) {
-      *engine = make_engine(kOneCard, "");
+      *engine = make_engine(kOneNic, "");
       const Status installed = (*engine)->install_transport(GetParam());
       if (!installed.ok()) GTEST_SKIP() << installed.to_string();
     }
@@ -140,7 +140,7 @@ TEST_P(AddressingOf, AutoIsNotWrongByAnOldDescription) {
 // The same the other way round: a number that is an address becomes an offset too.
 TEST_P(AddressingOf, AutoIsNotWrongWhenTheSegmentGrows) {
   big_.reset();
-  target_ = make_engine(kOneCard, "");
+  target_ = make_engine(kOneNic, "");
   ASSERT_TRUE(target_->install_transport(GetParam()).ok());
   segment_ = *initiator_->open_segment(target_->local_endpoint());
   ASSERT_TRUE(target_->register_memory(low_.data(), kSmall).ok());

@@ -329,9 +329,9 @@ INSTANTIATE_TEST_SUITE_P(
         Way{"rdma_two_devices", "rdma", {{"nics", "rxe0,rxe1"}}, true},
         Way{"rdma_four_devices", "rdma", {}, true},
         Way{"fabric_tcp", "fabric:tcp", {{"fabric_addresses", "127.0.0.1"}}},
-        Way{"fabric_tcp_two_cards", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}},
+        Way{"fabric_tcp_two_nics", "fabric:tcp", {{"fabric_addresses", "127.0.0.1,127.0.0.2"}}},
         Way{"fabric_verbs", "fabric:verbs", {{"fabric_addresses", "10.77.0.1"}}, true},
-        Way{"fabric_verbs_two_cards", "fabric:verbs", {}, true}),
+        Way{"fabric_verbs_two_nics", "fabric:verbs", {}, true}),
     [](const auto& way) { return std::string(way.param.title); });
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Two engines over libfabric, with one card or two each, and what their cards say of themselves.
+// Two engines over libfabric, with one NIC or two each, and what their NICs say of themselves.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -17,8 +17,8 @@ namespace te::test {
 
 using Settings = std::map<std::string, std::string>;
 
-inline const Settings kOneCard = {{"fabric_addresses", "127.0.0.1"}};
-inline const Settings kTwoCards = {{"fabric_addresses", "127.0.0.1,127.0.0.2"}};
+inline const Settings kOneNic = {{"fabric_addresses", "127.0.0.1"}};
+inline const Settings kTwoNics = {{"fabric_addresses", "127.0.0.1,127.0.0.2"}};
 
 // Null where libfabric has no such provider.
 inline std::unique_ptr<Engine> make_fabric_engine(const Settings& settings, std::string* why,
@@ -58,7 +58,7 @@ inline std::map<std::string, uint64_t> moved_by_device(Engine& engine) {
   return result;
 }
 
-// What the cards of engines that ended meanwhile say of their operations.
+// What the NICs of engines that ended meanwhile say of their operations.
 class Operations {
  public:
   struct Sum {
@@ -66,7 +66,7 @@ class Operations {
     uint64_t completed = 0;
     uint64_t failed = 0;
     uint64_t ended = 0;  // with the endpoint
-    uint64_t cards = 0;
+    uint64_t nics = 0;
   };
 
   Operations() {
@@ -87,7 +87,7 @@ class Operations {
       sum_.completed += one.completed;
       sum_.failed += one.failed;
       sum_.ended += one.ended;
-      ++sum_.cards;
+      ++sum_.nics;
     });
   }
   ~Operations() {
@@ -101,16 +101,16 @@ class Operations {
     MutexLock lock(mutex_);
     return sum_;
   }
-  // Every post of so many cards ended in one completion.
-  testing::AssertionResult none_vanished(uint64_t cards) const {
+  // Every post of so many NICs ended in one completion.
+  testing::AssertionResult none_vanished(uint64_t nics) const {
     const Sum all = sum();
-    if (all.cards == cards && all.posted > 0 &&
+    if (all.nics == nics && all.posted > 0 &&
         all.posted == all.completed + all.failed + all.ended) {
       return testing::AssertionSuccess();
     }
     return testing::AssertionFailure()
-           << all.cards << " cards: " << all.posted << " posted, " << all.completed
-           << " completed, " << all.failed << " failed, " << all.ended << " ended";
+           << all.nics << " NICs: " << all.posted << " posted, " << all.completed << " completed, "
+           << all.failed << " failed, " << all.ended << " ended";
   }
 
  private:

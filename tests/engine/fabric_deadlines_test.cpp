@@ -54,7 +54,7 @@ class FabricDeadlines : public testing::Test, protected LoadedPeer {
 
   void SetUp() override {
     std::string why;
-    std::unique_ptr<Engine> engine = make_fabric_engine(kOneCard, &why);
+    std::unique_ptr<Engine> engine = make_fabric_engine(kOneNic, &why);
     if (!engine) GTEST_SKIP() << why;
     PeerOptions options;
     options.transport = "fabric:tcp";

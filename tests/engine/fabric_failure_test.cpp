@@ -16,7 +16,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// Over one card or two on each side.
+// Over one NIC or two on each side.
 class FabricPeer : public testing::TestWithParam<Settings>, protected LoadedPeer {
  protected:
   FabricPeer() : LoadedPeer({.threads = 4, .part = 2 << 20, .requests = 16}) {}
@@ -35,20 +35,20 @@ class FabricPeer : public testing::TestWithParam<Settings>, protected LoadedPeer
     return true;
   }
 
-  // Afterwards every post of the engine has ended; so many cards as it had.
+  // Afterwards every post of the engine has ended; so many NICs as it had.
   uint64_t end() {
     local_.reset();
     engine_.reset();
-    return GetParam() == kOneCard ? 1 : 2;
+    return GetParam() == kOneNic ? 1 : 2;
   }
 
   const Operations operations_;
   std::string why_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Cards, FabricPeer, testing::Values(kOneCard, kTwoCards),
+INSTANTIATE_TEST_SUITE_P(Nics, FabricPeer, testing::Values(kOneNic, kTwoNics),
                          [](const auto& settings) {
-                           return std::string(settings.param == kOneCard ? "one" : "two");
+                           return std::string(settings.param == kOneNic ? "one" : "two");
                          });
 
 TEST_P(FabricPeer, AKilledTargetThatReturnsIsFollowedTwentyTimes) {
@@ -60,13 +60,13 @@ TEST_P(FabricPeer, AKilledTargetThatReturnsIsFollowedTwentyTimes) {
     ASSERT_NO_FATAL_FAILURE(replace_peer());
   }
   EXPECT_TRUE(works(99));
-  // Of the last run all cards are used, whatever became of the paths to those before.
+  // Of the last run all NICs are used, whatever became of the paths to those before.
   std::map<std::string, uint64_t> before = moved_by_device(*engine_);
   EXPECT_TRUE(eventually([&] {
     EXPECT_TRUE(works(100));
     const std::map<std::string, uint64_t> after = moved_by_device(*engine_);
-    return HasFailure() || std::all_of(after.begin(), after.end(), [&](const auto& card) {
-             return card.second > before[card.first];
+    return HasFailure() || std::all_of(after.begin(), after.end(), [&](const auto& nic) {
+             return nic.second > before[nic.first];
            });
   }));
   EXPECT_EQ(totals(*engine_).inflight, 0u);
@@ -127,7 +127,7 @@ TEST_P(FabricPeer, APeerThatDiedWhileIdleIsFoundDeadAndFollowed) {
   EXPECT_TRUE(works(3));
 }
 
-// Cards with a wire each, in the virtual machine.
+// NICs with a wire each, in the virtual machine.
 class FabricLinks : public Fabric {
  protected:
   static constexpr uint64_t kSize = 8 << 20;
@@ -151,12 +151,12 @@ class FabricLinks : public Fabric {
     const uint64_t before = moved_to_far();
     return moves(3) && moved_to_far() > before;
   }
-  // From the near card to `cards`. The wire is cut, since Soft-RoCE makes no connections any more
+  // From the near NIC to `NICs`. The wire is cut, since Soft-RoCE makes no connections any more
   // on a link that was down; what is under way on it ends with its deadline. That is a long one,
   // since verbs looks for an address for two seconds, and does nothing else then.
-  void cut_and_mend(const std::string& cards) {
+  void cut_and_mend(const std::string& nics) {
     const Operations operations;
-    const Settings mine = {{"fabric_addresses", kNear}}, theirs = {{"fabric_addresses", cards}};
+    const Settings mine = {{"fabric_addresses", kNear}}, theirs = {{"fabric_addresses", nics}};
     ASSERT_TRUE(begin(mine, theirs, kSize, "fabric:verbs")) << why_;
     ASSERT_TRUE(eventually([&] { return uses_far(); }));
     ASSERT_EQ(::system("ip link set port1 nomaster"), 0);
@@ -164,7 +164,7 @@ class FabricLinks : public Fabric {
         [&] {
           const uint64_t before = moved_to_far();
           const bool moved = moves(4, within(4000));
-          return moved_to_far() == before && moved == (cards != kFar);
+          return moved_to_far() == before && moved == (nics != kFar);
         },
         2 * kPatience))
         << "it is not cut";
@@ -172,7 +172,7 @@ class FabricLinks : public Fabric {
     EXPECT_TRUE(eventually([&] { return uses_far(); }, 2 * kPatience)) << "it is whole again";
     EXPECT_TRUE(moves(5));
     end();
-    EXPECT_TRUE(operations.none_vanished(cards == kFar ? 2 : 3));
+    EXPECT_TRUE(operations.none_vanished(nics == kFar ? 2 : 3));
   }
 };
 
@@ -186,7 +186,7 @@ TEST_F(FabricLinks, OneOfTwoWiresIsUsedAgainAfterACut) {
   cut_and_mend(std::string(kNear) + "," + kFar);
 }
 
-// Last, since it leaves a card that Soft-RoCE cannot use.
+// Last, since it leaves a NIC that Soft-RoCE cannot use.
 TEST_F(FabricLinks, WhatOneLinkCannotTheOtherMoves) {
   TE_NEEDS_RDMA_VM();
   const Operations operations;

@@ -25,13 +25,13 @@ class FabricMemory : public testing::Test {
  protected:
   // False where libfabric is missing; the test is then skipped.
   bool begin() {
-    engine_ = make_fabric_engine(kOneCard, &why_);
+    engine_ = make_fabric_engine(kOneNic, &why_);
     if (!engine_) return false;
     PeerOptions options;
     options.size = kSize;
     options.fragile = true;
     options.transport = "fabric:tcp";
-    options.environment["TRANSFER_ENGINE_FABRIC_ADDRESSES"] = kOneCard.at("fabric_addresses");
+    options.environment["TRANSFER_ENGINE_FABRIC_ADDRESSES"] = kOneNic.at("fabric_addresses");
     peer_.emplace(options);
     EXPECT_TRUE(peer_->running());
     const Result<SegmentId> segment = engine_->open_segment(peer_->segment());

@@ -1,4 +1,4 @@
-// The libfabric transport beyond what the conformance suite shows: cards, pieces, counters, and
+// The libfabric transport beyond what the conformance suite shows: NICs, pieces, counters, and
 // machines without the library.
 #include <gtest/gtest.h>
 
@@ -16,7 +16,7 @@ using std::chrono::milliseconds;
 
 TEST_F(Fabric, BatchesOf64RequestsMove128MiBBothWays) {
   constexpr uint64_t kCount = 64, kPiece = 1 << 20, kSize = 128 << 20;
-  if (!begin(kOneCard, kSize)) GTEST_SKIP() << why_;
+  if (!begin(kOneNic, kSize)) GTEST_SKIP() << why_;
   const auto move_all = [&](Opcode opcode) {
     std::vector<BatchId> batches;
     for (uint64_t at = 0; at < kSize; at += kCount * kPiece) {
@@ -45,7 +45,7 @@ TEST_F(Fabric, BatchesOf64RequestsMove128MiBBothWays) {
 }
 
 // Without fabric_addresses: on the address that the engine was given, not on all of the machine.
-TEST_F(Fabric, TheEnginesAddressIsItsCard) {
+TEST_F(Fabric, TheEnginesAddressIsItsNic) {
   std::vector<InterfaceAddress> own;
   for (const InterfaceAddress& each : all_interface_addresses()) {
     const bool zone = each.address.find('%') != std::string::npos;
@@ -80,7 +80,7 @@ TEST_F(Fabric, TheEnginesAddressIsItsCard) {
   }
 }
 
-// On one host, as over TCP. To other hosts' cards a loopback address does not lead.
+// On one host, as over TCP. To other hosts' NICs a loopback address does not lead.
 TEST_F(Fabric, ALoopbackAddressMeetsThoseOfTheHostsNetworks) {
   const InterfaceAddress* network = nullptr;
   const std::vector<InterfaceAddress> own = all_interface_addresses();
@@ -110,7 +110,7 @@ TEST_F(Fabric, ALoopbackAddressMeetsThoseOfTheHostsNetworks) {
 
 TEST_F(Fabric, TwentyBatchesOfEightAtOnce) {
   constexpr uint64_t kBatches = 20, kRequests = 8, kPiece = 100'003;
-  if (!begin(kTwoCards, kBatches * kRequests * kPiece)) GTEST_SKIP() << why_;
+  if (!begin(kTwoNics, kBatches * kRequests * kPiece)) GTEST_SKIP() << why_;
   for (uint64_t round = 0; round < 5; ++round) {
     fill(local_->data(), local_->size(), round);
     std::atomic<uint64_t> completed{0};
@@ -133,11 +133,11 @@ TEST_F(Fabric, TwentyBatchesOfEightAtOnce) {
   EXPECT_EQ(after.failed, 0u);
 }
 
-// Cards that are equally fast are used alike; but what a loaded machine lets each do in one request
+// NICs that are equally fast are used alike; but what a loaded machine lets each do in one request
 // may differ, so it is one of many requests that has to show it.
-TEST_F(Fabric, SlicesOfOneRequestUseAllCards) {
+TEST_F(Fabric, SlicesOfOneRequestUseAllNics) {
   constexpr uint64_t kSize = 64 << 20;
-  if (!begin(kTwoCards, kSize)) GTEST_SKIP() << why_;
+  if (!begin(kTwoNics, kSize)) GTEST_SKIP() << why_;
   for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
     std::byte* const source = opcode == Opcode::kWrite ? local_->data() : remote_->data();
     std::byte* const arrives = opcode == Opcode::kWrite ? remote_->data() : local_->data();
@@ -167,7 +167,7 @@ TEST_F(Fabric, SlicesOfOneRequestUseAllCards) {
 
 TEST_F(Fabric, ABatchLargerThanTheQueuesEndsOnceForEachPost) {
   constexpr uint64_t kCount = 20'000, kPiece = 200;
-  for (const Settings& settings : {kOneCard, kTwoCards}) {
+  for (const Settings& settings : {kOneNic, kTwoNics}) {
     const Operations operations;
     if (!begin(settings, kCount * kPiece)) GTEST_SKIP() << why_;
     fill(local_->data(), local_->size(), 8);
@@ -178,9 +178,9 @@ TEST_F(Fabric, ABatchLargerThanTheQueuesEndsOnceForEachPost) {
     ASSERT_EQ(transfer(*initiator_, requests).state, TaskState::kCompleted);
     EXPECT_EQ(first_difference(remote_->data(), remote_->size(), 8), remote_->size());
     const uint64_t paths = totals(*initiator_).paths;
-    const uint64_t cards = settings == kOneCard ? 1 : 2;
+    const uint64_t nics = settings == kOneNic ? 1 : 2;
     end();
-    EXPECT_TRUE(operations.none_vanished(2 * cards));
+    EXPECT_TRUE(operations.none_vanished(2 * nics));
     // One for each request, and what tried a path out.
     EXPECT_GT(operations.sum().completed, kCount);
     EXPECT_LE(operations.sum().completed, kCount + paths);
@@ -189,7 +189,7 @@ TEST_F(Fabric, ABatchLargerThanTheQueuesEndsOnceForEachPost) {
 }
 
 TEST_F(Fabric, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
-  Settings settings = kTwoCards;
+  Settings settings = kTwoNics;
   settings["fabric_max_registration"] = "1048576";
   constexpr uint64_t kSize = (6 << 20) + 12'345;
   if (!begin(settings, kSize)) GTEST_SKIP() << why_;
@@ -209,7 +209,7 @@ TEST_F(Fabric, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
 }
 
 TEST_F(Fabric, SlicesLargerThanTheLargestOperationAreCut) {
-  Settings settings = kOneCard;
+  Settings settings = kOneNic;
   settings["fabric_max_operation"] = "10000";
   settings["fabric_max_registration"] = "65536";
   constexpr uint64_t kSize = 500'003, kCut = 10'000, kPiece = 65'536;
@@ -249,8 +249,8 @@ TEST_F(Fabric, AProviderThatNamesMemoryByAddressAndHasNoDescriptorsToSleepOn) {
   }
 }
 
-TEST_F(Fabric, WarmUpConnectsEveryPairOfCards) {
-  if (!begin(kTwoCards, 1 << 20)) GTEST_SKIP() << why_;
+TEST_F(Fabric, WarmUpConnectsEveryPairOfNics) {
+  if (!begin(kTwoNics, 1 << 20)) GTEST_SKIP() << why_;
   const std::string name = target_->local_endpoint();
   EXPECT_EQ(totals(*initiator_).ready, 0u);
   for (int round = 0; round < 3; ++round) {
@@ -266,7 +266,7 @@ TEST_F(Fabric, WarmUpConnectsEveryPairOfCards) {
 
 TEST_F(Fabric, WarmUpLeavesWhatIsUnderWayAlone) {
   constexpr uint64_t kSize = 64 << 20;
-  if (!begin(kTwoCards, kSize)) GTEST_SKIP() << why_;
+  if (!begin(kTwoNics, kSize)) GTEST_SKIP() << why_;
   const std::string name = target_->local_endpoint();
   for (int round = 0; round < 5; ++round) {
     fill(local_->data(), kSize, static_cast<uint64_t>(round));
@@ -286,7 +286,7 @@ TEST_F(Fabric, WarmUpLeavesWhatIsUnderWayAlone) {
 }
 
 TEST_F(Fabric, MemoryThatIsGoneIsRefusedAndTheRestStillMoves) {
-  if (!begin(kOneCard, 4 << 20)) GTEST_SKIP() << why_;
+  if (!begin(kOneNic, 4 << 20)) GTEST_SKIP() << why_;
   for (int round = 0; round < 5; ++round) {
     auto other = std::make_unique<Registered>(*target_, 1 << 20);
     const auto address = reinterpret_cast<uint64_t>(other->data());
@@ -304,7 +304,7 @@ TEST_F(Fabric, MemoryThatIsGoneIsRefusedAndTheRestStillMoves) {
 }
 
 TEST_F(Fabric, AnEngineThatIsIdleSleeps) {
-  if (!begin(kTwoCards, 1 << 20)) GTEST_SKIP() << why_;
+  if (!begin(kTwoNics, 1 << 20)) GTEST_SKIP() << why_;
   ASSERT_EQ(transfer(*initiator_, {request(Opcode::kWrite, 0, 1 << 20)}).state,
             TaskState::kCompleted);
   EXPECT_TRUE(eventually([] {
@@ -317,7 +317,7 @@ TEST_F(Fabric, AnEngineThatIsIdleSleeps) {
 // An endpoint here, and one there.
 TEST_F(Fabric, APeerCostsFewMegabytes) {
   if (kSanitized) GTEST_SKIP() << "the sanitizer's own memory counts too";
-  if (!begin(kOneCard, 4096)) GTEST_SKIP() << why_;
+  if (!begin(kOneNic, 4096)) GTEST_SKIP() << why_;
   constexpr size_t kPeers = 4, kMostBytes = 8 << 20;
   PeerOptions options;
   options.transport = "fabric:tcp";
@@ -338,17 +338,17 @@ TEST_F(Fabric, APeerCostsFewMegabytes) {
   EXPECT_LT(resident_bytes() - before, kPeers * kMostBytes);
 }
 
-TEST(FabricAbsent, WithoutACardOrAProviderTheErrorSaysWhatIsMissing) {
+TEST(FabricAbsent, WithoutANicOrAProviderTheErrorSaysWhatIsMissing) {
   std::string why;
-  const std::unique_ptr<Engine> engine = make_fabric_engine(kOneCard, &why);
+  const std::unique_ptr<Engine> engine = make_fabric_engine(kOneNic, &why);
   if (!engine) GTEST_SKIP() << why;
   EXPECT_TRUE(fails_with(engine->install_transport("fabric:nosuch"), Code::kUnsupported, "nosuch"));
   EXPECT_TRUE(fails_with(engine->install_transport("nosuch"), Code::kNotFound, "efa"));
   for (const TransportInfo& info : engine->transports()) {
-    if (info.name == "efa" && info.available) GTEST_SKIP() << "there is an EFA card";
+    if (info.name == "efa" && info.available) GTEST_SKIP() << "there is an EFA NIC";
   }
   const Status efa = engine->install_transport("efa");
-  EXPECT_TRUE(fails_with(efa, Code::kUnsupported, "no EFA card"));
+  EXPECT_TRUE(fails_with(efa, Code::kUnsupported, "no EFA NIC"));
   // What it is that is missing; the list says so too.
   EXPECT_TRUE(fails_with(efa, Code::kUnsupported, "EFA interface"));
   bool efa_row = false, tcp_row = false;

@@ -165,8 +165,8 @@ TEST_P(WhileStopped, TakesNothingOfATimedOutWriteAfterALaterOne) {
 TEST(FabricGhostWrites, AWriteByAnotherTransportIsNotOverwritten) {
   constexpr uint64_t kLength = 64 << 10;
   std::string why;
-  const std::unique_ptr<Engine> target = make_fabric_engine(kOneCard, &why);
-  const std::unique_ptr<Engine> initiator = make_fabric_engine(kOneCard, &why);
+  const std::unique_ptr<Engine> target = make_fabric_engine(kOneNic, &why);
+  const std::unique_ptr<Engine> initiator = make_fabric_engine(kOneNic, &why);
   if (!target || !initiator) GTEST_SKIP() << why;
   ASSERT_TRUE(target->install_transport("tcp").ok());
   Registered remote(*target, kLength), local(*initiator, kLength);

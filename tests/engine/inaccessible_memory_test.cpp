@@ -235,13 +235,13 @@ std::string title_of(const testing::TestParamInfo<Way>& way) { return way.param.
 
 INSTANTIATE_TEST_SUITE_P(Over, InaccessibleTarget,
                          testing::Values(Way{"default", ""}, Way{"tcp", "tcp"}, Way{"shm", "shm"},
-                                         Way{"fabric_tcp", "fabric:tcp", false, kOneCard},
+                                         Way{"fabric_tcp", "fabric:tcp", false, kOneNic},
                                          Way{"tcp_by_the_kernel", "tcp", false, kByTheKernel}),
                          title_of);
 INSTANTIATE_TEST_SUITE_P(Over, InaccessibleMemory,
                          testing::Values(Way{"default", ""}, Way{"tcp", "tcp"}, Way{"shm", "shm"},
                                          Way{"shm_allocated", "shm", true},
-                                         Way{"fabric_tcp", "fabric:tcp", false, kOneCard},
+                                         Way{"fabric_tcp", "fabric:tcp", false, kOneNic},
                                          Way{"tcp_by_the_kernel", "tcp", false, kByTheKernel},
                                          Way{"shm_allocated_by_the_kernel", "shm", true,
                                              kByTheKernel}),

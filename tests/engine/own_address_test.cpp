@@ -11,7 +11,7 @@ namespace {
 
 constexpr char kLinkLocal[] = "fe80::aa";
 
-// A machine with two cards, and a name that /etc/hosts has at the loopback, as Debian does.
+// A machine with two NICs, and a name that /etc/hosts has at the loopback, as Debian does.
 Machine machine() {
   Machine result;
   result.interfaces = {{"lo", "127.0.0.1", true, true},     {"lo", "::1", true, true},

@@ -25,7 +25,7 @@ void expect_matrix(const Topology& topology, const std::string& wanted) {
             nlohmann::ordered_json::parse(wanted));
 }
 
-TEST(ReadTopology, TwoSocketsEightGpusEightCards) {
+TEST(ReadTopology, TwoSocketsEightGpusEightNics) {
   const Topology topology = recorded("two_sockets_8_gpus_8_nics");
   EXPECT_EQ(topology.latency, (std::vector<std::vector<uint64_t>>{{10, 21}, {21, 10}}));
   ASSERT_EQ(topology.gpus.size(), 8u);
@@ -55,7 +55,7 @@ TEST(ReadTopology, TwoSocketsEightGpusEightCards) {
                ["mlx5_5", "mlx5_8", "mlx5_9", "mlx5_0", "mlx5_1", "mlx5_2", "mlx5_3"]]})");
 }
 
-TEST(ReadTopology, NodesWithoutACardUseTheirPackages) {
+TEST(ReadTopology, NodesWithoutANicUseTheirPackages) {
   const Topology topology = recorded("four_nodes_2_nics");
   ASSERT_EQ(topology.nodes.size(), 4u);
   EXPECT_EQ(topology.nodes[1].package, 0u);
@@ -73,13 +73,13 @@ TEST(ReadTopology, NodesWithoutACardUseTheirPackages) {
   EXPECT_EQ(distance(topology, "cuda:1", nic), (Distance{Proximity::kHostBridge, 0}));
 }
 
-TEST(ReadTopology, NoCardAtAll) {
+TEST(ReadTopology, NoNicAtAll) {
   const Topology topology = recorded("no_nic");
   EXPECT_TRUE(topology.nics.empty());
   expect_matrix(topology, R"({"cpu:0": [[], []]})");
 }
 
-TEST(ReadTopology, ACardThatIsDownIsNobodysFirstChoice) {
+TEST(ReadTopology, ANicThatIsDownIsNobodysFirstChoice) {
   const Topology topology = recorded("mixed_links");
   // mlx5_3 hangs at the machine itself: no node is nearer to it than another.
   expect_matrix(topology, R"({

@@ -32,7 +32,7 @@ TEST_F(Failover, ALinkOfEitherSideGoesInMidTransferTwentyTimes) {
     ASSERT_TRUE(goes_on()) << "device " << device << " down, time " << time;
     set_link(device, true);
     ASSERT_TRUE(in_use(kBoth)) << "device " << device << " up again, time " << time;
-    // A card notices a silent peer after half a second.
+    // A NIC notices a silent peer after half a second.
     EXPECT_LT(longest_ns_.load() / 1'000'000, 1'500) << "device " << device << ", time " << time;
   }
   end_load();

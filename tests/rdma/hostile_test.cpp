@@ -1,4 +1,4 @@
-// A peer that is connected to a card here and shows it keys that it was not given.
+// A peer that is connected to a NIC here and shows it keys that it was not given.
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
@@ -44,13 +44,14 @@ class Hostile : public testing::Test {
     target_ = target.take();
     const Result<const rdma::Library*> library = rdma::Library::open("");
     ASSERT_TRUE(library.ok()) << library.status().to_string();
-    Result<std::vector<std::unique_ptr<rdma::Card>>> cards = rdma::open_cards(**library, {"rxe0"});
-    ASSERT_TRUE(cards.ok()) << cards.status().to_string();
-    card_ = std::move(cards->front());
+    Result<std::vector<std::unique_ptr<rdma::VerbsNic>>> nics =
+        rdma::open_nics(**library, {"rxe0"});
+    ASSERT_TRUE(nics.ok()) << nics.status().to_string();
+    nic_ = std::move(nics->front());
     Buffer own;
     describe(own, own_, true);
     Result<std::unique_ptr<rails::MemoryRegion>> range =
-        card_->register_range(own, own.address, own.length);
+        nic_->register_range(own, own.address, own.length);
     ASSERT_TRUE(range.ok()) << range.status().to_string();
     range_ = range.take();
   }
@@ -66,16 +67,16 @@ class Hostile : public testing::Test {
     buffer.remote = remote_accessible ? Rights::kBoth : Rights::kNone;
   }
 
-  // How the target's card takes that.
+  // How the target's NIC takes that.
   ibv_wc_status attempt(ibv_wr_opcode what, uint32_t key, const std::byte* there) {
     ibv_wc_status status = IBV_WC_RETRY_EXC_ERR;
-    // No answer: the kernel still looks for the other card.
+    // No answer: the kernel still looks for the other NIC.
     for (int i = 0; i < 10 && status == IBV_WC_RETRY_EXC_ERR; ++i) status = once(what, key, there);
     return status;
   }
   // On a connection of its own.
   ibv_wc_status once(ibv_wr_opcode what, uint32_t key, const std::byte* there) {
-    Result<std::unique_ptr<rdma::QueuePair>> pair = card_->make_queue_pair(false);
+    Result<std::unique_ptr<rdma::QueuePair>> pair = nic_->make_queue_pair(false);
     EXPECT_TRUE(pair.ok()) << pair.status().to_string();
     rdma::Connect hello;
     hello.id = ++connections_;
@@ -97,10 +98,10 @@ class Hostile : public testing::Test {
     ibv_send_wr* refused = nullptr;
     EXPECT_EQ(::ibv_post_send((*pair)->get(), &request, &refused), 0);
     ibv_wc end{};
-    EXPECT_TRUE(eventually([&] { return ::ibv_poll_cq(card_->completions(), 1, &end) == 1; }));
+    EXPECT_TRUE(eventually([&] { return ::ibv_poll_cq(nic_->completions(), 1, &end) == 1; }));
     return end.status;
   }
-  // Of the only registration of that length with the target's card, as root sees it.
+  // Of the only registration of that length with the target's NIC, as root sees it.
   static std::vector<uint32_t> keys_of(uint64_t length) {
     std::vector<uint32_t> keys;
     FILE* pipe = ::popen("rdma resource show mr dev rxe1", "r");
@@ -121,7 +122,7 @@ class Hostile : public testing::Test {
 
   NoEngine host_;
   std::unique_ptr<Transport> target_;
-  std::unique_ptr<rdma::Card> card_;
+  std::unique_ptr<rdma::VerbsNic> nic_;
   std::vector<std::byte> own_ = std::vector<std::byte>(4096);
   std::unique_ptr<rails::MemoryRegion> range_;
   uint64_t connections_ = 0;
@@ -139,11 +140,12 @@ TEST_F(Hostile, PrivateMemoryHasNoKeyAndIsClosedToEveryKeyThatIsShown) {
   ASSERT_TRUE(given.ok() && none.ok());
   EXPECT_TRUE(none->empty()) << "peers are given a key of private memory";
 
-  const Result<rdma::Offer> offer = rdma::Offer::decode(as_bytes(target_->info()));
-  ASSERT_TRUE(offer.ok());
+  const Result<rdma::Advertisement> advertisement =
+      rdma::Advertisement::decode(as_bytes(target_->info()));
+  ASSERT_TRUE(advertisement.ok());
   rails::Key::Place place;
-  ASSERT_TRUE(rails::Key::find(reinterpret_cast<const std::byte*>(given->data()), 0, offer->pieces,
-                               open_buffer.address, kOpen, &place));
+  ASSERT_TRUE(rails::Key::find(reinterpret_cast<const std::byte*>(given->data()), 0,
+                               advertisement->pieces, open_buffer.address, kOpen, &place));
   const auto key = static_cast<uint32_t>(place.key);
   ASSERT_EQ(attempt(IBV_WR_RDMA_WRITE, key, open.data()), IBV_WC_SUCCESS) << "so an attempt works";
   EXPECT_EQ(other_than(open.data(), own_.size(), kHostile), kSame);

@@ -83,7 +83,7 @@ TEST_F(RdmaPeer, MemoryThatIsGoneIsRefusedAndTheRestStillMoves) {
   }
 }
 
-// 64 peers, two cards here and two of each peer, and 32 endpoints.
+// 64 peers, two NICs here and two of each peer, and 32 endpoints.
 TEST(RdmaManyPeers, AllMakeProgressUnderACapOnEndpoints) {
   TE_NEEDS_RDMA_VM();
   constexpr size_t kPeers = 64;

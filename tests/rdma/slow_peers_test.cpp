@@ -1,4 +1,4 @@
-// Peers that a card does not find: their links are up, but all packets to and from them are lost.
+// Peers that a NIC does not find: their links are up, but all packets to and from them are lost.
 // The kernel looks for each for a second.
 #include "rdma/pair.h"
 

@@ -1,7 +1,7 @@
 // A libibverbs for tests on machines without RDMA devices: eight devices, whose queue pairs all
 // lead to each other inside this process, and which do at once what is posted. It has the
 // functions that src/transport/rdma/library.h looks up, and those of fake_verbs.h to make things
-// happen that no card does when asked to.
+// happen that no NIC does when asked to.
 //
 // Threads: any; one lock for everything.
 #include "support/fake_verbs.h"
@@ -111,7 +111,7 @@ const Range* range_at(uint32_t key, uint64_t address, uint64_t length, int acces
 }
 
 // Memory that is gone is an error of the request, and no signal.
-bool copy_as_a_card(void* to, void* from, size_t length) {
+bool copy_as_a_nic(void* to, void* from, size_t length) {
   const iovec source{from, length}, destination{to, length};
   return ::process_vm_writev(::getpid(), &source, 1, &destination, 1, 0) ==
          static_cast<ssize_t>(length);
@@ -140,7 +140,7 @@ ibv_wc_status carry_out(const Pair& pair, const ibv_send_wr& request) {
     if (inlined) {
       // As libraries do: in the caller's thread, with plain instructions.
       std::memcpy(far, local, piece.length);
-    } else if (!copy_as_a_card(write ? far : local, write ? local : far, piece.length)) {
+    } else if (!copy_as_a_nic(write ? far : local, write ? local : far, piece.length)) {
       return IBV_WC_LOC_PROT_ERR;
     }
     there += piece.length;

@@ -5,50 +5,52 @@
 namespace te::fabric {
 namespace {
 
-Offer offer_of(size_t cards, uint32_t pieces, bool virtual_addresses) {
-  Offer offer;
-  offer.provider = "tcp;ofi_rxm";
-  offer.protocol = 11;
-  offer.address_format = 2;
-  offer.virtual_addresses = virtual_addresses;
-  offer.pieces = pieces;
-  for (size_t i = 0; i < cards; ++i) {
-    offer.cards.push_back({"card" + std::to_string(i), "name" + std::to_string(i), 100 + i, 7 * i});
+Advertisement offer_of(size_t nics, uint32_t pieces, bool virtual_addresses) {
+  Advertisement advertisement;
+  advertisement.provider = "tcp;ofi_rxm";
+  advertisement.protocol = 11;
+  advertisement.address_format = 2;
+  advertisement.virtual_addresses = virtual_addresses;
+  advertisement.pieces = pieces;
+  for (size_t i = 0; i < nics; ++i) {
+    advertisement.nics.push_back(
+        {"NIC" + std::to_string(i), "name" + std::to_string(i), 100 + i, 7 * i});
   }
-  return offer;
+  return advertisement;
 }
 
 TEST(FabricOffer, SurvivesTheWay) {
-  const Offer sent = offer_of(3, 4, true);
+  const Advertisement sent = offer_of(3, 4, true);
   const Bytes bytes = sent.encode();
-  const Result<Offer> got = Offer::decode(as_bytes(bytes));
+  const Result<Advertisement> got = Advertisement::decode(as_bytes(bytes));
   ASSERT_TRUE(got.ok());
   EXPECT_EQ(got->encode(), bytes);
   EXPECT_EQ(got->provider, "tcp;ofi_rxm");
   EXPECT_TRUE(got->virtual_addresses);
-  ASSERT_EQ(got->cards.size(), 3u);
-  EXPECT_EQ(got->cards[2].address, "name2");
-  EXPECT_EQ(got->cards[2].beacon_address, 102u);
-  EXPECT_EQ(got->cards[2].beacon_key, 14u);
+  ASSERT_EQ(got->nics.size(), 3u);
+  EXPECT_EQ(got->nics[2].address, "name2");
+  EXPECT_EQ(got->nics[2].liveness_address, 102u);
+  EXPECT_EQ(got->nics[2].liveness_key, 14u);
 }
 
 TEST(FabricOffer, RefusesWhatIsCutOffOrTooMuch) {
   const Bytes good = offer_of(2, 1, false).encode();
   for (size_t length = 0; length < good.size(); ++length) {
-    EXPECT_EQ(Offer::decode(as_bytes(good.substr(0, length))).code(), Code::kProtocol) << length;
+    EXPECT_EQ(Advertisement::decode(as_bytes(good.substr(0, length))).code(), Code::kProtocol)
+        << length;
   }
-  EXPECT_EQ(Offer::decode(as_bytes(good + "x")).code(), Code::kProtocol);
-  const auto refused = [](const Offer& offer) {
-    return Offer::decode(as_bytes(offer.encode())).code() == Code::kProtocol;
+  EXPECT_EQ(Advertisement::decode(as_bytes(good + "x")).code(), Code::kProtocol);
+  const auto refused = [](const Advertisement& advertisement) {
+    return Advertisement::decode(as_bytes(advertisement.encode())).code() == Code::kProtocol;
   };
   EXPECT_TRUE(refused(offer_of(0, 1, false)));
-  EXPECT_TRUE(refused(offer_of(Offer::kMaxCards + 1, 1, false)));
+  EXPECT_TRUE(refused(offer_of(Advertisement::kMaxNics + 1, 1, false)));
   EXPECT_TRUE(refused(offer_of(1, 0, false)));
-  EXPECT_TRUE(refused(offer_of(1, Offer::kMaxPieces + 1, false)));
-  Offer endless = offer_of(1, 1, false);
-  endless.cards[0].address.assign(Offer::kMaxName + 1, 'n');
+  EXPECT_TRUE(refused(offer_of(1, Advertisement::kMaxPieces + 1, false)));
+  Advertisement endless = offer_of(1, 1, false);
+  endless.nics[0].address.assign(Advertisement::kMaxName + 1, 'n');
   EXPECT_TRUE(refused(endless));
-  EXPECT_FALSE(refused(offer_of(Offer::kMaxCards, Offer::kMaxPieces, true)));
+  EXPECT_FALSE(refused(offer_of(Advertisement::kMaxNics, Advertisement::kMaxPieces, true)));
 }
 
 TEST(FabricHello, SurvivesTheWayAndRefusesWhatIsNoHello) {

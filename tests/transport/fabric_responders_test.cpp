@@ -33,9 +33,9 @@ class FabricResponders : public testing::Test {
     const Result<const Library*> library = Library::open("");
     if (!library.ok()) return false;
     for (std::unique_ptr<Domain>* domain : {&here_, &there_}) {
-      Result<std::vector<CardInfo>> cards = find_cards(**library, "tcp", config);
-      if (!cards.ok()) return false;
-      Result<std::unique_ptr<Domain>> opened = Domain::open(**library, std::move(cards->front()));
+      Result<std::vector<NicInfo>> nics = find_nics(**library, "tcp", config);
+      if (!nics.ok()) return false;
+      Result<std::unique_ptr<Domain>> opened = Domain::open(**library, std::move(nics->front()));
       EXPECT_TRUE(opened.ok()) << opened.status().to_string();
       if (!opened.ok()) return false;
       *domain = opened.take();

@@ -5,13 +5,13 @@
 namespace te::rdma {
 namespace {
 
-Offer offer_of(size_t cards, uint32_t pieces) {
-  Offer offer;
-  offer.pieces = pieces;
-  for (size_t i = 0; i < cards; ++i) {
-    offer.cards.push_back({"mlx5_" + std::to_string(i), i % 2 == 1});
+Advertisement offer_of(size_t nics, uint32_t pieces) {
+  Advertisement advertisement;
+  advertisement.pieces = pieces;
+  for (size_t i = 0; i < nics; ++i) {
+    advertisement.nics.push_back({"mlx5_" + std::to_string(i), i % 2 == 1});
   }
-  return offer;
+  return advertisement;
 }
 
 Address some_address() {
@@ -47,22 +47,22 @@ void expect_whole(const Bytes& good, Decode&& decode) {
 
 TEST(RdmaOffer, SurvivesTheWay) {
   const Bytes bytes = offer_of(3, 4).encode();
-  const Result<Offer> got = Offer::decode(as_bytes(bytes));
+  const Result<Advertisement> got = Advertisement::decode(as_bytes(bytes));
   ASSERT_TRUE(got.ok());
   EXPECT_EQ(got->encode(), bytes);
   EXPECT_EQ(got->pieces, 4u);
-  ASSERT_EQ(got->cards.size(), 3u);
-  EXPECT_EQ(got->cards[2].device, "mlx5_2");
-  EXPECT_TRUE(got->cards[1].infiniband);
-  EXPECT_FALSE(got->cards[2].infiniband);
+  ASSERT_EQ(got->nics.size(), 3u);
+  EXPECT_EQ(got->nics[2].device, "mlx5_2");
+  EXPECT_TRUE(got->nics[1].infiniband);
+  EXPECT_FALSE(got->nics[2].infiniband);
 }
 
 TEST(RdmaOffer, RefusesWhatIsCutOffOrTooMuch) {
-  const auto decode = [](const Bytes& bytes) { return Offer::decode(as_bytes(bytes)); };
+  const auto decode = [](const Bytes& bytes) { return Advertisement::decode(as_bytes(bytes)); };
   expect_whole(offer_of(2, 1).encode(), decode);
-  EXPECT_TRUE(decode(offer_of(Offer::kMaxCards, Offer::kMaxPieces).encode()).ok());
-  EXPECT_EQ(decode(offer_of(Offer::kMaxCards + 1, 1).encode()).code(), Code::kProtocol);
-  EXPECT_EQ(decode(offer_of(1, Offer::kMaxPieces + 1).encode()).code(), Code::kProtocol);
+  EXPECT_TRUE(decode(offer_of(Advertisement::kMaxNics, Advertisement::kMaxPieces).encode()).ok());
+  EXPECT_EQ(decode(offer_of(Advertisement::kMaxNics + 1, 1).encode()).code(), Code::kProtocol);
+  EXPECT_EQ(decode(offer_of(1, Advertisement::kMaxPieces + 1).encode()).code(), Code::kProtocol);
   EXPECT_EQ(decode(offer_of(1, 0).encode()).code(), Code::kProtocol);
   EXPECT_EQ(decode(offer_of(0, 1).encode()).code(), Code::kProtocol);
 }
@@ -70,14 +70,14 @@ TEST(RdmaOffer, RefusesWhatIsCutOffOrTooMuch) {
 TEST(RdmaHello, ConnectSurvivesTheWay) {
   Connect connect;
   connect.id = 0x0123456789ABCDEF;
-  connect.card = 7;
+  connect.nic = 7;
   connect.from = some_address();
   const Bytes bytes = encode(Hello(connect));
   const Result<Hello> got = decode_hello(as_bytes(bytes));
   ASSERT_TRUE(got.ok());
   ASSERT_TRUE(std::holds_alternative<Connect>(*got));
   EXPECT_EQ(std::get<Connect>(*got).id, connect.id);
-  EXPECT_EQ(std::get<Connect>(*got).card, 7u);
+  EXPECT_EQ(std::get<Connect>(*got).nic, 7u);
   expect_same(std::get<Connect>(*got).from, connect.from);
   expect_whole(bytes, [](const Bytes& part) { return decode_hello(as_bytes(part)); });
 }
@@ -96,7 +96,7 @@ TEST(RdmaHello, DisconnectSurvivesTheWay) {
 TEST(RdmaHello, TheBytesAreThoseOfTheDocument) {
   Connect connect;
   connect.id = 0x1122334455667788;
-  connect.card = 2;
+  connect.nic = 2;
   connect.from = some_address();
   EXPECT_EQ(encode(Hello(connect)),
             Bytes("\x02\0\0\0"
@@ -113,7 +113,7 @@ TEST(RdmaHello, TheBytesAreThoseOfTheDocument) {
             Bytes("\x02\0\0\0\x02\x01\0\0\0\x05\0\0\0\0\0\0\0", 17));
 }
 
-TEST(RdmaHello, RefusesNumbersThatNoCardHas) {
+TEST(RdmaHello, RefusesNumbersThatNoNicHas) {
   const auto decodes = [](const Address& address) {
     return decode_answer(as_bytes(encode_answer(address))).ok();
   };

@@ -13,7 +13,7 @@
 #include "support/facts.h"
 #include "transport/fakes.h"
 #include "transport/shm/link.h"
-#include "transport/shm/serving.h"
+#include "transport/shm/responder.h"
 #include "transport/shm/warned.h"
 
 namespace te::shm {
@@ -21,11 +21,11 @@ namespace {
 
 using test::eventually;
 
-Offer make_offer() {
-  Offer offer;
-  offer.token = random_bytes16();
-  offer.cookie.fill(0x5C);
-  return offer;
+Advertisement make_offer() {
+  Advertisement advertisement;
+  advertisement.token = random_bytes16();
+  advertisement.cookie.fill(0x5C);
+  return advertisement;
 }
 
 std::optional<Received> receive(int socket) {
@@ -52,24 +52,24 @@ class HostileInitiator : public testing::Test {
     config_.max_inbound_connections = 4;
     loop_ = EventLoop::create("test").take();
     table_ = RangeTable::create().take();
-    serving_ = std::make_unique<Serving>(*loop_, *table_, offer_, config_);
-    EXPECT_TRUE(serving_->listen(instance_).ok());
+    responder_ = std::make_unique<Responder>(*loop_, *table_, advertisement_, config_);
+    EXPECT_TRUE(responder_->listen(instance_).ok());
     EXPECT_TRUE(loop_->start().ok());
   }
   ~HostileInitiator() override {
     loop_->stop();
-    serving_->close();
+    responder_->close();
   }
 
   Fd connect() { return connect_local(instance_).take(); }
   Message hello() const {
     Message message;
-    message.token = offer_.token;
+    message.token = advertisement_.token;
     return message;
   }
   // What a well-behaved one sees.
   testing::AssertionResult serves() {
-    Result<std::shared_ptr<Link>> link = Link::connect(*loop_, instance_, offer_, 5'000);
+    Result<std::shared_ptr<Link>> link = Link::connect(*loop_, instance_, advertisement_, 5'000);
     if (!link.ok()) return testing::AssertionFailure() << link.status().to_string();
     return (*link)->attach_allowed()
                ? testing::AssertionSuccess()
@@ -77,11 +77,11 @@ class HostileInitiator : public testing::Test {
   }
 
   Config config_;
-  const Offer offer_ = make_offer();
+  const Advertisement advertisement_ = make_offer();
   const uint64_t instance_ = random_u64();
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RangeTable> table_;
-  std::unique_ptr<Serving> serving_;
+  std::unique_ptr<Responder> responder_;
 };
 
 TEST_F(HostileInitiator, OneThatIsNoneIsServed) {
@@ -189,11 +189,11 @@ TEST_F(HostileInitiator, WhatItTouchesIsWaitedForEvenWhenItsSocketIsClosed) {
   page.slots[63].ranges[15].store(key.index + 1);
   socket.reset();
   ASSERT_TRUE(table_->remove(other));
-  EXPECT_TRUE(serving_->wait_until_unused(other.index, kNever).ok());
+  EXPECT_TRUE(responder_->wait_until_unused(other.index, kNever).ok());
   ASSERT_TRUE(table_->remove(key));
   std::atomic<bool> returned{false};
   std::thread waiter([&] {
-    EXPECT_TRUE(serving_->wait_until_unused(key.index, kNever).ok());
+    EXPECT_TRUE(responder_->wait_until_unused(key.index, kNever).ok());
     returned = true;
   });
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -225,7 +225,7 @@ class HostileTarget : public testing::Test {
       EXPECT_TRUE(receive(socket_.get()).has_value());
       answer(socket_.get());
     });
-    Result<std::shared_ptr<Link>> link = Link::connect(*loop_, instance_, offer_, limit_ms);
+    Result<std::shared_ptr<Link>> link = Link::connect(*loop_, instance_, advertisement_, limit_ms);
     thread_.join();
     return link;
   }
@@ -236,7 +236,7 @@ class HostileTarget : public testing::Test {
     return message;
   }
 
-  const Offer offer_ = make_offer();
+  const Advertisement advertisement_ = make_offer();
   const uint64_t instance_ = random_u64();
   const Fd listener_;
   Fd socket_;
@@ -255,12 +255,12 @@ TEST_F(HostileTarget, GarbageIsNoAnswer) {
   EXPECT_EQ(connect([](int socket) { ::send(socket, "garbage", 7, MSG_NOSIGNAL); }).code(),
             Code::kProtocol);
   EXPECT_EQ(connect([this](int socket) {
-              (void)send_message(socket, welcome(offer_.cookie.data()));
+              (void)send_message(socket, welcome(advertisement_.cookie.data()));
             }).code(),
             Code::kProtocol)
       << "without a table";
   EXPECT_EQ(connect([this](int socket) {
-              Message wrong = welcome(offer_.cookie.data());
+              Message wrong = welcome(advertisement_.cookie.data());
               wrong.kind = Kind::kMapped;
               (void)send_message(socket, wrong, table_->fd());
             }).code(),
@@ -274,14 +274,14 @@ TEST_F(HostileTarget, ATableThatIsShortOrCouldBeIsNotMapped) {
   ASSERT_EQ(::ftruncate(unsealed.get(), kTableBytes), 0);
   for (const int descriptor : {small.fd(), unsealed.get()}) {
     EXPECT_EQ(connect([this, descriptor](int socket) {
-                (void)send_message(socket, welcome(offer_.cookie.data()), descriptor);
+                (void)send_message(socket, welcome(advertisement_.cookie.data()), descriptor);
               }).code(),
               Code::kProtocol);
   }
 }
 
 TEST_F(HostileTarget, AProcessThatDoesNotHaveTheCookieIsNotTheTarget) {
-  const Offer other = make_offer();
+  const Advertisement other = make_offer();
   const std::array<uint8_t, 32> wrong{};
   for (const void* cookie :
        {static_cast<const void*>(wrong.data()), static_cast<const void*>(nullptr)}) {
@@ -298,7 +298,7 @@ TEST_F(HostileTarget, AProcessThatDoesNotHaveTheCookieIsNotTheTarget) {
 // Answers about files that nobody asked for, or files that could vanish under the reader.
 TEST_F(HostileTarget, AFileThatCouldVanishIsNotMapped) {
   Result<std::shared_ptr<Link>> connected = connect([this](int socket) {
-    (void)send_message(socket, welcome(offer_.cookie.data()), table_->fd());
+    (void)send_message(socket, welcome(advertisement_.cookie.data()), table_->fd());
   });
   ASSERT_TRUE(connected.ok());
   Link& link = **connected;
@@ -339,7 +339,7 @@ TEST_F(HostileTarget, AFileThatCouldVanishIsNotMapped) {
 
 TEST_F(HostileTarget, ItsEndIsNoticedAndAllThatWaitsIsTold) {
   Result<std::shared_ptr<Link>> connected = connect([this](int socket) {
-    (void)send_message(socket, welcome(offer_.cookie.data()), table_->fd());
+    (void)send_message(socket, welcome(advertisement_.cookie.data()), table_->fd());
   });
   ASSERT_TRUE(connected.ok());
   Link& link = **connected;

@@ -40,13 +40,13 @@ TEST(ShmMessage, HasTheseBytes) {
 TEST(ShmMessage, KeysAndOffersHaveTheseBytes) {
   EXPECT_EQ(hex(RangeKey{0x01020304, 0x1112131415161718, true}.encode()),
             "04030201181716151413121101");
-  Offer offer;
-  offer.token.fill(0xAA);
-  offer.cookie.fill(0xBB);
-  const Bytes bytes = offer.encode();
+  Advertisement advertisement;
+  advertisement.token.fill(0xAA);
+  advertisement.cookie.fill(0xBB);
+  const Bytes bytes = advertisement.encode();
   EXPECT_EQ(hex(bytes),
             "0100" + std::string(2 * 8, 'a') + std::string(2 * 8, 'a') + std::string(4 * 16, 'b'));
-  EXPECT_EQ(bytes.size(), Offer::kSize);
+  EXPECT_EQ(bytes.size(), Advertisement::kSize);
 }
 
 TEST(ShmMessage, RefusesWhatIsNotOne) {

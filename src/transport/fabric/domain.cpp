@@ -47,8 +47,8 @@ Status Domain::failed(std::string_view what, long error_number, Code code) const
                library_.text(error_number), error_number < 0 ? -error_number : error_number);
 }
 
-Result<std::unique_ptr<Domain>> Domain::open(const Library& library, CardInfo card) {
-  std::unique_ptr<Domain> domain(new Domain(library, std::move(card)));
+Result<std::unique_ptr<Domain>> Domain::open(const Library& library, NicInfo nic) {
+  std::unique_ptr<Domain> domain(new Domain(library, std::move(nic)));
   fi_info& info = *domain->info_;
   if (info.domain_attr->mr_key_size > sizeof(uint64_t)) {
     return error(Code::kUnsupported, "provider {} has memory keys of {} bytes; at most 8 are known",

@@ -1,4 +1,4 @@
-// One card as libfabric opens it: its domain, ranges registered with it, and endpoints on it.
+// One NIC as libfabric opens it: its domain, ranges registered with it, and endpoints on it.
 //
 // Threads: any; what a provider does not lock itself is serialized by Domain::Turn.
 #pragma once
@@ -32,11 +32,11 @@ using Owned = std::unique_ptr<Fid, FidCloser>;
 
 class Domain final : public rails::Nic {
  public:
-  static Result<std::unique_ptr<Domain>> open(const Library& library, CardInfo card);
+  static Result<std::unique_ptr<Domain>> open(const Library& library, NicInfo nic);
 
   const Library& library() const { return library_; }
   const std::string& device() const override { return device_; }
-  // As the topology calls the card, where it knows it.
+  // As the topology calls the NIC, where it knows it.
   std::string nic() const {
     const bool says = info_->nic != nullptr && info_->nic->device_attr != nullptr &&
                       info_->nic->device_attr->name != nullptr;
@@ -79,11 +79,11 @@ class Domain final : public rails::Nic {
                                                               uint64_t address,
                                                               uint64_t length) override;
   uint64_t max_region() const override { return 0; }
-  // `location` as buffers have it. kUnsupported: not on this card; kResource: too large, or too
+  // `location` as buffers have it. kUnsupported: not on this NIC; kResource: too large, or too
   // much; the rest is an error for the caller.
   Result<Owned<fid_mr>> add_range(void* address, size_t length, Rights local, Rights remote,
                                   std::string_view location);
-  // Of the card, as its endpoints have it too, with other ports; empty: the provider has none.
+  // Of the NIC, as its endpoints have it too, with other ports; empty: the provider has none.
   Bytes address() const {
     return info_->src_addr == nullptr
                ? Bytes()
@@ -94,8 +94,8 @@ class Domain final : public rails::Nic {
   Status failed(std::string_view what, long error, Code code = Code::kResource) const;
 
  private:
-  Domain(const Library& library, CardInfo card)
-      : library_(library), device_(std::move(card.device)), info_(std::move(card.info)) {}
+  Domain(const Library& library, NicInfo nic)
+      : library_(library), device_(std::move(nic.device)), info_(std::move(nic.info)) {}
   bool has_mode(int mode) const { return (info_->domain_attr->mr_mode & mode) != 0; }
   int add_with_key(const fi_mr_attr& attributes, fid_mr** range);
 

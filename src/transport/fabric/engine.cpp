@@ -16,7 +16,7 @@ constexpr int64_t kBlindNs = 50'000;        // between looks where no descriptor
 
 }  // namespace
 
-FabricEngine::FabricEngine(TransportHost& host, Domain& domain, Pipe& pipe,
+FabricEngine::FabricEngine(TransportHost& host, Domain& domain, RateEstimator& rate,
                            const rails::MemoryRegions& memories, size_t index,
                            const EngineOptions& options, std::function<void()> wake)
     : RailEngine(host, options.spin_ns, std::move(wake)),
@@ -29,27 +29,28 @@ FabricEngine::FabricEngine(TransportHost& host, Domain& domain, Pipe& pipe,
                          ? domain.max_operation()
                          : std::min(options.max_operation, domain.max_operation())),
       most_slices_(static_cast<uint32_t>(std::max<size_t>(options.depth / 2, 1))),
-      pipe_(pipe) {}
+      rate_(rate) {}
 
 Status FabricEngine::open() {
   MutexLock lock(progress_.lock);
-  landings_ = std::make_unique<std::array<Landing, kLandings>>();
+  probe_buffers_ = std::make_unique<std::array<ProbeBuffer, kProbeBuffers>>();
   if (domain_.local_registration()) {
-    Result<Owned<fid_mr>> range =
-        domain_.add_range(landings_->data(), sizeof *landings_, Rights::kBoth, Rights::kNone, "*");
+    Result<Owned<fid_mr>> range = domain_.add_range(probe_buffers_->data(), sizeof *probe_buffers_,
+                                                    Rights::kBoth, Rights::kNone, "*");
     if (!range.ok()) return range.status();
-    landings_range_ = range.take();
+    probe_buffers_range_ = range.take();
   }
   return {};
 }
 
 FabricRail::FabricRail(Transport& owner, std::shared_ptr<FabricEngine> through,
-                       const std::string& device, std::shared_ptr<const Offer> offer,
-                       const Peer& peer, size_t local_nic, size_t remote_nic,
-                       std::shared_ptr<Identity> identity)
-    : Rail(owner, *through, device, offer->cards[remote_nic].device, peer, local_nic, remote_nic),
+                       const std::string& device,
+                       std::shared_ptr<const Advertisement> advertisement, const Peer& peer,
+                       size_t local_nic, size_t remote_nic, std::shared_ptr<Identity> identity)
+    : Rail(owner, *through, device, advertisement->nics[remote_nic].device, peer, local_nic,
+           remote_nic),
       engine_(std::move(through)),
-      offer_(std::move(offer)),
+      advertisement_(std::move(advertisement)),
       identity_(std::move(identity)) {
   engine_->members.fetch_add(1);
 }
@@ -102,7 +103,7 @@ bool FabricEngine::stop_now(int64_t until_ns) {
     end_suspects(rail, rail.link.suspects.size(), {}, Code::kCancelled);
     leave_peer(rail);
   }
-  landings_range_.reset();
+  probe_buffers_range_.reset();
   peers_.clear();
   broken_ = Status(Code::kCancelled, "the transport was taken away");
   return true;

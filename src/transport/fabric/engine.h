@@ -1,4 +1,4 @@
-// The endpoint through which a card reaches a peer: posts, completions, and what goes wrong. Each
+// The endpoint through which a NIC reaches a peer: posts, completions, and what goes wrong. Each
 // path has one of its own as long as the descriptors last, so that what goes wrong with one peer
 // disturbs no other; beyond that, several paths share one.
 //
@@ -34,14 +34,14 @@ namespace te::fabric {
 struct Job {
   FabricRail* path = nullptr;
   Slice* slice = nullptr;
-  uint32_t landing = 0;  // of a probe or a confirmation
-  uint32_t posted = 0;   // bytes
+  uint32_t probe_buffer = 0;  // of a probe or a confirmation
+  uint32_t posted = 0;        // bytes
   uint32_t outstanding = 0;
   Code code = Code::kOk;  // the first that failed
   int64_t posted_ns = 0;
   // The link's count of READs with its last one. Of a confirmation: with those that it confirms.
   uint64_t reads = 0;
-  size_t word = 0;  // of the beacon; 0: a probe
+  size_t word = 0;  // among the liveness words; 0: a probe
 };
 
 struct Operation {
@@ -62,7 +62,7 @@ class FabricEngine final : public rails::RailEngine {
  public:
   // `wake`: makes the progress thread come. `memories` knows the local memory as NIC `index`.
   // `pipe`: what the NIC moves for all peers.
-  FabricEngine(TransportHost& host, Domain& domain, Pipe& pipe,
+  FabricEngine(TransportHost& host, Domain& domain, RateEstimator& rate,
                const rails::MemoryRegions& memories, size_t index, const EngineOptions& options,
                std::function<void()> wake);
   ~FabricEngine() override;
@@ -71,7 +71,7 @@ class FabricEngine final : public rails::RailEngine {
 
   // Rails that use it.
   std::atomic<size_t> members{0};
-  rails::NicSpeed speed() override { return {pipe_, bytes_per_s_, most_slices_}; }
+  rails::NicSpeed speed() override { return {rate_, bytes_per_s_, most_slices_}; }
 
   // Whether the progress thread would find something to do, or to look after.
   bool busy() const {
@@ -101,7 +101,7 @@ class FabricEngine final : public rails::RailEngine {
     uint32_t users = 0;
   };
   // What probes read into.
-  static constexpr size_t kLandings = 64;
+  static constexpr size_t kProbeBuffers = 64;
   static constexpr int64_t kWatchNs = 5'000'000;    // between looks for what may be stuck
   static constexpr uint64_t kMostBytes = 64 << 20;  // under way on one path
 
@@ -148,7 +148,7 @@ class FabricEngine final : public rails::RailEngine {
   void ask_peer(FabricRail& path, Hello::Type type, int64_t now) TE_REQUIRES(progress_.lock);
   void send_hello(FabricRail& path, const Hello& hello, int64_t now) TE_REQUIRES(progress_.lock);
   void take_answer(FabricRail& path, const Answer& answer) TE_REQUIRES(progress_.lock);
-  long read_beacon(Job& job, size_t word) TE_REQUIRES(progress_.lock);
+  long read_liveness_word(Job& job, size_t word) TE_REQUIRES(progress_.lock);
   // Before a WRITE of this connection comes back unfinished.
   void fence(FabricRail& path) TE_REQUIRES(progress_.lock);
   // Has the peer close the endpoint of a path that ends. A fence does so too.
@@ -209,7 +209,7 @@ class FabricEngine final : public rails::RailEngine {
   const uint64_t bytes_per_s_;
   const uint64_t max_operation_;
   const uint32_t most_slices_;
-  Pipe& pipe_;
+  RateEstimator& rate_;
 
   std::atomic<bool> watched_{false};  // the progress thread is to come again soon
 
@@ -224,12 +224,13 @@ class FabricEngine final : public rails::RailEngine {
   std::map<Bytes, Peer> peers_ TE_GUARDED_BY(progress_.lock);  // by the name of the endpoint
   // Every endpoint that this one was connected to since it was opened.
   std::map<Bytes, NotedAddress> contacted_ TE_GUARDED_BY(progress_.lock);
-  struct alignas(64) Landing {
+  struct alignas(64) ProbeBuffer {
     uint64_t word;
   };
-  std::unique_ptr<std::array<Landing, kLandings>> landings_ TE_GUARDED_BY(progress_.lock);
-  Owned<fid_mr> landings_range_ TE_GUARDED_BY(progress_.lock);
-  std::vector<uint32_t> free_landings_ TE_GUARDED_BY(progress_.lock);
+  std::unique_ptr<std::array<ProbeBuffer, kProbeBuffers>> probe_buffers_
+      TE_GUARDED_BY(progress_.lock);
+  Owned<fid_mr> probe_buffers_range_ TE_GUARDED_BY(progress_.lock);
+  std::vector<uint32_t> free_probe_buffers_ TE_GUARDED_BY(progress_.lock);
   bool queue_failed_ TE_GUARDED_BY(progress_.lock) = false;
   bool renew_wanted_ TE_GUARDED_BY(progress_.lock) = false;  // the endpoint is to be closed
   int64_t reopen_ns_ TE_GUARDED_BY(progress_.lock) =

@@ -1,5 +1,5 @@
-// What is done in a turn about connections: the peer makes an endpoint, the beacon is read, and a
-// peer that is silent is asked whether it is there.
+// What is done in a turn about connections: the peer makes an endpoint, a liveness word is read,
+// and a peer that is silent is asked whether it is there.
 #include <rdma/fi_errno.h>
 #include <rdma/fi_rma.h>
 
@@ -141,17 +141,18 @@ void FabricEngine::probe(FabricRail& path) {
                       path.remote_device, path.remote_address, path.local_device,
                       options_.connect_timeout_ms));
   }
-  if (link.state == Link::State::kOpening || link.probe_posted || free_landings_.empty()) return;
+  if (link.state == Link::State::kOpening || link.probe_posted || free_probe_buffers_.empty())
+    return;
   if (!link.inserted && !insert_address(path)) {
     return fail(path, Code::kUnavailable,
                 error(Code::kUnavailable, "{}: the address of {} is not accepted",
                       path.local_device, path.remote_address));
   }
   Job& job = take_job(path, nullptr);
-  job.landing = free_landings_.back();
-  const long result = read_beacon(job, 0);
+  job.probe_buffer = free_probe_buffers_.back();
+  const long result = read_liveness_word(job, 0);
   if (result == 0) {
-    free_landings_.pop_back();
+    free_probe_buffers_.pop_back();
     link.probe_posted = true;
     return;
   }
@@ -161,22 +162,23 @@ void FabricEngine::probe(FabricRail& path) {
        domain_.failed("connecting to " + path.remote_address, result, Code::kUnavailable));
 }
 
-// A word of it into the job's landing.
-long FabricEngine::read_beacon(Job& job, size_t word) {
-  const Offer::Card& remote = job.path->remote_nic();
-  Landing& landing = (*landings_)[job.landing];
-  landing.word = 0;
-  const uint64_t at = word * sizeof landing.word;
-  const Remote word_there{remote.beacon_address + at, sizeof landing.word, remote.beacon_key};
-  void* descriptor = landings_range_ ? ::fi_mr_desc(landings_range_.get()) : nullptr;
-  return post_operation(job, word_there, descriptor, &landing.word, false);
+// A word of it into the job's probe buffer.
+long FabricEngine::read_liveness_word(Job& job, size_t word) {
+  const Advertisement::Nic& remote = job.path->remote_nic();
+  ProbeBuffer& probe_buffer = (*probe_buffers_)[job.probe_buffer];
+  probe_buffer.word = 0;
+  const uint64_t at = word * sizeof probe_buffer.word;
+  const Remote word_there{remote.liveness_address + at, sizeof probe_buffer.word,
+                          remote.liveness_key};
+  void* descriptor = probe_buffers_range_ ? ::fi_mr_desc(probe_buffers_range_.get()) : nullptr;
+  return post_operation(job, word_there, descriptor, &probe_buffer.word, false);
 }
 
 void FabricEngine::probe_ended(Job& job, Code code) {
   FabricRail& path = *job.path;
   Link& link = path.link;
-  const bool same = (*landings_)[job.landing].word == path.instance();
-  free_landings_.push_back(job.landing);
+  const bool same = (*probe_buffers_)[job.probe_buffer].word == path.instance();
+  free_probe_buffers_.push_back(job.probe_buffer);
   free_jobs_.push_back(&job);
   link.probe_posted = false;
   if (path.retired) return leave(path);

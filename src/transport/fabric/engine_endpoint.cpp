@@ -18,7 +18,7 @@ constexpr int64_t kCutNs = 200 * kNsPerMs;  // for operations to end after their
 // it does not end within so long, and so many looks, it does not end at all.
 constexpr int64_t kNoEndNs = 20 * kNsPerMs;
 constexpr int kNoEndLooks = 200;
-constexpr int64_t kReopenNs = 500 * kNsPerMs;  // between attempts, while the card's link is down
+constexpr int64_t kReopenNs = 500 * kNsPerMs;  // between attempts, while the NIC's link is down
 
 }  // namespace
 
@@ -37,8 +37,8 @@ Status FabricEngine::open_endpoint() {
   operations_.assign(endpoint_->queue().depth(), {});
   free_operations_.clear();
   for (Operation& operation : operations_) free_operations_.push_back(&operation);
-  free_landings_.clear();
-  for (uint32_t i = 0; i < kLandings; ++i) free_landings_.push_back(i);
+  free_probe_buffers_.clear();
+  for (uint32_t i = 0; i < kProbeBuffers; ++i) free_probe_buffers_.push_back(i);
   return {};
 }
 

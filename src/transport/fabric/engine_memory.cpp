@@ -3,7 +3,7 @@
 //
 // The target's provider drops its answer to a READ, or leaves off in the middle, and goes on with
 // the next one, which the initiator's takes for the first (seen in 1.17's tcp). So READs are called
-// completed only once a confirmation came: a READ of a word of the beacon, posted behind them, that
+// completed only once a confirmation came: a READ of a liveness word, posted behind them, that
 // brings the right word. Where the confirmation is late or wrong, the target is asked over the
 // control channel, and the connection is given up.
 //
@@ -47,12 +47,12 @@ void FabricEngine::hold_or_finish(Job& job) {
 bool FabricEngine::confirm_reads(FabricRail& path) {
   Link& link = path.link;
   if (!copies_in_software() || link.reads == link.reads_asked) return true;
-  if (link.confirmations >= kMostConfirmations || free_landings_.empty()) return false;
+  if (link.confirmations >= kMostConfirmations || free_probe_buffers_.empty()) return false;
   Job& job = take_job(path, nullptr);
-  job.landing = free_landings_.back();
+  job.probe_buffer = free_probe_buffers_.back();
   job.reads = link.reads;
-  job.word = link.word % (Beacon::kWords - 1) + 1;
-  const long result = read_beacon(job, job.word);
+  job.word = link.word % (LivenessWords::kWords - 1) + 1;
+  const long result = read_liveness_word(job, job.word);
   if (result != 0) {
     free_jobs_.push_back(&job);
     if (result == -FI_EAGAIN) return false;
@@ -61,7 +61,7 @@ bool FabricEngine::confirm_reads(FabricRail& path) {
     renew_soon();
     return true;
   }
-  free_landings_.pop_back();
+  free_probe_buffers_.pop_back();
   link.word = job.word;
   link.reads_asked = link.reads;
   ++link.confirmations;
@@ -74,8 +74,9 @@ void FabricEngine::confirmation_ended(Job& job, const Status& why) {
   FabricRail& path = *job.path;
   Link& link = path.link;
   const uint64_t reads = job.reads;
-  const bool right = (*landings_)[job.landing].word == Beacon::word(path.instance(), job.word);
-  free_landings_.push_back(job.landing);
+  const bool right =
+      (*probe_buffers_)[job.probe_buffer].word == LivenessWords::word(path.instance(), job.word);
+  free_probe_buffers_.push_back(job.probe_buffer);
   free_jobs_.push_back(&job);
   --link.confirmations;
   --link.outstanding;
@@ -120,8 +121,8 @@ bool FabricEngine::suspect(const Job& job, Code code) {
 bool FabricEngine::add_range(const FabricRail& path, const Slice& slice, Hello& hello) const {
   Key::Place place;
   if (hello.ranges.size() >= Hello::kMaxRanges ||
-      !Key::find(slice.key, path.remote, path.offer().pieces, slice.remote_address, slice.length,
-                 &place)) {
+      !Key::find(slice.key, path.remote, path.advertisement().pieces, slice.remote_address,
+                 slice.length, &place)) {
     return false;
   }
   hello.ranges.push_back(
@@ -131,7 +132,7 @@ bool FabricEngine::add_range(const FabricRail& path, const Slice& slice, Hello& 
 
 void FabricEngine::ask_about(FabricRail& path, Hello hello, int64_t now) {
   hello.type = Hello::Type::kTouch;
-  hello.card = static_cast<uint32_t>(path.remote);
+  hello.nic = static_cast<uint32_t>(path.remote);
   hello.id = path.identity().id;
   hello.epoch = ++path.link.question;
   path.link.asking = true;

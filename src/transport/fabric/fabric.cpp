@@ -29,12 +29,12 @@ constexpr size_t kDescriptors = 8;  // of one connected endpoint, over sockets, 
 constexpr size_t kMostEndpoints = 256;
 constexpr int64_t kQuietNs = 200 * kNsPerMs;  // at the end, for operations to complete
 
-// Of one card: those that peers reach, and as many again. They take half of the descriptors.
-size_t most_endpoints(size_t cards) {
+// Of one NIC: those that peers reach, and as many again. They take half of the descriptors.
+size_t most_endpoints(size_t nics) {
   rlimit limit{};
   const bool known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
   const size_t descriptors = known ? limit.rlim_cur : 1 << 20;
-  return std::clamp<size_t>(descriptors / 2 / kDescriptors / 2 / cards, 2, kMostEndpoints);
+  return std::clamp<size_t>(descriptors / 2 / kDescriptors / 2 / nics, 2, kMostEndpoints);
 }
 
 class FabricTransport final : public rails::RailTransport {
@@ -50,21 +50,22 @@ class FabricTransport final : public rails::RailTransport {
     return {.same_engine_only = false,
             .data_over_engine_port = false,
             .registers_local_memory = local_registration_,
-            .key_size = offer_.key_size()};
+            .key_size = advertisement_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;
-  Bytes info() const override { return offer_.encode(); }
+  Bytes info() const override { return advertisement_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
   Result<Bytes> accept(const Bytes& hello) override;
   void stop() override;
 
  private:
-  Status open_cards(const Library& library, std::vector<CardInfo> found, const NicMatrix& matrix);
-  bool reaches(const Offer::Card& mine, const Offer::Card& theirs, bool here) const;
-  std::shared_ptr<Path> make_rail(size_t local, const std::shared_ptr<const Offer>& offer,
+  Status open_nics(const Library& library, std::vector<NicInfo> found, const NicMatrix& matrix);
+  bool reaches(const Advertisement::Nic& mine, const Advertisement::Nic& theirs, bool here) const;
+  std::shared_ptr<Path> make_rail(size_t local,
+                                  const std::shared_ptr<const Advertisement>& advertisement,
                                   size_t remote, const Peer& peer);
 
-  // By the peer's run, the card here and the card there.
+  // By the peer's run, the NIC here and the NIC there.
   using Place = std::tuple<uint64_t, size_t, size_t>;
   std::shared_ptr<Identity> take_identity(const Place& place) TE_REQUIRES(mutex_);
 
@@ -72,7 +73,7 @@ class FabricTransport final : public rails::RailTransport {
 
   const Config config_;
   const std::string name_;
-  Offer offer_;
+  Advertisement advertisement_;
   bool local_registration_ = false;
   std::vector<std::unique_ptr<FabricNic>> nics_;
   std::atomic<bool> stopping_{false};
@@ -80,32 +81,33 @@ class FabricTransport final : public rails::RailTransport {
   std::map<Place, std::vector<std::shared_ptr<Identity>>> free_identities_ TE_GUARDED_BY(mutex_);
 };
 
-Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo> found,
-                                   const NicMatrix& matrix) {
-  if (found.size() > Offer::kMaxCards) found.resize(Offer::kMaxCards);
+Status FabricTransport::open_nics(const Library& library, std::vector<NicInfo> found,
+                                  const NicMatrix& matrix) {
+  if (found.size() > Advertisement::kMaxNics) found.resize(Advertisement::kMaxNics);
   const fi_info& first = *found.front().info;
-  offer_.provider = first.fabric_attr->prov_name;
-  offer_.protocol = first.ep_attr->protocol;
-  offer_.address_format = first.addr_format;
+  advertisement_.provider = first.fabric_attr->prov_name;
+  advertisement_.protocol = first.ep_attr->protocol;
+  advertisement_.address_format = first.addr_format;
   const size_t most = most_endpoints(found.size());
   const int64_t spin_ns = static_cast<int64_t>(config_.number(kSpin)) * 1000;
   std::vector<rails::Nic*> domains;
   std::vector<std::string> names;
-  for (CardInfo& each : found) {
+  for (NicInfo& each : found) {
     Result<std::unique_ptr<Domain>> domain = Domain::open(library, std::move(each));
     if (!domain.ok()) return domain.status();
     FabricNic& nic = *nics_.emplace_back(std::make_unique<FabricNic>(domain.take(), most, spin_ns));
     domains.push_back(&nic.domain());
     names.push_back(nic.domain().nic());
     TE_RETURN_IF_ERROR(nic.open(host_.instance()));
-    offer_.cards.push_back(nic.advertised());
+    advertisement_.nics.push_back(nic.advertised());
   }
   const Domain& domain = nics_.front()->domain();
-  offer_.virtual_addresses = domain.virtual_addresses();
+  advertisement_.virtual_addresses = domain.virtual_addresses();
   local_registration_ = domain.local_registration();
-  offer_.pieces = Key::most_pieces(nics_.size());
-  memories_ = std::make_unique<rails::MemoryRegions>(
-      domains, Nearness(matrix, names, {}), offer_.pieces, config_.number(kMaxRegistration));
+  advertisement_.pieces = Key::most_pieces(nics_.size());
+  memories_ = std::make_unique<rails::MemoryRegions>(domains, NicAffinity(matrix, names, {}),
+                                                     advertisement_.pieces,
+                                                     config_.number(kMaxRegistration));
   const EngineOptions options{spin_ns, static_cast<int64_t>(config_.connect_timeout_ms),
                               static_cast<int64_t>(config_.stall_timeout_ms),
                               config_.number(kMaxOperation), nics_.front()->responders().depth()};
@@ -118,18 +120,18 @@ Status FabricTransport::open_cards(const Library& library, std::vector<CardInfo>
 Status FabricTransport::start(const NicMatrix& matrix) {
   const Result<const Library*> library = Library::open(config_.text(kLibrary));
   if (!library.ok()) return library.status();
-  Result<std::vector<CardInfo>> found =
-      find_cards(**library, provider_of(name_), config_, host_.asked_address());
+  Result<std::vector<NicInfo>> found =
+      find_nics(**library, provider_of(name_), config_, host_.asked_address());
   if (!found.ok()) return found.status();
-  TE_RETURN_IF_ERROR(open_cards(**library, found.take(), matrix));
-  if (!local_registration_ && !survives_lost_memory(offer_.provider)) {
+  TE_RETURN_IF_ERROR(open_nics(**library, found.take(), matrix));
+  if (!local_registration_ && !survives_lost_memory(advertisement_.provider)) {
     warn_once(fmt::format(
         "{}: this provider copies in user space: memory that an application unmaps, protects or "
         "truncates before it unregisters it ends the process; fabric:tcp and tcp survive that",
         name_));
   }
   for (const std::unique_ptr<FabricNic>& nic : nics_) {
-    log_info("{}: {} on {}, {}", name_, offer_.provider, nic->domain().device(),
+    log_info("{}: {} on {}, {}", name_, advertisement_.provider, nic->domain().device(),
              (*library)->description());
   }
   return {};
@@ -148,12 +150,13 @@ std::vector<DeviceLoad> FabricTransport::loads() const {
   return result;
 }
 
-// Whether two cards can talk: addresses of one family, and a loopback address only where the peer
+// Whether two NICs can talk: addresses of one family, and a loopback address only where the peer
 // is `here`, on this host: from another host it leads elsewhere.
-bool FabricTransport::reaches(const Offer::Card& mine, const Offer::Card& theirs, bool here) const {
-  if (offer_.address_format == FI_ADDR_STR) return true;
+bool FabricTransport::reaches(const Advertisement::Nic& mine, const Advertisement::Nic& theirs,
+                              bool here) const {
+  if (advertisement_.address_format == FI_ADDR_STR) return true;
   if (mine.address.size() != theirs.address.size()) return false;
-  const uint32_t format = offer_.address_format;
+  const uint32_t format = advertisement_.address_format;
   if (format != FI_SOCKADDR_IN && format != FI_SOCKADDR_IN6) return true;
   SocketAddress from, to;
   if (mine.address.size() > sizeof from.storage) return false;
@@ -163,9 +166,9 @@ bool FabricTransport::reaches(const Offer::Card& mine, const Offer::Card& theirs
   return here || (!is_loopback(from.get()) && !is_loopback(to.get()));
 }
 
-std::shared_ptr<Path> FabricTransport::make_rail(size_t local,
-                                                 const std::shared_ptr<const Offer>& offer,
-                                                 size_t remote, const Peer& peer) {
+std::shared_ptr<Path> FabricTransport::make_rail(
+    size_t local, const std::shared_ptr<const Advertisement>& advertisement, size_t remote,
+    const Peer& peer) {
   const Place place(peer.instance, local, remote);
   std::shared_ptr<FabricRail> rail;
   {
@@ -177,7 +180,7 @@ std::shared_ptr<Path> FabricTransport::make_rail(size_t local,
       return nullptr;
     }
     rail = std::make_shared<FabricRail>(*this, engine.take(), nics_[local]->domain().device(),
-                                        offer, peer, local, remote, take_identity(place));
+                                        advertisement, peer, local, remote, take_identity(place));
   }
   return make_path(rail, [this, place, identity = rail->shared_identity()] {
     MutexLock lock(mutex_);
@@ -200,50 +203,52 @@ std::shared_ptr<Identity> FabricTransport::take_identity(const Place& place) {
 Result<Bytes> FabricTransport::accept(const Bytes& bytes) {
   const Result<Hello> hello = Hello::decode(as_bytes(bytes));
   if (!hello.ok()) return hello.status();
-  if (hello->card >= nics_.size()) {
-    return error(Code::kProtocol, "{}: there is no card {}: there are {}", name_, hello->card,
+  if (hello->nic >= nics_.size()) {
+    return error(Code::kProtocol, "{}: there is no NIC {}: there are {}", name_, hello->nic,
                  nics_.size());
   }
-  if (hello->type != Hello::Type::kTouch) return nics_[hello->card]->responders().accept(*hello);
+  if (hello->type != Hello::Type::kTouch) return nics_[hello->nic]->responders().accept(*hello);
   Bytes answer;
   for (const Hello::Range& range : hello->ranges) {
     const bool may =
-        memories_->may_touch(hello->card, range.key, range.address, range.length, range.write);
+        memories_->may_touch(hello->nic, range.key, range.address, range.length, range.write);
     answer += may ? '\1' : '\0';
   }
   return answer;
 }
 
 std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer, ByteView info) {
-  Result<Offer> decoded = Offer::decode(info);
+  Result<Advertisement> decoded = Advertisement::decode(info);
   if (!decoded.ok() || decoded->key_size() != peer.key_size) {
     static LogLimit limit;
     log_limited(limit, LogLevel::kWarning, "{}: what the peer at {} offers cannot be understood",
                 name_, peer.address.to_string());
     return {};
   }
-  const auto offer = std::make_shared<const Offer>(decoded.take());
-  if (offer->provider != offer_.provider || offer->protocol != offer_.protocol ||
-      offer->address_format != offer_.address_format) {
+  const auto advertisement = std::make_shared<const Advertisement>(decoded.take());
+  if (advertisement->provider != advertisement_.provider ||
+      advertisement->protocol != advertisement_.protocol ||
+      advertisement->address_format != advertisement_.address_format) {
     static LogLimit limit;
     log_limited(limit, LogLevel::kInfo,
                 "{}: the peer at {} has provider {}, this side {}: they do not talk", name_,
-                peer.address.to_string(), offer->provider, offer_.provider);
+                peer.address.to_string(), advertisement->provider, advertisement_.provider);
     return {};
   }
   end_earlier_runs(peer);
   const bool here = is_local_address(peer.address);
   std::vector<std::shared_ptr<Path>> result;
   std::vector<bool> firsts;
-  for (size_t shift = 0; shift < offer->cards.size(); ++shift) {
+  for (size_t shift = 0; shift < advertisement->nics.size(); ++shift) {
     for (size_t local = 0; local < nics_.size(); ++local) {
-      const size_t remote = (local + shift) % offer->cards.size();
-      if (!reaches(offer_.cards[local], offer->cards[remote], here)) continue;
-      std::shared_ptr<Path> rail = make_rail(local, offer, remote, peer);
+      const size_t remote = (local + shift) % advertisement->nics.size();
+      if (!reaches(advertisement_.nics[local], advertisement->nics[remote], here)) continue;
+      std::shared_ptr<Path> rail = make_rail(local, advertisement, remote, peer);
       if (!rail) continue;
       result.push_back(std::move(rail));
       // Each NIC here with one there makes use of all of them.
-      firsts.push_back(local % offer->cards.size() == remote || remote % nics_.size() == local);
+      firsts.push_back(local % advertisement->nics.size() == remote ||
+                       remote % nics_.size() == local);
     }
   }
   join(result, firsts, {.local_memory = local_registration_ ? memories_.get() : nullptr});
@@ -284,7 +289,7 @@ constexpr TransportFactory kFabricFactory{
     .settings = fabric::kSettings,
     .makes = [](std::string_view name) { return !fabric::provider_of(name).empty(); },
     .make = [](const TransportSetup& setup) -> Result<std::unique_ptr<Transport>> {
-      // Without a topology no card is near anything, which is no reason to have none.
+      // Without a topology no NIC is near anything, which is no reason to have none.
       const Result<NicMatrix> matrix = setup.nic_matrix();
       if (!matrix.ok()) {
         if (setup.matrix_is_given) return matrix.status();

@@ -1,4 +1,4 @@
-// The libfabric transport: AWS's EFA cards, and every other provider with reliable datagram
+// The libfabric transport: AWS's EFA NICs, and every other provider with reliable datagram
 // endpoints and remote memory access.
 #pragma once
 

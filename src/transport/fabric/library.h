@@ -30,7 +30,7 @@ class Library {
   // "1.17 (/usr/lib/...)"
   std::string description() const;
   // What is asked for: 1.18, or what an older library has. Before it, the EFA provider turned
-  // device RDMA off on some cards.
+  // device RDMA off on some NICs.
   uint32_t api() const { return api_; }
 
   Info new_info() const { return {dupinfo_(nullptr), {this}}; }

@@ -9,7 +9,7 @@ constexpr uint32_t kVersion = 3;
 
 }  // namespace
 
-Bytes Offer::encode() const {
+Bytes Advertisement::encode() const {
   ByteWriter out;
   out.number(kVersion);
   out.text(provider);
@@ -17,49 +17,49 @@ Bytes Offer::encode() const {
   out.number(address_format);
   out.number(static_cast<uint8_t>(virtual_addresses));
   out.number(pieces);
-  out.number(static_cast<uint32_t>(cards.size()));
-  for (const Card& card : cards) {
-    out.text(card.device);
-    out.text(card.address);
-    out.number(card.beacon_address);
-    out.number(card.beacon_key);
+  out.number(static_cast<uint32_t>(nics.size()));
+  for (const Nic& nic : nics) {
+    out.text(nic.device);
+    out.text(nic.address);
+    out.number(nic.liveness_address);
+    out.number(nic.liveness_key);
   }
   return out.take();
 }
 
-Result<Offer> Offer::decode(ByteView bytes) {
+Result<Advertisement> Advertisement::decode(ByteView bytes) {
   const Status bad(Code::kProtocol, "the peer's libfabric endpoints cannot be understood");
   ByteReader in(bytes);
-  Offer offer;
+  Advertisement advertisement;
   const auto version = in.number<uint32_t>();
-  offer.provider = in.text(kMaxName);
-  offer.protocol = in.number<uint32_t>();
-  offer.address_format = in.number<uint32_t>();
+  advertisement.provider = in.text(kMaxName);
+  advertisement.protocol = in.number<uint32_t>();
+  advertisement.address_format = in.number<uint32_t>();
   const auto virtual_addresses = in.number<uint8_t>();
-  offer.virtual_addresses = virtual_addresses == 1;
-  offer.pieces = in.number<uint32_t>();
+  advertisement.virtual_addresses = virtual_addresses == 1;
+  advertisement.pieces = in.number<uint32_t>();
   const auto count = in.number<uint32_t>();
-  if (!in.ok() || version != kVersion || virtual_addresses > 1 || count == 0 || count > kMaxCards ||
-      offer.pieces == 0 || offer.pieces > kMaxPieces) {
+  if (!in.ok() || version != kVersion || virtual_addresses > 1 || count == 0 || count > kMaxNics ||
+      advertisement.pieces == 0 || advertisement.pieces > kMaxPieces) {
     return bad;
   }
   for (uint32_t i = 0; i < count; ++i) {
-    Card card;
-    card.device = in.text(kMaxName);
-    card.address = in.text(kMaxName);
-    card.beacon_address = in.number<uint64_t>();
-    card.beacon_key = in.number<uint64_t>();
-    offer.cards.push_back(std::move(card));
+    Nic nic;
+    nic.device = in.text(kMaxName);
+    nic.address = in.text(kMaxName);
+    nic.liveness_address = in.number<uint64_t>();
+    nic.liveness_key = in.number<uint64_t>();
+    advertisement.nics.push_back(std::move(nic));
   }
   if (!in.complete()) return bad;
-  return offer;
+  return advertisement;
 }
 
 Bytes Hello::encode() const {
   ByteWriter out;
   out.number(kVersion);
   out.number(static_cast<uint8_t>(type));
-  out.number(card);
+  out.number(nic);
   out.number(id);
   out.number(epoch);
   if (type != Type::kTouch) return out.take();
@@ -79,7 +79,7 @@ Result<Hello> Hello::decode(ByteView bytes) {
   const auto type = in.number<uint8_t>();
   Hello hello;
   hello.type = static_cast<Type>(type);
-  hello.card = in.number<uint32_t>();
+  hello.nic = in.number<uint32_t>();
   hello.id = in.number<uint64_t>();
   hello.epoch = in.number<uint64_t>();
   const Status bad(Code::kProtocol, "fabric: the peer's exchange cannot be understood");

@@ -17,16 +17,16 @@ namespace te::fabric {
 using rails::Key;
 
 // One side, as its peers see it.
-struct Offer {
-  struct Card {
+struct Advertisement {
+  struct Nic {
     std::string device;
     Bytes address;  // as the provider gives it; its endpoints have that too. Empty: not known
     // A range that may be read by anybody: it begins with the instance of the engine.
-    uint64_t beacon_address = 0;
-    uint64_t beacon_key = 0;
+    uint64_t liveness_address = 0;
+    uint64_t liveness_key = 0;
   };
 
-  static constexpr uint32_t kMaxCards = Key::kMaxNics;
+  static constexpr uint32_t kMaxNics = Key::kMaxNics;
   static constexpr uint32_t kMaxName = 256;
   static constexpr uint32_t kMaxPieces = Key::kMaxPieces;
 
@@ -34,13 +34,13 @@ struct Offer {
   uint32_t protocol = 0;
   uint32_t address_format = 0;
   bool virtual_addresses = false;  // remote memory is named by address, not by offset
-  uint32_t pieces = 1;             // keys per buffer and card, at most kMaxPieces
-  std::vector<Card> cards;
+  uint32_t pieces = 1;             // keys per buffer and NIC, at most kMaxPieces
+  std::vector<Nic> nics;
 
-  uint32_t key_size() const { return Key::size(cards.size(), pieces); }
+  uint32_t key_size() const { return Key::size(nics.size(), pieces); }
   Bytes encode() const;
   // kProtocol when it cannot be understood.
-  static Result<Offer> decode(ByteView bytes);
+  static Result<Advertisement> decode(ByteView bytes);
 };
 
 // Each connected path has an endpoint of its own at the answering side, so that what is left of one
@@ -62,7 +62,7 @@ struct Hello {
   static constexpr uint32_t kMaxRanges = 1024;
 
   Type type = Type::kOpen;
-  uint32_t card = 0;   // of the answering side
+  uint32_t nic = 0;    // of the answering side
   uint64_t id = 0;     // of the path, unguessable
   uint64_t epoch = 0;  // counts its connections; of kTouch, its questions
   std::vector<Range> ranges = {};

@@ -17,18 +17,18 @@ constexpr int64_t kLongestLookNs = 1 * kNsPerMs;
 FabricNic::FabricNic(std::unique_ptr<Domain> domain, size_t most_endpoints, int64_t spin_ns)
     : domain_(std::move(domain)),
       most_endpoints_(most_endpoints),
-      pipe_(std::make_unique<Pipe>(domain_->bytes_per_s())),
+      rate_(std::make_unique<RateEstimator>(domain_->bytes_per_s())),
       blind_ns_(kShortestLookNs),
       thread_(*this, spin_ns) {}
 
 Status FabricNic::open(uint64_t instance) {
   responders_ = std::make_unique<Responders>(*domain_, most_endpoints_, [this] { thread_.wake(); });
   TE_RETURN_IF_ERROR(responders_->open());
-  beacon_ = std::make_unique<Beacon>(instance);
+  liveness_ = std::make_unique<LivenessWords>(instance);
   Result<Owned<fid_mr>> range =
-      domain_->add_range(beacon_.get(), sizeof *beacon_, Rights::kBoth, Rights::kBoth, "*");
+      domain_->add_range(liveness_.get(), sizeof *liveness_, Rights::kBoth, Rights::kBoth, "*");
   if (!range.ok()) return range.status();
-  beacon_range_ = range.take();
+  liveness_range_ = range.take();
   return {};
 }
 
@@ -41,14 +41,14 @@ Status FabricNic::start(TransportHost& host, const rails::MemoryRegions& memorie
   return thread_.start("te-fabric");
 }
 
-Offer::Card FabricNic::advertised() const {
-  Offer::Card mine;
+Advertisement::Nic FabricNic::advertised() const {
+  Advertisement::Nic mine;
   mine.device = domain_->device();
   mine.address = domain_->address();
   if (domain_->virtual_addresses()) {
-    mine.beacon_address = reinterpret_cast<uint64_t>(beacon_.get());
+    mine.liveness_address = reinterpret_cast<uint64_t>(liveness_.get());
   }
-  mine.beacon_key = ::fi_mr_key(beacon_range_.get());
+  mine.liveness_key = ::fi_mr_key(liveness_range_.get());
   return mine;
 }
 
@@ -64,7 +64,7 @@ Result<std::shared_ptr<FabricEngine>> FabricNic::find_engine() {
       return a->members.load() < b->members.load();
     });
   }
-  auto made = std::make_shared<FabricEngine>(*host_, *domain_, *pipe_, *memories_, index_, options_,
+  auto made = std::make_shared<FabricEngine>(*host_, *domain_, *rate_, *memories_, index_, options_,
                                              [this] { thread_.wake(); });
   TE_RETURN_IF_ERROR(made->open());
   if (stopping_) made->progress().close();
@@ -133,10 +133,10 @@ void FabricNic::stop() {
   thread_.stop();
   {
     const Domain::Turn turn(*domain_);
-    beacon_range_.reset();
+    liveness_range_.reset();
   }
   if (responders_) responders_->stop();
-  beacon_.reset();  // nobody reads it any more
+  liveness_.reset();  // nobody reads it any more
 }
 
 }  // namespace te::fabric

@@ -33,7 +33,7 @@ class FabricNic final : private ProgressWork {
   const Domain& domain() const { return *domain_; }
   Responders& responders() { return *responders_; }
   // As peers see the NIC.
-  Offer::Card advertised() const;
+  Advertisement::Nic advertised() const;
 
   // The endpoint for one more path: a new one where there is room, else the one with the fewest
   // paths.
@@ -55,10 +55,10 @@ class FabricNic final : private ProgressWork {
 
   const std::unique_ptr<Domain> domain_;
   const size_t most_endpoints_;
-  const std::unique_ptr<Pipe> pipe_;
+  const std::unique_ptr<RateEstimator> rate_;
   std::unique_ptr<Responders> responders_;
-  std::unique_ptr<Beacon> beacon_;
-  Owned<fid_mr> beacon_range_;
+  std::unique_ptr<LivenessWords> liveness_;
+  Owned<fid_mr> liveness_range_;
 
   // What engines are made from.
   TransportHost* host_ = nullptr;

@@ -55,7 +55,7 @@ Info make_hints(const Library& library, const Wanted& wanted) {
 Info find_best(const Library& library, std::string_view provider, const char* node, int* error) {
   Info found;
   for (const bool device_memory : {true, false}) {
-    // Providers over sockets would stage it through the host; only the cards reach it themselves.
+    // Providers over sockets would stage it through the host; only the NICs reach it themselves.
     if (device_memory && provider != "efa" && provider != "cxi") continue;
     for (const fi_threading threading : {FI_THREAD_SAFE, FI_THREAD_DOMAIN}) {
       const Info hints = make_hints(library, {provider, kMrModes, threading, device_memory});
@@ -79,15 +79,15 @@ bool is_link_local(const fi_info& info) {
 
 std::string_view text_of(const char* text) { return text == nullptr ? "" : text; }
 
-// One card of each domain; loopback only where there is nothing else.
-std::vector<CardInfo> one_of_each_domain(const Library& library, const fi_info& list) {
-  std::vector<CardInfo> result;
+// One NIC of each domain; loopback only where there is nothing else.
+std::vector<NicInfo> one_of_each_domain(const Library& library, const fi_info& list) {
+  std::vector<NicInfo> result;
   for (const bool loopback : {false, true}) {
     for (const fi_info* each = &list; each != nullptr && (!loopback || result.empty());
          each = each->next) {
       const std::string device(text_of(each->domain_attr->name));
       const bool known = std::any_of(result.begin(), result.end(),
-                                     [&](const CardInfo& card) { return card.device == device; });
+                                     [&](const NicInfo& nic) { return nic.device == device; });
       // A name may stand for several providers: the first is the best.
       const bool same = text_of(each->fabric_attr->prov_name) == list.fabric_attr->prov_name;
       if (known || !same || is_loopback(*each) != loopback || is_link_local(*each)) continue;
@@ -121,7 +121,7 @@ bool has_verbs_device() {
   return false;
 }
 
-// The first of the three that a card needs.
+// The first of the three that a NIC needs.
 std::string what_efa_lacks() {
   std::error_code failed;
   if (!has_efa_interface()) {
@@ -160,7 +160,7 @@ Status nothing_found(const Library& library, std::string_view provider, int erro
   }
   const std::string why = library.text(error_number);
   if (provider == "efa") {
-    return error(Code::kUnsupported, "{} finds no EFA card ({}): {}", library.description(), why,
+    return error(Code::kUnsupported, "{} finds no EFA NIC ({}): {}", library.description(), why,
                  what_efa_lacks());
   }
   return error(Code::kUnsupported,
@@ -187,9 +187,9 @@ std::vector<std::string> split(std::string_view text) {
   return result;
 }
 
-std::string list_of(const std::vector<CardInfo>& cards) {
+std::string list_of(const std::vector<NicInfo>& nics) {
   std::string names;
-  for (const CardInfo& card : cards) names += (names.empty() ? "" : ", ") + card.device;
+  for (const NicInfo& nic : nics) names += (names.empty() ? "" : ", ") + nic.device;
   return names;
 }
 
@@ -210,15 +210,15 @@ bool survives_lost_memory(std::string_view provider) {
   return provider == "tcp" || provider.starts_with("tcp;");
 }
 
-Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_view provider,
-                                         const Config& config, const std::string& asked_address) {
+Result<std::vector<NicInfo>> find_nics(const Library& library, std::string_view provider,
+                                       const Config& config, const std::string& asked_address) {
   const bool given = !config.text(kAddresses).empty();
   const bool asked = !given && !asked_address.empty() && uses_sockets(provider);
-  std::vector<CardInfo> cards;
+  std::vector<NicInfo> nics;
   if (!given && !asked) {
     const Result<Info> list = find_at(library, provider, nullptr);
     if (!list.ok()) return list.status();
-    cards = one_of_each_domain(library, **list);
+    nics = one_of_each_domain(library, **list);
   }
   for (const std::string& address : split(asked ? asked_address : config.text(kAddresses))) {
     const Result<Info> list = find_at(library, provider, address.c_str());
@@ -230,10 +230,10 @@ Result<std::vector<CardInfo>> find_cards(const Library& library, std::string_vie
                 : fmt::format("fabric_addresses: {}", address));
     }
     const std::string device(asked ? text_of((**list).domain_attr->name) : address);
-    if (Info copy = library.copy(**list)) cards.push_back({std::move(copy), device});
+    if (Info copy = library.copy(**list)) nics.push_back({std::move(copy), device});
   }
-  if (cards.empty()) return nothing_found(library, provider, -FI_ENODATA);
-  return cards;
+  if (nics.empty()) return nothing_found(library, provider, -FI_ENODATA);
+  return nics;
 }
 
 std::vector<TransportInfo> describe(const Config& config) {
@@ -246,10 +246,10 @@ std::vector<TransportInfo> describe(const Config& config) {
   const Library& library = **opened;
   Config all = config;
   all.set(kAddresses, "");
-  const Result<std::vector<CardInfo>> cards = find_cards(library, "efa", all);
-  efa.available = cards.ok();
-  efa.detail = cards.ok() ? fmt::format("{}; cards {}", library.description(), list_of(*cards))
-                          : cards.status().message();
+  const Result<std::vector<NicInfo>> nics = find_nics(library, "efa", all);
+  efa.available = nics.ok();
+  efa.detail = nics.ok() ? fmt::format("{}; NICs {}", library.description(), list_of(*nics))
+                         : nics.status().message();
   std::vector<TransportInfo> result{efa};
   int error_number = 0;
   const Info hints = make_hints(library, {{}, kMrModes, FI_THREAD_DOMAIN, false});

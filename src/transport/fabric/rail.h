@@ -21,12 +21,12 @@ struct Job;
 // Words for peers to read. The first holds the instance of the engine, so that a peer finds
 // out whom it reached; each of the others differs, so that a peer finds out whether an answer is
 // the one to its question.
-struct alignas(64) Beacon {
+struct alignas(64) LivenessWords {
   static constexpr size_t kWords = 4096;
   static uint64_t word(uint64_t instance, size_t at) {
     return instance ^ (at * 0x9e3779b97f4a7c15);
   }
-  explicit Beacon(uint64_t instance) {
+  explicit LivenessWords(uint64_t instance) {
     for (size_t at = 0; at < kWords; ++at) words[at] = word(instance, at);
   }
 
@@ -87,7 +87,7 @@ struct Link {
 class FabricRail final : public rails::Rail {
  public:
   FabricRail(Transport& owner, std::shared_ptr<FabricEngine> through, const std::string& device,
-             std::shared_ptr<const Offer> offer, const Peer& peer, size_t local_nic,
+             std::shared_ptr<const Advertisement> advertisement, const Peer& peer, size_t local_nic,
              size_t remote_nic, std::shared_ptr<Identity> identity);
   ~FabricRail() override;
 
@@ -95,8 +95,8 @@ class FabricRail final : public rails::Rail {
     return std::static_pointer_cast<FabricRail>(shared_from_this());
   }
 
-  const Offer& offer() const { return *offer_; }
-  const Offer::Card& remote_nic() const { return offer_->cards[remote]; }
+  const Advertisement& advertisement() const { return *advertisement_; }
+  const Advertisement::Nic& remote_nic() const { return advertisement_->nics[remote]; }
   uint64_t instance() const { return to.instance; }
   Identity& identity() const { return *identity_; }
   const std::shared_ptr<Identity>& shared_identity() const { return identity_; }
@@ -105,7 +105,7 @@ class FabricRail final : public rails::Rail {
 
  private:
   const std::shared_ptr<FabricEngine> engine_;  // which this counts on
-  const std::shared_ptr<const Offer> offer_;
+  const std::shared_ptr<const Advertisement> advertisement_;
   const std::shared_ptr<Identity> identity_;
 };
 

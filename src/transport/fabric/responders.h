@@ -1,4 +1,4 @@
-// The endpoints of one card that peers reach: one for each path of a peer, as long as there is
+// The endpoints of one NIC that peers reach: one for each path of a peer, as long as there is
 // room, so that closing it ends what is left of that path and disturbs no other. Beyond that
 // several paths share one, and closing it interrupts them all: they connect again.
 //
@@ -29,7 +29,7 @@ class Responders {
 
   // Finds out whether endpoints can be made here.
   Status open();
-  // Of this card. The answer as Hello says.
+  // Of this NIC. The answer as Hello says.
   Result<Bytes> accept(const Hello& hello);
   void stop();
 

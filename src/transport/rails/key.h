@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "core/nearness.h"
+#include "core/nic_affinity.h"
 
 namespace te::rails {
 
@@ -18,8 +18,8 @@ struct Key {
 
   uint64_t base = 0;           // where the buffer begins
   uint64_t piece_bytes = 0;    // all pieces but the last
-  CardSet nics = 0;            // registered with these
-  CardSet near = 0;            // those near this memory; none: nothing is known
+  NicSet nics = 0;             // registered with these
+  NicSet near = 0;             // those near this memory; none: nothing is known
   std::vector<uint64_t> keys;  // by NIC, then by piece
 
   static uint32_t size(size_t nics, uint32_t pieces) {
@@ -30,8 +30,8 @@ struct Key {
   Bytes encode() const;
 
   // The functions below take size() bytes, as a peer sent them.
-  static CardSet nics_of(const std::byte* key) { return load<CardSet>(key + 16); }
-  static CardSet near_of(const std::byte* key) { return load<CardSet>(key + 24); }
+  static NicSet nics_of(const std::byte* key) { return load<NicSet>(key + 16); }
+  static NicSet near_of(const std::byte* key) { return load<NicSet>(key + 24); }
   struct Place {
     uint64_t key = 0;
     uint64_t length = 0;  // cut at the end of the piece

@@ -13,7 +13,7 @@ constexpr uint64_t kPage = 4096;
 
 }  // namespace
 
-MemoryRegions::MemoryRegions(std::vector<Nic*> nics, Nearness nearness, uint32_t pieces,
+MemoryRegions::MemoryRegions(std::vector<Nic*> nics, NicAffinity nearness, uint32_t pieces,
                              uint64_t most_bytes)
     : nics_(std::move(nics)),
       nearness_(std::move(nearness)),
@@ -22,7 +22,7 @@ MemoryRegions::MemoryRegions(std::vector<Nic*> nics, Nearness nearness, uint32_t
       pool_(nics_.size()) {}
 
 template <typename Work>
-void MemoryRegions::for_each(CardSet nics, Work&& work) {
+void MemoryRegions::for_each(NicSet nics, Work&& work) {
   std::vector<size_t> chosen;
   for (size_t i = 0; i < nics_.size(); ++i) {
     if ((nics >> i & 1) != 0) chosen.push_back(i);
@@ -40,7 +40,7 @@ void MemoryRegions::for_each(CardSet nics, Work&& work) {
   left.wait();
 }
 
-uint64_t MemoryRegions::most_at_once(CardSet nics, bool* known) const {
+uint64_t MemoryRegions::most_at_once(NicSet nics, bool* known) const {
   uint64_t most = most_bytes_ == 0 ? UINT64_MAX : most_bytes_;
   *known = true;
   for (size_t i = 0; i < nics_.size(); ++i) {
@@ -68,7 +68,7 @@ Status MemoryRegions::register_with(size_t nic, Memory& memory) {
   return {};
 }
 
-Result<MemoryRegions::Memory> MemoryRegions::add_in_pieces(const Buffer& buffer, CardSet nics,
+Result<MemoryRegions::Memory> MemoryRegions::add_in_pieces(const Buffer& buffer, NicSet nics,
                                                            uint64_t piece_bytes) {
   Memory memory;
   memory.buffer = &buffer;
@@ -83,11 +83,11 @@ Result<MemoryRegions::Memory> MemoryRegions::add_in_pieces(const Buffer& buffer,
 }
 
 Result<Bytes> MemoryRegions::add(const Buffer& buffer) {
-  std::map<uint64_t, Nearness::Cards> places = nearness_.of(buffer);
-  CardSet nics = 0;
+  std::map<uint64_t, NicAffinity::Nics> places = nearness_.of(buffer);
+  NicSet nics = 0;
   for (const auto& [begin, found] : places) nics |= found.all;
   for (size_t i = 0; i < nics_.size(); ++i) {
-    if (!nics_[i]->present()) nics &= ~(CardSet{1} << i);
+    if (!nics_[i]->present()) nics &= ~(NicSet{1} << i);
   }
   bool known = false;
   const uint64_t most = most_at_once(nics, &known);
@@ -107,7 +107,7 @@ Result<Bytes> MemoryRegions::add(const Buffer& buffer) {
   }
 }
 
-Bytes MemoryRegions::keep(Memory added, std::map<uint64_t, Nearness::Cards> places) {
+Bytes MemoryRegions::keep(Memory added, std::map<uint64_t, NicAffinity::Nics> places) {
   auto memory = std::make_shared<Memory>(std::move(added));
   memory->places = std::move(places);
   Bytes key = key_of(*memory);
@@ -126,7 +126,7 @@ Bytes MemoryRegions::key_of(const Memory& memory) const {
   if (memory.places.size() == 1) key.near = memory.places.begin()->second.near;
   for (size_t nic = 0; nic < memory.regions.size(); ++nic) {
     const Regions& regions = memory.regions[nic];
-    if (!regions.empty()) key.nics |= CardSet{1} << nic;
+    if (!regions.empty()) key.nics |= NicSet{1} << nic;
     for (uint32_t piece = 0; piece < pieces_; ++piece) {
       key.keys.push_back(piece < regions.size() ? regions[piece]->remote_key : 0);
     }
@@ -201,17 +201,17 @@ bool MemoryRegions::search(size_t nic, uint64_t at, Found* found) const {
   return true;
 }
 
-Nearness::Cards MemoryRegions::nics_of(const void* address) const {
+NicAffinity::Nics MemoryRegions::nics_of(const void* address) const {
   const auto at = reinterpret_cast<uint64_t>(address);
   ReaderLock lock(mutex_);
   const Memory* memory = holding(at);
   if (memory == nullptr) return {};
   auto place = memory->places.upper_bound(at);
   if (place != memory->places.begin()) --place;
-  Nearness::Cards result = place->second;
+  NicAffinity::Nics result = place->second;
   result.all = 0;
   for (size_t i = 0; i < memory->regions.size(); ++i) {
-    if (!memory->regions[i].empty()) result.all |= CardSet{1} << i;
+    if (!memory->regions[i].empty()) result.all |= NicSet{1} << i;
   }
   return result;
 }

@@ -12,7 +12,7 @@
 
 #include "base/mutex.h"
 #include "base/task_pool.h"
-#include "core/nearness.h"
+#include "core/nic_affinity.h"
 #include "core/registry.h"
 #include "transport/rails/key.h"
 #include "transport/rails/nic.h"
@@ -23,7 +23,7 @@ class MemoryRegions {
  public:
   // `nics` outlive this, in the order of the nearness. `most_bytes`: of one region; 0: what the
   // NICs take. `pieces`: of one buffer, at most.
-  MemoryRegions(std::vector<Nic*> nics, Nearness nearness, uint32_t pieces, uint64_t most_bytes);
+  MemoryRegions(std::vector<Nic*> nics, NicAffinity nearness, uint32_t pieces, uint64_t most_bytes);
 
   // The encoded Key; empty where no peer may or can touch the memory. Of two buffers with the same
   // range the later one is found.
@@ -44,7 +44,7 @@ class MemoryRegions {
   bool find(size_t nic, const void* address, uint64_t* length, uint64_t* local_key,
             Found* last) const;
   // The NICs that know the memory, and those near it.
-  Nearness::Cards nics_of(const void* address) const;
+  NicAffinity::Nics nics_of(const void* address) const;
   // Whether a peer's access to the range, by this key, finds memory that can be touched. True also
   // where there is no such region: the NIC itself refuses that.
   bool may_touch(size_t nic, uint64_t remote_key, uint64_t address, uint64_t length,
@@ -57,25 +57,25 @@ class MemoryRegions {
     uint64_t begin = 0;
     uint64_t length = 0;
     uint64_t piece_bytes = 0;
-    std::vector<Regions> regions;                // by NIC; empty: not with this one
-    std::map<uint64_t, Nearness::Cards> places;  // by where they begin
+    std::vector<Regions> regions;                  // by NIC; empty: not with this one
+    std::map<uint64_t, NicAffinity::Nics> places;  // by where they begin
   };
 
   // What was registered that holds the address; null: nothing.
   const Memory* holding(uint64_t address) const TE_REQUIRES_SHARED(mutex_);
   bool search(size_t nic, uint64_t at, Found* found) const;
-  Result<Memory> add_in_pieces(const Buffer& buffer, CardSet nics, uint64_t piece_bytes);
+  Result<Memory> add_in_pieces(const Buffer& buffer, NicSet nics, uint64_t piece_bytes);
   Status register_with(size_t nic, Memory& memory);
-  Bytes keep(Memory added, std::map<uint64_t, Nearness::Cards> places);
+  Bytes keep(Memory added, std::map<uint64_t, NicAffinity::Nics> places);
   Bytes key_of(const Memory& memory) const;
   // Of one region. `*known`: whether every NIC of the set says what it takes.
-  uint64_t most_at_once(CardSet nics, bool* known) const;
+  uint64_t most_at_once(NicSet nics, bool* known) const;
   // Runs `work` for every NIC of the set, at the same time.
   template <typename Work>
-  void for_each(CardSet nics, Work&& work);
+  void for_each(NicSet nics, Work&& work);
 
   const std::vector<Nic*> nics_;
-  const Nearness nearness_;
+  const NicAffinity nearness_;
   const uint32_t pieces_;
   const uint64_t most_bytes_;
   TaskPool pool_;

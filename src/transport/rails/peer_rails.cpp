@@ -14,7 +14,7 @@ constexpr double kSecondChoice = 2;
 constexpr double kFarLocal = 1.5;
 constexpr double kFarRemote = 1.25;
 
-bool has(CardSet nics, size_t nic) { return (nics >> nic & 1) != 0; }
+bool has(NicSet nics, size_t nic) { return (nics >> nic & 1) != 0; }
 
 }  // namespace
 
@@ -27,9 +27,9 @@ bool Rail::over() const { return gone_.load() || (rails_ && rails_->ended() != C
 void PeerRails::add(const std::shared_ptr<Rail>& rail, const NicSpeed& speed, bool preferred) {
   MutexLock lock(mutex_);
   members_.push_back({rail, rail->local, rail->remote, preferred, false});
-  remote_nics_ |= CardSet{1} << rail->remote;
+  remote_nics_ |= NicSet{1} << rail->remote;
   penalties_.push_back(0);
-  queue_.add(*rail, speed.pipe, speed.bytes_per_s, preferred ? 1 : kSecondChoice,
+  queue_.add(*rail, speed.rate, speed.bytes_per_s, preferred ? 1 : kSecondChoice,
              speed.most_slices);
 }
 
@@ -45,10 +45,10 @@ Code PeerRails::submit(SliceList& slices) {
 }
 
 bool PeerRails::find_penalties(const Slice& slice) {
-  Nearness::Cards here;
-  here.all = ~CardSet{0};
+  NicAffinity::Nics here;
+  here.all = ~NicSet{0};
   if (options_.local_memory != nullptr) here = options_.local_memory->nics_of(slice.local);
-  const CardSet there = Key::nics_of(slice.key), near_there = Key::near_of(slice.key);
+  const NicSet there = Key::nics_of(slice.key), near_there = Key::near_of(slice.key);
   bool any = false;
   for (size_t i = 0; i < members_.size(); ++i) {
     const Member& member = members_[i];

@@ -19,7 +19,7 @@ namespace te::rails {
 
 // What is assumed of a NIC until it shows how fast it is.
 struct NicSpeed {
-  Pipe& pipe;                // what the NIC moves for all peers
+  RateEstimator& rate;       // what the NIC moves for all peers
   uint64_t bytes_per_s = 0;  // as the device says; 0: it does not
   uint32_t most_slices = 1;  // under way on one rail
 };
@@ -84,7 +84,7 @@ class PeerRails final : public Backlog {
   std::vector<std::shared_ptr<Rail>> to_connect(int64_t now) TE_REQUIRES(mutex_);
 
   const PeerRailsOptions options_;
-  CardSet remote_nics_ = 0;
+  NicSet remote_nics_ = 0;
   std::atomic<Code> ended_{Code::kOk};  // changed under the mutex
   mutable Mutex mutex_;
   RailQueue queue_ TE_GUARDED_BY(mutex_);

@@ -2,7 +2,7 @@
 
 namespace te::rails {
 
-size_t RailQueue::add(Path& path, Pipe& device, uint64_t bytes_per_s, double handicap,
+size_t RailQueue::add(Path& path, RateEstimator& device, uint64_t bytes_per_s, double handicap,
                       uint32_t max_slices) {
   members_.push_back({&path, 0, 0});
   return schedule_.add(device, bytes_per_s, handicap, max_slices);

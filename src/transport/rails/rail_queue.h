@@ -18,7 +18,8 @@ class RailQueue {
   static constexpr size_t kNone = Schedule::kNone;
 
   // `path`, and `device`, which other peers' paths may share, outlive this. As Schedule::add().
-  size_t add(Path& path, Pipe& device, uint64_t bytes_per_s, double handicap, uint32_t max_slices);
+  size_t add(Path& path, RateEstimator& device, uint64_t bytes_per_s, double handicap,
+             uint32_t max_slices);
   size_t size() const { return members_.size(); }
 
   void push(SliceList& slices);

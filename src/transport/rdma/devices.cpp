@@ -9,7 +9,7 @@ namespace te::rdma {
 namespace {
 
 constexpr std::string_view kNone =
-    "libibverbs ({}) finds no RDMA device: the kernel's driver for the card has to be loaded "
+    "libibverbs ({}) finds no RDMA device: the kernel's driver for the NIC has to be loaded "
     "(/sys/class/infiniband shows them), and its ibverbs provider installed (ibverbs-providers)";
 
 struct List {
@@ -46,11 +46,11 @@ Status none_usable(const std::vector<std::string>& found, const std::vector<std:
 
 }  // namespace
 
-Result<std::vector<std::unique_ptr<Card>>> open_cards(const Library& library,
-                                                      const std::vector<std::string>& allowed) {
+Result<std::vector<std::unique_ptr<VerbsNic>>> open_nics(const Library& library,
+                                                         const std::vector<std::string>& allowed) {
   const List list(library);
   if (list.count == 0) return error(Code::kUnsupported, kNone, library.path());
-  std::vector<std::unique_ptr<Card>> cards;
+  std::vector<std::unique_ptr<VerbsNic>> nics;
   std::vector<std::string> found, others;
   for (int i = 0; i < list.count; ++i) {
     const std::string name = library.get_device_name(list.devices[i]);
@@ -58,24 +58,24 @@ Result<std::vector<std::unique_ptr<Card>>> open_cards(const Library& library,
       others.push_back(name);
       continue;
     }
-    Result<std::unique_ptr<Card>> card = Card::open(library, list.devices[i]);
-    if (!card.ok()) {
-      log_info("rdma: {}", card.status().message());
-      found.push_back(card.status().message());
+    Result<std::unique_ptr<VerbsNic>> nic = VerbsNic::open(library, list.devices[i]);
+    if (!nic.ok()) {
+      log_info("rdma: {}", nic.status().message());
+      found.push_back(nic.status().message());
       continue;
     }
-    found.push_back((*card)->state_text());
-    cards.push_back(card.take());
+    found.push_back((*nic)->state_text());
+    nics.push_back(nic.take());
   }
-  const bool any = std::any_of(cards.begin(), cards.end(),
-                               [](const std::unique_ptr<Card>& card) { return card->active(); });
+  const bool any = std::any_of(nics.begin(), nics.end(),
+                               [](const std::unique_ptr<VerbsNic>& nic) { return nic->active(); });
   if (!any) return none_usable(found, others);
-  std::sort(cards.begin(), cards.end(), [&allowed](const auto& a, const auto& b) {
+  std::sort(nics.begin(), nics.end(), [&allowed](const auto& a, const auto& b) {
     return std::find(allowed.begin(), allowed.end(), a->device()) <
            std::find(allowed.begin(), allowed.end(), b->device());
   });
-  if (cards.size() > Offer::kMaxCards) cards.resize(Offer::kMaxCards);
-  return cards;
+  if (nics.size() > Advertisement::kMaxNics) nics.resize(Advertisement::kMaxNics);
+  return nics;
 }
 
 std::string describe_devices(const Library& library, bool* any) {
@@ -84,9 +84,9 @@ std::string describe_devices(const Library& library, bool* any) {
   if (list.count == 0) return fmt::format(kNone, library.path());
   std::vector<std::string> found;
   for (int i = 0; i < list.count; ++i) {
-    const Result<std::unique_ptr<Card>> card = Card::open(library, list.devices[i]);
-    *any = *any || (card.ok() && (*card)->active());
-    found.push_back(card.ok() ? (*card)->state_text() : card.status().message());
+    const Result<std::unique_ptr<VerbsNic>> nic = VerbsNic::open(library, list.devices[i]);
+    *any = *any || (nic.ok() && (*nic)->active());
+    found.push_back(nic.ok() ? (*nic)->state_text() : nic.status().message());
   }
   return joined(found) + fmt::format("; {}", library.path());
 }

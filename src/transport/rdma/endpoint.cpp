@@ -30,7 +30,7 @@ void Endpoint::add(const Operation& operation, Flight* flight) {
   const size_t room = pair->depth().inlined;
   if (operation.write && operation.length > 0 && operation.length <= room) {
     // The library would copy with plain instructions. Memory that cannot be read any more is left
-    // to the card, which kept its pages.
+    // to the NIC, which kept its pages.
     std::byte* copy = &inlined_[at * room];
     const auto* local = static_cast<const std::byte*>(static_cast<const void*>(operation.local));
     if (guarded_copy(copy, local, operation.length) == CopyResult::kDone) {
@@ -63,7 +63,7 @@ int Endpoint::flush(uint32_t* posted) {
     posted_ = static_cast<uint32_t>(refused->wr_id);
   }
   *posted = posted_ - before;
-  card.outstanding.fetch_add(*posted, std::memory_order_relaxed);
+  nic.outstanding.fetch_add(*posted, std::memory_order_relaxed);
   return result;
 }
 
@@ -73,7 +73,7 @@ Flight* Endpoint::take_unposted() {
 }
 
 Endpoint::Work Endpoint::take_oldest() {
-  card.outstanding.fetch_sub(1, std::memory_order_relaxed);
+  nic.outstanding.fetch_sub(1, std::memory_order_relaxed);
   return works_[place(tail_++)];
 }
 

@@ -1,4 +1,4 @@
-// One connection to a card of a peer: a queue pair, what is posted on it, and how it stands.
+// One connection to a NIC of a peer: a queue pair, what is posted on it, and how it stands.
 //
 // Threads: the one that holds the engine's progress lock, except as stated.
 #pragma once
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/batch.h"
-#include "transport/rdma/card.h"
+#include "transport/rdma/nic.h"
 
 namespace te::rdma {
 
@@ -33,13 +33,14 @@ class Endpoint {
     kClosing,   // by the pool
   };
 
-  Endpoint(uint32_t number, uint64_t connection, std::shared_ptr<VerbsRail> owner, Card& through)
-      : id(number), connection_id(connection), rail(std::move(owner)), card(through) {}
+  Endpoint(uint32_t number, uint64_t connection, std::shared_ptr<VerbsRail> owner,
+           VerbsNic& through)
+      : id(number), connection_id(connection), rail(std::move(owner)), nic(through) {}
 
   const uint32_t id;
   const uint64_t connection_id;  // as the peer knows it
   const std::shared_ptr<VerbsRail> rail;
-  Card& card;
+  VerbsNic& nic;
   State state = State::kMaking;
   bool requeues = true;           // what comes back is tried on other rails
   bool leaving = false;           // makes room for another
@@ -56,7 +57,7 @@ class Endpoint {
   uint32_t outstanding() const { return head_ - tail_; }
   bool has_room(uint32_t requests) const {
     return outstanding() + requests <= works_.size() &&
-           card.outstanding.load(std::memory_order_relaxed) + requests <= card.queue_depth();
+           nic.outstanding.load(std::memory_order_relaxed) + requests <= nic.queue_depth();
   }
 
   struct Operation {
@@ -69,7 +70,7 @@ class Endpoint {
   };
   // There is room. `flight` null: the proof.
   void add(const Operation& operation, Flight* flight);
-  // Hands what was added to the card, `*posted` work requests. 0, or an errno: then the latest ones
+  // Hands what was added to the NIC, `*posted` work requests. 0, or an errno: then the latest ones
   // were not posted, and are to be taken back.
   int flush(uint32_t* posted);
   bool has_unposted() const { return posted_ != head_; }

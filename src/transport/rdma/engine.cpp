@@ -13,30 +13,30 @@ constexpr uint32_t kMostSlices = 128;  // under way on one rail
 
 }  // namespace
 
-VerbsEngine::VerbsEngine(TransportHost& host, Card& card, size_t index,
+VerbsEngine::VerbsEngine(TransportHost& host, VerbsNic& nic, size_t index,
                          const rails::MemoryRegions& memories, const EngineOptions& options,
                          TaskPool& making, std::function<void()> wake)
     : RailEngine(host, options.spin_ns, std::move(wake)),
-      card_(card),
+      nic_(nic),
       index_(index),
       memories_(memories),
       options_(options),
       making_(making) {}
 
-rails::NicSpeed VerbsEngine::speed() { return {card_.pipe(), card_.bytes_per_s(), kMostSlices}; }
+rails::NicSpeed VerbsEngine::speed() { return {nic_.rate(), nic_.bytes_per_s(), kMostSlices}; }
 
 Arming VerbsEngine::arm(bool for_caller) {
-  if (for_caller || card_.gone()) return {};
-  card_.arm();
+  if (for_caller || nic_.gone()) return {};
+  nic_.arm();
   if (poll()) return {.news = true};
-  return {.descriptor = card_.completion_descriptor()};
+  return {.descriptor = nic_.completion_descriptor()};
 }
 
-void VerbsEngine::card_changed(const Card::News& news) {
+void VerbsEngine::nic_changed(const VerbsNic::News& news) {
   MutexLock lock(progress_.lock);
   const int64_t now = now_ns();
   if (news.went_down) {
-    const Status why(Code::kUnavailable, card_.state_text());
+    const Status why(Code::kUnavailable, nic_.state_text());
     for (const auto& [id, endpoint] : endpoints_.all) {
       const bool alive = endpoint->state == Endpoint::State::kProving ||
                          endpoint->state == Endpoint::State::kReady ||

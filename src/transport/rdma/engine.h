@@ -39,14 +39,15 @@ class VerbsEngine final : public rails::RailEngine {
  public:
   // `index`: of the NIC, as `memories` knows it. `making`: makes queue pairs. `wake`: makes the
   // progress thread come.
-  VerbsEngine(TransportHost& host, Card& card, size_t index, const rails::MemoryRegions& memories,
-              const EngineOptions& options, TaskPool& making, std::function<void()> wake);
+  VerbsEngine(TransportHost& host, VerbsNic& nic, size_t index,
+              const rails::MemoryRegions& memories, const EngineOptions& options, TaskPool& making,
+              std::function<void()> wake);
 
-  Card& card() { return card_; }
+  VerbsNic& nic() { return nic_; }
   rails::NicSpeed speed() override;
 
   // By the progress thread.
-  void card_changed(const Card::News& news);
+  void nic_changed(const VerbsNic::News& news);
 
   // What is posted afterwards comes back at once, as what waits does now.
   void begin_stop();
@@ -122,7 +123,7 @@ class VerbsEngine final : public rails::RailEngine {
   int64_t watch_rails(int64_t now) TE_REQUIRES(progress_.lock);
   void watch_endpoint(Endpoint& endpoint, int64_t now) TE_REQUIRES(progress_.lock);
 
-  Card& card_;
+  VerbsNic& nic_;
   const size_t index_;
   const rails::MemoryRegions& memories_;
   const EngineOptions options_;

@@ -14,7 +14,7 @@ constexpr int64_t kTickNs = 5 * kNsPerMs;
 constexpr int64_t kSlowTickNs = 500 * kNsPerMs;
 constexpr int64_t kGraceNs = 5 * kNsPerMs;       // for what is wanted back to end by itself
 constexpr int64_t kSuspectNs = 300 * kNsPerMs;   // of silence: then the path is doubtful, too
-constexpr int64_t kSilenceNs = 5000 * kNsPerMs;  // longer than a card repeats by itself
+constexpr int64_t kSilenceNs = 5000 * kNsPerMs;  // longer than a NIC repeats by itself
 constexpr int64_t kFlushNs = 10 * kNsPerMs;      // for what a failed queue pair holds to come back
 constexpr int64_t kTurnNs = 100 * kNsPerMs;      // an endpoint is left to whom it was given to
 
@@ -41,7 +41,7 @@ void VerbsEngine::want_endpoint(VerbsRail& rail, int64_t now) {
   const bool failed = state.rest_until_ns != 0;
   const bool wants = !rail.queue.empty() || rail.wanted || failed;
   if (!state.endpoint && wants) {
-    const bool may = card_.active() && now >= state.rest_until_ns;
+    const bool may = nic_.active() && now >= state.rest_until_ns;
     const bool began = may && begin(rail, now);
     if (!began && rail.wanted && !state.in_line) {
       // Who asked for it is not left waiting.
@@ -56,7 +56,7 @@ void VerbsEngine::want_endpoint(VerbsRail& rail, int64_t now) {
 
 bool VerbsEngine::begin(VerbsRail& rail, int64_t now) {
   if (!has_slot(rail)) return false;
-  auto endpoint = std::make_shared<Endpoint>(endpoints_.next++, random_u64(), rail.shared(), card_);
+  auto endpoint = std::make_shared<Endpoint>(endpoints_.next++, random_u64(), rail.shared(), nic_);
   endpoint->since_ns = now;
   rail.now.endpoint = endpoint;
   rail.state.store(PathState::kConnecting);
@@ -116,12 +116,12 @@ bool VerbsEngine::make_room(int64_t now) {
 // On the pool.
 void VerbsEngine::make(const EndpointRef& endpoint) {
   const VerbsRail& rail = *endpoint->rail;
-  Result<std::unique_ptr<QueuePair>> made = card_.make_queue_pair(false);
+  Result<std::unique_ptr<QueuePair>> made = nic_.make_queue_pair(false);
   if (!made.ok()) return tell_made(endpoint, made.status());
   endpoint->pair = made.take();
   Connect hello;
   hello.id = endpoint->connection_id;
-  hello.card = static_cast<uint32_t>(rail.remote);
+  hello.nic = static_cast<uint32_t>(rail.remote);
   hello.from = endpoint->pair->local();
   host_.exchange(rail.to, kName, encode(Hello(hello)), [this, endpoint](Result<Bytes> answer) {
     finish_making(endpoint, std::move(answer));
@@ -168,7 +168,7 @@ void VerbsEngine::proved(Endpoint& endpoint, int64_t now) {
             rail.remote_address);
 }
 
-// The peer's end may have to look for the way here for longer than a card repeats packets.
+// The peer's end may have to look for the way here for longer than a NIC repeats packets.
 bool VerbsEngine::try_again(Endpoint& endpoint, int64_t now) {
   VerbsRail& rail = *endpoint.rail;
   VerbsRail::State& state = rail.now;
@@ -315,7 +315,7 @@ int64_t VerbsEngine::watch_rails(int64_t now) {
   for (const auto& [rail, owner] : known_) {
     const VerbsRail::State& state = of(*rail).now;
     if (over(of(*rail)) != Code::kOk) continue;
-    const bool failed = state.rest_until_ns != 0 && !state.endpoint && card_.active();
+    const bool failed = state.rest_until_ns != 0 && !state.endpoint && nic_.active();
     if (failed && now < state.rest_until_ns) {
       next = std::min(next, state.rest_until_ns);
     } else if (failed) {

@@ -20,11 +20,11 @@ Verdict verdict_on(ibv_wc_status status) {
   switch (status) {
     case IBV_WC_SUCCESS:
       return {Code::kOk, true};
-    // The peer's card does not know the key any more, or the range is not what it was.
+    // The peer's NIC does not know the key any more, or the range is not what it was.
     case IBV_WC_REM_ACCESS_ERR:
     case IBV_WC_REM_INV_REQ_ERR:
       return {Code::kStale, true};
-    // Cards keep the pages that they registered; those that do not find memory gone.
+    // NICs keep the pages that they registered; those that do not find memory gone.
     case IBV_WC_LOC_PROT_ERR:
       return {Code::kInvalidArgument, true};
     case IBV_WC_LOC_LEN_ERR:
@@ -99,12 +99,13 @@ Status VerbsEngine::cut(const VerbsRail& rail, const Slice& slice) {
   }
   for (uint64_t at = 0; at < slice.length;) {
     Endpoint::Operation& operation = operations_.emplace_back();
-    uint64_t length = std::min<uint64_t>(slice.length - at, card_.max_message());
+    uint64_t length = std::min<uint64_t>(slice.length - at, nic_.max_message());
     operation.write = slice.opcode == Opcode::kWrite;
     operation.local = slice.local + at;
     operation.remote = slice.remote_address + at;
     Key::Place place;
-    if (!Key::find(slice.key, rail.remote, rail.offer->pieces, operation.remote, length, &place)) {
+    if (!Key::find(slice.key, rail.remote, rail.advertisement->pieces, operation.remote, length,
+                   &place)) {
       return error(Code::kStale, "rdma: the buffer is not registered with {} of {}",
                    rail.remote_device, rail.remote_address);
     }
@@ -132,8 +133,8 @@ void VerbsEngine::flush(Endpoint& endpoint, int64_t now) {
   std::vector<Flight*> flights;
   while (endpoint.has_unposted()) flights.push_back(endpoint.take_unposted());
   fail(endpoint,
-       endpoint.card.failed("posting to " + endpoint.rail->remote_address, result,
-                            Code::kUnavailable),
+       endpoint.nic.failed("posting to " + endpoint.rail->remote_address, result,
+                           Code::kUnavailable),
        false, now);
   for (Flight* flight : flights) {
     if (flight == nullptr) continue;
@@ -143,12 +144,12 @@ void VerbsEngine::flush(Endpoint& endpoint, int64_t now) {
 }
 
 bool VerbsEngine::poll() {
-  if (card_.outstanding.load(std::memory_order_relaxed) == 0) return false;
+  if (nic_.outstanding.load(std::memory_order_relaxed) == 0) return false;
   size_t reaped = 0;
   int64_t now = 0;  // known when it is needed
   ibv_wc completions[kPolled];
   while (reaped < kMostReaped) {
-    const int count = ::ibv_poll_cq(card_.completions(), kPolled, completions);
+    const int count = ::ibv_poll_cq(nic_.completions(), kPolled, completions);
     if (count > 0 && now == 0) now = now_ns();
     for (int i = 0; i < count; ++i) completed(completions[i], now);
     reaped += static_cast<size_t>(std::max(count, 0));
@@ -174,7 +175,7 @@ void VerbsEngine::completed(const ibv_wc& completion, int64_t now) {
     const Status why =
         error(verdict.code == Code::kStale ? Code::kStale : Code::kUnavailable,
               "rdma: {} to {} of {}: {}", path.local_device, path.remote_device,
-              path.remote_address, endpoint.card.library().status_text(completion.status));
+              path.remote_address, endpoint.nic.library().status_text(completion.status));
     if (!try_again(endpoint, now)) fail(endpoint, why, verdict.path_is_sound, now);
   }
   end_work(endpoint, work, verdict.code, now);

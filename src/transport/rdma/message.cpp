@@ -16,38 +16,38 @@ Status bad(const char* what) {
 
 }  // namespace
 
-Bytes Offer::encode() const {
+Bytes Advertisement::encode() const {
   ByteWriter out;
   out.number(kVersion);
   out.number(pieces);
-  out.number(static_cast<uint32_t>(cards.size()));
-  for (const Card& card : cards) {
-    out.text(card.device);
-    out.number(static_cast<uint8_t>(card.infiniband));
+  out.number(static_cast<uint32_t>(nics.size()));
+  for (const Nic& nic : nics) {
+    out.text(nic.device);
+    out.number(static_cast<uint8_t>(nic.infiniband));
   }
   return out.take();
 }
 
-Result<Offer> Offer::decode(ByteView bytes) {
+Result<Advertisement> Advertisement::decode(ByteView bytes) {
   ByteReader in(bytes);
-  Offer offer;
+  Advertisement advertisement;
   const auto version = in.number<uint32_t>();
-  offer.pieces = in.number<uint32_t>();
+  advertisement.pieces = in.number<uint32_t>();
   const auto count = in.number<uint32_t>();
-  if (!in.ok() || version != kVersion || count == 0 || count > kMaxCards || offer.pieces == 0 ||
-      offer.pieces > kMaxPieces) {
+  if (!in.ok() || version != kVersion || count == 0 || count > kMaxNics ||
+      advertisement.pieces == 0 || advertisement.pieces > kMaxPieces) {
     return bad("what the peer offers");
   }
   for (uint32_t i = 0; i < count; ++i) {
-    Card card;
-    card.device = in.text(kMaxName);
+    Nic nic;
+    nic.device = in.text(kMaxName);
     const auto infiniband = in.number<uint8_t>();
     if (infiniband > 1) return bad("what the peer offers");
-    card.infiniband = infiniband == 1;
-    offer.cards.push_back(std::move(card));
+    nic.infiniband = infiniband == 1;
+    advertisement.nics.push_back(std::move(nic));
   }
   if (!in.complete()) return bad("what the peer offers");
-  return offer;
+  return advertisement;
 }
 
 void Address::encode(ByteWriter& out) const {
@@ -81,7 +81,7 @@ Bytes encode(const Hello& hello) {
   if (const Connect* connect = std::get_if<Connect>(&hello)) {
     out.number(kConnect);
     out.number(connect->id);
-    out.number(connect->card);
+    out.number(connect->nic);
     connect->from.encode(out);
   } else {
     const std::vector<uint64_t>& ids = std::get<Disconnect>(hello).ids;
@@ -100,7 +100,7 @@ Result<Hello> decode_hello(ByteView bytes) {
   if (kind == kConnect) {
     Connect connect;
     connect.id = in.number<uint64_t>();
-    connect.card = in.number<uint32_t>();
+    connect.nic = in.number<uint32_t>();
     if (!Address::decode(in, &connect.from) || !in.complete()) return bad("the peer's hello");
     return Hello(connect);
   }

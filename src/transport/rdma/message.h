@@ -19,23 +19,23 @@ namespace te::rdma {
 using rails::Key;
 
 // One side, as its peers see it.
-struct Offer {
-  struct Card {
+struct Advertisement {
+  struct Nic {
     std::string device;
     bool infiniband = false;  // else Ethernet: the two kinds do not reach each other
   };
 
-  static constexpr uint32_t kMaxCards = Key::kMaxNics;
+  static constexpr uint32_t kMaxNics = Key::kMaxNics;
   static constexpr uint32_t kMaxName = 256;
   static constexpr uint32_t kMaxPieces = Key::kMaxPieces;
 
-  uint32_t pieces = 1;  // keys per buffer and card, at most kMaxPieces
-  std::vector<Card> cards;
+  uint32_t pieces = 1;  // keys per buffer and NIC, at most kMaxPieces
+  std::vector<Nic> nics;
 
-  uint32_t key_size() const { return Key::size(cards.size(), pieces); }
+  uint32_t key_size() const { return Key::size(nics.size(), pieces); }
   Bytes encode() const;
   // kProtocol when it cannot be understood.
-  static Result<Offer> decode(ByteView bytes);
+  static Result<Advertisement> decode(ByteView bytes);
 };
 
 // One end of a connection.
@@ -57,7 +57,7 @@ struct Address {
 // the same connection.
 struct Connect {
   uint64_t id = 0;  // unguessable: who knows it may close
-  uint32_t card = 0;
+  uint32_t nic = 0;
   Address from;
 };
 

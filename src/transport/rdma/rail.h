@@ -16,11 +16,11 @@ namespace te::rdma {
 class VerbsRail final : public rails::Rail {
  public:
   VerbsRail(Transport& owner, rails::RailEngine& through, const std::string& device,
-            std::shared_ptr<const Offer> offered, const Peer& peer, size_t local_nic,
+            std::shared_ptr<const Advertisement> advertised, const Peer& peer, size_t local_nic,
             size_t remote_nic)
-      : Rail(owner, through, device, offered->cards[remote_nic].device, peer, local_nic,
+      : Rail(owner, through, device, advertised->nics[remote_nic].device, peer, local_nic,
              remote_nic),
-        offer(std::move(offered)) {}
+        advertisement(std::move(advertised)) {}
 
   std::shared_ptr<VerbsRail> shared() {
     return std::static_pointer_cast<VerbsRail>(shared_from_this());
@@ -28,7 +28,7 @@ class VerbsRail final : public rails::Rail {
   // Nothing goes to this run of the peer again.
   void set_gone() { gone_.store(true); }
 
-  const std::shared_ptr<const Offer> offer;
+  const std::shared_ptr<const Advertisement> advertisement;
 
   // With the progress lock.
   struct State {

@@ -8,7 +8,7 @@
 #include "transport/rails/rail_transport.h"
 #include "transport/rdma/devices.h"
 #include "transport/rdma/engine.h"
-#include "transport/rdma/serving.h"
+#include "transport/rdma/responder.h"
 #include "transport/rdma/settings.h"
 
 namespace te {
@@ -19,14 +19,14 @@ constexpr size_t kMakers = 16;  // finding the way to a dead NIC may take each a
 constexpr uint64_t kLargestSlice = 64 << 20;  // so that its operations fit a queue pair
 
 // One NIC and its progress thread. The first one's serves what peers connected, too.
-class NicProgress final : private ProgressWork {
+class NicWorker final : private ProgressWork {
  public:
-  NicProgress(TransportHost& host, Card& card, size_t index, const rails::MemoryRegions& memories,
-              const EngineOptions& options, TaskPool& making, Serving* serving)
-      : engine(host, card, index, memories, options, making, [this] { thread_.wake(); }),
-        serving_(serving),
+  NicWorker(TransportHost& host, VerbsNic& nic, size_t index, const rails::MemoryRegions& memories,
+            const EngineOptions& options, TaskPool& making, Responder* serving)
+      : engine(host, nic, index, memories, options, making, [this] { thread_.wake(); }),
+        responder_(serving),
         thread_(*this, options.spin_ns) {}
-  ~NicProgress() override { stop(); }
+  ~NicWorker() override { stop(); }
 
   Status start() { return thread_.start("te-rdma"); }
   void stop() { thread_.stop(); }
@@ -36,18 +36,18 @@ class NicProgress final : private ProgressWork {
  private:
   void look(bool before_sleep, Look& look) override {
     engine.progress().look(before_sleep, look);
-    if (serving_ != nullptr) look.come_at(serving_->attend(now_ns()));
-    if (before_sleep && !engine.card().gone()) look.listen(engine.card().event_descriptor());
+    if (responder_ != nullptr) look.come_at(responder_->attend(now_ns()));
+    if (before_sleep && !engine.nic().gone()) look.listen(engine.nic().event_descriptor());
   }
   bool wanted() const override { return engine.progress().wanted(); }
   bool take_events() override {
-    engine.card().take_completion_events();
-    const Card::News news = engine.card().take_events();
-    if (news.came_up || news.went_down) engine.card_changed(news);
+    engine.nic().take_completion_events();
+    const VerbsNic::News news = engine.nic().take_events();
+    if (news.came_up || news.went_down) engine.nic_changed(news);
     return news.any;
   }
 
-  Serving* const serving_;
+  Responder* const responder_;
   ProgressThread thread_;
 };
 
@@ -62,21 +62,21 @@ class RdmaTransport final : public rails::RailTransport {
   Capabilities capabilities() const override {
     return {.slice_bytes = kLargestSlice,
             .registers_local_memory = true,
-            .key_size = offer_.key_size()};
+            .key_size = advertisement_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;
-  Bytes info() const override { return offer_.encode(); }
+  Bytes info() const override { return advertisement_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
-  Result<Bytes> accept(const Bytes& hello) override { return serving_->accept(as_bytes(hello)); }
+  Result<Bytes> accept(const Bytes& hello) override { return responder_->accept(as_bytes(hello)); }
   void stop() override;
 
  private:
   const Config config_;
-  Offer offer_;
-  std::vector<std::unique_ptr<Card>> cards_;
-  std::unique_ptr<Serving> serving_;
+  Advertisement advertisement_;
+  std::vector<std::unique_ptr<VerbsNic>> nics_;
+  std::unique_ptr<Responder> responder_;
   TaskPool making_{kMakers};  // of queue pairs
-  std::vector<std::unique_ptr<NicProgress>> nics_;
+  std::vector<std::unique_ptr<NicWorker>> workers_;
   std::atomic<bool> stopping_{false};
 };
 
@@ -100,63 +100,65 @@ Status RdmaTransport::start(const TransportSetup& setup) {
   if (!library.ok()) return library.status();
   const Result<NicMatrix> matrix = setup.nic_matrix();
   if (!matrix.ok()) return matrix.status();
-  Result<std::vector<std::unique_ptr<Card>>> found = open_cards(**library, devices_of(*matrix));
+  Result<std::vector<std::unique_ptr<VerbsNic>>> found = open_nics(**library, devices_of(*matrix));
   if (!found.ok()) return found.status();
-  cards_ = found.take();
-  std::vector<Card*> cards;
+  nics_ = found.take();
+  std::vector<VerbsNic*> nics;
   std::vector<std::string> names;
-  for (const std::unique_ptr<Card>& card : cards_) {
-    cards.push_back(card.get());
-    names.push_back(card->device());
-    offer_.cards.push_back({card->device(), card->infiniband()});
-    log_info("rdma: {}, {}", card->state_text(), (*library)->path());
+  for (const std::unique_ptr<VerbsNic>& nic : nics_) {
+    nics.push_back(nic.get());
+    names.push_back(nic->device());
+    advertisement_.nics.push_back({nic->device(), nic->infiniband()});
+    log_info("rdma: {}, {}", nic->state_text(), (*library)->path());
   }
-  offer_.pieces = Key::most_pieces(cards.size());
+  advertisement_.pieces = Key::most_pieces(nics.size());
   memories_ = std::make_unique<rails::MemoryRegions>(
-      std::vector<rails::Nic*>(cards.begin(), cards.end()),
-      Nearness(*matrix, names, setup.nodes_of), offer_.pieces, config_.number(kMaxRegistration));
-  serving_ = std::make_unique<Serving>(cards, config_.number(kInboundEndpoints));
-  TE_RETURN_IF_ERROR(serving_->start());
+      std::vector<rails::Nic*>(nics.begin(), nics.end()),
+      NicAffinity(*matrix, names, setup.nodes_of), advertisement_.pieces,
+      config_.number(kMaxRegistration));
+  responder_ = std::make_unique<Responder>(nics, config_.number(kInboundEndpoints));
+  TE_RETURN_IF_ERROR(responder_->start());
   TE_RETURN_IF_ERROR(making_.start());
   const EngineOptions options{static_cast<int64_t>(config_.number(kSpin)) * 1000,
                               static_cast<int64_t>(config_.connect_timeout_ms),
-                              std::max<size_t>(config_.number(kEndpoints) / cards.size(), 1)};
-  for (size_t i = 0; i < cards.size(); ++i) {
-    nics_.push_back(std::make_unique<NicProgress>(host_, *cards[i], i, *memories_, options, making_,
-                                                  i == 0 ? serving_.get() : nullptr));
-    TE_RETURN_IF_ERROR(nics_.back()->start());
+                              std::max<size_t>(config_.number(kEndpoints) / nics.size(), 1)};
+  for (size_t i = 0; i < nics.size(); ++i) {
+    workers_.push_back(std::make_unique<NicWorker>(host_, *nics[i], i, *memories_, options, making_,
+                                                   i == 0 ? responder_.get() : nullptr));
+    TE_RETURN_IF_ERROR(workers_.back()->start());
   }
   return {};
 }
 
 std::vector<DeviceLoad> RdmaTransport::loads() const {
   std::vector<DeviceLoad> result;
-  for (const std::unique_ptr<Card>& card : cards_) {
-    result.push_back({card->device(), card->pipe().queued_bytes(), 0});
+  for (const std::unique_ptr<VerbsNic>& nic : nics_) {
+    result.push_back({nic->device(), nic->rate().queued_bytes(), 0});
   }
   return result;
 }
 
 std::vector<std::shared_ptr<Path>> RdmaTransport::make_paths(const Peer& peer, ByteView info) {
-  Result<Offer> decoded = Offer::decode(info);
+  Result<Advertisement> decoded = Advertisement::decode(info);
   if (!decoded.ok() || decoded->key_size() != peer.key_size) {
     static LogLimit limit;
     log_limited(limit, LogLevel::kWarning, "rdma: what the peer at {} offers cannot be understood",
                 peer.address.to_string());
     return {};
   }
-  const auto offer = std::make_shared<const Offer>(decoded.take());
+  const auto advertisement = std::make_shared<const Advertisement>(decoded.take());
   end_earlier_runs(peer);
   std::vector<std::shared_ptr<Path>> result;
   std::vector<bool> firsts;
-  for (size_t local = 0; local < cards_.size(); ++local) {
+  for (size_t local = 0; local < nics_.size(); ++local) {
     // Their first choices are spread over the peer's NICs.
     bool first = true;
-    for (size_t shift = 0; shift < offer->cards.size(); ++shift) {
-      const size_t remote = (local + shift) % offer->cards.size();
-      if (offer->cards[remote].infiniband != cards_[local]->infiniband()) continue;
-      result.push_back(make_path(std::make_shared<VerbsRail>(
-          *this, nics_[local]->engine, cards_[local]->device(), offer, peer, local, remote)));
+    for (size_t shift = 0; shift < advertisement->nics.size(); ++shift) {
+      const size_t remote = (local + shift) % advertisement->nics.size();
+      if (advertisement->nics[remote].infiniband != nics_[local]->infiniband()) continue;
+      result.push_back(make_path(std::make_shared<VerbsRail>(*this, workers_[local]->engine,
+                                                             nics_[local]->device(), advertisement,
+                                                             peer, local, remote)));
       firsts.push_back(std::exchange(first, false));
     }
   }
@@ -166,23 +168,23 @@ std::vector<std::shared_ptr<Path>> RdmaTransport::make_paths(const Peer& peer, B
 
 void RdmaTransport::stop() {
   if (stopping_.exchange(true)) return;
-  for (const std::unique_ptr<NicProgress>& nic : nics_) nic->stop();
+  for (const std::unique_ptr<NicWorker>& worker : workers_) worker->stop();
   close_rails();
-  for (const std::unique_ptr<NicProgress>& nic : nics_) nic->engine.begin_stop();
+  for (const std::unique_ptr<NicWorker>& worker : workers_) worker->engine.begin_stop();
   // Queue pairs that are being made, or closed, are somebody else's until the pool ends.
   making_.stop();
-  for (const std::unique_ptr<NicProgress>& nic : nics_) {
-    nic->engine.stop();
-    const VerbsEngine::Counters counters = nic->engine.counters();
+  for (const std::unique_ptr<NicWorker>& worker : workers_) {
+    worker->engine.stop();
+    const VerbsEngine::Counters counters = worker->engine.counters();
     log_debug("rdma: {}: {} work requests, {} ended; {} connections, {} evicted, {} at most",
-              nic->engine.card().device(), counters.posted, counters.ended, counters.connected,
+              worker->engine.nic().device(), counters.posted, counters.ended, counters.connected,
               counters.evicted, counters.most_alive);
     if (counters.posted != counters.ended) {
-      log_error("rdma: {}: {} of {} work requests vanished", nic->engine.card().device(),
+      log_error("rdma: {}: {} of {} work requests vanished", worker->engine.nic().device(),
                 counters.posted - counters.ended, counters.posted);
     }
   }
-  if (serving_) serving_->stop();
+  if (responder_) responder_->stop();
   if (memories_) memories_->clear();
 }
 

@@ -1,4 +1,4 @@
-// The RDMA transport: InfiniBand and RoCE cards, by libibverbs.
+// The RDMA transport: InfiniBand and RoCE NICs, by libibverbs.
 #pragma once
 
 #include "transport/factory.h"

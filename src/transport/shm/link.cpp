@@ -40,8 +40,8 @@ int64_t recent_ns() {
 
 }  // namespace
 
-Result<std::shared_ptr<Link>> Link::connect(EventLoop& loop, uint64_t instance, const Offer& offer,
-                                            int64_t limit_ms) {
+Result<std::shared_ptr<Link>> Link::connect(EventLoop& loop, uint64_t instance,
+                                            const Advertisement& advertisement, int64_t limit_ms) {
   auto link = std::make_shared<Link>(loop);
   Result<Fd> socket = connect_within(instance, limit_ms);
   if (!socket.ok()) return socket.status();
@@ -49,17 +49,17 @@ Result<std::shared_ptr<Link>> Link::connect(EventLoop& loop, uint64_t instance, 
   Result<PeerProcess> process = peer_process(link->socket_.get(), false);
   if (!process.ok()) return process.status();
   link->process_ = process.take();
-  TE_RETURN_IF_ERROR(link->introduce(offer, limit_ms));
+  TE_RETURN_IF_ERROR(link->introduce(advertisement, limit_ms));
   return link;
 }
 
-Status Link::introduce(const Offer& offer, int64_t limit_ms) {
+Status Link::introduce(const Advertisement& advertisement, int64_t limit_ms) {
   Result<MemoryFile> hazards = MemoryFile::create("transfer-engine-hazards", sizeof(HazardPage));
   if (!hazards.ok()) return hazards.status();
   hazards_ = hazards.take();
   Message hello;
   hello.kind = Kind::kHello;
-  hello.token = offer.token;
+  hello.token = advertisement.token;
   TE_RETURN_IF_ERROR(send_message(socket_.get(), hello, hazards_.fd()));
   Result<Received> welcome = receive_within(limit_ms);
   if (!welcome.ok()) return welcome.status();
@@ -74,7 +74,7 @@ Status Link::introduce(const Offer& offer, int64_t limit_ms) {
   // What it cannot prove by its memory the socket has to: its owner is of this user, and hears that
   // engine's number.
   if (process_.pid == 0) return {};
-  decltype(Offer::cookie) cookie{};
+  decltype(Advertisement::cookie) cookie{};
   iovec local{cookie.data(), cookie.size()};
   iovec remote{reinterpret_cast<void*>(welcome->message.value), cookie.size()};
   const ssize_t got = ::process_vm_readv(process_.pid, &local, 1, &remote, 1, 0);
@@ -87,7 +87,7 @@ Status Link::introduce(const Offer& offer, int64_t limit_ms) {
         process_.pid, errno_text(errno));
     return {};
   }
-  if (got != static_cast<ssize_t>(cookie.size()) || cookie != offer.cookie) {
+  if (got != static_cast<ssize_t>(cookie.size()) || cookie != advertisement.cookie) {
     return error(Code::kProtocol, "process {} is not the target", process_.pid);
   }
   attach_allowed_.store(true);

@@ -20,7 +20,8 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   // kNotFound: the target is not on this host. Other errors: it is, but its memory cannot be
   // shared.
   static Result<std::shared_ptr<Link>> connect(EventLoop& loop, uint64_t instance,
-                                               const Offer& offer, int64_t limit_ms);
+                                               const Advertisement& advertisement,
+                                               int64_t limit_ms);
   explicit Link(EventLoop& loop) : loop_(loop) {}
 
   // Events begin: `failed` is called once, when the target is gone; `mapped` after each answer
@@ -62,7 +63,7 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
     Code code = Code::kBusy;
   };
 
-  Status introduce(const Offer& offer, int64_t limit_ms);
+  Status introduce(const Advertisement& advertisement, int64_t limit_ms);
   Result<Received> receive_within(int64_t limit_ms);
   void on_events(uint32_t events) override;
   Status take_answer(Received& answer);

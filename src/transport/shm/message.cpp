@@ -25,23 +25,24 @@ Bytes RangeKey::encode() const {
   return out.take();
 }
 
-Result<Offer> Offer::decode(ByteView bytes) {
+Result<Advertisement> Advertisement::decode(ByteView bytes) {
   ByteReader in(bytes);
   const auto version = in.number<uint16_t>();
   const std::string_view token = in.view(16), cookie = in.view(32);
   if (!in.complete()) {
-    return error(Code::kProtocol, "an offer of {} bytes: {} are right", bytes.size(), kSize);
+    return error(Code::kProtocol, "an advertisement of {} bytes: {} are right", bytes.size(),
+                 kSize);
   }
   if (version != kVersion) {
     return error(Code::kUnsupported, "the peer's version is {}, this one's {}", version, kVersion);
   }
-  Offer offer;
-  token.copy(reinterpret_cast<char*>(offer.token.data()), token.size());
-  cookie.copy(reinterpret_cast<char*>(offer.cookie.data()), cookie.size());
-  return offer;
+  Advertisement advertisement;
+  token.copy(reinterpret_cast<char*>(advertisement.token.data()), token.size());
+  cookie.copy(reinterpret_cast<char*>(advertisement.cookie.data()), cookie.size());
+  return advertisement;
 }
 
-Bytes Offer::encode() const {
+Bytes Advertisement::encode() const {
   ByteWriter out;
   out.number(kVersion);
   out.raw({reinterpret_cast<const char*>(token.data()), token.size()});

@@ -31,13 +31,13 @@ struct RangeKey {
 };
 
 // In the descriptor: what whoever connects has to show, and what the target's memory has to show.
-struct Offer {
+struct Advertisement {
   static constexpr size_t kSize = 50;
 
   std::array<uint8_t, 16> token{};
   std::array<uint8_t, 32> cookie{};
 
-  static Result<Offer> decode(ByteView bytes);
+  static Result<Advertisement> decode(ByteView bytes);
   Bytes encode() const;
 };
 

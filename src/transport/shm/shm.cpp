@@ -13,7 +13,7 @@
 #include "base/random.h"
 #include "transport/copy_transport.h"
 #include "transport/shm/path.h"
-#include "transport/shm/serving.h"
+#include "transport/shm/responder.h"
 #include "transport/shm/warned.h"
 
 namespace te {
@@ -44,12 +44,12 @@ class ShmTransport final : public CopyTransport {
   Status await_quiet(const Buffer& buffer, int64_t until_ns) override {
     const std::optional<RangeKey> key = key_of(buffer);
     if (!key) return {};
-    TE_RETURN_IF_ERROR(serving_->wait_until_unused(key->index, until_ns));
+    TE_RETURN_IF_ERROR(responder_->wait_until_unused(key->index, until_ns));
     table_->release(*key);
     return {};
   }
 
-  Bytes info() const override { return offer_.encode(); }
+  Bytes info() const override { return advertisement_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
   void stop() override;
 
@@ -62,17 +62,17 @@ class ShmTransport final : public CopyTransport {
 
   const Config& config_;
   Warned warned_;
-  Offer offer_;
+  Advertisement advertisement_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RangeTable> table_;
-  std::unique_ptr<Serving> serving_;
+  std::unique_ptr<Responder> responder_;
 };
 
 Status ShmTransport::start() {
-  offer_.token = random_bytes16();
-  for (size_t i = 0; i < offer_.cookie.size(); i += 16) {
+  advertisement_.token = random_bytes16();
+  for (size_t i = 0; i < advertisement_.cookie.size(); i += 16) {
     const std::array<uint8_t, 16> part = random_bytes16();
-    std::copy(part.begin(), part.end(), offer_.cookie.begin() + static_cast<ptrdiff_t>(i));
+    std::copy(part.begin(), part.end(), advertisement_.cookie.begin() + static_cast<ptrdiff_t>(i));
   }
   Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-shm");
   if (!loop.ok()) return loop.status();
@@ -80,19 +80,19 @@ Status ShmTransport::start() {
   Result<std::unique_ptr<RangeTable>> table = RangeTable::create();
   if (!table.ok()) return table.status();
   table_ = table.take();
-  serving_ = std::make_unique<Serving>(*loop_, *table_, offer_, config_);
-  TE_RETURN_IF_ERROR(serving_->listen(host_.instance()));
+  responder_ = std::make_unique<Responder>(*loop_, *table_, advertisement_, config_);
+  TE_RETURN_IF_ERROR(responder_->listen(host_.instance()));
   TE_RETURN_IF_ERROR(loop_->start());
   return pool_.start();
 }
 
 std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, ByteView info) {
   if (peer.self || peer.key_size != RangeKey::kSize) return {};
-  Result<Offer> offer = Offer::decode(info);
-  Status status = offer.status();
+  Result<Advertisement> advertisement = Advertisement::decode(info);
+  Status status = advertisement.status();
   if (status.ok()) {
     Result<std::shared_ptr<Link>> link = Link::connect(
-        *loop_, peer.instance, *offer, static_cast<int64_t>(config_.connect_timeout_ms));
+        *loop_, peer.instance, *advertisement, static_cast<int64_t>(config_.connect_timeout_ms));
     status = link.status();
     if (status.code() == Code::kNotFound) return {};
     if (status.ok()) {
@@ -114,17 +114,17 @@ std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, By
 }
 
 void ShmTransport::stop() {
-  if (serving_ == nullptr) return;
+  if (responder_ == nullptr) return;
   pool_.stop();
   // Peers lose this way at once, and nothing of this process is touched after that.
   table_->close();
   const int64_t until =
       deadline_after_ms(now_ns(), static_cast<int64_t>(config_.unregister_timeout_ms));
-  if (Status status = serving_->wait_until_unused(until); !status.ok()) {
+  if (Status status = responder_->wait_until_unused(until); !status.ok()) {
     log_error("shm: {}; what was registered here may change when it goes on", status.message());
   }
   loop_->stop();
-  serving_->close();
+  responder_->close();
 }
 
 }  // namespace

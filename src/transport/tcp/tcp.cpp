@@ -8,7 +8,7 @@
 #include "base/thread.h"
 #include "core/access_table.h"
 #include "transport/tcp/path.h"
-#include "transport/tcp/serving.h"
+#include "transport/tcp/responder.h"
 #include "transport/tcp/settings.h"
 
 namespace te {
@@ -36,7 +36,7 @@ ZeroCopyMode zero_copy_mode(const Config& config, const SocketAddress& address) 
 class TcpTransport;
 
 // A loop with the connections of peers that it serves.
-class Worker final : public ServingOwner {
+class Worker final : public ResponderOwner {
  public:
   // The first one looks after the paths too.
   Worker(TcpTransport& transport, std::unique_ptr<EventLoop> event_loop, int64_t stall_ms,
@@ -49,16 +49,16 @@ class Worker final : public ServingOwner {
     return loop_->start();
   }
   // On the loop.
-  void add(std::unique_ptr<Serving> serving);
-  void serving_ended(Serving& serving) override;
+  void add(std::unique_ptr<Responder> responder);
+  void responder_ended(Responder& responder) override;
   void found_unreadable() override { careful_until_ns_ = now_ns() + kCarefulNs; }
   bool careful() override { return careful_until_ns_ != 0 && now_ns() < careful_until_ns_; }
   // Any thread. Nothing happens to a connection that ended meanwhile.
-  void admit_later(Serving* serving);
-  void end_later(Serving* serving);
-  void end_later_if_idle(Serving* serving, int64_t before_ns);
+  void admit_later(Responder* responder);
+  void end_later(Responder* responder);
+  void end_later_if_idle(Responder* responder, int64_t before_ns);
   // After the loop stopped.
-  void clear() { servings_.clear(); }
+  void clear() { responders_.clear(); }
 
  private:
   void check_stalled();
@@ -67,14 +67,14 @@ class Worker final : public ServingOwner {
   const std::unique_ptr<EventLoop> loop_;
   const int64_t stall_ms_;
   const bool first_;
-  int64_t careful_until_ns_ = 0;                                     // the loop's
-  std::unordered_map<Serving*, std::unique_ptr<Serving>> servings_;  // the loop's
+  int64_t careful_until_ns_ = 0;                                           // the loop's
+  std::unordered_map<Responder*, std::unique_ptr<Responder>> responders_;  // the loop's
 };
 
 // Which connections of a peer's session are alive here, so that older epochs end first.
 struct Session {
   struct Member {
-    Serving* serving;
+    Responder* responder;
     Worker* worker;
     uint64_t epoch;
     bool waiting;
@@ -116,8 +116,8 @@ class TcpTransport final : public Transport {
   void stop() override;
 
   // On the worker's loop.
-  void join(Serving& serving, Worker& worker);
-  void leave(Serving& serving);
+  void join(Responder& responder, Worker& worker);
+  void leave(Responder& responder);
   void check_paths();
   uint64_t instance() const { return host_.instance(); }
 
@@ -134,41 +134,41 @@ class TcpTransport final : public Transport {
   std::vector<std::weak_ptr<TcpPath>> paths_ TE_GUARDED_BY(mutex_);
 };
 
-void Worker::add(std::unique_ptr<Serving> serving) {
-  Serving& added = *serving;
-  servings_.emplace(&added, std::move(serving));
+void Worker::add(std::unique_ptr<Responder> responder) {
+  Responder& added = *responder;
+  responders_.emplace(&added, std::move(responder));
   transport_.join(added, *this);
 }
 
-void Worker::serving_ended(Serving& serving) {
-  transport_.leave(serving);
-  auto node = servings_.extract(&serving);
+void Worker::responder_ended(Responder& responder) {
+  transport_.leave(responder);
+  auto node = responders_.extract(&responder);
   if (!node.empty()) loop_->retire(std::move(node.mapped()));
 }
 
-void Worker::admit_later(Serving* serving) {
-  loop_->run([this, serving] {
-    if (servings_.contains(serving)) serving->admit(transport_.instance());
+void Worker::admit_later(Responder* responder) {
+  loop_->run([this, responder] {
+    if (responders_.contains(responder)) responder->admit(transport_.instance());
   });
 }
 
-void Worker::end_later(Serving* serving) {
-  loop_->run([this, serving] {
-    if (servings_.contains(serving)) serving_ended(*serving);
+void Worker::end_later(Responder* responder) {
+  loop_->run([this, responder] {
+    if (responders_.contains(responder)) responder_ended(*responder);
   });
 }
 
-void Worker::end_later_if_idle(Serving* serving, int64_t before_ns) {
-  loop_->run([this, serving, before_ns] {
-    if (servings_.contains(serving)) serving->end_if_idle(before_ns);
+void Worker::end_later_if_idle(Responder* responder, int64_t before_ns) {
+  loop_->run([this, responder, before_ns] {
+    if (responders_.contains(responder)) responder->end_if_idle(before_ns);
   });
 }
 
 void Worker::check_stalled() {
-  std::vector<Serving*> all;
-  for (const auto& [serving, owner] : servings_) all.push_back(serving);
+  std::vector<Responder*> all;
+  for (const auto& [responder, owner] : responders_) all.push_back(responder);
   const int64_t before = now_ns() - stall_ms_ * kNsPerMs;
-  for (Serving* serving : all) serving->end_if_stalled(before);
+  for (Responder* responder : all) responder->end_if_stalled(before);
   if (first_) transport_.check_paths();
   loop_->run_after(kStallCheckMs, [this] { check_stalled(); });
 }
@@ -244,14 +244,14 @@ void TcpTransport::adopt(Fd connection, const wire::Hello& hello, std::shared_pt
   auto fd = std::make_shared<Fd>(std::move(connection));
   worker.loop().run([this, &worker, fd, hello, permit] {
     worker.add(
-        std::make_unique<Serving>(worker.loop(), table_, worker, std::move(*fd), hello, permit));
+        std::make_unique<Responder>(worker.loop(), table_, worker, std::move(*fd), hello, permit));
   });
 }
 
-void TcpTransport::join(Serving& serving, Worker& worker) {
-  const wire::Hello& hello = serving.hello();
+void TcpTransport::join(Responder& responder, Worker& worker) {
+  const wire::Hello& hello = responder.hello();
   if (hello.target_instance != 0 && hello.target_instance != host_.instance()) {
-    return serving.refuse(host_.instance(), Code::kStale);
+    return responder.refuse(host_.instance(), Code::kStale);
   }
   bool outdated = false;
   {
@@ -264,24 +264,25 @@ void TcpTransport::join(Serving& serving, Worker& worker) {
       for (const Session::Member& member : session.members) {
         if (member.epoch >= hello.epoch) continue;
         wait = true;
-        member.worker->end_later(member.serving);
+        member.worker->end_later(member.responder);
       }
-      session.members.push_back({&serving, &worker, hello.epoch, wait});
+      session.members.push_back({&responder, &worker, hello.epoch, wait});
       if (wait) return;
     }
   }
-  if (outdated) return serving.refuse(host_.instance(), Code::kUnavailable);
-  serving.admit(host_.instance());
+  if (outdated) return responder.refuse(host_.instance(), Code::kUnavailable);
+  responder.admit(host_.instance());
 }
 
-void TcpTransport::leave(Serving& serving) {
+void TcpTransport::leave(Responder& responder) {
   MutexLock lock(mutex_);
-  const auto found = sessions_.find(serving.hello().session);
+  const auto found = sessions_.find(responder.hello().session);
   if (found == sessions_.end()) return;
   Session& session = found->second;
   left_.notify_all();
-  std::erase_if(session.members,
-                [&serving](const Session::Member& member) { return member.serving == &serving; });
+  std::erase_if(session.members, [&responder](const Session::Member& member) {
+    return member.responder == &responder;
+  });
   if (session.members.empty()) {
     sessions_.erase(found);
     return;
@@ -292,7 +293,7 @@ void TcpTransport::leave(Serving& serving) {
                     [&member](const Session::Member& other) { return other.epoch < member.epoch; });
     if (!member.waiting || older) continue;
     member.waiting = false;
-    member.worker->admit_later(member.serving);
+    member.worker->admit_later(member.responder);
   }
 }
 
@@ -305,17 +306,17 @@ bool TcpTransport::end_idlest(int64_t before_ns, const MayEnd& may_end) {
   for (const auto& [number, session] : sessions_) {
     int64_t last_ns = 0;
     for (const Session::Member& each : session.members) {
-      last_ns = std::max(last_ns, each.serving->used_ns());
+      last_ns = std::max(last_ns, each.responder->used_ns());
     }
     if (last_ns >= used_ns) continue;
-    const Serving& one = *session.members.front().serving;
+    const Responder& one = *session.members.front().responder;
     if (!may_end(one.peer(), one.hello())) continue;
     idlest = &session;
     used_ns = last_ns;
   }
   if (idlest == nullptr) return false;
   for (const Session::Member& each : idlest->members) {
-    each.worker->end_later_if_idle(each.serving, before_ns);
+    each.worker->end_later_if_idle(each.responder, before_ns);
   }
   return true;
 }
@@ -333,7 +334,7 @@ Result<Bytes> TcpTransport::accept(const Bytes& hello) {
   MutexLock lock(mutex_);
   if (const auto found = sessions_.find(retire->session); found != sessions_.end()) {
     for (const Session::Member& each : found->second.members) {
-      if (each.epoch <= retire->epoch) each.worker->end_later(each.serving);
+      if (each.epoch <= retire->epoch) each.worker->end_later(each.responder);
     }
   }
   const auto until = std::chrono::steady_clock::now() + kRetireLimit;

@@ -1,6 +1,6 @@
 // Whether a connection sends large payloads without a copy (MSG_ZEROCOPY), found out by trying.
 //
-// Where the way to the peer leads through memory (loopback, veth) or through a card that cannot
+// Where the way to the peer leads through memory (loopback, veth) or through a NIC that cannot
 // gather, the kernel copies all the same and says so: that settles it, unless it is a packet now
 // and then. Elsewhere it may still cost more to look up pages, and to be told when they are free
 // again, than to copy. So periods with and without a copy take turns, and what needs less of the

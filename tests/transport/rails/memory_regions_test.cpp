@@ -81,7 +81,7 @@ class FakeNic final : public Nic {
 class MemoryRegionsTest : public testing::Test {
  protected:
   MemoryRegions make(uint32_t pieces = 4, uint64_t most_bytes = 0) {
-    return MemoryRegions({&first_, &second_}, Nearness({}, {"first", "second"}, {}), pieces,
+    return MemoryRegions({&first_, &second_}, NicAffinity({}, {"first", "second"}, {}), pieces,
                          most_bytes);
   }
   static void describe(Buffer& buffer, uint64_t pages) {

@@ -16,7 +16,7 @@ class FakeEngine final : public RailEngine {
  public:
   explicit FakeEngine(TransportHost& host) : RailEngine(host, 0, [] {}) {}
 
-  NicSpeed speed() override { return {pipe_, 1'000'000'000, 16}; }
+  NicSpeed speed() override { return {rate_, 1'000'000'000, 16}; }
   // Commands and completions, as the progress thread.
   void look() {
     Look found;
@@ -80,7 +80,7 @@ class FakeEngine final : public RailEngine {
     forget(rail);
   }
 
-  Pipe pipe_;
+  RateEstimator rate_;
   Code code_ = Code::kInternal;  // with which poll() ends slices; this one: with none
 };
 

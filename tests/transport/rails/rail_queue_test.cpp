@@ -33,7 +33,7 @@ class RailQueueTest : public testing::Test {
   Submission submission_;
   Task task_;
   std::array<Path, 2> paths_{Path(transport_, "a", "", ""), Path(transport_, "b", "", "")};
-  std::array<Pipe, 2> devices_;
+  std::array<RateEstimator, 2> devices_;
   std::array<Slice, 3> slices_;
   RailQueue queue_;
 };

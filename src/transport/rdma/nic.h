@@ -28,7 +28,7 @@ struct Closer {
 template <typename T>
 using Owned = std::unique_ptr<T, Closer<T>>;
 
-class Card;
+class VerbsNic;
 
 class QueuePair {
  public:
@@ -48,21 +48,21 @@ class QueuePair {
   void fail();
 
  private:
-  friend class Card;
-  QueuePair(Card& card, Owned<ibv_qp> pair) : card_(card), pair_(std::move(pair)) {}
-  Card& card_;
+  friend class VerbsNic;
+  QueuePair(VerbsNic& nic, Owned<ibv_qp> pair) : nic_(nic), pair_(std::move(pair)) {}
+  VerbsNic& nic_;
   Owned<ibv_qp> pair_;
   Depth depth_;
   Address local_;
   uint32_t gid_index_ = 0;
 };
 
-class Card final : public rails::Nic {
+class VerbsNic final : public rails::Nic {
  public:
   // The device's first active port, or its first. kUnsupported: not for this transport.
-  static Result<std::unique_ptr<Card>> open(const Library& library, ibv_device* device);
-  Card(const Card&) = delete;
-  Card& operator=(const Card&) = delete;
+  static Result<std::unique_ptr<VerbsNic>> open(const Library& library, ibv_device* device);
+  VerbsNic(const VerbsNic&) = delete;
+  VerbsNic& operator=(const VerbsNic&) = delete;
 
   const std::string& device() const override { return device_; }
   const Library& library() const { return library_; }
@@ -80,7 +80,7 @@ class Card final : public rails::Nic {
   uint64_t max_region() const override { return limits_.max_mr_size; }
   // That may be under way, by all of its queue pairs together.
   uint32_t queue_depth() const { return queue_depth_; }
-  Pipe& pipe() { return *pipe_; }
+  RateEstimator& rate() { return *rate_; }
 
   Result<std::unique_ptr<rails::MemoryRegion>> register_range(const Buffer& buffer,
                                                               uint64_t address,
@@ -111,7 +111,7 @@ class Card final : public rails::Nic {
   std::atomic<uint32_t> outstanding{0};  // transfers' work requests
 
  private:
-  Card(const Library& library, std::string device)
+  VerbsNic(const Library& library, std::string device)
       : library_(library), device_(std::move(device)) {}
   Status start(ibv_device* device);
   Status find_port();
@@ -138,7 +138,7 @@ class Card final : public rails::Nic {
   std::atomic<bool> active_{false};
   std::atomic<bool> gone_{false};
   LogLimit ups_, downs_;
-  std::unique_ptr<Pipe> pipe_;
+  std::unique_ptr<RateEstimator> rate_;
 
   friend class QueuePair;
 };

@@ -1,4 +1,4 @@
-// Which of a transport's cards serve what memory, and which of them are near it.
+// Which of a transport's NICs serve what memory, and which of them are near it.
 //
 // Values; no state that changes.
 #pragma once
@@ -16,35 +16,35 @@
 
 namespace te {
 
-// Sets of cards, by their index.
-using CardSet = uint64_t;
+// Sets of NICs, by their index.
+using NicSet = uint64_t;
 
-// The cards that serve memory at a location, and those of them that are near it. A card that the
+// The NICs that serve memory at a location, and those of them that are near it. A NIC that the
 // matrix does not name serves all, and is near none.
-class Nearness {
+class NicAffinity {
  public:
   // The memory nodes of a range, each with where its part begins, ascending; empty: not known.
   using NodesOf =
       std::function<std::vector<std::pair<uint64_t, uint32_t>>(uint64_t address, uint64_t length)>;
 
   // `nodes_of` may be empty: nothing is known of where pages lie.
-  Nearness(const NicMatrix& matrix, const std::vector<std::string>& cards, NodesOf nodes_of);
+  NicAffinity(const NicMatrix& matrix, const std::vector<std::string>& nics, NodesOf nodes_of);
 
-  struct Cards {
-    CardSet all = 0;
-    CardSet near = 0;  // none: no card is better than another
+  struct Nics {
+    NicSet all = 0;
+    NicSet near = 0;  // none: no NIC is better than another
   };
-  Cards of(std::string_view location) const;
-  // By where the parts of the buffer begin; at least one. Of device memory only the near cards, as
+  Nics of(std::string_view location) const;
+  // By where the parts of the buffer begin; at least one. Of device memory only the near NICs, as
   // to_register() says.
-  std::map<uint64_t, Cards> of(const Buffer& buffer) const;
+  std::map<uint64_t, Nics> of(const Buffer& buffer) const;
   // Those that memory at a location should be known to: of a device, the near ones alone, since a
   // device maps little of its memory for each; else, or where none is near, all that serve it.
-  CardSet to_register(std::string_view location) const;
+  NicSet to_register(std::string_view location) const;
 
  private:
-  std::map<std::string, Cards, std::less<>> rows_;
-  Cards everywhere_;
+  std::map<std::string, Nics, std::less<>> rows_;
+  Nics everywhere_;
   NodesOf nodes_of_;
 };
 

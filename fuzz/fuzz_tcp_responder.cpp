@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "require.h"
-#include "transport/tcp/serving.h"
+#include "transport/tcp/responder.h"
 
 namespace {
 
@@ -73,7 +73,7 @@ struct Memory {
   std::vector<char> bytes;
 };
 
-class Program : public te::tcp::ServingOwner {
+class Program : public te::tcp::ResponderOwner {
  public:
   explicit Program(te::EventLoop& loop) {
     int fds[2];
@@ -81,11 +81,11 @@ class Program : public te::tcp::ServingOwner {
     peer_ = te::Fd(fds[1]);
     key_ = *table_.add(memory_.range(), kSize, te::Rights::kBoth);
     other_key_ = *table_.add(memory_.other(), kSize, te::Rights::kBoth);
-    serving_ = std::make_unique<te::tcp::Serving>(loop, table_, *this, te::Fd(fds[0]),
-                                                  te::wire::Hello{}, nullptr);
-    serving_->admit(1);
+    responder_ = std::make_unique<te::tcp::Responder>(loop, table_, *this, te::Fd(fds[0]),
+                                                      te::wire::Hello{}, nullptr);
+    responder_->admit(1);
   }
-  void serving_ended(te::tcp::Serving&) override {
+  void responder_ended(te::tcp::Responder&) override {
     require(!ended_);
     ended_ = true;
   }
@@ -95,7 +95,7 @@ class Program : public te::tcp::ServingOwner {
     take_answers();
     pump();
     peer_.reset();
-    if (!ended_) serving_->on_events(EPOLLIN | EPOLLRDHUP | EPOLLHUP);
+    if (!ended_) responder_->on_events(EPOLLIN | EPOLLRDHUP | EPOLLHUP);
     for (int turns = 0; !ended_; ++turns) {
       require(turns < 1000);  // it must learn of the end
       pump();
@@ -119,7 +119,7 @@ class Program : public te::tcp::ServingOwner {
         take_answers();
         break;
       case 's':
-        if (!ended_) serving_->end_if_stalled(INT64_MAX);
+        if (!ended_) responder_->end_if_stalled(INT64_MAX);
         break;
       case 'r':
         table_.remove(key_);
@@ -172,7 +172,7 @@ class Program : public te::tcp::ServingOwner {
     }
   }
   void pump() {
-    if (!ended_) serving_->on_events(EPOLLIN | EPOLLOUT);
+    if (!ended_) responder_->on_events(EPOLLIN | EPOLLOUT);
   }
   void take_answers() {
     char buffer[65536];
@@ -184,7 +184,7 @@ class Program : public te::tcp::ServingOwner {
   te::AccessTable table_;
   AccessKey key_, other_key_, old_key_;
   te::Fd peer_;
-  std::unique_ptr<te::tcp::Serving> serving_;
+  std::unique_ptr<te::tcp::Responder> responder_;
   bool ended_ = false;
 };
 

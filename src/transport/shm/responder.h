@@ -16,10 +16,11 @@
 
 namespace te::shm {
 
-class Serving final : private Acceptor::Owner {
+class Responder final : private Acceptor::Owner {
  public:
-  Serving(EventLoop& loop, RangeTable& table, const Offer& offer, const Config& config);
-  ~Serving() override;
+  Responder(EventLoop& loop, RangeTable& table, const Advertisement& advertisement,
+            const Config& config);
+  ~Responder() override;
 
   // Before the loop starts.
   Status listen(uint64_t instance);
@@ -52,7 +53,7 @@ class Serving final : private Acceptor::Owner {
 
   EventLoop& loop_;
   RangeTable& table_;
-  const Offer offer_;
+  const Advertisement advertisement_;
   const Config& config_;
   Acceptor acceptor_;
   // The loop's own.

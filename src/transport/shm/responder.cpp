@@ -1,4 +1,4 @@
-#include "transport/shm/serving.h"
+#include "transport/shm/responder.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -16,9 +16,9 @@ namespace te::shm {
 // One initiator, from its acceptance on until it can touch nothing any more: it closed its side
 // with no copy under way, or its process ended. One that was killed in the middle of a copy closes
 // its descriptors before its last system call is over, so that alone says nothing.
-class Serving::Connection final : public EventLoop::Handler {
+class Responder::Connection final : public EventLoop::Handler {
  public:
-  Connection(Serving& owner, uint64_t number, Fd socket)
+  Connection(Responder& owner, uint64_t number, Fd socket)
       : owner_(owner), number_(number), socket_(std::move(socket)) {}
   ~Connection() override {
     if (!initiator_) return;
@@ -64,7 +64,7 @@ class Serving::Connection final : public EventLoop::Handler {
     if (hello.message.kind != Kind::kHello) {
       return Status(Code::kProtocol, "it does not introduce itself");
     }
-    if (hello.message.token != owner_.offer_.token) {
+    if (hello.message.token != owner_.advertisement_.token) {
       return Status(Code::kPermission, "it does not know this engine's token");
     }
     if (!is_fixed_memory_file(hello.descriptor.get(), sizeof(HazardPage))) {
@@ -85,7 +85,7 @@ class Serving::Connection final : public EventLoop::Handler {
     }
     Message welcome;
     welcome.kind = Kind::kWelcome;
-    welcome.value = reinterpret_cast<uint64_t>(owner_.offer_.cookie.data());
+    welcome.value = reinterpret_cast<uint64_t>(owner_.advertisement_.cookie.data());
     return send_message(socket_.get(), welcome, owner_.table_.fd());
   }
 
@@ -100,7 +100,7 @@ class Serving::Connection final : public EventLoop::Handler {
     return send_message(socket_.get(), answer, file.ok() ? file->fd.get() : -1);
   }
 
-  Serving& owner_;
+  Responder& owner_;
   const uint64_t number_;
   const Fd socket_;
   std::shared_ptr<Initiator> initiator_;
@@ -108,27 +108,28 @@ class Serving::Connection final : public EventLoop::Handler {
   bool closed_by_it_ = false;
 };
 
-Serving::Serving(EventLoop& loop, RangeTable& table, const Offer& offer, const Config& config)
+Responder::Responder(EventLoop& loop, RangeTable& table, const Advertisement& advertisement,
+                     const Config& config)
     : loop_(loop),
       table_(table),
-      offer_(offer),
+      advertisement_(advertisement),
       config_(config),
       acceptor_(loop, *this, "the local socket of shm") {}
 
-Serving::~Serving() { close(); }
+Responder::~Responder() { close(); }
 
-void Serving::close() {
+void Responder::close() {
   acceptor_.close();
   connections_.clear();
 }
 
-Status Serving::listen(uint64_t instance) {
+Status Responder::listen(uint64_t instance) {
   Result<Fd> listener = listen_local(instance);
   if (!listener.ok()) return listener.status();
   return acceptor_.start(listener.take());
 }
 
-void Serving::accepted(Fd socket) {
+void Responder::accepted(Fd socket) {
   if (connections_.size() >= config_.local_inbound_limit()) return;
   const uint64_t number = next_connection_++;
   auto connection = std::make_unique<Connection>(*this, number, std::move(socket));
@@ -141,7 +142,7 @@ void Serving::accepted(Fd socket) {
   });
 }
 
-void Serving::drop(Connection* connection) {
+void Responder::drop(Connection* connection) {
   const auto found = connections_.find(connection->number());
   if (found == connections_.end()) return;
   connection->ignore();
@@ -150,7 +151,7 @@ void Serving::drop(Connection* connection) {
 }
 
 template <typename Touches>
-Status Serving::wait_while(Touches&& touches, int64_t until_ns) {
+Status Responder::wait_while(Touches&& touches, int64_t until_ns) {
   constexpr int64_t kYieldNs = 200'000;
   const int64_t since = now_ns();
   for (;;) {
@@ -179,11 +180,11 @@ Status Serving::wait_while(Touches&& touches, int64_t until_ns) {
   }
 }
 
-Status Serving::wait_until_unused(uint32_t index, int64_t until_ns) {
+Status Responder::wait_until_unused(uint32_t index, int64_t until_ns) {
   return wait_while([index](const HazardPage& page) { return page.names(index); }, until_ns);
 }
 
-Status Serving::wait_until_unused(int64_t until_ns) {
+Status Responder::wait_until_unused(int64_t until_ns) {
   return wait_while([](const HazardPage& page) { return page.any(); }, until_ns);
 }
 

@@ -1,6 +1,6 @@
 // What a peer may ask, and what it is answered.
 #include "support/fragile_memory.h"
-#include "transport/serving_harness.h"
+#include "transport/responder_harness.h"
 
 namespace te::tcp::test {
 namespace {
@@ -8,11 +8,11 @@ namespace {
 using te::test::Damage;
 using te::test::FragileMemory;
 
-TEST_F(ServingTest, TheHelloIsAnswered) {
+TEST_F(ResponderTest, TheHelloIsAnswered) {
   connect();
   EXPECT_EQ(take(), "");
-  serving_->admit(kInstance);
-  serving_->admit(kInstance);  // once
+  responder_->admit(kInstance);
+  responder_->admit(kInstance);  // once
   const std::string bytes = take();
   const Result<wire::HelloAnswer> answer = wire::HelloAnswer::decode(as_bytes(bytes));
   ASSERT_TRUE(answer.ok()) << answer.status().to_string();
@@ -21,9 +21,9 @@ TEST_F(ServingTest, TheHelloIsAnswered) {
   EXPECT_EQ(answer->window, kWindow);
 }
 
-TEST_F(ServingTest, ARefusalSaysWhyAndEnds) {
+TEST_F(ResponderTest, ARefusalSaysWhyAndEnds) {
   connect();
-  serving_->refuse(kInstance, Code::kStale);
+  responder_->refuse(kInstance, Code::kStale);
   EXPECT_TRUE(ended_);
   const Result<wire::HelloAnswer> answer = wire::HelloAnswer::decode(as_bytes(take()));
   ASSERT_TRUE(answer.ok());
@@ -31,13 +31,13 @@ TEST_F(ServingTest, ARefusalSaysWhyAndEnds) {
   EXPECT_EQ(answer->instance, kInstance);
 }
 
-TEST_F(ServingTest, AWriteIsInPlaceWhenItIsAcknowledged) {
+TEST_F(ResponderTest, AWriteIsInPlaceWhenItIsAcknowledged) {
   EXPECT_EQ(exchange(write_frame({entry(10, 5)}, "hello")), ack(1));
   EXPECT_EQ(memory(9, 7), "\xa5hello\xa5");
   EXPECT_FALSE(ended_);
 }
 
-TEST_F(ServingTest, WritesOfOneFrameAreAcknowledgedTogether) {
+TEST_F(ResponderTest, WritesOfOneFrameAreAcknowledgedTogether) {
   EXPECT_EQ(exchange(write_frame({entry(0, 1), entry(kSize - 2, 2), entry(100, 3)}, "abbccc")),
             ack(3));
   EXPECT_EQ(memory(0, 1) + memory(kSize - 2, 2) + memory(100, 3), "abbccc");
@@ -45,12 +45,12 @@ TEST_F(ServingTest, WritesOfOneFrameAreAcknowledgedTogether) {
   EXPECT_EQ(memory(0, 1), "e");
 }
 
-TEST_F(ServingTest, RequestsToMemoryThatCannotBeTouchedAreRefused) {
+TEST_F(ResponderTest, RequestsToMemoryThatCannotBeTouchedAreRefused) {
   constexpr size_t kPage = 4096;
   for (const Damage damage : te::test::kDamages) {
     SCOPED_TRACE(name_of(damage));
     connect();
-    serving_->admit(kInstance);
+    responder_->admit(kInstance);
     take();
     FragileMemory fragile(4 * kPage);
     const auto begin = reinterpret_cast<uint64_t>(fragile.data());
@@ -76,7 +76,7 @@ TEST_F(ServingTest, RequestsToMemoryThatCannotBeTouchedAreRefused) {
   }
 }
 
-TEST_F(ServingTest, AnEmptyRequestIsAcknowledged) {
+TEST_F(ResponderTest, AnEmptyRequestIsAcknowledged) {
   EXPECT_EQ(exchange(write_frame({}, "")), ack(0));
   EXPECT_EQ(exchange(write_frame({entry(0, 1)}, "a") + write_frame({}, "")), ack(1));
   EXPECT_EQ(exchange(write_frame({}, "")), ack(1));
@@ -84,25 +84,25 @@ TEST_F(ServingTest, AnEmptyRequestIsAcknowledged) {
   EXPECT_FALSE(ended_);
 }
 
-TEST_F(ServingTest, ReadsAreAnsweredTogether) {
+TEST_F(ResponderTest, ReadsAreAnsweredTogether) {
   for (size_t i = 0; i < 26; ++i) bytes()[i] = static_cast<char>('a' + i);
   EXPECT_EQ(exchange(read_frame({entry(0, 3), entry(25, 1), entry(10, 4)})),
             data(0, 3, "abczklmn"));
   EXPECT_EQ(exchange(read_frame({entry(1, 1)}) + read_frame({entry(2, 1)})), data(3, 2, "bc"));
 }
 
-TEST_F(ServingTest, AReadSeesTheWritesBeforeIt) {
+TEST_F(ResponderTest, AReadSeesTheWritesBeforeIt) {
   EXPECT_EQ(exchange(write_frame({entry(0, 3)}, "new") + read_frame({entry(0, 3)})),
             ack(1) + data(1, 1, "new"));
 }
 
-TEST_F(ServingTest, TheWholeRange) {
+TEST_F(ResponderTest, TheWholeRange) {
   const std::string all(kSize, 'w');
   EXPECT_EQ(exchange(write_frame({entry(0, kSize)}, all)), ack(1));
   EXPECT_EQ(exchange(read_frame({entry(0, kSize)})), data(1, 1, all));
 }
 
-TEST_F(ServingTest, ARefusedWriteIsToldBeforeItsAck) {
+TEST_F(ResponderTest, ARefusedWriteIsToldBeforeItsAck) {
   Entry wrong = entry(20, 3);
   wrong.key.secret[15] ^= 1;
   EXPECT_EQ(
@@ -113,13 +113,13 @@ TEST_F(ServingTest, ARefusedWriteIsToldBeforeItsAck) {
   EXPECT_EQ(memory(kSize - 1, 1), std::string(1, kUntouched));
 }
 
-TEST_F(ServingTest, EachDirectionTakesItsRight) {
+TEST_F(ResponderTest, EachDirectionTakesItsRight) {
   for (const Rights rights : {Rights::kNone, Rights::kRead, Rights::kWrite}) {
     std::vector<char> range(64, 'r');
     const auto at = reinterpret_cast<uint64_t>(range.data());
     const AccessKey key = *table_.add(at, range.size(), rights);
     connect();
-    serving_->admit(kInstance);
+    responder_->admit(kInstance);
     take();
     const bool writes = rights == Rights::kWrite, reads = rights == Rights::kRead;
     EXPECT_EQ(exchange(write_frame({{at, 3, key}}, "new")),
@@ -131,7 +131,7 @@ TEST_F(ServingTest, EachDirectionTakesItsRight) {
   }
 }
 
-TEST_F(ServingTest, ARefusedReadDoesNotHoldUpOthers) {
+TEST_F(ResponderTest, ARefusedReadDoesNotHoldUpOthers) {
   Entry wrong = entry(0, 3);
   ++wrong.key.index;
   bytes()[0] = 'x';
@@ -140,13 +140,13 @@ TEST_F(ServingTest, ARefusedReadDoesNotHoldUpOthers) {
             refused(1, Code::kStale) + data(0, 1, "x") + data(2, 1, "y"));
 }
 
-TEST_F(ServingTest, FramesMayBeSplitAnywhere) {
+TEST_F(ResponderTest, FramesMayBeSplitAnywhere) {
   const std::string frames = write_frame({entry(0, 5), entry(50, 6)}, "hellothere!") +
                              read_frame({entry(0, 5)}) + write_frame({entry(1, 1)}, "a") +
                              read_frame({entry(0, 2), entry(50, 6)});
   for (size_t split = 0; split <= frames.size(); ++split) {
     connect();
-    serving_->admit(kInstance);
+    responder_->admit(kInstance);
     take();
     std::string answers = exchange(frames.substr(0, split));
     answers += exchange(frames.substr(split));
@@ -160,7 +160,7 @@ TEST_F(ServingTest, FramesMayBeSplitAnywhere) {
   }
 }
 
-TEST_F(ServingTest, FramesMayComeByteByByte) {
+TEST_F(ResponderTest, FramesMayComeByteByByte) {
   const std::string frames = write_frame({entry(0, 5), entry(50, 6)}, "hellothere!") +
                              read_frame({entry(0, 5), entry(50, 6)});
   std::string answers;
@@ -168,7 +168,7 @@ TEST_F(ServingTest, FramesMayComeByteByByte) {
   EXPECT_EQ(answers, ack(2) + data(2, 2, "hellothere!"));
 }
 
-TEST_F(ServingTest, ABufferTakenAwayInTheMiddleOfAWriteIsNotTouchedAnyMore) {
+TEST_F(ResponderTest, ABufferTakenAwayInTheMiddleOfAWriteIsNotTouchedAnyMore) {
   const std::string frame = write_frame({entry(0, 4), entry(10, 4)}, "aaaabbbb");
   EXPECT_EQ(exchange(frame.substr(0, frame.size() - 6)), "");
   EXPECT_EQ(memory(0, 4), "aa\xa5\xa5");
@@ -181,7 +181,7 @@ TEST_F(ServingTest, ABufferTakenAwayInTheMiddleOfAWriteIsNotTouchedAnyMore) {
 }
 
 // More than the sockets hold, so that the answer waits for room.
-TEST_F(ServingTest, AnAnswerWaitsForRoomAndGoesOn) {
+TEST_F(ResponderTest, AnAnswerWaitsForRoomAndGoesOn) {
   std::vector<char> large(4 << 20, 'L');
   const auto at = reinterpret_cast<uint64_t>(large.data());
   const AccessKey key = *table_.add(at, large.size(), Rights::kBoth);
@@ -197,7 +197,7 @@ TEST_F(ServingTest, AnAnswerWaitsForRoomAndGoesOn) {
   EXPECT_EQ(got.substr(AnswerHeader::kSize + large.size()), data(1, 1, "\xa5\xa5"));
 }
 
-TEST_F(ServingTest, ABufferTakenAwayInTheMiddleOfAReadEndsTheConnection) {
+TEST_F(ResponderTest, ABufferTakenAwayInTheMiddleOfAReadEndsTheConnection) {
   std::vector<char> large(4 << 20, 'L');
   const auto at = reinterpret_cast<uint64_t>(large.data());
   const AccessKey key = *table_.add(at, large.size(), Rights::kBoth);
@@ -210,7 +210,7 @@ TEST_F(ServingTest, ABufferTakenAwayInTheMiddleOfAReadEndsTheConnection) {
   EXPECT_TRUE(ended_);
 }
 
-TEST_F(ServingTest, LongStreamsOfWritesAreAcknowledgedOnTheWay) {
+TEST_F(ResponderTest, LongStreamsOfWritesAreAcknowledgedOnTheWay) {
   const std::string frame = write_frame({entry(0, kSize)}, std::string(kSize, 'w'));
   std::string answers;
   for (int i = 0; i < 400; ++i) {  // 1.6 MiB
@@ -224,7 +224,7 @@ TEST_F(ServingTest, LongStreamsOfWritesAreAcknowledgedOnTheWay) {
   EXPECT_EQ(answers.substr(answers.size() - AnswerHeader::kSize), ack(400));
 }
 
-TEST_F(ServingTest, AsManyReadsAsTheWindowHolds) {
+TEST_F(ResponderTest, AsManyReadsAsTheWindowHolds) {
   std::string frames;
   for (uint32_t i = 0; i < kWindow / 128; ++i) {
     frames += read_frame(std::vector<Entry>(128, entry(0, 1)));
@@ -235,43 +235,44 @@ TEST_F(ServingTest, AsManyReadsAsTheWindowHolds) {
   EXPECT_EQ(answers.size(), kWindow + headers * AnswerHeader::kSize);
 }
 
-TEST_F(ServingTest, StoppingInTheMiddleEndsIt) {
-  serving_->end_if_stalled(INT64_MAX);
+TEST_F(ResponderTest, StoppingInTheMiddleEndsIt) {
+  responder_->end_if_stalled(INT64_MAX);
   EXPECT_FALSE(ended_);  // idle is no stall
   const std::string frame = write_frame({entry(0, 4)}, "aaaa");
   exchange(frame);
-  serving_->end_if_stalled(INT64_MAX);
+  responder_->end_if_stalled(INT64_MAX);
   EXPECT_FALSE(ended_);
   for (const size_t length : {size_t{1}, RequestHeader::kSize, frame.size() - 1}) {
     connect();
-    serving_->admit(kInstance);
+    responder_->admit(kInstance);
     exchange(frame.substr(0, length));
-    serving_->end_if_stalled(0);
+    responder_->end_if_stalled(0);
     EXPECT_FALSE(ended_) << length;
-    serving_->end_if_stalled(INT64_MAX);
+    responder_->end_if_stalled(INT64_MAX);
     EXPECT_TRUE(ended_) << length;
   }
 }
 
-TEST_F(ServingTest, APeerThatDoesNotReadItsAnswerIsStalled) {
+TEST_F(ResponderTest, APeerThatDoesNotReadItsAnswerIsStalled) {
   std::vector<char> large(4 << 20, 'L');
   const auto at = reinterpret_cast<uint64_t>(large.data());
   const AccessKey key = *table_.add(at, large.size(), Rights::kBoth);
   put(read_frame({{at, 4 << 20, key}}));
   pump();
-  serving_->end_if_stalled(INT64_MAX);
+  responder_->end_if_stalled(INT64_MAX);
   EXPECT_TRUE(ended_);
 }
 
-TEST_F(ServingTest, ThePermitIsHeldAsLongAsTheConnection) {
+TEST_F(ResponderTest, ThePermitIsHeldAsLongAsTheConnection) {
   auto permit = std::make_shared<int>(1);
   int fds[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
   const Fd client(fds[1]);
-  serving_ = std::make_unique<Serving>(*loop_, table_, *this, Fd(fds[0]), wire::Hello{}, permit);
-  serving_->admit(kInstance);
+  responder_ =
+      std::make_unique<Responder>(*loop_, table_, *this, Fd(fds[0]), wire::Hello{}, permit);
+  responder_->admit(kInstance);
   EXPECT_EQ(permit.use_count(), 2);
-  serving_.reset();
+  responder_.reset();
   EXPECT_EQ(permit.use_count(), 1);
 }
 

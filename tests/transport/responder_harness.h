@@ -1,4 +1,4 @@
-// A Serving at one end of a pair of sockets, driven by hand: its loop never runs.
+// A Responder at one end of a pair of sockets, driven by hand: its loop never runs.
 //
 // One thread.
 #pragma once
@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "transport/frames.h"
-#include "transport/tcp/serving.h"
+#include "transport/tcp/responder.h"
 
 namespace te::tcp::test {
 
-class ServingTest : public testing::Test, public ServingOwner {
+class ResponderTest : public testing::Test, public ResponderOwner {
  protected:
   static constexpr size_t kGuard = 4096;
   static constexpr size_t kSize = 4096;
@@ -31,13 +31,13 @@ class ServingTest : public testing::Test, public ServingOwner {
     ASSERT_TRUE(key.ok());
     key_ = *key;
     connect();
-    serving_->admit(kInstance);
+    responder_->admit(kInstance);
     EXPECT_EQ(take().size(), wire::HelloAnswer::kSize);
   }
   void TearDown() override {
     EXPECT_TRUE(guards_intact()) << "memory outside of the registered range was written";
   }
-  void serving_ended(Serving&) override {
+  void responder_ended(Responder&) override {
     EXPECT_FALSE(ended_) << "it ended twice";
     ended_ = true;
   }
@@ -47,7 +47,8 @@ class ServingTest : public testing::Test, public ServingOwner {
     int fds[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     client_ = Fd(fds[1]);
-    serving_ = std::make_unique<Serving>(*loop_, table_, *this, Fd(fds[0]), wire::Hello{}, nullptr);
+    responder_ =
+        std::make_unique<Responder>(*loop_, table_, *this, Fd(fds[0]), wire::Hello{}, nullptr);
     ended_ = false;
   }
   void put(std::string_view bytes) {
@@ -55,7 +56,7 @@ class ServingTest : public testing::Test, public ServingOwner {
               static_cast<ssize_t>(bytes.size()));
   }
   // The connection's turn, as the loop would give it.
-  void pump() { serving_->on_events(EPOLLIN | EPOLLOUT); }
+  void pump() { responder_->on_events(EPOLLIN | EPOLLOUT); }
   // What was answered until now.
   std::string take() {
     std::string out;
@@ -93,7 +94,7 @@ class ServingTest : public testing::Test, public ServingOwner {
   AccessTable table_;
   AccessKey key_;
   std::vector<char> memory_;
-  std::unique_ptr<Serving> serving_;
+  std::unique_ptr<Responder> responder_;
   Fd client_;
   bool ended_ = false;
 };

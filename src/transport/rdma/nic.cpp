@@ -1,4 +1,4 @@
-#include "transport/rdma/card.h"
+#include "transport/rdma/nic.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -119,21 +119,21 @@ std::string_view state_name(int state) {
 
 }  // namespace
 
-Status Card::failed(std::string_view what, int error_number, Code code) const {
+Status VerbsNic::failed(std::string_view what, int error_number, Code code) const {
   return error(code, "{}: {}: {}", device_, what, errno_text(error_number));
 }
 
-std::string Card::state_text() const {
+std::string VerbsNic::state_text() const {
   return fmt::format("{} port {}: {}", device_, port_, gone() ? "gone" : state_name(port_state_));
 }
 
-Result<std::unique_ptr<Card>> Card::open(const Library& library, ibv_device* device) {
-  std::unique_ptr<Card> card(new Card(library, library.get_device_name(device)));
-  TE_RETURN_IF_ERROR(card->start(device));
-  return card;
+Result<std::unique_ptr<VerbsNic>> VerbsNic::open(const Library& library, ibv_device* device) {
+  std::unique_ptr<VerbsNic> nic(new VerbsNic(library, library.get_device_name(device)));
+  TE_RETURN_IF_ERROR(nic->start(device));
+  return nic;
 }
 
-Status Card::start(ibv_device* device) {
+Status VerbsNic::start(ibv_device* device) {
   context_ = {library_.open_device(device), {library_.close_device}};
   if (!context_) return failed("the device cannot be opened", errno, Code::kUnsupported);
   if (const int result = library_.query_device(context_.get(), &limits_); result != 0) {
@@ -163,7 +163,7 @@ Status Card::start(ibv_device* device) {
   return {};
 }
 
-Status Card::find_port() {
+Status VerbsNic::find_port() {
   ibv_port_attr attributes{};
   for (uint8_t port = 1; port <= limits_.phys_port_cnt; ++port) {
     ibv_port_attr found{};
@@ -185,13 +185,13 @@ Status Card::find_port() {
   global_ = !infiniband_ || attributes.lid == 0 || (attributes.flags & IBV_QPF_GRH_REQUIRED) != 0;
   mtu_ = static_cast<uint8_t>(attributes.active_mtu);
   bytes_per_s_ = lane_speed(attributes.active_speed) * lanes(attributes.active_width) / 8;
-  pipe_ = std::make_unique<Pipe>(bytes_per_s_);
+  rate_ = std::make_unique<RateEstimator>(bytes_per_s_);
   max_message_ = std::min<uint64_t>(attributes.max_msg_sz, kLargestMessage);
   if (max_message_ == 0) max_message_ = kLargestMessage;
   return {};
 }
 
-bool Card::refresh() {
+bool VerbsNic::refresh() {
   ibv_port_attr attributes{};
   if (query_port(library_, context_.get(), port_, &attributes) != 0) return false;
   port_state_ = attributes.state;
@@ -200,7 +200,7 @@ bool Card::refresh() {
   return !active_.exchange(now) && now;
 }
 
-Status Card::choose_address(Address* address, uint32_t* gid_index) const {
+Status VerbsNic::choose_address(Address* address, uint32_t* gid_index) const {
   ibv_port_attr attributes{};
   if (const int result = query_port(library_, context_.get(), port_, &attributes); result != 0) {
     return failed("the port does not tell its state", result, Code::kUnavailable);
@@ -232,9 +232,9 @@ Status Card::choose_address(Address* address, uint32_t* gid_index) const {
   return {};
 }
 
-Result<std::unique_ptr<rails::MemoryRegion>> Card::register_range(const Buffer& buffer,
-                                                                  uint64_t address,
-                                                                  uint64_t length) {
+Result<std::unique_ptr<rails::MemoryRegion>> VerbsNic::register_range(const Buffer& buffer,
+                                                                      uint64_t address,
+                                                                      uint64_t length) {
   // Memory that is mapped for reading only can be registered for reading only.
   int access = contains(buffer.local, Rights::kWrite) ? IBV_ACCESS_LOCAL_WRITE : 0;
   if (contains(buffer.remote, Rights::kRead)) access |= IBV_ACCESS_REMOTE_READ;
@@ -245,15 +245,15 @@ Result<std::unique_ptr<rails::MemoryRegion>> Card::register_range(const Buffer& 
   }
   const int why = errno;
   return error(Code::kResource,
-               "{}: {} bytes at {:#x} cannot be registered: {} (ulimit -l is {}, the card's "
+               "{}: {} bytes at {:#x} cannot be registered: {} (ulimit -l is {}, the NIC's "
                "max_mr_size {}, max_mr {}). Raise ulimit -l (limits.conf: memlock unlimited) or "
-               "give the process CAP_IPC_LOCK; set rdma_max_registration where a card takes less "
+               "give the process CAP_IPC_LOCK; set rdma_max_registration where a NIC takes less "
                "at once than it says",
                device_, length, address, errno_text(why), locked_limit(), limits_.max_mr_size,
                limits_.max_mr);
 }
 
-Result<std::unique_ptr<QueuePair>> Card::make_queue_pair(bool serving) {
+Result<std::unique_ptr<QueuePair>> VerbsNic::make_queue_pair(bool serving) {
   Address local;
   uint32_t gid_index = 0;
   TE_RETURN_IF_ERROR(choose_address(&local, &gid_index));
@@ -272,7 +272,7 @@ Result<std::unique_ptr<QueuePair>> Card::make_queue_pair(bool serving) {
     made = library_.create_qp(domain_.get(), &wanted);
   }
   if (made == nullptr) {
-    return failed(fmt::format("no queue pair (the card has at most {})", limits_.max_qp), errno);
+    return failed(fmt::format("no queue pair (the NIC has at most {})", limits_.max_qp), errno);
   }
   std::unique_ptr<QueuePair> pair(new QueuePair(*this, {made, {library_.destroy_qp}}));
   pair->depth_ = {sends, std::min(wanted.cap.max_inline_data, kInlined)};
@@ -293,10 +293,10 @@ Result<std::unique_ptr<QueuePair>> Card::make_queue_pair(bool serving) {
 }
 
 Status QueuePair::connect(const Address& remote) {
-  const Library& library = card_.library_;
+  const Library& library = nic_.library_;
   if (remote.infiniband != local_.infiniband) {
     return error(Code::kUnavailable, "{}: one side is InfiniBand, the other Ethernet",
-                 card_.device_);
+                 nic_.device_);
   }
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_RTR;
@@ -305,9 +305,9 @@ Status QueuePair::connect(const Address& remote) {
   attributes.rq_psn = remote.first_number;
   attributes.max_dest_rd_atomic = local_.reads;
   attributes.min_rnr_timer = 12;
-  attributes.ah_attr.port_num = card_.port_;
+  attributes.ah_attr.port_num = nic_.port_;
   attributes.ah_attr.dlid = remote.lid;
-  attributes.ah_attr.is_global = card_.global_ ? 1 : 0;
+  attributes.ah_attr.is_global = nic_.global_ ? 1 : 0;
   std::copy(remote.gid.begin(), remote.gid.end(), attributes.ah_attr.grh.dgid.raw);
   attributes.ah_attr.grh.sgid_index = static_cast<uint8_t>(gid_index_);
   attributes.ah_attr.grh.hop_limit = 64;
@@ -317,7 +317,7 @@ Status QueuePair::connect(const Address& remote) {
                             IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
   const std::string there = gid_text(remote.gid);
   if (result != 0) {
-    return card_.failed("no way to " + there, result, Code::kUnavailable);
+    return nic_.failed("no way to " + there, result, Code::kUnavailable);
   }
   attributes = {};
   attributes.qp_state = IBV_QPS_RTS;
@@ -326,21 +326,21 @@ Status QueuePair::connect(const Address& remote) {
   attributes.rnr_retry = kRetries;
   attributes.sq_psn = local_.first_number;
   attributes.max_rd_atomic = static_cast<uint8_t>(std::clamp<int>(
-      std::min<int>(card_.limits_.max_qp_init_rd_atom, remote.reads), 1, kMostReads));
+      std::min<int>(nic_.limits_.max_qp_init_rd_atom, remote.reads), 1, kMostReads));
   result = library.modify_qp(pair_.get(), &attributes,
                              IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
                                  IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
-  if (result != 0) return card_.failed("connecting to " + there, result, Code::kUnavailable);
+  if (result != 0) return nic_.failed("connecting to " + there, result, Code::kUnavailable);
   return {};
 }
 
 void QueuePair::fail() {
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_ERR;
-  (void)card_.library_.modify_qp(pair_.get(), &attributes, IBV_QP_STATE);
+  (void)nic_.library_.modify_qp(pair_.get(), &attributes, IBV_QP_STATE);
 }
 
-void Card::take_completion_events() {
+void VerbsNic::take_completion_events() {
   ibv_cq* queue = nullptr;
   void* context = nullptr;
   unsigned count = 0;
@@ -348,7 +348,7 @@ void Card::take_completion_events() {
   if (count > 0) library_.ack_cq_events(completions_.get(), count);
 }
 
-Card::News Card::take_events() {
+VerbsNic::News VerbsNic::take_events() {
   News news;
   ibv_async_event event{};
   while (library_.get_async_event(context_.get(), &event) == 0) {

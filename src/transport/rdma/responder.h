@@ -1,10 +1,10 @@
-// The ends of connections that peers asked for. Their cards serve what peers read and write; here
+// The ends of connections that peers asked for. Their NICs serve what peers read and write; here
 // the ends are made, and looked after: now and then each asks the other end, with a WRITE of
 // nothing, whether it is still there, so that what a dead peer left behind goes away.
 //
-// To connect, a card may have to find the way to its peer first, which takes a second where nobody
+// To connect, a NIC may have to find the way to its peer first, which takes a second where nobody
 // is. So that is done on a pool, and a hello is answered soon in any case: a peer whose end is not
-// ready then has to repeat its first packets, as cards do by themselves.
+// ready then has to repeat its first packets, as NICs do by themselves.
 //
 // Threads: accept() any; attend() the transport's poller.
 #pragma once
@@ -18,15 +18,15 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/task_pool.h"
-#include "transport/rdma/card.h"
 #include "transport/rdma/message.h"
+#include "transport/rdma/nic.h"
 
 namespace te::rdma {
 
-class Serving {
+class Responder {
  public:
   // At most `most` ends at once.
-  Serving(std::vector<Card*> cards, size_t most) : cards_(std::move(cards)), most_(most) {}
+  Responder(std::vector<VerbsNic*> nics, size_t most) : nics_(std::move(nics)), most_(most) {}
 
   // Makes the first thread. kResource.
   Status start() { return pool_.start(); }
@@ -65,7 +65,7 @@ class Serving {
   void take_answers(Gone& gone) TE_REQUIRES(mutex_);
   void ask(uint64_t id, End& end) TE_REQUIRES(mutex_);
 
-  const std::vector<Card*> cards_;
+  const std::vector<VerbsNic*> nics_;
   const size_t most_;
   mutable Mutex mutex_;
   CondVar changed_;  // an end was connected, or not; or destroyed

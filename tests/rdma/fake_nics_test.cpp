@@ -1,4 +1,4 @@
-// What no card does when asked to: registrations that fail or take long, and a card that dies. On
+// What no NIC does when asked to: registrations that fail or take long, and a NIC that dies. On
 // the devices of support/fake_verbs.cpp, which belong to a recorded machine; no virtual one needed.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -24,7 +24,7 @@ constexpr uint64_t kSize = 1 << 20;
 constexpr uint64_t kPage = 4096;
 constexpr int kTargetDevices[] = {4, 5};
 
-class FakeCards : public testing::Test {
+class FakeNics : public testing::Test {
  protected:
   static void SetUpTestSuite() { ASSERT_EQ(::setenv("HWLOC_XMLFILE", TE_MACHINE, 1), 0); }
   void SetUp() override { fake_verbs::reset(); }
@@ -79,12 +79,12 @@ class FakeCards : public testing::Test {
   SegmentId segment_ = -1;
 };
 
-TEST_F(FakeCards, MoveBytes) {
+TEST_F(FakeNics, MoveBytes) {
   begin();
   expect_works(1);
 }
 
-TEST_F(FakeCards, MemoryRegisteredAgainIsKnownByItsNewKeys) {
+TEST_F(FakeNics, MemoryRegisteredAgainIsKnownByItsNewKeys) {
   begin();
   for (uint64_t seed = 1; seed <= 3; ++seed) {
     expect_works(seed);
@@ -93,7 +93,7 @@ TEST_F(FakeCards, MemoryRegisteredAgainIsKnownByItsNewKeys) {
   }
 }
 
-TEST_F(FakeCards, ThreadsThatPostAtTheSameTimeLoseNothing) {
+TEST_F(FakeNics, ThreadsThatPostAtTheSameTimeLoseNothing) {
   constexpr uint64_t kThreads = 4, kRounds = 200, kPiece = 4096;
   begin();
   stamp(local_.data(), kSize, 1);
@@ -114,7 +114,7 @@ TEST_F(FakeCards, ThreadsThatPostAtTheSameTimeLoseNothing) {
   EXPECT_EQ(difference(remote_.data(), kSize, 1), kSame);
 }
 
-TEST_F(FakeCards, MemoryIsRegisteredWithAllCardsAtTheSameTimeAndOnceEach) {
+TEST_F(FakeNics, MemoryIsRegisteredWithAllNicsAtTheSameTimeAndOnceEach) {
   initiator_ = make("mlx5_0,mlx5_1,mlx5_2,mlx5_3");
   ASSERT_NE(initiator_, nullptr);
   fake_verbs::gather_registrations(4);
@@ -127,7 +127,7 @@ TEST_F(FakeCards, MemoryIsRegisteredWithAllCardsAtTheSameTimeAndOnceEach) {
   for (int device = 0; device < 4; ++device) EXPECT_EQ(fake_verbs::registered(device), 0);
 }
 
-TEST_F(FakeCards, AFailedRegistrationTellsTheCardTheSizeTheLimitsAndWhatToDo) {
+TEST_F(FakeNics, AFailedRegistrationTellsTheNicTheSizeTheLimitsAndWhatToDo) {
   initiator_ = make("mlx5_0,mlx5_1,mlx5_2,mlx5_3");
   ASSERT_NE(initiator_, nullptr);
   rlimit before{};
@@ -151,7 +151,7 @@ TEST_F(FakeCards, AFailedRegistrationTellsTheCardTheSizeTheLimitsAndWhatToDo) {
   EXPECT_TRUE(initiator_->register_memory(local_.data(), kSize, "cpu:0").ok());
 }
 
-TEST_F(FakeCards, WhatWasUnderWayOnACardThatDiesGoesByAnother) {
+TEST_F(FakeNics, WhatWasUnderWayOnANicThatDiesGoesByAnother) {
   begin();
   expect_works(1);
   fake_verbs::hold(0);
@@ -164,7 +164,7 @@ TEST_F(FakeCards, WhatWasUnderWayOnACardThatDiesGoesByAnother) {
   ASSERT_TRUE(initiator_->wait(batch, kPatience).ok());
   EXPECT_EQ(initiator_->batch_status(batch)->state, TaskState::kCompleted);
   EXPECT_EQ(difference(remote_.data(), kSize, 2), kSame);
-  EXPECT_EQ(fake_verbs::held(0), 0) << "the card may still touch the memory";
+  EXPECT_EQ(fake_verbs::held(0), 0) << "the NIC may still touch the memory";
   EXPECT_TRUE(initiator_->free_batch(batch).ok());
   EXPECT_TRUE(all_failed("mlx5_0"));
   expect_works(3);
@@ -176,9 +176,9 @@ TEST_F(FakeCards, WhatWasUnderWayOnACardThatDiesGoesByAnother) {
   EXPECT_TRUE(initiator_->unregister_memory(more.data()).ok());
 }
 
-// No ghost writes: what is repeated over another card waits until the target has destroyed the
+// No ghost writes: what is repeated over another NIC waits until the target has destroyed the
 // queue pair that the packets still in the network are sent to.
-TEST_F(FakeCards, PacketsOfACardThatDiesDoNotLandAfterTheirRepetition) {
+TEST_F(FakeNics, PacketsOfANicThatDiesDoNotLandAfterTheirRepetition) {
   begin();
   expect_works(1);
   fake_verbs::delay(0);
@@ -194,7 +194,7 @@ TEST_F(FakeCards, PacketsOfACardThatDiesDoNotLandAfterTheirRepetition) {
   EXPECT_TRUE(initiator_->free_batch(batch).ok());
 }
 
-TEST_F(FakeCards, PacketsOfAWriteThatTimedOutDoNotLandAfterTheNext) {
+TEST_F(FakeNics, PacketsOfAWriteThatTimedOutDoNotLandAfterTheNext) {
   begin();
   expect_works(1);
   fake_verbs::delay(0);
@@ -205,7 +205,7 @@ TEST_F(FakeCards, PacketsOfAWriteThatTimedOutDoNotLandAfterTheNext) {
   EXPECT_EQ(fake_verbs::late_landings(), 0);
 }
 
-TEST_F(FakeCards, ATaskEndsSoonAfterItsDeadlineThoughTheCardKeepsItsWork) {
+TEST_F(FakeNics, ATaskEndsSoonAfterItsDeadlineThoughTheNicKeepsItsWork) {
   begin();
   for (uint64_t round = 0; round < 5; ++round) {
     expect_works(round);
@@ -218,7 +218,7 @@ TEST_F(FakeCards, ATaskEndsSoonAfterItsDeadlineThoughTheCardKeepsItsWork) {
   }
 }
 
-TEST_F(FakeCards, WithoutACardLeftATaskEndsInTimeAndTheMemoryIsQuiet) {
+TEST_F(FakeNics, WithoutANicLeftATaskEndsInTimeAndTheMemoryIsQuiet) {
   begin();
   expect_works(1);
   for (const int device : {0, 1}) fake_verbs::hold(device);
@@ -236,7 +236,7 @@ TEST_F(FakeCards, WithoutACardLeftATaskEndsInTimeAndTheMemoryIsQuiet) {
   EXPECT_TRUE(all_failed("mlx5_0") && all_failed("mlx5_1"));
 }
 
-TEST_F(FakeCards, EventsThatChangeNothingDisturbNothing) {
+TEST_F(FakeNics, EventsThatChangeNothingDisturbNothing) {
   begin();
   for (const ibv_event_type event : {IBV_EVENT_PORT_ACTIVE, IBV_EVENT_LID_CHANGE,
                                      IBV_EVENT_COMM_EST, IBV_EVENT_SRQ_LIMIT_REACHED}) {
@@ -249,7 +249,7 @@ TEST_F(FakeCards, EventsThatChangeNothingDisturbNothing) {
 
 // Of one that is short enough, the bytes travel inside the request: the verbs library copies them
 // when it is posted, with plain instructions.
-TEST_F(FakeCards, MemoryThatIsGoneWhenAShortWriteIsPostedFailsItAlone) {
+TEST_F(FakeNics, MemoryThatIsGoneWhenAShortWriteIsPostedFailsItAlone) {
   begin();
   FragileMemory fragile(2 * kPage);
   ASSERT_TRUE(initiator_->register_memory(fragile.data(), 2 * kPage, "cpu:0").ok());
@@ -278,7 +278,7 @@ TEST_F(FakeCards, MemoryThatIsGoneWhenAShortWriteIsPostedFailsItAlone) {
 }
 
 // More peers than there may be endpoints: they give way to each other.
-TEST_F(FakeCards, NoMoreEndpointsAreAliveThanAreAllowed) {
+TEST_F(FakeNics, NoMoreEndpointsAreAliveThanAreAllowed) {
   constexpr size_t kPeers = 12;
   constexpr int kEndpoints = 4;
   fake_verbs::reset();
@@ -323,7 +323,7 @@ TEST_F(FakeCards, NoMoreEndpointsAreAliveThanAreAllowed) {
 }
 
 // A peer can make a path fail as often as it likes.
-TEST_F(FakeCards, WhatFailsOverAndOverFillsNoLog) {
+TEST_F(FakeNics, WhatFailsOverAndOverFillsNoLog) {
   begin();
   static std::atomic<int> lines;
   lines = 0;

@@ -1,4 +1,4 @@
-// Memory and load of several cards.
+// Memory and load of several NICs.
 #include <linux/capability.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -9,9 +9,9 @@
 namespace te::test {
 namespace {
 
-using Cards = RdmaPair;
+using Nics = RdmaPair;
 
-TEST_F(Cards, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
+TEST_F(Nics, ABufferTooLargeForOneRegistrationIsRegisteredInPieces) {
   TE_NEEDS_RDMA_VM();
   begin({"rdma"}, {{"rdma_max_registration", "524288"}});
   EXPECT_EQ(round(0, 1), "");
@@ -37,7 +37,7 @@ bool set_lock_capability(bool may) {
   return ::syscall(SYS_capset, &header, sets) == 0;
 }
 
-TEST_F(Cards, WhoMayNotLockMemoryIsToldTheLimitAndWhatToDo) {
+TEST_F(Nics, WhoMayNotLockMemoryIsToldTheLimitAndWhatToDo) {
   TE_NEEDS_RDMA_VM();
   begin();
   std::vector<std::byte> large(4 << 20);
@@ -61,7 +61,7 @@ TEST_F(Cards, WhoMayNotLockMemoryIsToldTheLimitAndWhatToDo) {
   EXPECT_EQ(round(0, 1), "");
 }
 
-TEST_F(Cards, TheLoadOfEachIsTold) {
+TEST_F(Nics, TheLoadOfEachIsTold) {
   TE_NEEDS_RDMA_VM();
   begin();
   (void)initiator_->device_loads();
@@ -83,10 +83,10 @@ TEST_F(Cards, TheLoadOfEachIsTold) {
   }));
 }
 
-TEST_F(Cards, WarmUpConnectsEveryPair) {
+TEST_F(Nics, WarmUpConnectsEveryPair) {
   TE_NEEDS_RDMA_VM();
   begin();
-  // No card knows the way to another: the kernel takes up to a second to find each.
+  // No NIC knows the way to another: the kernel takes up to a second to find each.
   ASSERT_EQ(::system("ip neigh flush all"), 0);
   const Status warm = initiator_->warmup_segment(target_->local_endpoint());
   ASSERT_TRUE(warm.ok()) << warm.to_string();
@@ -95,7 +95,7 @@ TEST_F(Cards, WarmUpConnectsEveryPair) {
   for (const auto& [name, path] : paths) EXPECT_EQ(path.state, "ready") << name;
 }
 
-TEST_F(Cards, AnEngineThatIsIdleSleeps) {
+TEST_F(Nics, AnEngineThatIsIdleSleeps) {
   TE_NEEDS_RDMA_VM();
   begin();
   ASSERT_EQ(round(0, 1), "");

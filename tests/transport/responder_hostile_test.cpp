@@ -5,17 +5,17 @@
 
 #include <random>
 
-#include "transport/serving_harness.h"
+#include "transport/responder_harness.h"
 
 namespace te::tcp::test {
 namespace {
 
-class HostileServing : public ServingTest {
+class HostileResponder : public ResponderTest {
  protected:
   // A connection of its own on which the bytes are sent and nothing else.
   std::string on_new_connection(std::string_view bytes) {
     connect();
-    serving_->admit(kInstance);
+    responder_->admit(kInstance);
     take();
     return exchange(bytes);
   }
@@ -37,8 +37,8 @@ class HostileServing : public ServingTest {
     ::fcntl(client_.get(), F_SETFL, O_NONBLOCK);
     Fd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     ASSERT_TRUE(accepted.valid());
-    serving_ = std::make_unique<Serving>(*loop_, table_, *this, std::move(accepted), wire::Hello{},
-                                         nullptr);
+    responder_ = std::make_unique<Responder>(*loop_, table_, *this, std::move(accepted),
+                                             wire::Hello{}, nullptr);
   }
   void expect_ended(std::string_view bytes) {
     EXPECT_EQ(on_new_connection(bytes), "");
@@ -50,7 +50,7 @@ class HostileServing : public ServingTest {
   }
 };
 
-TEST_F(HostileServing, HeadersThatCannotBeUnderstood) {
+TEST_F(HostileResponder, HeadersThatCannotBeUnderstood) {
   for (const int type : {0, 3, 4, 128, 255}) {
     expect_ended(request_bytes(static_cast<uint8_t>(type), 1, 4, {entry(0, 4)}) + "aaaa");
   }
@@ -67,7 +67,7 @@ TEST_F(HostileServing, HeadersThatCannotBeUnderstood) {
   EXPECT_TRUE(range_untouched());
 }
 
-TEST_F(HostileServing, LengthsThatContradictEachOther) {
+TEST_F(HostileResponder, LengthsThatContradictEachOther) {
   for (const uint64_t payload :
        {uint64_t{0}, uint64_t{7}, uint64_t{9}, UINT64_MAX, uint64_t{8} + (uint64_t{1} << 32)}) {
     expect_ended(request_bytes(1, 2, payload, {entry(0, 4), entry(4, 4)}) + "aaaabbbb");
@@ -75,7 +75,7 @@ TEST_F(HostileServing, LengthsThatContradictEachOther) {
   EXPECT_TRUE(range_untouched());
 }
 
-TEST_F(HostileServing, LengthsThatAreNotAllowed) {
+TEST_F(HostileResponder, LengthsThatAreNotAllowed) {
   for (const uint32_t length : {0u, kMaxRequestLength + 1, UINT32_MAX}) {
     expect_ended(request_bytes(1, 1, length, {{address(), length, key_}}) + "aaaa");
     expect_ended(read_frame({{address(), length, key_}}));
@@ -84,7 +84,7 @@ TEST_F(HostileServing, LengthsThatAreNotAllowed) {
   EXPECT_TRUE(range_untouched());
 }
 
-TEST_F(HostileServing, RangesThatAreNotTheirs) {
+TEST_F(HostileResponder, RangesThatAreNotTheirs) {
   const uint64_t begin = address();
   const std::pair<uint64_t, uint32_t> ranges[] = {{begin - 1, 1},
                                                   {begin - 1, 2},
@@ -109,7 +109,7 @@ TEST_F(HostileServing, RangesThatAreNotTheirs) {
   EXPECT_TRUE(range_untouched());
 }
 
-TEST_F(HostileServing, KeysThatAreNotTheirs) {
+TEST_F(HostileResponder, KeysThatAreNotTheirs) {
   for (size_t byte = 0; byte < AccessKey::kSize; ++byte) {
     std::byte bytes[AccessKey::kSize];
     key_.encode(bytes);
@@ -126,7 +126,7 @@ TEST_F(HostileServing, KeysThatAreNotTheirs) {
 }
 
 // The key of one range does not open another, not even in one frame.
-TEST_F(HostileServing, AKeyOpensItsOwnRangeOnly) {
+TEST_F(HostileResponder, AKeyOpensItsOwnRangeOnly) {
   std::string other(64, 'o');
   const auto at = reinterpret_cast<uint64_t>(other.data());
   const AccessKey other_key = *table_.add(at, other.size(), Rights::kBoth);
@@ -140,7 +140,7 @@ TEST_F(HostileServing, AKeyOpensItsOwnRangeOnly) {
   EXPECT_EQ(on_new_connection(read_frame({{at, 4, key_}})), refused(0, Code::kOutOfRange));
 }
 
-TEST_F(HostileServing, MoreReadsThanTheWindowEndIt) {
+TEST_F(HostileResponder, MoreReadsThanTheWindowEndIt) {
   // The first does not fit the sockets, so what follows stays unanswered.
   std::vector<char> large(4 << 20, 'L');
   const auto at = reinterpret_cast<uint64_t>(large.data());
@@ -158,11 +158,11 @@ TEST_F(HostileServing, MoreReadsThanTheWindowEndIt) {
 }
 
 // Answers that nobody takes must not pile up; once they are taken, everything is answered.
-TEST_F(HostileServing, RefusalsThatAreNotReadDoNotPileUp) {
+TEST_F(HostileResponder, RefusalsThatAreNotReadDoNotPileUp) {
   constexpr uint64_t kFrames = 200;
   constexpr uint64_t kRequests = kFrames * 128;
   connect();
-  serving_->admit(kInstance);
+  responder_->admit(kInstance);
   take();
   Entry wrong = entry(0, 1);
   ++wrong.key.index;
@@ -187,13 +187,13 @@ TEST_F(HostileServing, RefusalsThatAreNotReadDoNotPileUp) {
 }
 
 // Nothing new comes after them: what was left unread for the answers' sake is read all the same.
-TEST_F(HostileServing, ManyRefusalsAtOnceAreAllTold) {
+TEST_F(HostileResponder, ManyRefusalsAtOnceAreAllTold) {
   std::string frames;
   for (int i = 0; i < 48; ++i) {
     frames += read_frame(std::vector<Entry>(128, {address(), 4, AccessKey()}));
   }
   connect_over_tcp();
-  serving_->admit(kInstance);
+  responder_->admit(kInstance);
   take();
   put(frames);
   EXPECT_TRUE(loop_->start().ok());
@@ -209,27 +209,27 @@ TEST_F(HostileServing, ManyRefusalsAtOnceAreAllTold) {
   EXPECT_FALSE(ended_);
 }
 
-TEST_F(HostileServing, ClosingAnywhereEndsIt) {
+TEST_F(HostileResponder, ClosingAnywhereEndsIt) {
   const std::string frames =
       write_frame({entry(0, 5), entry(50, 6)}, "hellothere!") + read_frame({entry(0, 5)});
   for (size_t length = 0; length <= frames.size(); ++length) {
     connect();
-    serving_->admit(kInstance);
+    responder_->admit(kInstance);
     put(frames.substr(0, length));
     pump();
     client_.reset();
-    serving_->on_events(EPOLLIN | EPOLLRDHUP | EPOLLHUP);
+    responder_->on_events(EPOLLIN | EPOLLRDHUP | EPOLLHUP);
     EXPECT_TRUE(ended_) << length;
   }
 }
 
 // Valid frames of random requests with random damage. Only the registered range may change.
-TEST_F(HostileServing, RandomDamage) {
+TEST_F(HostileResponder, RandomDamage) {
   for (uint32_t seed = 1; seed <= 2'000; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);
     connect();
-    serving_->admit(kInstance);
+    responder_->admit(kInstance);
     for (int frame = 0; frame < 4 && !ended_; ++frame) {
       std::vector<Entry> entries;
       size_t total = 0;

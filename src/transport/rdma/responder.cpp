@@ -1,4 +1,4 @@
-#include "transport/rdma/serving.h"
+#include "transport/rdma/responder.h"
 
 #include <algorithm>
 #include <chrono>
@@ -14,7 +14,7 @@ constexpr std::chrono::milliseconds kDestroyed{20};  // for others to close a co
 
 }  // namespace
 
-Result<Bytes> Serving::accept(ByteView hello) {
+Result<Bytes> Responder::accept(ByteView hello) {
   Result<Hello> decoded = decode_hello(hello);
   if (!decoded.ok()) return decoded.status();
   if (const Connect* wanted = std::get_if<Connect>(&*decoded)) return connect(*wanted);
@@ -22,13 +22,13 @@ Result<Bytes> Serving::accept(ByteView hello) {
   return Bytes();
 }
 
-Result<Bytes> Serving::connect(const Connect& hello) {
-  if (hello.card >= cards_.size()) {
-    return error(Code::kProtocol, "rdma: there is no card {}: there are {}", hello.card,
-                 cards_.size());
+Result<Bytes> Responder::connect(const Connect& hello) {
+  if (hello.nic >= nics_.size()) {
+    return error(Code::kProtocol, "rdma: there is no NIC {}: there are {}", hello.nic,
+                 nics_.size());
   }
-  Card& card = *cards_[hello.card];
-  if (!card.active()) return error(Code::kBusy, "rdma: {}", card.state_text());
+  VerbsNic& nic = *nics_[hello.nic];
+  if (!nic.active()) return error(Code::kBusy, "rdma: {}", nic.state_text());
   {
     MutexLock lock(mutex_);
     if (stopped_) return Status(Code::kCancelled, "the transport ends");
@@ -41,7 +41,7 @@ Result<Bytes> Serving::connect(const Connect& hello) {
     }
   }
   auto end = std::make_shared<End>();
-  Result<std::unique_ptr<QueuePair>> pair = card.make_queue_pair(true);
+  Result<std::unique_ptr<QueuePair>> pair = nic.make_queue_pair(true);
   if (!pair.ok()) return pair.status();
   end->pair = pair.take();
   const Bytes answer = encode_answer(end->pair->local());
@@ -64,7 +64,7 @@ Result<Bytes> Serving::connect(const Connect& hello) {
   return end->state == End::State::kFailed ? Result<Bytes>(end->why) : answer;
 }
 
-void Serving::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Address& to) {
+void Responder::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Address& to) {
   const Status status = end->pair->connect(to);
   Gone gone;
   {
@@ -85,13 +85,13 @@ void Serving::connect_end(uint64_t id, const std::shared_ptr<End>& end, const Ad
   destroy(gone);
 }
 
-void Serving::take_out(Ends::iterator end, Gone& gone) {
+void Responder::take_out(Ends::iterator end, Gone& gone) {
   leaving_.insert(end->first);
   if (end->second->state != End::State::kConnecting) gone.emplace_back(end->first, end->second);
   ends_.erase(end);
 }
 
-Status Serving::disconnect(const Disconnect& hello) {
+Status Responder::disconnect(const Disconnect& hello) {
   const auto until = std::chrono::steady_clock::now() + kDestroyed;
   Gone gone;
   {
@@ -113,7 +113,7 @@ Status Serving::disconnect(const Disconnect& hello) {
   return Status(Code::kBusy, "rdma: a connection is not closed yet");
 }
 
-void Serving::destroy(const Gone& gone) {
+void Responder::destroy(const Gone& gone) {
   if (gone.empty()) return;
   for (const auto& [id, end] : gone) end->pair.reset();
   MutexLock lock(mutex_);
@@ -121,7 +121,7 @@ void Serving::destroy(const Gone& gone) {
   changed_.notify_all();
 }
 
-int64_t Serving::attend(int64_t now) {
+int64_t Responder::attend(int64_t now) {
   if (now < next_ns_) return next_ns_;
   Gone gone;
   {
@@ -137,7 +137,7 @@ int64_t Serving::attend(int64_t now) {
   return next_ns_;
 }
 
-void Serving::ask(uint64_t id, End& end) {
+void Responder::ask(uint64_t id, End& end) {
   ibv_send_wr nothing{};
   nothing.wr_id = id;
   nothing.opcode = IBV_WR_RDMA_WRITE;
@@ -147,12 +147,12 @@ void Serving::ask(uint64_t id, End& end) {
   end.asked = ::ibv_post_send(end.pair->get(), &nothing, &refused) == 0;
 }
 
-void Serving::take_answers(Gone& gone) {
+void Responder::take_answers(Gone& gone) {
   constexpr int kPolled = 32;
   ibv_wc answers[kPolled];
-  for (Card* card : cards_) {
+  for (VerbsNic* nic : nics_) {
     for (int count = kPolled; count == kPolled;) {
-      count = ::ibv_poll_cq(card->serving_completions(), kPolled, answers);
+      count = ::ibv_poll_cq(nic->serving_completions(), kPolled, answers);
       for (int i = 0; i < count; ++i) {
         const auto found = ends_.find(answers[i].wr_id);
         if (found == ends_.end()) continue;
@@ -166,7 +166,7 @@ void Serving::take_answers(Gone& gone) {
   }
 }
 
-void Serving::stop() {
+void Responder::stop() {
   Ends ends;
   {
     MutexLock lock(mutex_);

@@ -1,4 +1,4 @@
-#include "transport/tcp/serving.h"
+#include "transport/tcp/responder.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -30,8 +30,8 @@ ssize_t send_vectors(int fd, iovec* vectors, size_t count) {
 
 }  // namespace
 
-Serving::Serving(EventLoop& loop, AccessTable& table, ServingOwner& owner, Fd connection,
-                 const wire::Hello& hello, std::shared_ptr<void> permit)
+Responder::Responder(EventLoop& loop, AccessTable& table, ResponderOwner& owner, Fd connection,
+                     const wire::Hello& hello, std::shared_ptr<void> permit)
     : loop_(loop),
       table_(table),
       owner_(owner),
@@ -42,21 +42,21 @@ Serving::Serving(EventLoop& loop, AccessTable& table, ServingOwner& owner, Fd co
   progress_ns_.store(now_ns(), std::memory_order_relaxed);
 }
 
-Serving::~Serving() {
+Responder::~Responder() {
   if (admitted_ && fd_.valid()) loop_.remove(fd_.get(), this);
 }
 
-void Serving::end(std::string_view why) {
+void Responder::end(std::string_view why) {
   if (ended_) return;
   ended_ = true;
   if (!why.empty()) {
     static LogLimit limit;
     log_limited(limit, LogLevel::kInfo, "tcp from {}: {}", peer_.to_string(), why);
   }
-  owner_.serving_ended(*this);
+  owner_.responder_ended(*this);
 }
 
-void Serving::admit(uint64_t instance) {
+void Responder::admit(uint64_t instance) {
   if (ended_ || admitted_) return;
   wire::HelloAnswer answer;
   answer.instance = instance;
@@ -70,7 +70,7 @@ void Serving::admit(uint64_t instance) {
   flush();
 }
 
-void Serving::refuse(uint64_t instance, Code code) {
+void Responder::refuse(uint64_t instance, Code code) {
   wire::HelloAnswer answer;
   answer.instance = instance;
   answer.code = code;
@@ -79,14 +79,14 @@ void Serving::refuse(uint64_t instance, Code code) {
   end("refused its hello");
 }
 
-void Serving::end_if_stalled(int64_t before_ns) {
+void Responder::end_if_stalled(int64_t before_ns) {
   const bool in_the_middle = writing_ || !stream_.buffered().empty() || answer_open_;
   if (in_the_middle && used_ns() < before_ns) {
     end("it stopped in the middle of a frame (stall_timeout_ms)");
   }
 }
 
-void Serving::end_if_idle(int64_t before_ns) {
+void Responder::end_if_idle(int64_t before_ns) {
   // What has arrived is not thrown away.
   if (admitted_ && !ended_) receive();
   const bool idle = admitted_ && !ended_ && !writing_ && stream_.buffered().empty() &&
@@ -94,18 +94,18 @@ void Serving::end_if_idle(int64_t before_ns) {
   if (idle && used_ns() < before_ns) end("it was idle, and another needs its place");
 }
 
-void Serving::on_events(uint32_t events) {
+void Responder::on_events(uint32_t events) {
   if (ended_) return;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hangup_ = true;
   if (!flush()) return;
   receive();
 }
 
-bool Serving::poll() { return !ended_ && receive(); }
+bool Responder::poll() { return !ended_ && receive(); }
 
-bool Serving::output_full() const { return small_.size() > kMaxSmall; }
+bool Responder::output_full() const { return small_.size() > kMaxSmall; }
 
-bool Serving::receive() {
+bool Responder::receive() {
   size_t taken = 0;
   bool more = true;
   while (!output_full()) {
@@ -129,7 +129,7 @@ bool Serving::receive() {
   return taken > 0;
 }
 
-void Serving::pin_open_pieces() {
+void Responder::pin_open_pieces() {
   const std::span<Stream::Piece> open = stream_.open_pieces();
   const size_t first = frame_.size() - open.size();
   for (size_t i = 0; i < open.size(); ++i) {
@@ -148,19 +148,19 @@ void Serving::pin_open_pieces() {
   }
 }
 
-void Serving::unpin_pieces() {
+void Responder::unpin_pieces() {
   for (const AccessKey& key : pins_) table_.release(key);
   pins_.clear();
 }
 
-Stream::Outcome Serving::receive_pinned() {
+Stream::Outcome Responder::receive_pinned() {
   if (stream_.in_payload()) pin_open_pieces();
   const Stream::Outcome outcome = stream_.receive(fd_.get());
   unpin_pieces();
   return outcome;
 }
 
-void Serving::copy_buffered_pinned() {
+void Responder::copy_buffered_pinned() {
   if (stream_.in_payload() && !stream_.buffered().empty()) {
     pin_open_pieces();
     stream_.copy_buffered();
@@ -168,7 +168,7 @@ void Serving::copy_buffered_pinned() {
   }
 }
 
-bool Serving::parse() {
+bool Responder::parse() {
   for (;;) {
     if (writing_) {
       copy_buffered_pinned();
@@ -188,7 +188,7 @@ bool Serving::parse() {
   }
 }
 
-bool Serving::start_frame(const RequestHeader& header) {
+bool Responder::start_frame(const RequestHeader& header) {
   frame_.clear();
   uint64_t total = 0;
   for (uint16_t i = 0; i < header.count; ++i) {
@@ -224,7 +224,7 @@ bool Serving::start_frame(const RequestHeader& header) {
   return true;
 }
 
-void Serving::start_write() {
+void Responder::start_write() {
   std::vector<Stream::Piece>& pieces = stream_.start_payload();
   for (const Request& write : frame_) {
     // The address was checked against the key's range just now, and is again at every access.
@@ -235,7 +235,7 @@ void Serving::start_write() {
   writing_ = true;
 }
 
-void Serving::start_reads() {
+void Responder::start_reads() {
   for (const Request& request : frame_) {
     if (request.code == Code::kOk) {
       reads_.push_back(request);
@@ -245,7 +245,7 @@ void Serving::start_reads() {
   }
 }
 
-void Serving::finish_write() {
+void Responder::finish_write() {
   writing_ = false;
   for (size_t i = 0; i < frame_.size(); ++i) {
     Request& write = frame_[i];
@@ -256,13 +256,13 @@ void Serving::finish_write() {
   ack_sequence_ = next_sequence_;
 }
 
-void Serving::append_small(const AnswerHeader& header) {
+void Responder::append_small(const AnswerHeader& header) {
   const size_t at = small_.size();
   small_.resize(at + AnswerHeader::kSize);
   header.encode(reinterpret_cast<std::byte*>(small_.data()) + at);
 }
 
-bool Serving::flush() {
+bool Responder::flush() {
   while (answer_open_ || build_answer()) {
     bool full = false;
     if (!send_answer(&full)) return false;
@@ -272,7 +272,7 @@ bool Serving::flush() {
 }
 
 // Refuses those of the first `count` READs whose memory cannot be read. True if there were any.
-bool Serving::refuse_unreadable(size_t count) {
+bool Responder::refuse_unreadable(size_t count) {
   const auto unreadable = [this](const Request& read) {
     const RequestEntry& entry = read.entry;
     Code code = table_.acquire(entry.key, entry.address, entry.length, Rights::kRead);
@@ -291,7 +291,7 @@ bool Serving::refuse_unreadable(size_t count) {
   return any;
 }
 
-bool Serving::build_answer() {
+bool Responder::build_answer() {
   if (owner_.careful()) refuse_unreadable(std::min(reads_.size(), kMaxReadsPerAnswer));
   if (ack_due_) {
     append_small({AnswerType::kAck, Code::kOk, 0, ack_sequence_});
@@ -325,7 +325,7 @@ bool Serving::build_answer() {
 }
 
 // After the kernel could not read what an answer promises. False: ended, because some of it left.
-bool Serving::leave_out_unreadable() {
+bool Responder::leave_out_unreadable() {
   if (head_sent_ == 0 && answer_sent_ == 0) {
     head_.resize(head_.size() - AnswerHeader::kSize);
     small_.insert(0, head_);
@@ -340,7 +340,7 @@ bool Serving::leave_out_unreadable() {
   return false;
 }
 
-bool Serving::send_answer(bool* full) {
+bool Responder::send_answer(bool* full) {
   while (head_sent_ < head_.size() || answer_sent_ < answer_bytes_) {
     iovec vectors[1 + kMaxReadsPerAnswer];
     size_t count = 0;

@@ -1,5 +1,5 @@
-// Which cards serve what memory.
-#include "core/nearness.h"
+// Which NICs serve what memory.
+#include "core/nic_affinity.h"
 
 #include <gtest/gtest.h>
 
@@ -9,9 +9,9 @@ namespace {
 const NicMatrix kMatrix{{{"cpu:0", {"mlx5_0"}, {"mlx5_2", "mlx5_1"}},
                          {"cpu:1", {"mlx5_1", "mlx5_2"}, {"mlx5_0"}},
                          {"cuda:0", {"mlx5_2"}, {}}}};
-const std::vector<std::string> kCards = {"mlx5_0", "mlx5_1", "mlx5_2"};
+const std::vector<std::string> kNics = {"mlx5_0", "mlx5_1", "mlx5_2"};
 
-std::map<uint64_t, Nearness::Cards> places_of(const Nearness& nearness, const char* location) {
+std::map<uint64_t, NicAffinity::Nics> places_of(const NicAffinity& nearness, const char* location) {
   Buffer buffer;
   buffer.address = 0x10000;
   buffer.length = 0x8000;
@@ -19,34 +19,34 @@ std::map<uint64_t, Nearness::Cards> places_of(const Nearness& nearness, const ch
   return nearness.of(buffer);
 }
 
-TEST(Nearness, IsAsTheMatrixSays) {
-  const Nearness nearness(kMatrix, kCards, {});
+TEST(NicAffinity, IsAsTheMatrixSays) {
+  const NicAffinity nearness(kMatrix, kNics, {});
   EXPECT_EQ(nearness.of("cpu:0").near, 0b001u);
   EXPECT_EQ(nearness.of("cpu:0").all, 0b111u);
   EXPECT_EQ(nearness.of("cpu:1").near, 0b110u);
-  EXPECT_EQ(nearness.of("cuda:0").all, 0b100u) << "no other card may serve it";
+  EXPECT_EQ(nearness.of("cuda:0").all, 0b100u) << "no other NIC may serve it";
   EXPECT_EQ(nearness.of("cuda:7").all, 0b111u) << "nothing is said of it";
   EXPECT_EQ(nearness.of("cuda:7").near, 0u);
 }
 
-TEST(Nearness, ARowForAllOthers) {
+TEST(NicAffinity, ARowForAllOthers) {
   NicMatrix matrix = kMatrix;
   matrix.rows.push_back({"*", {"mlx5_1"}, {}});
-  const Nearness nearness(matrix, kCards, {});
+  const NicAffinity nearness(matrix, kNics, {});
   EXPECT_EQ(nearness.of("cuda:7").all, 0b010u);
   EXPECT_EQ(nearness.of("cpu:0").all, 0b111u);
 }
 
-TEST(Nearness, CardsThatAreNotThereServeNothing) {
-  const Nearness nearness(kMatrix, {"mlx5_1"}, {});
+TEST(NicAffinity, NicsThatAreNotThereServeNothing) {
+  const NicAffinity nearness(kMatrix, {"mlx5_1"}, {});
   EXPECT_EQ(nearness.of("cpu:0").near, 0u);
   EXPECT_EQ(nearness.of("cpu:0").all, 0b1u);
   EXPECT_EQ(nearness.of("cuda:0").all, 0u);
 }
 
-TEST(Nearness, MemoryThatSpansNodesHasPlacesOfItsOwn) {
+TEST(NicAffinity, MemoryThatSpansNodesHasPlacesOfItsOwn) {
   using Parts = std::vector<std::pair<uint64_t, uint32_t>>;
-  const Nearness nearness(kMatrix, kCards, [](uint64_t address, uint64_t length) {
+  const NicAffinity nearness(kMatrix, kNics, [](uint64_t address, uint64_t length) {
     EXPECT_EQ(length, 0x8000u);
     return Parts{{address, 0}, {address + 0x4000, 1}};
   });
@@ -57,8 +57,8 @@ TEST(Nearness, MemoryThatSpansNodesHasPlacesOfItsOwn) {
   EXPECT_EQ(places_of(nearness, "cpu:1").at(0x10000).near, 0b110u) << "nobody looks";
 }
 
-TEST(Nearness, MemoryOfWhichNothingIsKnownIsNearNobody) {
-  const Nearness nearness(kMatrix, kCards, [](uint64_t, uint64_t) {
+TEST(NicAffinity, MemoryOfWhichNothingIsKnownIsNearNobody) {
+  const NicAffinity nearness(kMatrix, kNics, [](uint64_t, uint64_t) {
     return std::vector<std::pair<uint64_t, uint32_t>>();
   });
   const auto places = places_of(nearness, "*");
@@ -76,7 +76,7 @@ Nic nic(const std::string& name, uint32_t node, std::vector<std::string> bridges
   return made;
 }
 
-// Two nodes, each with a GPU and two cards behind a switch, and one more card elsewhere.
+// Two nodes, each with a GPU and two NICs behind a switch, and one more NIC elsewhere.
 Topology gpus_behind_switches() {
   Topology topology;
   topology.nodes = {{0, 0, 1 << 30}, {1, 1, 1 << 30}};
@@ -84,18 +84,19 @@ Topology gpus_behind_switches() {
                    {1, "", {"0000:90:00.0", {"0000:8a", "0000:8b:00.0", "0000:8c:02.0"}, {1}}}};
   for (uint32_t node : {0u, 1u}) {
     const std::string bus = node == 0 ? "0000:0" : "0000:8";
-    for (const char* card : {"0", "1"}) {
-      topology.nics.push_back(nic("rdmap" + std::to_string(node) + "s" + card, node,
-                                  {bus + "a", bus + "b:00.0", bus + "c:0" + card + ".0"}));
+    for (const char* number : {"0", "1"}) {
+      topology.nics.push_back(nic("rdmap" + std::to_string(node) + "s" + number, node,
+                                  {bus + "a", bus + "b:00.0", bus + "c:0" + number + ".0"}));
     }
   }
   topology.nics.push_back(nic("rdmap2s0", 1, {"0000:c0", "0000:c1:00.0"}));
   return topology;
 }
 
-TEST(Nearness, DeviceMemoryIsRegisteredWithItsNearCardsAndHostMemoryWithAll) {
+TEST(NicAffinity, DeviceMemoryIsRegisteredWithItsNearNicsAndHostMemoryWithAll) {
   const NicMatrix matrix = make_nic_matrix(gpus_behind_switches());
-  const Nearness nearness(matrix, {"rdmap0s0", "rdmap0s1", "rdmap1s0", "rdmap1s1", "rdmap2s0"}, {});
+  const NicAffinity nearness(matrix, {"rdmap0s0", "rdmap0s1", "rdmap1s0", "rdmap1s1", "rdmap2s0"},
+                             {});
   EXPECT_EQ(nearness.to_register("cuda:0"), 0b00011u);
   EXPECT_EQ(nearness.to_register("cuda:1"), 0b01100u);
   for (const char* host : {"cpu:0", "cpu:1", "*"}) {
@@ -103,16 +104,16 @@ TEST(Nearness, DeviceMemoryIsRegisteredWithItsNearCardsAndHostMemoryWithAll) {
   }
 }
 
-TEST(Nearness, DeviceMemoryWithoutANearCardIsRegisteredWithAll) {
+TEST(NicAffinity, DeviceMemoryWithoutANearNicIsRegisteredWithAll) {
   const NicMatrix matrix = make_nic_matrix(gpus_behind_switches());
-  // The provider has other cards than the machine's nearest.
-  const Nearness far(matrix, {"rdmap2s0"}, {});
+  // The provider has other NICs than the machine's nearest.
+  const NicAffinity far(matrix, {"rdmap2s0"}, {});
   EXPECT_EQ(far.to_register("cuda:0"), 0b1u);
-  EXPECT_EQ(Nearness({}, {"127.0.0.1", "127.0.0.2"}, {}).to_register("cuda:0"), 0b11u);
+  EXPECT_EQ(NicAffinity({}, {"127.0.0.1", "127.0.0.2"}, {}).to_register("cuda:0"), 0b11u);
 }
 
-TEST(Nearness, CardsThatTheMatrixDoesNotNameServeAllMemory) {
-  const Nearness nearness(kMatrix, {"mlx5_0", "eth7"}, {});
+TEST(NicAffinity, NicsThatTheMatrixDoesNotNameServeAllMemory) {
+  const NicAffinity nearness(kMatrix, {"mlx5_0", "eth7"}, {});
   EXPECT_EQ(nearness.to_register("cpu:0"), 0b11u);
   EXPECT_EQ(nearness.to_register("cuda:0"), 0b10u);
   EXPECT_EQ(nearness.of("cpu:0").near, 0b01u);

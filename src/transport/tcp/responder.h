@@ -22,24 +22,24 @@
 
 namespace te::tcp {
 
-class Serving;
+class Responder;
 
-class ServingOwner {
+class ResponderOwner {
  public:
-  virtual ~ServingOwner() = default;
+  virtual ~ResponderOwner() = default;
   // The connection is of no use any more: the owner destroys it, not from inside this call.
-  virtual void serving_ended(Serving& serving) = 0;
+  virtual void responder_ended(Responder& responder) = 0;
   // A connection had to end, since memory that a peer asked for could not be read in the middle of
   // the answer. For a while after that, all are to look before they promise bytes.
   virtual void found_unreadable() {}
   virtual bool careful() { return false; }
 };
 
-class Serving final : public EventLoop::Handler {
+class Responder final : public EventLoop::Handler {
  public:
-  Serving(EventLoop& loop, AccessTable& table, ServingOwner& owner, Fd connection,
-          const wire::Hello& hello, std::shared_ptr<void> permit);
-  ~Serving() override;
+  Responder(EventLoop& loop, AccessTable& table, ResponderOwner& owner, Fd connection,
+            const wire::Hello& hello, std::shared_ptr<void> permit);
+  ~Responder() override;
 
   // Answers the hello and begins to serve, or refuses and ends.
   void admit(uint64_t instance);
@@ -89,7 +89,7 @@ class Serving final : public EventLoop::Handler {
 
   EventLoop& loop_;
   AccessTable& table_;
-  ServingOwner& owner_;
+  ResponderOwner& owner_;
   Fd fd_;
   const SocketAddress peer_;
   const wire::Hello hello_;
