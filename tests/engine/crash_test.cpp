@@ -75,9 +75,8 @@ TEST_P(Crash, AKilledTargetEndsEveryTaskAndNothingSpins) {
 }
 
 TEST_P(Crash, AKilledTargetThatReturnsAtOnceIsFollowed) {
-  begin({}, GetParam());
   // The same address again: without a server the name is the port.
-  options_.port = peer_->port();
+  begin({.port = free_port()}, GetParam());
   for (uint64_t round = 0; round < 3; ++round) {
     ASSERT_TRUE(works(10 + round));
     start_full_load();
@@ -137,8 +136,7 @@ TEST_F(Loaded, MemorySentWithoutACopyIsNotReadOnceATaskTimedOut) {
 }
 
 TEST_F(Loaded, ATargetKilledUnderSendsWithoutACopyIsFollowed) {
-  begin({}, "tcp", {{"tcp_zero_copy", "on"}});
-  options_.port = peer_->port();
+  begin({.port = free_port()}, "tcp", {{"tcp_zero_copy", "on"}});
   for (uint64_t round = 0; round < 5; ++round) {
     ASSERT_TRUE(works(10 + round));
     start_full_load();

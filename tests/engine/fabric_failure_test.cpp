@@ -10,6 +10,7 @@
 #include "engine/fabric.h"
 #include "engine/loaded_peer.h"
 #include "rdma/devices.h"
+#include "support/servers.h"
 
 namespace te::test {
 namespace {
@@ -28,9 +29,9 @@ class FabricPeer : public testing::TestWithParam<Settings>, protected LoadedPeer
     PeerOptions options;
     options.transport = "fabric:tcp";
     options.environment["TRANSFER_ENGINE_FABRIC_ADDRESSES"] = GetParam().at("fabric_addresses");
+    options.port = free_port();
     start_peer(options);
     if (HasFatalFailure()) return true;
-    options_.port = peer_->port();
     open(std::move(engine));
     return true;
   }

@@ -6,6 +6,7 @@
 
 #include "engine/loaded_peer.h"
 #include "rdma/pair.h"
+#include "support/servers.h"
 
 namespace te::test {
 namespace {
@@ -19,9 +20,9 @@ class RdmaPeer : public testing::Test, protected LoadedPeer {
   void begin() {
     PeerOptions options;
     options.transport = "rdma";
+    options.port = free_port();
     options.environment["TE_NICS"] = kTargetNics;
     ASSERT_NO_FATAL_FAILURE(start_peer(options));
-    options_.port = peer_->port();
     open(make_rdma_engine({{"nics", kInitiatorNics}}, {"rdma"}));
   }
 };

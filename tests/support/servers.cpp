@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <random>
 #include <string_view>
 #include <thread>
 
@@ -67,6 +68,15 @@ bool answers(uint16_t port, std::string_view request, std::string_view wanted) {
 }  // namespace
 
 uint16_t free_port() {
+  constexpr int kAttempts = 100;
+  constexpr uint16_t kLeast = 10'000;
+  uint16_t given = 0;  // the kernel gives this one and higher ones
+  std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> given;
+  thread_local std::mt19937 random{std::random_device{}()};
+  for (int i = 0; i < kAttempts && given > kLeast; ++i) {
+    const auto port = static_cast<uint16_t>(kLeast + random() % (given - kLeast));
+    if (listen_tcp("127.0.0.1", port, 1).ok()) return port;
+  }
   const Result<Fd> fd = listen_tcp("127.0.0.1", 0, 1);
   return fd.ok() ? local_address(fd->get()).port() : uint16_t{0};
 }

@@ -15,7 +15,8 @@
 
 namespace te::test {
 
-// A loopback port that was free a moment ago.
+// A loopback port that was free a moment ago, and that the kernel gives to nobody who does not ask
+// for it, if there is one: whoever ends may come back at it.
 uint16_t free_port();
 
 class ServerProcess {
