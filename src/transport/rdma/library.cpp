@@ -8,6 +8,9 @@ namespace {
 
 constexpr const char* kUsual = "libibverbs.so.1";
 
+// Made at load: a lock that is made while another thread forks is held for good in the child.
+OpenLibraries<Library>& libraries = *new OpenLibraries<Library>;
+
 }  // namespace
 
 Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
@@ -45,7 +48,6 @@ Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
 }
 
 Result<const Library*> Library::open(const std::string& path) {
-  static auto& libraries = *new OpenLibraries<Library>;
   Result<const Library*> opened = libraries.get(path, load);
   if (!opened.ok()) {
     return error(
