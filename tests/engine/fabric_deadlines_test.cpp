@@ -10,6 +10,7 @@
 
 #include "engine/fabric.h"
 #include "engine/loaded_peer.h"
+#include "rdma/devices.h"
 
 namespace te::test {
 namespace {
@@ -52,13 +53,15 @@ class FabricDeadlines : public testing::Test, protected LoadedPeer {
  protected:
   FabricDeadlines() : LoadedPeer({.threads = kThreads, .part = 16 << 20, .requests = 4}) {}
 
-  void SetUp() override {
+  void SetUp() override { begin("fabric:tcp", "127.0.0.1", "127.0.0.1"); }
+  void begin(const std::string& transport, const std::string& here, const std::string& there) {
     std::string why;
-    std::unique_ptr<Engine> engine = make_fabric_engine(kOneNic, &why);
+    std::unique_ptr<Engine> engine =
+        make_fabric_engine({{"fabric_addresses", here}}, &why, transport.c_str());
     if (!engine) GTEST_SKIP() << why;
     PeerOptions options;
-    options.transport = "fabric:tcp";
-    options.environment["TRANSFER_ENGINE_FABRIC_ADDRESSES"] = "127.0.0.1";
+    options.transport = transport;
+    options.environment["TRANSFER_ENGINE_FABRIC_ADDRESSES"] = there;
     ASSERT_NO_FATAL_FAILURE(start_peer(options));
     ASSERT_NO_FATAL_FAILURE(open(std::move(engine)));
     ASSERT_TRUE(works(1));
@@ -100,6 +103,20 @@ class FabricDeadlines : public testing::Test, protected LoadedPeer {
 };
 
 TEST_F(FabricDeadlines, HoldInTheMiddleOfTransfersWithAPeerThatWorks) {
+  time_out_in_the_middle();
+  expect_all_is_well();
+}
+
+// ofi_rxm over another provider than tcp.
+class FabricVerbsDeadlines : public FabricDeadlines {
+ protected:
+  void SetUp() override {
+    TE_NEEDS_RDMA_VM();
+    begin("fabric:verbs", "10.77.0.1", "10.77.0.2");
+  }
+};
+
+TEST_F(FabricVerbsDeadlines, HoldInTheMiddleOfTransfersWithAPeerThatWorks) {
   time_out_in_the_middle();
   expect_all_is_well();
 }

@@ -66,11 +66,6 @@ Result<std::unique_ptr<Domain>> Domain::open(const Library& library, NicInfo nic
   return domain;
 }
 
-bool Domain::closes_at_once() const {
-  const std::string_view provider = info_->fabric_attr->prov_name;
-  return provider.find("rxm") == std::string_view::npos || provider.starts_with("tcp");
-}
-
 int Domain::add_with_key(const fi_mr_attr& attributes, fid_mr** range) {
   fi_mr_attr wanted = attributes;
   int result = 0;

@@ -55,10 +55,6 @@ class Domain final : public rails::Nic {
     return says ? info_->nic->link_attr->speed / 8 : 0;
   }
   uint64_t max_operation() const { return info_->ep_attr->max_msg_size; }
-  // Whether an endpoint may be closed while bytes arrive for it. ofi_rxm, which makes reliable
-  // datagrams of connections, may crash then; over tcp these can be cut before.
-  bool closes_at_once() const;
-
   // Every call on the domain and its endpoints is made inside one.
   class Turn {
    public:

@@ -363,8 +363,7 @@ bool FabricEngine::stuck_on(FabricRail& path, int64_t now) {
   const int64_t silent_ns = now - link.progress_ns;
   if (link.failed && silent_ns > kSilentNs) return true;
   const int64_t grace_ns = silent_ns > kGraceNs ? kGraceNs : kLongGraceNs;
-  if (link.unwanted_since_ns != 0 && now - link.unwanted_since_ns > grace_ns &&
-      (domain_.closes_at_once() || silent_ns > kSilentNs)) {
+  if (link.unwanted_since_ns != 0 && now - link.unwanted_since_ns > grace_ns) {
     if (is_unwanted(path)) {
       path.set_error(error(Code::kUnavailable, "{} to {} of {}: silent for {} ms",
                            path.local_device, path.remote_device, path.remote_address,
