@@ -277,6 +277,36 @@ TEST_F(FakeNics, MemoryThatIsGoneWhenAShortWriteIsPostedFailsItAlone) {
   EXPECT_TRUE(initiator_->unregister_memory(fragile.data()).ok());
 }
 
+// A registration that waits for its NICs for seconds.
+TEST_F(FakeNics, TransfersAndLookUpsGoOnWhileMemoryIsRegistered) {
+  begin();
+  std::vector<std::byte> more(kSize);
+  fake_verbs::gather_registrations(99);
+  std::atomic<bool> registered{false};
+  std::thread slow([&] {
+    EXPECT_TRUE(initiator_->register_memory(more.data(), kSize, "cpu:0").ok());
+    registered = true;
+  });
+  EXPECT_TRUE(eventually([] { return fake_verbs::most_registrations_at_once() == 2; }));
+  for (uint64_t seed = 1; seed <= 20; ++seed) expect_works(seed);
+  // What others ask of this engine, and it of others.
+  const Result<SegmentId> back = target_->open_segment(initiator_->local_endpoint());
+  EXPECT_TRUE(back.ok()) << back.status().to_string();
+  EXPECT_TRUE(initiator_->sync_segment_cache().ok());
+  TransferRequest from_more{Opcode::kWrite, more.data(), segment_,
+                            reinterpret_cast<uint64_t>(remote_.data()), kSize};
+  const BatchId batch = *initiator_->allocate_batch(1);
+  EXPECT_EQ(initiator_->submit(batch, {&from_more, 1}).code(), Code::kInvalidArgument)
+      << "it is not registered yet";
+  EXPECT_TRUE(initiator_->free_batch(batch).ok());
+  EXPECT_FALSE(registered) << "something waited for it";
+  slow.join();
+  stamp(more.data(), kSize, 77);
+  EXPECT_EQ(transfer(*initiator_, {from_more}).state, TaskState::kCompleted);
+  EXPECT_EQ(difference(remote_.data(), kSize, 77), kSame);
+  EXPECT_TRUE(initiator_->unregister_memory(more.data()).ok());
+}
+
 // More peers than there may be endpoints: they give way to each other.
 TEST_F(FakeNics, NoMoreEndpointsAreAliveThanAreAllowed) {
   constexpr size_t kPeers = 12;
