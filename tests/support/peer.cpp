@@ -173,7 +173,12 @@ PeerProcess::~PeerProcess() {
   if (pid_ <= 0) return;
   signal(SIGCONT);
   close_input();
-  if (wait_for_end(5'000) == -1) kill();
+  const int status = wait_for_end(5'000);
+  if (status == -1) {
+    kill();
+    return;
+  }
+  EXPECT_EQ(status, 0) << "the peer ended badly; what it said is above";
 }
 
 uint16_t PeerProcess::port() const {

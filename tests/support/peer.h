@@ -38,7 +38,8 @@ class PeerProcess {
  public:
   // Fails the test when the peer does not come up; then running() is false.
   explicit PeerProcess(const PeerOptions& options);
-  // Asks it to end, and makes sure of it.
+  // Asks it to end, and makes sure of it. Fails the test when it ends by itself with a status other
+  // than 0, as after a crash or a leak.
   ~PeerProcess();
   PeerProcess(const PeerProcess&) = delete;
   PeerProcess& operator=(const PeerProcess&) = delete;

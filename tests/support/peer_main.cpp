@@ -60,6 +60,7 @@ struct Peer {
   std::byte* memory = nullptr;
   size_t size = 0;
   std::unique_ptr<te::test::FragileMemory> fragile;
+  std::vector<transfer_engine_t> more;  // by the command engines
 };
 
 std::atomic<int> lines_logged{0};
@@ -89,13 +90,13 @@ std::string count_notifications(const Peer& peer) {
   return std::to_string(count);
 }
 
-// They live as long as the process.
-std::string more_engines(uint64_t count) {
+std::string more_engines(Peer& peer, uint64_t count) {
   constexpr size_t kSize = 64 << 10;
   std::string names;
   for (uint64_t i = 0; i < count; ++i) {
     const transfer_engine_t engine =
         createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "127.0.0.1", 0, 0);
+    if (engine != nullptr) peer.more.push_back(engine);
     void* memory =
         ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     char endpoint[256];
@@ -154,7 +155,7 @@ std::string damage(const Peer& peer, const std::string& kind, uint64_t at, uint6
   return "error unknown kind";
 }
 
-std::string obey(const Peer& peer, const std::string& line) {
+std::string obey(Peer& peer, const std::string& line) {
   std::istringstream words(line);
   std::string command;
   uint64_t seed = 0, at = 0, length = 0;
@@ -192,7 +193,7 @@ std::string obey(const Peer& peer, const std::string& line) {
   if (command == "register") {
     return outcome(registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1));
   }
-  if (command == "engines") return more_engines(seed);
+  if (command == "engines") return more_engines(peer, seed);
   if (command == "notifications") return count_notifications(peer);
   if (command == "hold" || command == "release") return hold_descriptors(command == "hold");
   if (command == "logged") return std::to_string(lines_logged.load());
@@ -274,6 +275,7 @@ int main(int argc, char** argv) {
     std::printf("%s\n", obey(peer, line).c_str());
     std::fflush(stdout);
   }
+  for (const transfer_engine_t engine : peer.more) destroyTransferEngine(engine);
   destroyTransferEngine(peer.engine);
   return 0;
 }
