@@ -18,7 +18,8 @@
 namespace te::test {
 namespace {
 
-constexpr size_t kSize = 4096;
+constexpr size_t kThreads = 3;
+constexpr size_t kSize = 4096;  // of one thread's part of the memory
 
 transfer_engine_t engine_of_exit = nullptr;
 segment_id_t segment_of_exit = 0;
@@ -38,9 +39,11 @@ bool make_all() {
   setTransferEngineLogCallback([](int, const char*, void*) { ++lines_logged; }, nullptr);
   engine_of_exit = createTransferEngine("P2PHANDSHAKE", "exits", "127.0.0.1", 0, 0);
   if (engine_of_exit == nullptr) return false;
-  memory_of_exit = new char[kSize]{};
+  memory_of_exit = new char[kThreads * kSize]{};
   char name[256];
-  if (registerLocalMemory(engine_of_exit, memory_of_exit, kSize, "cpu:0", 1) != 0) return false;
+  if (registerLocalMemory(engine_of_exit, memory_of_exit, kThreads * kSize, "cpu:0", 1) != 0) {
+    return false;
+  }
   if (getLocalIpAndPort(engine_of_exit, name, sizeof name) != 0) return false;
   segment_of_exit = openSegment(engine_of_exit, name);
   return segment_of_exit >= 0;
@@ -52,13 +55,14 @@ bool worked(bool right, const char* what) {
   return right;
 }
 
-// Everything but the engine's end.
-bool use_all() {
+// Everything but the engine's end. Threads that call it at the same time have a part each.
+bool use_all(size_t part = 0) {
   const batch_id_t batch = allocateBatchID(engine_of_exit, 1);
   transfer_request_t request{};
   request.opcode = OPCODE_WRITE;
-  request.source = memory_of_exit;
+  request.source = memory_of_exit + part * kSize;
   request.target_id = segment_of_exit;
+  request.target_offset = part * kSize;
   request.length = kSize;
   transfer_status_t status{};
   static thread_local char text[65536];
@@ -146,10 +150,10 @@ TEST(Exit, ThreadsGoOnUsingTheEngineUntilTheProcessIsGone) {
     if (!make_all()) return 2;
     in_flight = submit_to_stopped(stopped);
     if (in_flight == INVALID_BATCH) return 2;
-    for (int i = 0; i < 3; ++i) {
-      std::thread([] {
+    for (size_t part = 0; part < kThreads; ++part) {
+      std::thread([part] {
         for (;;) {
-          if (!use_all()) ::_exit(3);
+          if (!use_all(part)) ::_exit(3);
           const int code = waitBatch(engine_of_exit, in_flight, 0);
           if (!worked(code == TE_ERR_TIMEOUT, "a batch in flight")) ::_exit(4);
           ++rounds;
