@@ -20,6 +20,7 @@ using std::chrono::milliseconds;
 constexpr int64_t kLateMs = kSanitized ? 1'500 : 250;
 constexpr int kThreads = 4;
 constexpr int kRounds = kSanitized ? 20 : 80;
+constexpr uint64_t kTimesMax = 16;  // that a batch moves its part
 
 // How late the machine itself was, at worst, since it was asked last: on a machine that is busy
 // with other things that adds to everything.
@@ -67,18 +68,22 @@ class FabricDeadlines : public testing::Test, protected LoadedPeer {
     ASSERT_TRUE(works(1));
   }
 
-  // Batches of every thread with deadlines that pass in the middle of their bytes, most of them.
+  // Batches of every thread with deadlines, many of which pass in the middle of the bytes on any
+  // machine: after one that completes the next one is twice as long, and else half.
   void time_out_in_the_middle() {
     std::vector<std::thread> threads;
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([this, t] {
         std::mt19937 random(static_cast<unsigned>(t));
+        uint64_t times = 1;
         for (int round = 0; round < kRounds; ++round) {
           const int64_t ms = 1 + static_cast<int64_t>(random() % 12);
           const Stopwatch watch;
-          const TaskState state = one(t, within(ms));
+          const TaskState state = one(t, within(ms), times);
           longest_ms_ = std::max(longest_ms_.load(), watch.ms() - ms);
-          ++(state == TaskState::kCompleted ? completed_ : ended_);
+          const bool completed = state == TaskState::kCompleted;
+          times = completed ? std::min(2 * times, kTimesMax) : std::max<uint64_t>(times / 2, 1);
+          ++(completed ? completed_ : ended_);
           if (state == TaskState::kFailed) ++failed_;
         }
       });

@@ -47,14 +47,14 @@ class LoadedPeer {
     segment_ = *id;
   }
 
-  // One more batch on the thread's part; its state.
-  TaskState one(int thread, const SubmitOptions& options = {}) {
+  // One more batch, which moves the thread's part that many times; its state.
+  TaskState one(int thread, const SubmitOptions& options = {}, uint64_t times = 1) {
     const uint64_t at = static_cast<uint64_t>(thread) * load_.part;
     const uint64_t length = load_.part / load_.requests;
     std::vector<TransferRequest> requests;
-    for (uint64_t i = 0; i < load_.requests; ++i) {
-      const uint64_t piece = at + i * length;
-      requests.push_back({i % 2 == 0 ? Opcode::kWrite : Opcode::kRead, local_->data() + piece,
+    for (uint64_t i = 0; i < times * load_.requests; ++i) {
+      const uint64_t nth = i % load_.requests, piece = at + nth * length;
+      requests.push_back({nth % 2 == 0 ? Opcode::kWrite : Opcode::kRead, local_->data() + piece,
                           segment_, piece, length});
     }
     const BatchId batch = *engine_->allocate_batch(requests.size());
