@@ -140,10 +140,12 @@ TEST(Fork, AFirstUseDuringAForkIsPossibleInTheChild) {
       const test::ChildEnd process = run_in_child([work] {
         watch_forks();
         set_log_hook([](LogLevel, std::string_view) {});
-        std::atomic<bool> begun{false};
+        std::atomic<bool> begun{false}, over{false};
         std::thread thread([&] {
           begun = true;
           work();
+          // ThreadSanitizer reports a thread that ended before the fork, which nobody joins there.
+          over.wait(false);
         });
         while (!begun) {
         }
@@ -153,6 +155,8 @@ TEST(Fork, AFirstUseDuringAForkIsPossibleInTheChild) {
               return 0;
             },
             10'000);
+        over = true;
+        over.notify_one();
         thread.join();
         EXPECT_TRUE(child.ok()) << child.describe();
         return 0;
