@@ -182,6 +182,28 @@ TEST_P(GuardedCopy, ASignalThatIsBlockedIsNoProblem) {
   }).join();
 }
 
+TEST(GuardedLook, AtMemoryThatIsWrittenMeanwhileLosesNoByte) {
+  const FaultHandler handler;
+  std::vector<std::byte> memory(kPage);
+  std::atomic<int> rounds{0}, lost{0};
+  std::atomic<bool> over{false};
+  std::thread writer([&] {
+    volatile std::byte& byte = memory[0];
+    while (!over.load(std::memory_order_relaxed)) {
+      const auto next = static_cast<std::byte>(rounds.fetch_add(1, std::memory_order_relaxed));
+      byte = next;
+      if (byte != next) ++lost;
+    }
+  });
+  for (int i = 0; i < 1'000 || rounds.load(std::memory_order_relaxed) < 10'000; ++i) {
+    EXPECT_TRUE(is_readable(memory.data(), kPage));
+    EXPECT_TRUE(is_writable(memory.data(), kPage));
+  }
+  over = true;
+  writer.join();
+  EXPECT_EQ(lost.load(), 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(By, GuardedCopy,
                          testing::Values(Way{"TheGuard", true}, Way{"TheKernel", false}),
                          [](const auto& way) { return std::string(way.param.title); });
