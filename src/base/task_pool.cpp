@@ -68,7 +68,8 @@ bool TaskPool::run(std::function<void()> task) {
 void TaskPool::grow(size_t most) {
   State& of = *state_;
   MutexLock lock(of.mutex);
-  if (of.stopping || of.tasks.empty() || of.idle > 0 || of.alive >= most) return;
+  // Those that are idle take one each, but perhaps not at once on a busy machine.
+  if (of.stopping || of.tasks.size() <= of.idle || of.alive >= most) return;
   Result<Thread> thread = Thread::start("te-pool", [state = state_] { state->work(true); });
   if (!thread.ok()) return;  // those that are there do the work
   thread->detach();
