@@ -33,12 +33,12 @@ FabricEngine::FabricEngine(TransportHost& host, Domain& domain, RateEstimator& r
 
 Status FabricEngine::open() {
   MutexLock lock(progress_.lock);
-  probe_buffers_ = std::make_unique<std::array<ProbeBuffer, kProbeBuffers>>();
+  probes_.all = std::make_unique<std::array<ProbeBuffer, kProbeBuffers>>();
   if (domain_.local_registration()) {
-    Result<Owned<fid_mr>> range = domain_.add_range(probe_buffers_->data(), sizeof *probe_buffers_,
+    Result<Owned<fid_mr>> range = domain_.add_range(probes_.all->data(), sizeof *probes_.all,
                                                     Rights::kBoth, Rights::kNone, "*");
     if (!range.ok()) return range.status();
-    probe_buffers_range_ = range.take();
+    probes_.range = range.take();
   }
   return {};
 }
@@ -73,7 +73,7 @@ int64_t FabricEngine::watch(int64_t now) {
     const Domain::Turn turn(domain_);
     renew_if_due(now);
   }
-  const bool watched = watching_ || queue_failed_ || renew_wanted_;
+  const bool watched = watch_.on || renewal_.queue_failed || renewal_.wanted;
   const bool blocked = progress_.blocked.load();
   watched_.store(watched || blocked);
   const bool blind = endpoint_ && endpoint_->queue().wait_descriptor() < 0;
@@ -94,18 +94,19 @@ Arming FabricEngine::arm(bool for_caller) {
 
 bool FabricEngine::stop_now(int64_t until_ns) {
   for (auto& [path, owner] : known_) return_waiting(of(*path), Code::kCancelled);
-  if (progress_.outstanding.load() > 0 && !queue_failed_ && now_ns() < until_ns) return false;
+  if (progress_.outstanding.load() > 0 && !renewal_.queue_failed && now_ns() < until_ns)
+    return false;
   close_endpoint();
   end_operations(Code::kCancelled);
   for (auto& [path, owner] : known_) {
     FabricRail& rail = of(*path);
     forget_reads(rail, Code::kCancelled);
-    end_suspects(rail, rail.link.suspects.size(), {}, Code::kCancelled);
+    end_suspects(rail, rail.link.suspects.all.size(), {}, Code::kCancelled);
     leave_peer(rail);
   }
-  probe_buffers_range_.reset();
+  probes_.range.reset();
   peers_.clear();
-  broken_ = Status(Code::kCancelled, "the transport was taken away");
+  renewal_.broken = Status(Code::kCancelled, "the transport was taken away");
   return true;
 }
 

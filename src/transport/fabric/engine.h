@@ -213,31 +213,40 @@ class FabricEngine final : public rails::RailEngine {
 
   std::atomic<bool> watched_{false};  // the progress thread is to come again soon
 
+  // What is posted at the endpoint, and what it was reached by.
   std::unique_ptr<Endpoint> endpoint_ TE_GUARDED_BY(progress_.lock);
-  Status broken_ TE_GUARDED_BY(progress_.lock);  // why there is no endpoint
-  std::vector<Operation> operations_ TE_GUARDED_BY(progress_.lock);
-  std::vector<Operation*> free_operations_ TE_GUARDED_BY(progress_.lock);
-  std::deque<Job> jobs_ TE_GUARDED_BY(progress_.lock);
-  std::vector<Job*> free_jobs_ TE_GUARDED_BY(progress_.lock);
-  rails::MemoryRegions::Found found_
-      TE_GUARDED_BY(progress_.lock);                           // the local memory asked for last
+  struct Work {
+    std::vector<Operation> operations;
+    std::vector<Operation*> free_operations;
+    std::deque<Job> jobs;
+    std::vector<Job*> free_jobs;
+  } work_ TE_GUARDED_BY(progress_.lock);
   std::map<Bytes, Peer> peers_ TE_GUARDED_BY(progress_.lock);  // by the name of the endpoint
   // Every endpoint that this one was connected to since it was opened.
   std::map<Bytes, NotedAddress> contacted_ TE_GUARDED_BY(progress_.lock);
+  // The local memory asked for last.
+  rails::MemoryRegions::Found found_ TE_GUARDED_BY(progress_.lock);
   struct alignas(64) ProbeBuffer {
     uint64_t word;
   };
-  std::unique_ptr<std::array<ProbeBuffer, kProbeBuffers>> probe_buffers_
-      TE_GUARDED_BY(progress_.lock);
-  Owned<fid_mr> probe_buffers_range_ TE_GUARDED_BY(progress_.lock);
-  std::vector<uint32_t> free_probe_buffers_ TE_GUARDED_BY(progress_.lock);
-  bool queue_failed_ TE_GUARDED_BY(progress_.lock) = false;
-  bool renew_wanted_ TE_GUARDED_BY(progress_.lock) = false;  // the endpoint is to be closed
-  int64_t reopen_ns_ TE_GUARDED_BY(progress_.lock) =
-      0;  // when to try again, where it cannot be opened
-  bool watching_ TE_GUARDED_BY(progress_.lock) = false;  // something may turn out to be stuck
-  int64_t watched_ns_ TE_GUARDED_BY(progress_.lock) = 0;
-  int64_t watch_until_ns_ TE_GUARDED_BY(progress_.lock) = 0;  // watching_ does not end before
+  struct ProbeBuffers {
+    std::unique_ptr<std::array<ProbeBuffer, kProbeBuffers>> all;
+    Owned<fid_mr> range;
+    std::vector<uint32_t> free;
+  } probes_ TE_GUARDED_BY(progress_.lock);
+  // Whether the endpoint goes on.
+  struct Renewal {
+    bool queue_failed = false;
+    bool wanted = false;    // the endpoint is to be closed
+    Status broken;          // why there is no endpoint
+    int64_t reopen_ns = 0;  // when to try again, where it cannot be opened
+  } renewal_ TE_GUARDED_BY(progress_.lock);
+  // Looks for what may turn out to be stuck.
+  struct Watch {
+    bool on = false;
+    int64_t last_ns = 0;
+    int64_t until_ns = 0;  // it stays on
+  } watch_ TE_GUARDED_BY(progress_.lock);
   Counters counters_ TE_GUARDED_BY(progress_.lock);
 };
 

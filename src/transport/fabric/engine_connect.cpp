@@ -71,7 +71,7 @@ void FabricEngine::open_at_peer(FabricRail& path, int64_t now) {
   link.probing_since_ns = now;
   link.epoch = path.identity().epoch.fetch_add(1) + 1;
   path.state.store(PathState::kConnecting);
-  watching_ = true;
+  watch_.on = true;
   ask_peer(path, Hello::Type::kOpen, now);
 }
 
@@ -84,7 +84,7 @@ void FabricEngine::check_peer(FabricRail& path, int64_t now) {
 void FabricEngine::take_answer(FabricRail& path, const Answer& answer) {
   Link& link = path.link;
   if (answer.to == Hello::Type::kTouch) {
-    if (answer.epoch == link.question) take_verdict(path, answer.answer);
+    if (answer.epoch == link.suspects.question) take_verdict(path, answer.answer);
     return;
   }
   if (answer.epoch != link.epoch || path.retired) return;
@@ -141,22 +141,21 @@ void FabricEngine::probe(FabricRail& path) {
                       path.remote_device, path.remote_address, path.local_device,
                       options_.connect_timeout_ms));
   }
-  if (link.state == Link::State::kOpening || link.probe_posted || free_probe_buffers_.empty())
-    return;
+  if (link.state == Link::State::kOpening || link.probe_posted || probes_.free.empty()) return;
   if (!link.inserted && !insert_address(path)) {
     return fail(path, Code::kUnavailable,
                 error(Code::kUnavailable, "{}: the address of {} is not accepted",
                       path.local_device, path.remote_address));
   }
   Job& job = take_job(path, nullptr);
-  job.probe_buffer = free_probe_buffers_.back();
+  job.probe_buffer = probes_.free.back();
   const long result = read_liveness_word(job, 0);
   if (result == 0) {
-    free_probe_buffers_.pop_back();
+    probes_.free.pop_back();
     link.probe_posted = true;
     return;
   }
-  free_jobs_.push_back(&job);
+  work_.free_jobs.push_back(&job);
   if (result == -FI_EAGAIN) return;
   fail(path, Code::kUnavailable,
        domain_.failed("connecting to " + path.remote_address, result, Code::kUnavailable));
@@ -165,21 +164,21 @@ void FabricEngine::probe(FabricRail& path) {
 // A word of it into the job's probe buffer.
 long FabricEngine::read_liveness_word(Job& job, size_t word) {
   const Advertisement::Nic& remote = job.path->remote_nic();
-  ProbeBuffer& probe_buffer = (*probe_buffers_)[job.probe_buffer];
+  ProbeBuffer& probe_buffer = (*probes_.all)[job.probe_buffer];
   probe_buffer.word = 0;
   const uint64_t at = word * sizeof probe_buffer.word;
   const Remote word_there{remote.liveness_address + at, sizeof probe_buffer.word,
                           remote.liveness_key};
-  void* descriptor = probe_buffers_range_ ? ::fi_mr_desc(probe_buffers_range_.get()) : nullptr;
+  void* descriptor = probes_.range ? ::fi_mr_desc(probes_.range.get()) : nullptr;
   return post_operation(job, word_there, descriptor, &probe_buffer.word, false);
 }
 
 void FabricEngine::probe_ended(Job& job, Code code) {
   FabricRail& path = *job.path;
   Link& link = path.link;
-  const bool same = (*probe_buffers_)[job.probe_buffer].word == path.instance();
-  free_probe_buffers_.push_back(job.probe_buffer);
-  free_jobs_.push_back(&job);
+  const bool same = (*probes_.all)[job.probe_buffer].word == path.instance();
+  probes_.free.push_back(job.probe_buffer);
+  work_.free_jobs.push_back(&job);
   link.probe_posted = false;
   if (path.retired) return leave(path);
   if (link.state != Link::State::kProbing) return;

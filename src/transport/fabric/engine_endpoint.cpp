@@ -26,25 +26,25 @@ Status FabricEngine::open_endpoint() {
   const Result<std::shared_ptr<Queue>> queue = Queue::open(domain_);
   Result<std::unique_ptr<Endpoint>> opened =
       queue.ok() ? Endpoint::open(domain_, *queue) : queue.status();
-  broken_ = opened.status();
-  queue_failed_ = false;
-  renew_wanted_ = false;
+  renewal_.broken = opened.status();
+  renewal_.queue_failed = false;
+  renewal_.wanted = false;
   if (!opened.ok()) {
-    reopen_ns_ = now_ns() + kReopenNs;
-    return broken_;
+    renewal_.reopen_ns = now_ns() + kReopenNs;
+    return renewal_.broken;
   }
   endpoint_ = opened.take();
-  operations_.assign(endpoint_->queue().depth(), {});
-  free_operations_.clear();
-  for (Operation& operation : operations_) free_operations_.push_back(&operation);
-  free_probe_buffers_.clear();
-  for (uint32_t i = 0; i < kProbeBuffers; ++i) free_probe_buffers_.push_back(i);
+  work_.operations.assign(endpoint_->queue().depth(), {});
+  work_.free_operations.clear();
+  for (Operation& operation : work_.operations) work_.free_operations.push_back(&operation);
+  probes_.free.clear();
+  for (uint32_t i = 0; i < kProbeBuffers; ++i) probes_.free.push_back(i);
   return {};
 }
 
 // Nothing is posted before.
 void FabricEngine::renew_soon() {
-  renew_wanted_ = true;
+  renewal_.wanted = true;
   progress_.call_thread();
 }
 
@@ -85,14 +85,14 @@ void FabricEngine::close_endpoint() {
 
 // After the endpoint was closed: nothing touches memory for them any more.
 void FabricEngine::end_operations(Code code) {
-  for (Operation& operation : operations_) {
+  for (Operation& operation : work_.operations) {
     Job* job = std::exchange(operation.job, nullptr);
     if (job == nullptr) continue;
     ++counters_.ended;
     if (job->slice != nullptr && job->slice->opcode == Opcode::kWrite) fence(*job->path);
     if (--job->outstanding > 0) continue;
     if (job->slice == nullptr) {
-      free_jobs_.push_back(job);
+      work_.free_jobs.push_back(job);
       continue;
     }
     if (job->path->link.partial == job) job->path->link.partial = nullptr;
@@ -103,20 +103,20 @@ void FabricEngine::end_operations(Code code) {
 
 void FabricEngine::renew_if_due(int64_t now) {
   const char* why = "a connection broke";
-  if (now - watched_ns_ >= kWatchNs) {
-    watched_ns_ = now;
-    if (queue_failed_ || (watching_ && stuck(now))) {
-      renew_wanted_ = true;
+  if (now - watch_.last_ns >= kWatchNs) {
+    watch_.last_ns = now;
+    if (renewal_.queue_failed || (watch_.on && stuck(now))) {
+      renewal_.wanted = true;
       why = "operations did not end";
     }
   }
-  if (!renew_wanted_) return;
+  if (!renewal_.wanted) return;
   renew(error(Code::kUnavailable, "{}: the endpoint was closed, since {}", domain_.device(), why));
 }
 
 void FabricEngine::renew(const Status& why) {
   log_debug("{}", why.message());
-  renew_wanted_ = false;
+  renewal_.wanted = false;
   for (const auto& [path, owner] : known_) {
     if (of(*path).link.outstanding > 0 && path->last_error().ok()) path->set_error(why);
   }

@@ -31,40 +31,40 @@ constexpr int64_t kSuspectNs = 250 * kNsPerMs;   // then a slice comes back with
 
 void FabricEngine::forget_reads(FabricRail& path, Code code) {
   Link& link = path.link;
-  for (Job* job : std::exchange(link.unconfirmed, {})) finish(*job, code);
-  link.asked_ns = 0;
-  link.reads = link.reads_asked = link.reads_confirmed = 0;
-  link.confirmations = 0;
+  for (Job* job : std::exchange(link.reads.unconfirmed, {})) finish(*job, code);
+  link.reads.asked_ns = 0;
+  link.reads.posted = link.reads.asked = link.reads.confirmed = 0;
+  link.reads.confirmations = 0;
 }
 
 void FabricEngine::hold_or_finish(Job& job) {
   Link& link = job.path->link;
-  const bool sure = job.code != Code::kOk || job.reads <= link.reads_confirmed;
+  const bool sure = job.code != Code::kOk || job.reads <= link.reads.confirmed;
   if (sure || !copies_in_software()) return finish(job, job.code);
-  link.unconfirmed.push_back(&job);
+  link.reads.unconfirmed.push_back(&job);
 }
 
 bool FabricEngine::confirm_reads(FabricRail& path) {
   Link& link = path.link;
-  if (!copies_in_software() || link.reads == link.reads_asked) return true;
-  if (link.confirmations >= kMostConfirmations || free_probe_buffers_.empty()) return false;
+  if (!copies_in_software() || link.reads.posted == link.reads.asked) return true;
+  if (link.reads.confirmations >= kMostConfirmations || probes_.free.empty()) return false;
   Job& job = take_job(path, nullptr);
-  job.probe_buffer = free_probe_buffers_.back();
-  job.reads = link.reads;
-  job.word = link.word % (LivenessWords::kWords - 1) + 1;
+  job.probe_buffer = probes_.free.back();
+  job.reads = link.reads.posted;
+  job.word = link.reads.word % (LivenessWords::kWords - 1) + 1;
   const long result = read_liveness_word(job, job.word);
   if (result != 0) {
-    free_jobs_.push_back(&job);
+    work_.free_jobs.push_back(&job);
     if (result == -FI_EAGAIN) return false;
     fail(path, Code::kUnavailable,
          domain_.failed("posting to " + path.remote_address, result, Code::kUnavailable));
     renew_soon();
     return true;
   }
-  free_probe_buffers_.pop_back();
-  link.word = job.word;
-  link.reads_asked = link.reads;
-  ++link.confirmations;
+  probes_.free.pop_back();
+  link.reads.word = job.word;
+  link.reads.asked = link.reads.posted;
+  ++link.reads.confirmations;
   if (link.outstanding++ == 0) link.progress_ns = now_ns();
   watch_for_a_while();
   return true;
@@ -75,10 +75,10 @@ void FabricEngine::confirmation_ended(Job& job, const Status& why) {
   Link& link = path.link;
   const uint64_t reads = job.reads;
   const bool right =
-      (*probe_buffers_)[job.probe_buffer].word == LivenessWords::word(path.instance(), job.word);
-  free_probe_buffers_.push_back(job.probe_buffer);
-  free_jobs_.push_back(&job);
-  --link.confirmations;
+      (*probes_.all)[job.probe_buffer].word == LivenessWords::word(path.instance(), job.word);
+  probes_.free.push_back(job.probe_buffer);
+  work_.free_jobs.push_back(&job);
+  --link.reads.confirmations;
   --link.outstanding;
   link.progress_ns = now_ns();
   if (!why.ok() || !right) {
@@ -88,33 +88,33 @@ void FabricEngine::confirmation_ended(Job& job, const Status& why) {
                   : why);
     return renew_soon();
   }
-  link.reads_confirmed = std::max(link.reads_confirmed, reads);
+  link.reads.confirmed = std::max(link.reads.confirmed, reads);
   size_t kept = 0;
-  for (Job* read : link.unconfirmed) {
-    if (read->reads > link.reads_confirmed) {
-      link.unconfirmed[kept++] = read;
+  for (Job* read : link.reads.unconfirmed) {
+    if (read->reads > link.reads.confirmed) {
+      link.reads.unconfirmed[kept++] = read;
     } else {
       finish(*read, read->code);
     }
   }
-  link.unconfirmed.resize(kept);
+  link.reads.unconfirmed.resize(kept);
 }
 
 void FabricEngine::watch_for_a_while() {
   const int64_t now = now_ns();
-  watch_until_ns_ = now + kWatchedNs;
-  if (!std::exchange(watching_, true)) progress_.call_thread();
+  watch_.until_ns = now + kWatchedNs;
+  if (!std::exchange(watch_.on, true)) progress_.call_thread();
 }
 
 bool FabricEngine::suspect(const Job& job, Code code) {
   const bool touched = job.outstanding > 0 || job.posted > 0;
   if (code != Code::kUnavailable || !touched || !copies_in_software()) return false;
   Link& link = job.path->link;
-  if (job.slice->cancelled() || link.suspects.size() >= Hello::kMaxRanges) return false;
-  if (link.suspects.empty()) link.suspects_since_ns = now_ns();
-  link.suspects.push_back({job.slice, job.posted_ns});
+  if (job.slice->cancelled() || link.suspects.all.size() >= Hello::kMaxRanges) return false;
+  if (link.suspects.all.empty()) link.suspects.since_ns = now_ns();
+  link.suspects.all.push_back({job.slice, job.posted_ns});
   activate(*job.path);
-  watching_ = true;
+  watch_.on = true;
   return true;
 }
 
@@ -134,8 +134,8 @@ void FabricEngine::ask_about(FabricRail& path, Hello hello, int64_t now) {
   hello.type = Hello::Type::kTouch;
   hello.nic = static_cast<uint32_t>(path.remote);
   hello.id = path.identity().id;
-  hello.epoch = ++path.link.question;
-  path.link.asking = true;
+  hello.epoch = ++path.link.suspects.question;
+  path.link.suspects.asking = true;
   send_hello(path, hello, now);
 }
 
@@ -143,43 +143,43 @@ void FabricEngine::ask_about_suspects(FabricRail& path, int64_t now) {
   Link& link = path.link;
   Hello hello;
   // A slice whose key does not cover it is none that was posted.
-  std::erase_if(link.suspects, [](const Suspect& each) { return each.slice == nullptr; });
-  for (const Suspect& each : link.suspects) {
+  std::erase_if(link.suspects.all, [](const Suspect& each) { return each.slice == nullptr; });
+  for (const Suspect& each : link.suspects.all) {
     if (!add_range(path, *each.slice, hello)) break;
   }
-  link.suspects_asked = hello.ranges.size();
-  if (link.suspects_asked == 0) return end_suspects(path, link.suspects.size(), {});
+  link.suspects.asked = hello.ranges.size();
+  if (link.suspects.asked == 0) return end_suspects(path, link.suspects.all.size(), {});
   ask_about(path, std::move(hello), now);
 }
 
 void FabricEngine::ask_about_reads(FabricRail& path, int64_t now) {
   Hello hello;
-  for (const Job* job : path.link.unconfirmed) (void)add_range(path, *job->slice, hello);
+  for (const Job* job : path.link.reads.unconfirmed) (void)add_range(path, *job->slice, hello);
   const Slice* last = nullptr;
-  for (const Operation& operation : operations_) {
+  for (const Operation& operation : work_.operations) {
     const Job* job = operation.job;
     if (job == nullptr || job->path != &path || job->slice == nullptr) continue;
     if (job->slice->opcode != Opcode::kRead || job->slice == last) continue;
     last = job->slice;
     (void)add_range(path, *last, hello);
   }
-  path.link.asked_ns = now;
-  path.link.suspects_asked = 0;
+  path.link.reads.asked_ns = now;
+  path.link.suspects.asked = 0;
   if (!hello.ranges.empty()) ask_about(path, std::move(hello), now);
 }
 
 void FabricEngine::take_verdict(FabricRail& path, const Result<Bytes>& answer) {
   Link& link = path.link;
-  link.asking = false;
+  link.suspects.asking = false;
   const ByteView verdict = answer.ok() ? as_bytes(*answer) : ByteView();
-  if (link.suspects_asked > 0) {
-    const size_t count = std::exchange(link.suspects_asked, 0);
+  if (link.suspects.asked > 0) {
+    const size_t count = std::exchange(link.suspects.asked, 0);
     end_suspects(path, count, verdict);
-    if (!link.suspects.empty()) activate(path);
+    if (!link.suspects.all.empty()) activate(path);
     return;
   }
   const bool bad = std::find(verdict.begin(), verdict.end(), std::byte{0}) != verdict.end();
-  if (!bad || link.state != Link::State::kReady || link.confirmations == 0) return;
+  if (!bad || link.state != Link::State::kReady || link.reads.confirmations == 0) return;
   fail(path, Code::kUnavailable,
        error(Code::kUnavailable, "{} of {} has memory that cannot be read any more",
              path.remote_device, path.remote_address));
@@ -187,7 +187,7 @@ void FabricEngine::take_verdict(FabricRail& path, const Result<Bytes>& answer) {
 }
 
 void FabricEngine::end_suspects(FabricRail& path, size_t count, ByteView verdict, Code code) {
-  std::vector<Suspect>& suspects = path.link.suspects;
+  std::vector<Suspect>& suspects = path.link.suspects.all;
   count = std::min(count, suspects.size());
   for (size_t i = 0; i < count; ++i) {
     if (suspects[i].slice == nullptr) continue;
@@ -195,37 +195,37 @@ void FabricEngine::end_suspects(FabricRail& path, size_t count, ByteView verdict
     return_slice(path, suspects[i].slice, bad ? Code::kPermission : code, suspects[i].posted_ns);
   }
   suspects.erase(suspects.begin(), suspects.begin() + static_cast<ptrdiff_t>(count));
-  path.link.suspects_since_ns = now_ns();
+  path.link.suspects.since_ns = now_ns();
 }
 
 void FabricEngine::sweep_suspects(FabricRail& path) {
   Link& link = path.link;
-  for (Suspect& each : link.suspects) {
+  for (Suspect& each : link.suspects.all) {
     if (each.slice == nullptr || !each.slice->cancelled()) continue;
     return_slice(path, std::exchange(each.slice, nullptr), Code::kCancelled, 0);
   }
   size_t kept = 0;
-  for (Job* job : link.unconfirmed) {
+  for (Job* job : link.reads.unconfirmed) {
     if (!job->slice->cancelled()) {
-      link.unconfirmed[kept++] = job;
+      link.reads.unconfirmed[kept++] = job;
     } else {
       finish(*job, Code::kCancelled);
     }
   }
-  link.unconfirmed.resize(kept);
+  link.reads.unconfirmed.resize(kept);
 }
 
 void FabricEngine::watch_suspects(FabricRail& path, int64_t now) {
   Link& link = path.link;
-  if (!link.suspects.empty() && now - link.suspects_since_ns > kSuspectNs) {
-    link.asking = false;
-    link.suspects_asked = 0;
-    ++link.question;  // the answer comes too late
-    end_suspects(path, link.suspects.size(), {});
+  if (!link.suspects.all.empty() && now - link.suspects.since_ns > kSuspectNs) {
+    link.suspects.asking = false;
+    link.suspects.asked = 0;
+    ++link.suspects.question;  // the answer comes too late
+    end_suspects(path, link.suspects.all.size(), {});
   }
-  const bool late = link.confirmations > 0 && now - link.progress_ns > kLateNs;
-  if (!late || link.asking || link.state != Link::State::kReady) return;
-  if (now - link.asked_ns > kAskNs) ask_about_reads(path, now);
+  const bool late = link.reads.confirmations > 0 && now - link.progress_ns > kLateNs;
+  if (!late || link.suspects.asking || link.state != Link::State::kReady) return;
+  if (now - link.reads.asked_ns > kAskNs) ask_about_reads(path, now);
 }
 
 }  // namespace te::fabric

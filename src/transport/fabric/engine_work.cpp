@@ -40,8 +40,8 @@ void FabricEngine::submitted(SliceList slices) {
 
 void FabricEngine::advance() {
   const Domain::Turn turn(domain_);
-  progress_.blocked.store(renew_wanted_);
-  if (!renew_wanted_) RailEngine::advance();
+  progress_.blocked.store(renewal_.wanted);
+  if (!renewal_.wanted) RailEngine::advance();
 }
 
 void FabricEngine::doubt_now(rails::Rail& each) {
@@ -65,19 +65,20 @@ void FabricEngine::retire_now(rails::Rail& path) {
 bool FabricEngine::advance_rail(rails::Rail& each, int64_t now) {
   FabricRail& path = of(each);
   Link& link = path.link;
-  if (renew_wanted_) {
+  if (renewal_.wanted) {
     progress_.blocked.store(true);
     return true;
   }
-  if (!link.suspects.empty() && !link.asking) ask_about_suspects(path, now);
+  if (!link.suspects.all.empty() && !link.suspects.asking) ask_about_suspects(path, now);
   const bool idle = link.state == Link::State::kIdle && path.queue.empty() && !path.wanted;
   if (idle) return false;
-  if (!endpoint_ && broken_.code() != Code::kCancelled && now >= reopen_ns_) {
+  if (!endpoint_ && renewal_.broken.code() != Code::kCancelled && now >= renewal_.reopen_ns) {
     (void)open_endpoint();
   }
   if (!endpoint_) {
     path.wanted = false;
-    fail(path, broken_.code() == Code::kCancelled ? Code::kCancelled : Code::kUnavailable, broken_);
+    fail(path, renewal_.broken.code() == Code::kCancelled ? Code::kCancelled : Code::kUnavailable,
+         renewal_.broken);
     return false;
   }
   if (link.state == Link::State::kReady) {
@@ -91,7 +92,7 @@ bool FabricEngine::advance_rail(rails::Rail& each, int64_t now) {
 bool FabricEngine::post_queue(FabricRail& path) {
   Link& link = path.link;
   // One rail leaves room for the others.
-  const size_t share = std::max<size_t>(operations_.size() / 2, 1);
+  const size_t share = std::max<size_t>(work_.operations.size() / 2, 1);
   for (;;) {
     if (link.partial == nullptr) {
       if (path.queue.empty()) return !confirm_reads(path);
@@ -115,9 +116,9 @@ bool FabricEngine::post_queue(FabricRail& path) {
 }
 
 Job& FabricEngine::take_job(FabricRail& path, Slice* slice) {
-  if (free_jobs_.empty()) free_jobs_.push_back(&jobs_.emplace_back());
-  Job& job = *free_jobs_.back();
-  free_jobs_.pop_back();
+  if (work_.free_jobs.empty()) work_.free_jobs.push_back(&work_.jobs.emplace_back());
+  Job& job = *work_.free_jobs.back();
+  work_.free_jobs.pop_back();
   job = {&path, slice, 0, 0, 0, Code::kOk, path.rails() ? now_ns() : 0};
   return job;
 }
@@ -146,8 +147,8 @@ Status FabricEngine::cut(const Job& job, Remote* remote, void** descriptor) {
 
 long FabricEngine::post_operation(Job& job, const Remote& remote, void* descriptor, void* local,
                                   bool write) {
-  if (free_operations_.empty()) return -FI_EAGAIN;
-  Operation& operation = *free_operations_.back();
+  if (work_.free_operations.empty()) return -FI_EAGAIN;
+  Operation& operation = *work_.free_operations.back();
   fid_ep* endpoint = endpoint_->get();
   const fi_addr_t to = job.path->link.address;
   const long result = write ? ::fi_write(endpoint, local, remote.length, descriptor, to,
@@ -158,11 +159,11 @@ long FabricEngine::post_operation(Job& job, const Remote& remote, void* descript
     progress_.blocked.store(true);
     int64_t& since_ns = job.path->link.blocked_since_ns;
     if (job.path->link.outstanding == 0 && since_ns == 0) since_ns = now_ns();
-    watching_ = true;
+    watch_.on = true;
   }
   if (result != 0) return result;
   job.path->link.blocked_since_ns = 0;
-  free_operations_.pop_back();
+  work_.free_operations.pop_back();
   operation.job = &job;
   operation.length = static_cast<uint32_t>(remote.length);
   ++job.outstanding;
@@ -196,7 +197,7 @@ bool FabricEngine::post_rest(Job& job) {
       path.set_error(domain_.failed("posting to " + path.remote_address, result, job.code));
       break;
     }
-    if (slice.opcode == Opcode::kRead) job.reads = ++path.link.reads;
+    if (slice.opcode == Opcode::kRead) job.reads = ++path.link.reads.posted;
     if (path.link.outstanding++ == 0) path.link.progress_ns = now_ns();
     path.link.outstanding_bytes += remote.length;
     job.posted += static_cast<uint32_t>(remote.length);
@@ -225,10 +226,10 @@ bool FabricEngine::poll() {
       completed(*static_cast<Operation*>(failed.op_context), std::max(failed.err, 1), now);
       ++reaped;
     } else {
-      if (count != -FI_EAGAIN && !queue_failed_) {
+      if (count != -FI_EAGAIN && !renewal_.queue_failed) {
         static LogLimit limit;
         log_limited(limit, LogLevel::kError, "{}", domain_.failed("fi_cq_read", count).message());
-        queue_failed_ = true;
+        renewal_.queue_failed = true;
       }
       break;
     }
@@ -239,7 +240,7 @@ bool FabricEngine::poll() {
 void FabricEngine::completed(Operation& operation, long error_number, int64_t now) {
   Job* job = std::exchange(operation.job, nullptr);
   if (job == nullptr) return;
-  free_operations_.push_back(&operation);
+  work_.free_operations.push_back(&operation);
   progress_.outstanding.fetch_sub(1);
   ++(error_number == 0 ? counters_.completed : counters_.failed);
   FabricRail& path = *job->path;
@@ -288,7 +289,7 @@ void FabricEngine::completed(Operation& operation, long error_number, int64_t no
 
 void FabricEngine::finish(Job& job, Code code) {
   if (!suspect(job, code)) return_slice(*job.path, job.slice, code, job.posted_ns);
-  free_jobs_.push_back(&job);
+  work_.free_jobs.push_back(&job);
 }
 
 // What waits comes back now, what is under way as it ends; the next post connects again.
@@ -297,9 +298,9 @@ void FabricEngine::fail(FabricRail& path, Code code, Status why) {
   path.state.store(PathState::kFailed);
   path.link.state = Link::State::kIdle;
   path.link.failed = true;
-  if (path.link.outstanding > 0) watching_ = true;
+  if (path.link.outstanding > 0) watch_.on = true;
   // Counts of one connection mean nothing in the next.
-  if (path.link.confirmations > 0 || !path.link.unconfirmed.empty()) renew_soon();
+  if (path.link.reads.confirmations > 0 || !path.link.reads.unconfirmed.empty()) renew_soon();
   return_waiting(path, code);
   path.link.blocked_since_ns = 0;
   rail_failed(path, code);
@@ -335,14 +336,16 @@ void FabricEngine::sweep_under_way(rails::Rail& each) {
   } else if (link.unwanted_since_ns == 0) {
     link.unwanted_since_ns = now_ns();
   }
-  watching_ = watching_ || unwanted;
+  watch_.on = watch_.on || unwanted;
 }
 
 bool FabricEngine::is_unwanted(const FabricRail& path) const {
-  return std::any_of(operations_.begin(), operations_.end(), [&path](const Operation& operation) {
-    const Job* job = operation.job;
-    return job != nullptr && job->path == &path && job->slice != nullptr && job->slice->cancelled();
-  });
+  return std::any_of(work_.operations.begin(), work_.operations.end(),
+                     [&path](const Operation& operation) {
+                       const Job* job = operation.job;
+                       return job != nullptr && job->path == &path && job->slice != nullptr &&
+                              job->slice->cancelled();
+                     });
 }
 
 bool FabricEngine::stuck_on(FabricRail& path, int64_t now) {
@@ -387,7 +390,7 @@ bool FabricEngine::stuck_on(FabricRail& path, int64_t now) {
 
 bool FabricEngine::stuck(int64_t now) {
   bool found = false;
-  watching_ = now < watch_until_ns_;
+  watch_.on = now < watch_.until_ns;
   for (const auto& [each, owner] : known_) {
     FabricRail& path = of(*each);
     const Link& link = path.link;
@@ -399,8 +402,8 @@ bool FabricEngine::stuck(int64_t now) {
     }
     const bool connecting =
         link.state == Link::State::kOpening || link.state == Link::State::kProbing;
-    watching_ = watching_ || connecting || link.outstanding > 0 || link.blocked_since_ns != 0 ||
-                !link.suspects.empty();
+    watch_.on = watch_.on || connecting || link.outstanding > 0 || link.blocked_since_ns != 0 ||
+                !link.suspects.all.empty();
   }
   return found;
 }

@@ -68,20 +68,24 @@ struct Link {
   int64_t blocked_since_ns = 0;   // though nothing is under way, nothing can be posted; 0: it can
   int64_t unwanted_since_ns = 0;  // operations under way that are wanted back; 0: none
 
-  // See engine_memory.cpp. Of this connection:
-  uint64_t reads = 0;            // READs posted
-  uint64_t reads_asked = 0;      // of them, those before the last confirmation that was posted
-  uint64_t reads_confirmed = 0;  // and before the last one that came
-  uint32_t confirmations = 0;    // under way
-  size_t word = 0;               // of the last
-  std::vector<Job*> unconfirmed;
-  int64_t asked_ns = 0;  // about the READs under way
-  // Of all connections:
-  std::vector<Suspect> suspects;
-  size_t suspects_asked = 0;  // of them, those in the question under way
-  int64_t suspects_since_ns = 0;
-  uint64_t question = 0;  // the last; 0: none
-  bool asking = false;    // it is under way
+  // Both: see engine_memory.cpp. The READs of this connection:
+  struct Reads {
+    uint64_t posted = 0;
+    uint64_t asked = 0;          // of them, those before the last confirmation that was posted
+    uint64_t confirmed = 0;      // and before the last one that came
+    uint32_t confirmations = 0;  // under way
+    size_t word = 0;             // of the last
+    std::vector<Job*> unconfirmed;
+    int64_t asked_ns = 0;  // about those under way
+  } reads;
+  // What all connections left in doubt.
+  struct Suspects {
+    std::vector<Suspect> all;
+    size_t asked = 0;  // of them, those in the question under way
+    int64_t since_ns = 0;
+    uint64_t question = 0;  // the last; 0: none
+    bool asking = false;    // it is under way
+  } suspects;
 };
 
 class FabricRail final : public rails::Rail {
