@@ -158,9 +158,8 @@ TEST_F(ProgressTest, TheThreadIsCalledForWhatNoCompletionTells) {
 
 TEST_F(ProgressTest, CommandsRunOnTheThreadWithTheLock) {
   bool locked = false;
-  EXPECT_TRUE(progress.command([&] {
-    std::thread([&] { locked = !progress.lock.try_lock(); }).join();
-  }));
+  EXPECT_TRUE(
+      progress.command([&] { std::thread([&] { locked = !progress.lock.try_lock(); }).join(); }));
   EXPECT_EQ(calls, 1);
   progress.submit(list(0, 1));
   EXPECT_FALSE(locked) << "not by who submits";
