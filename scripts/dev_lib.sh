@@ -27,13 +27,15 @@ STEPS=
 
 say() { printf '\n== %s\n' "$*"; }
 
+may_be_root() { [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null; }
+
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then
     "$@"
   elif command -v sudo >/dev/null; then
     sudo "$@"
   else
-    echo "./dev: these packages are missing and installing them takes root: run as root: $*" >&2
+    echo "./dev: this takes root, and there is no sudo: run ./dev as root" >&2
     exit 1
   fi
 }
@@ -64,6 +66,14 @@ install_packages() {
   if ! command -v apt-get >/dev/null; then
     echo "./dev: this system has no apt-get; install what these Debian packages hold:" \
       "${missing[*]}; then build with cmake and run ctest" >&2
+    exit 1
+  fi
+  if ! may_be_root; then
+    {
+      echo "./dev: these packages are missing: ${missing[*]}"
+      echo "Installing them takes root, and there is no sudo. Run this as root, then ./dev again:"
+      echo "apt-get update && apt-get install --no-install-recommends ${missing[*]}"
+    } >&2
     exit 1
   fi
   say "Installing ${missing[*]}"
