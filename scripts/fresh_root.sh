@@ -29,6 +29,8 @@ fail() {
   exit 1
 }
 
+usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; }
+
 # --- As the caller: what the machine has. Then the same script as root.
 
 # Name and value of each variable that is passed on, NUL-terminated.
@@ -47,9 +49,20 @@ rust_sysroot() {
 }
 
 from_outside() {
-  local rust=""
+  local rust="" wants_rust=no
   if [ "${1-}" = --rust ]; then
     shift
+    wants_rust=yes
+  fi
+  case "${1-}" in
+    -h | --help) usage && return ;;
+    -*)
+      echo "fresh_root: there is no option '$1'" >&2
+      usage >&2
+      exit 2
+      ;;
+  esac
+  if [ $wants_rust = yes ]; then
     rust=$(rust_sysroot)
     [ -n "$rust" ] || echo "fresh_root: this machine has no Rust toolchain of its own to show" >&2
   fi
@@ -261,6 +274,5 @@ inside() {
 case "${1-}" in
   --as-root) shift && as_root "$@" ;;
   --inside) shift && inside "$@" ;;
-  -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" ;;
   *) from_outside "$@" ;;
 esac

@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -45,6 +46,39 @@ class Dev(unittest.TestCase):
         self.assertRegex(ended.stderr, "packages are missing: cmake .*libibverbs-dev\n")
         self.assertRegex(ended.stderr, "as root.*\napt-get update && apt-get install .*libfmt-dev")
         self.assertFalse(self.installed())
+
+    def test_wrong_arguments_are_refused_before_anything_is_installed(self):
+        os.symlink(sys.executable, os.path.join(self.programs, "python3"))
+        for words in ("bogus", "demo --bogus", "test Registry", "soak abc", "soak 5 --bogus",
+                      "soak 0", "soak --directory bogus", "bench --bogus", "bench --rounds",
+                      "bench --rounds many", "fuzz abc", "fuzz 0", "fuzz 1 2", "asan --only",
+                      "asan --only te_bogus_tests", "tsan te_core_tests",
+                      "tsan -R Wire --only te_core_tests", "fresh --bogus", "fresh --rust --bogus"):
+            with self.subTest(words):
+                ended = self.run_it("./dev", *words.split())
+                self.assertEqual(ended.returncode, 2, ended.stderr)
+                self.assertIn("usage: ", ended.stderr)
+                self.assertFalse(self.installed())
+
+    def test_right_arguments_are_not_refused(self):
+        os.symlink(sys.executable, os.path.join(self.programs, "python3"))
+        self.program("id", "echo 1000")
+        for words in ("soak", "soak 2.5 --transport tcp", "soak --seed 7 --directory etcd",
+                      "bench --rdma", "bench --no-micro --rounds 9 --filter TCP", "fuzz 5", "fuzz",
+                      "asan --only te_core_tests --only te_soak_tests -R Wire", "tsan -R Wire"):
+            with self.subTest(words):
+                ended = self.run_it("./dev", *words.split())
+                self.assertEqual(ended.returncode, 1)
+                self.assertIn("takes root", ended.stderr)  # the next step
+
+    def test_help_takes_nothing_installed(self):
+        os.symlink(sys.executable, os.path.join(self.programs, "python3"))
+        for words in ("help", "demo --help", "soak --help", "bench --help", "fresh --help"):
+            with self.subTest(words):
+                ended = self.run_it("./dev", *words.split())
+                self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+                self.assertIn("usage: ", ended.stdout)
+                self.assertFalse(self.installed())
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ SKIPPED = 77
 CLONE_NEWNS, CLONE_NEWNET, CLONE_NEWPID = 0x00020000, 0x40000000, 0x20000000
 PR_SET_PDEATHSIG, MNT_DETACH = 1, 2
 TRANSPORTS = ("default", "tcp", "shm", "rdma")
+DIRECTORIES = ("none", "http", "etcd", "redis")
 PLANTS = ("ghost", "late", "corrupt", "leak", "crash", "stuck", "unregistered")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -47,7 +48,7 @@ def parse(arguments):
     parser.add_argument("--transport", type=transport, default="default",
                         help="default (tcp, and shm on one host), tcp, shm, rdma, fabric:PROVIDER")
     parser.add_argument("--seed", type=int, help="default: a new one, which is printed")
-    parser.add_argument("--directory", default="any", choices=["any", *Directory.available()],
+    parser.add_argument("--directory", default="any", choices=["any", *DIRECTORIES],
                         help="any: chosen by the seed")
     parser.add_argument("--late-ms", type=int, default=250,
                         help="how late a task may end: 250; 50 holds on a quiet machine")
@@ -65,7 +66,14 @@ def parse(arguments):
     parser.add_argument("--log-folder", help="where each process's output and the events are kept")
     parser.add_argument("--worker", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--te", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--check-arguments", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if not options.seconds > 0:
+        parser.error("give a number of seconds above 0")
+    if options.check_arguments:
+        sys.exit(0)
+    if options.directory not in ("any", *Directory.available()):
+        parser.error(f"the program for the directory {options.directory} is missing here")
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1_000_000)
     if options.log_folder is None:
