@@ -17,6 +17,10 @@ RUST_PACKAGES=(libclang-dev)
 MSRV_PACKAGES=(cargo)
 # The virtual machine with RDMA devices.
 RDMA_PACKAGES=(qemu-system-x86 busybox-static iproute2 libibverbs1 ibverbs-providers)
+# Debian's way to say that packages may not start their servers.
+POLICY=/usr/sbin/policy-rc.d
+POLICY_MARK='# Made by ./dev while it installs packages, process '
+INSTALL_LOG=build/packages.log
 WERROR=${WERROR:-OFF}
 # Where build/ has what the tests test: check has a folder of its own, for its compile options.
 PRESET=release
@@ -45,6 +49,7 @@ as_root() {
 # DEV_LEAVE_OUT names packages to do without, to show that a list holds nothing superfluous.
 install_packages() {
   local wanted=() missing=() set package
+  remove_old_policy
   for set in "$@"; do
     case "$set" in
       build) wanted+=("${BUILD_PACKAGES[@]}") ;;
@@ -80,36 +85,54 @@ install_packages() {
   apt_install "${missing[@]}"
 }
 
+# The tests start servers of their own; the packages' must not run beside them.
+forbid_servers() {
+  trap allow_servers EXIT
+  trap 'allow_servers; exit 130' HUP INT TERM
+  printf '#!/bin/sh\n%s%s\nexit 101\n' "$POLICY_MARK" $$ | as_root tee "$POLICY" >/dev/null
+  as_root chmod +x "$POLICY"
+}
+
+# However ./dev ends: further signals do not stop it.
+allow_servers() {
+  trap '' HUP INT TERM
+  as_root rm -f "$POLICY"
+  trap - EXIT HUP INT TERM
+}
+
+# What a run that was killed has left.
+remove_old_policy() {
+  local process
+  process=$(sed -n "s|^$POLICY_MARK||p" "$POLICY" 2>/dev/null) || return 0
+  if [ -n "$process" ] && [ ! -d "/proc/$process" ] && may_be_root; then
+    echo "./dev: removing $POLICY, which a ./dev that was killed has left"
+    as_root rm -f "$POLICY"
+  fi
+}
+
 # apt_install PACKAGE...: on failure with all that apt-get said.
 apt_install() {
-  local log status=0 policy=/usr/sbin/policy-rc.d
+  local status=0 ours=no
   as_root true # asks for a password before the progress line
-  log=$(mktemp)
-  # The tests start servers of their own; the packages' must not run beside them.
-  if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-    as_root chmod +x "$policy"
-    # shellcheck disable=SC2064
-    trap "as_root rm -f '$policy'" EXIT
+  mkdir -p "$(dirname "$INSTALL_LOG")"
+  if [ ! -e "$POLICY" ]; then
+    ours=yes
+    forbid_servers
   fi
   # The progress takes a pipe of its own: apt-get makes it one that may refuse a write. Output that
   # is kept goes through stderr, which sudo passes on.
   {
-    as_root apt-get update -q >>"$log" 2>&1 &&
+    as_root apt-get update -q >"$INSTALL_LOG" 2>&1 &&
       as_root env DEBIAN_FRONTEND=noninteractive sh -c 'exec apt-get "$@" 3>&1 >&2' apt-get \
         install -qy --no-install-recommends -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 "$@" \
-        2>>"$log" | show_install
+        2>>"$INSTALL_LOG" | show_install
   } || status=$?
-  if [ -n "$(trap -p EXIT)" ]; then
-    as_root rm -f "$policy"
-    trap - EXIT
-  fi
+  if [ $ours = yes ]; then allow_servers; fi
   if [ $status -ne 0 ]; then
-    cat "$log" >&2
+    cat "$INSTALL_LOG" >&2
     echo "./dev: these packages could not be installed: $*" >&2
     exit 1
   fi
-  rm -f "$log"
 }
 
 # configure PRESET [cmake arguments]: quick when nothing changed.
