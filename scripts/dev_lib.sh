@@ -122,10 +122,11 @@ apt_install() {
   # The progress takes a pipe of its own: apt-get makes it one that may refuse a write. Output that
   # is kept goes through stderr, which sudo passes on.
   {
-    as_root apt-get update -q >"$INSTALL_LOG" 2>&1 &&
+    as_root apt-get update -q >"$INSTALL_LOG" 2>&1 && {
       as_root env DEBIAN_FRONTEND=noninteractive sh -c 'exec apt-get "$@" 3>&1 >&2' apt-get \
         install -qy --no-install-recommends -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 "$@" \
-        2>>"$INSTALL_LOG" | show_install
+        2>>"$INSTALL_LOG" || { echo failed && false; }
+    } | show_install
   } || status=$?
   if [ $ours = yes ]; then allow_servers; fi
   if [ $status -ne 0 ]; then

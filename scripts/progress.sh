@@ -17,7 +17,8 @@ duration() {
 
 # progress DONE TOTAL [STEPS_TO_COME [AT_ONCE]]: of them, and what they mean for the remaining time.
 # AT_ONCE: steps under way at any time, of which half is done on average. The first tenth of the
-# steps says little about the others, so there is no time before.
+# steps says little about the others, so there is no time before. Nor is there one where a step took
+# below half a second: ccache had the result, which says nothing about linking.
 progress() {
   local finished=$1 total=$2 elapsed=$((SECONDS - progress_since)) text
   local to_come=${3:-$((total - finished))} half=$((${4:-0} / 2))
@@ -30,7 +31,7 @@ progress() {
   progress_shown=$SECONDS
   text="$progress_what: $((100 * finished / total)) %"
   if [ "$((10 * finished))" -ge "$total" ] && [ "$finished" -gt 0 ] && [ "$elapsed" -ge 2 ] &&
-    [ "$to_come" -gt "$half" ]; then
+    [ "$to_come" -gt "$half" ] && [ $((2 * elapsed * ${4:-$finished})) -ge "$finished" ]; then
     text+=", about $(duration $((elapsed * (to_come - half) / (finished + half) + 1))) left"
   fi
   if [ -t 1 ]; then
@@ -47,17 +48,18 @@ progress_clear() {
   progress_line=no
 }
 
-# progress_end: says how long it took, where that is worth a line.
+# progress_end FAILED: says how long it took, where that is worth a line.
 progress_end() {
-  local elapsed=$((SECONDS - progress_since))
+  local elapsed=$((SECONDS - progress_since)) end="done in"
   progress_clear
-  if [ "$elapsed" -ge 2 ]; then echo "$progress_what: done in $(duration $elapsed)"; fi
+  if [ "$1" = yes ]; then end="failed after"; fi
+  if [ "$elapsed" -ge 2 ]; then echo "$progress_what: $end $(duration $elapsed)"; fi
 }
 
 # show_build WHAT: reads ninja's output with NINJA_STATUS='[%f/%t] '. What compilers say is shown;
 # of a command that failed, its name instead of its text.
 show_build() {
-  local line skip_command=no linked=yes steps=0 at_once
+  local line skip_command=no linked=yes steps=0 failed=no at_once
   at_once=$(($(nproc) + 2)) # as many as ninja runs
   progress_start "$1"
   while IFS= read -r line; do
@@ -68,15 +70,17 @@ show_build() {
       # 0 of 1: ninja looks whether the configuration is still right.
       if [ "$steps" -gt 0 ]; then show_step "${BASH_REMATCH[@]:1}"; fi
     elif [[ $line =~ ^FAILED:\ (.*)$ ]]; then
+      failed=yes
       progress_clear
       echo "FAILED: ${BASH_REMATCH[1]}"
       skip_command=yes
     elif [[ ! $line =~ ^(--\ |ninja:\ (no\ work|Entering)) ]]; then
+      if [[ $line =~ ^ninja:\ (build\ stopped|error|fatal) ]]; then failed=yes; fi
       progress_clear
       printf '%s\n' "$line"
     fi
   done
-  if [ "$steps" -gt 0 ]; then progress_end; else progress_clear; fi
+  if [ "$steps" -gt 0 ]; then progress_end $failed; else progress_clear; fi
 }
 
 # show_step DONE TOTAL TEXT: of show_build.
@@ -88,17 +92,22 @@ show_step() {
   if [ "$2" -gt 0 ]; then progress "$1" "$2" "$to_come" "$at_once"; fi
 }
 
-# show_install: reads what apt-get writes to its APT::Status-Fd.
+# show_install: reads what apt-get writes to its APT::Status-Fd, and the line "failed" if it
+# failed after that.
 show_install() {
-  local kind _ percent
+  local kind _ percent failed=no
   progress_start "Downloading packages"
   while IFS=: read -r kind _ percent _; do
+    if [ "$kind" = failed ]; then
+      failed=yes
+      break
+    fi
     if [ "$kind" = pmstatus ] && [ "$progress_what" != "Installing packages" ]; then
-      progress_end
+      progress_end no
       progress_start "Installing packages"
     fi
     percent=${percent%%.*}
     progress "${percent:-0}" 100
   done
-  progress_end
+  progress_end $failed
 }

@@ -34,6 +34,15 @@ class Build(unittest.TestCase):
             "FAILED: src/a.cpp.o ", "a.cpp:3:1: error: no such thing", "    3 | [0/1] x;",
             "      | ^", "ninja: build stopped: subcommand failed."])
 
+    def test_a_failure_is_not_called_done(self):
+        slow = "(sleep 2.1; cat) | show_build Building"
+        self.assertRegex(
+            shown(slow, "[1/4] Building\nFAILED: a.o \nc++ a.cpp\na.cpp:3:1: error: so\n")[-1],
+            "^Building: failed after [0-9]+ s$")
+        self.assertRegex(shown(slow, "[1/4] Building\nninja: build stopped: interrupted.\n")[-1],
+                         "^Building: failed after [0-9]+ s$")
+        self.assertRegex(shown(slow, "[4/4] Building\n")[-1], "^Building: done in [0-9]+ s$")
+
     def test_a_warning_is_shown(self):
         lines = shown("show_build Building", "[1/2] Building\na.cpp:1:1: warning: odd\n", 10)
         self.assertEqual(lines, ["a.cpp:1:1: warning: odd"])
@@ -59,8 +68,20 @@ class Build(unittest.TestCase):
                       "progress 8 30 22 4", "")
         self.assertRegex("".join(lines), "^Building: 26 %, about 2 min (3[0-9]|4[0-9]) s left$")
 
+    def test_steps_from_ccache_give_no_time(self):
+        # Compiling took no step 0.3 s, so that the links to come would count as next to nothing.
+        lines = shown("progress_start Building; progress_since=$((SECONDS - 30)); "
+                      "progress 400 420 34 4; progress 200 420 234 4", "")
+        self.assertEqual(lines[0], "Building: 95 %")
+        self.assertRegex(lines[1], "^Building: 47 %, about [0-9]+ s left$")
+
 
 class Install(unittest.TestCase):
+    def test_a_failure_is_not_called_done(self):
+        slow = "(sleep 2.1; cat) | show_install"
+        self.assertRegex(shown(slow, "dlstatus:1:12.5:Retrieving file 1 of 2\nfailed\n")[-1],
+                         "^Downloading packages: failed after [0-9]+ s$")
+
     def test_both_halves_are_shown(self):
         lines = shown("show_install", "dlstatus:1:12.5:Retrieving file 1 of 2\n"
                       "pmstatus:dpkg-exec:0:Running dpkg\n"
