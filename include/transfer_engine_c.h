@@ -185,7 +185,9 @@ TE_C_API void enableGracefulShutdown(transfer_engine_t engine);
 
 /* ---- Segments ---- */
 
-/* Returns an id >= 0, or a negative error code. */
+/* Returns an id >= 0, or a negative error code. An open segment follows a target that restarts
+ * under the same name. If that target registers another layout of buffers, writes at the same
+ * offsets land in the new layout. */
 TE_C_API segment_id_t openSegment(transfer_engine_t engine, const char* segment_name);
 TE_C_API segment_id_t openSegmentNoCache(transfer_engine_t engine, const char* segment_name);
 TE_C_API int closeSegment(transfer_engine_t engine, segment_id_t segment_id);
