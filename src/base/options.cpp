@@ -70,11 +70,11 @@ const std::vector<Member>& members() {
       number("transfer_timeout_ms", "ms",
              "time a submission may take before its tasks end in TIMEOUT",
              &Config::transfer_timeout_ms, 1, kDayMs),
-      number(
-          "retry_window_ms", "ms",
-          "time a lost peer is tried again before tasks end in FAILED; with 0 a task also fails if "
-          "its target closes the idle connection at that moment",
-          &Config::retry_window_ms, 0, kDayMs),
+      number("retry_window_ms", "ms",
+             "time a peer that is lost or takes nothing is tried again before tasks end in FAILED; "
+             "with 0 a task also fails if "
+             "its target closes the idle connection at that moment",
+             &Config::retry_window_ms, 0, kDayMs),
       number("connect_timeout_ms", "ms", "time to connect to a peer", &Config::connect_timeout_ms,
              1, kDayMs),
       number("hello_timeout_ms", "ms", "time in which a new connection must send its hello",

@@ -11,6 +11,7 @@ constexpr int64_t kFirstDelayMs = 5;
 constexpr int64_t kLongestDelayMs = 250;
 constexpr int64_t kLongestPollMs = 50;  // of a peer that is there, for what it may offer soon
 constexpr uint8_t kMaxAttempts = 8;     // of one slice, over paths that connect and break again
+constexpr size_t kMostReposted = 1024;  // tasks kept, but for those that still matter
 
 Status reason(const Slice& slice) {
   const Status error = slice.path == nullptr ? Status() : slice.path->last_error();
@@ -119,8 +120,8 @@ std::vector<Slice*> Recovery::sort_out(const std::shared_ptr<Segment>& segment,
   for (Slice* slice : slices) {
     if (slice->cancelled()) {
       owner_->end(slice, Code::kCancelled, status.ok() ? reason(*slice) : status);
-    } else if (slice->attempts >= kMaxAttempts) {
-      owner_->end(slice, Code::kUnavailable, reason(*slice));
+    } else if (slice->attempts >= kMaxAttempts || reposted_in_vain(*slice, status.ok())) {
+      end(slice, Code::kUnavailable, reason(*slice));
     } else {
       left.push_back(slice);
     }
@@ -158,6 +159,7 @@ std::vector<Slice*> Recovery::repost_all(const std::shared_ptr<Segment>& segment
         continue;
       }
     }
+    note_repost(*slice);
     const SliceOwner::Outcome outcome = owner_->repost(slice, segment, &why);
     if (outcome == SliceOwner::Outcome::kPosted) continue;
     if (outcome == SliceOwner::Outcome::kNotOffered && young) {
@@ -167,6 +169,39 @@ std::vector<Slice*> Recovery::repost_all(const std::shared_ptr<Segment>& segment
     }
   }
   return waiting;
+}
+
+void Recovery::note_repost(const Slice& slice) {
+  if (slice.attempts > 0) return;
+  MutexLock lock(mutex_);
+  const int64_t now = host_.now_ns();
+  if (reposted_.size() >= kMostReposted) {
+    std::erase_if(reposted_, [this, now](const auto& each) {
+      return now - each.second.since_ns >= window_ns();
+    });
+  }
+  reposted_[slice.task] = {now, slice.task->transferred.load()};
+}
+
+bool Recovery::reposted_in_vain(const Slice& slice, bool answers) {
+  if (slice.attempts == 0) return false;
+  MutexLock lock(mutex_);
+  const auto found = reposted_.find(slice.task);
+  if (found == reposted_.end()) return false;
+  const uint64_t transferred = slice.task->transferred.load();
+  if (!answers || found->second.transferred != transferred) {
+    found->second = {host_.now_ns(), transferred};
+    return false;
+  }
+  return host_.now_ns() - found->second.since_ns >= window_ns();
+}
+
+void Recovery::end(Slice* slice, Code code, const Status& why) {
+  {
+    MutexLock lock(mutex_);
+    reposted_.erase(slice->task);
+  }
+  owner_->end(slice, code, why);
 }
 
 // A peer that is being asked for the second time or later is not waited for any longer.
@@ -190,7 +225,7 @@ void Recovery::window_over(Segment* key, uint64_t number) {
 }
 
 void Recovery::end_all(const std::vector<Slice*>& slices, Code code, const Status& why) {
-  for (Slice* slice : slices) owner_->end(slice, code, why);
+  for (Slice* slice : slices) end(slice, code, why);
 }
 
 void Recovery::sweep() {

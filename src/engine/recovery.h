@@ -84,6 +84,12 @@ class Recovery {
                                  const std::vector<Slice*>& slices);
   void window_over(Segment* key, uint64_t number);
   void end_all(const std::vector<Slice*>& slices, Code code, const Status& why);
+  // The task's slices go to the peer again.
+  void note_repost(const Slice& slice) TE_EXCLUDES(mutex_);
+  // They did so for a whole window in which the peer answered, as it does now or not, and nothing
+  // of the task got through.
+  bool reposted_in_vain(const Slice& slice, bool answers) TE_EXCLUDES(mutex_);
+  void end(Slice* slice, Code code, const Status& why) TE_EXCLUDES(mutex_);
   int64_t window_ns() const { return static_cast<int64_t>(config_.retry_window_ms) * kNsPerMs; }
 
   const Config& config_;
@@ -92,6 +98,13 @@ class Recovery {
   Mutex mutex_;
   std::unordered_map<Segment*, Job> jobs_ TE_GUARDED_BY(mutex_);
   uint64_t jobs_made_ TE_GUARDED_BY(mutex_) = 0;
+  // Tasks that the peer, which answers, got again: since when, and what had got through by then.
+  // Those that completed since stay until there are too many.
+  struct Reposted {
+    int64_t since_ns = 0;
+    uint64_t transferred = 0;
+  };
+  std::unordered_map<const Task*, Reposted> reposted_ TE_GUARDED_BY(mutex_);
   bool stopping_ TE_GUARDED_BY(mutex_) = false;
 };
 

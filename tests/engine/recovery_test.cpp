@@ -120,6 +120,49 @@ TEST_F(RecoveryTest, APeerThatAnswersGetsItsSlicesAgainAtOnce) {
   EXPECT_TRUE(owner_.ended.empty());
 }
 
+// Each attempt takes as long as a connection that is refused over and over.
+TEST_F(RecoveryTest, APeerThatAnswersAndTakesNothingIsTriedForOneWindow) {
+  constexpr int64_t kConnectMs = 2'000;
+  host_.answers["a"] = {};
+  Slice* slice = request();
+  path_.set_error(error(Code::kUnavailable, "it is busy"));
+  host_.advance(kConnectMs);
+  for (int i = 0; i < 8 && owner_.ended.empty(); ++i) {
+    recovery_.add(a_, slice, Code::kUnavailable);
+    host_.advance(kConnectMs);
+  }
+  EXPECT_TRUE(fails_with(owner_.ended[slice].second, Code::kUnavailable, "it is busy"));
+  EXPECT_LE(host_.now_ms, static_cast<int64_t>(config_.retry_window_ms) + 3 * kConnectMs);
+}
+
+TEST_F(RecoveryTest, APeerThatWasAwayMeanwhileIsTriedOn) {
+  host_.answers["a"] = {};
+  Slice* slice = request();
+  recovery_.add(a_, slice, Code::kUnavailable);
+  host_.advance(2'000);
+  for (int i = 0; i < 3; ++i) {
+    host_.answers["a"] = away_;
+    recovery_.add(a_, slice, Code::kUnavailable);
+    host_.advance(2'500);
+    host_.answers["a"] = {};
+    host_.advance(300);
+    EXPECT_TRUE(owner_.ended.empty()) << i;
+  }
+  EXPECT_EQ(owner_.posted.size(), 4u);
+}
+
+TEST_F(RecoveryTest, ATaskOfWhichSomethingGotThroughIsTriedOn) {
+  host_.answers["a"] = {};
+  Slice* slice = request();
+  for (uint64_t i = 0; i < 7; ++i) {
+    recovery_.add(a_, slice, Code::kUnavailable);
+    host_.advance(2'000);
+    slice->task->transferred = i + 1;
+    EXPECT_TRUE(owner_.ended.empty()) << i;
+  }
+  EXPECT_EQ(owner_.posted.size(), 7u);
+}
+
 TEST_F(RecoveryTest, APeerThatStaysAwayIsAskedAgainUntilTheWindowIsOver) {
   host_.answers["a"] = away_;
   Slice* slice = request();
