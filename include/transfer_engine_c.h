@@ -113,7 +113,9 @@ struct buffer_entry {
 };
 typedef struct buffer_entry buffer_entry_t;
 
-/* Two texts, each of which ends at its first NUL. Encode binary data: a NUL inside is refused. */
+/* Two texts, each of which ends at its first NUL. Encode binary data: a NUL inside is refused. A
+ * name has at most 262,144 bytes, a message 524,288. The target keeps up to max_notifications
+ * (65,536) of them that nobody has taken; then more are refused with TE_ERR_BUSY. */
 struct notify_msg {
   char* name;
   char* msg;
@@ -235,7 +237,7 @@ TE_C_API int freeMemory(transfer_engine_t engine, void* addr);
 
 /* ---- Batches ---- */
 
-/* INVALID_BATCH on failure. */
+/* For up to `batch_size` requests, at most 4,194,304. INVALID_BATCH on failure. */
 TE_C_API batch_id_t allocateBatchID(transfer_engine_t engine, size_t batch_size);
 /* Accepts all requests or none. Never waits for the network: a range that the target is not known
  * to offer is accepted, and its task ends in STATUS_FAILED once the target itself has refused
@@ -276,7 +278,9 @@ TE_C_API int getBatchStatus(transfer_engine_t engine, batch_id_t batch_id,
 TE_C_API int getTransferError(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
                               char* buf_out, size_t buf_len);
 /* Waits until every submitted task is terminal. Returns 0 even if tasks failed. TE_ERR_TIMEOUT if
- * that takes longer than `timeout_ms`. 0: polls without sleeping. Negative: no limit. */
+ * that takes longer than `timeout_ms`. 0: polls without sleeping. Negative: no limit.
+ * TE_ERR_CANCELLED if the engine is destroyed meanwhile and tasks were cancelled by that: nothing
+ * about the batch can be asked any more. */
 TE_C_API int waitBatch(transfer_engine_t engine, batch_id_t batch_id, int64_t timeout_ms);
 /* Requests the cancellation of every task in flight. waitBatch() waits until they are terminal. */
 TE_C_API int cancelBatch(transfer_engine_t engine, batch_id_t batch_id);

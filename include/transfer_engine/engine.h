@@ -172,9 +172,10 @@ class TE_EXPORT Engine {
   Result<TransferStatus> batch_status(BatchId batch) const;
   Result<TaskError> task_error(BatchId batch, size_t task) const;
   // Waits until every submitted task is terminal. Ok even if tasks failed. kTimeout if that takes
-  // longer than `timeout`; unset: no limit. The calling thread makes progress: it moves bytes and
-  // polls, and sleeps when there is nothing to do. With a timeout of zero or less it never sleeps;
-  // call it in a loop to poll with the lowest latency.
+  // longer than `timeout`; unset: no limit. kCancelled if the engine is destroyed meanwhile and
+  // tasks were cancelled by that. The calling thread makes progress: it moves bytes and polls, and
+  // sleeps when there is nothing to do. With a timeout of zero or less it never sleeps; call it in
+  // a loop to poll with the lowest latency.
   Status wait(BatchId batch, std::optional<std::chrono::milliseconds> timeout = std::nullopt);
   // Requests the cancellation of every task in flight. They become terminal soon; use wait().
   Status cancel(BatchId batch);

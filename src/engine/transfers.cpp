@@ -123,15 +123,28 @@ Result<TaskError> Transfers::task_error(BatchId id, size_t task) const {
 Status Transfers::wait(BatchId id, std::optional<std::chrono::milliseconds> timeout) {
   Batch* batch = table_.find(id);
   if (batch == nullptr) return no_batch(id);
-  if (batch->active.load(std::memory_order_acquire) == 0 && table_.is(*batch, id)) return {};
+  if (batch->active.load(std::memory_order_acquire) == 0 && table_.is(*batch, id)) {
+    return waited_for(id);
+  }
   int64_t until = kNever;
   if (timeout) until = timeout->count() <= 0 ? 0 : deadline_after_ms(now_ns(), timeout->count());
   const Inside inside(waiting_);
-  MutexLock lock(batch->mutex);
-  if (!table_.is(*batch, id)) return no_batch(id);
-  wait_idle(*batch, id, until);
-  if (batch->active.load(std::memory_order_relaxed) == 0 || !table_.is(*batch, id)) return {};
-  return still_in_flight();
+  {
+    MutexLock lock(batch->mutex);
+    if (!table_.is(*batch, id)) return no_batch(id);
+    wait_idle(*batch, id, until);
+    const bool over = batch->active.load(std::memory_order_relaxed) == 0 || !table_.is(*batch, id);
+    if (!over) return still_in_flight();
+  }
+  return waited_for(id);
+}
+
+// Where the engine ends, nobody can ask what became of the tasks.
+Status Transfers::waited_for(BatchId id) const {
+  if (!stopping_.load(std::memory_order_relaxed)) return {};
+  const Result<TransferStatus> end = batch_status(id);
+  if (!end.ok() || end->state != TaskState::kCancelled) return {};
+  return Status(Code::kCancelled, "the engine was destroyed, which cancelled tasks of the batch");
 }
 
 void Transfers::wait_idle(Batch& batch, BatchId id, int64_t until_ns) {

@@ -98,6 +98,7 @@ class Transfers final : public SliceOwner {
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
 
   // Waiting.
+  Status waited_for(BatchId id) const;
   bool help(Batch& batch, int64_t until_ns) TE_REQUIRES(batch.mutex);
   static void await_end(Batch& batch) TE_REQUIRES(batch.mutex);
   // Until the batch is idle, is not `id` any more, or the time has come.

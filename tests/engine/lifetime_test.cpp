@@ -32,7 +32,7 @@ class Waiters {
         }
         ++inside_;
         // wait() may be called, and woken, until the end; not on an engine that is gone.
-        (void)engine.wait(batches[t]);
+        if (engine.wait(batches[t]).code() == Code::kCancelled) ++told_;
         ++woken_;
       });
     }
@@ -46,11 +46,14 @@ class Waiters {
   bool all_woken() {
     return eventually([this] { return woken_.load() == kThreads; });
   }
+  // How many were told that the end of the engine cancelled tasks.
+  int told() const { return told_.load(); }
 
  private:
   std::vector<std::thread> threads_;
   std::atomic<int> inside_{0};
   std::atomic<int> woken_{0};
+  std::atomic<int> told_{0};
 };
 
 TEST(Lifetime, AnInitiatorEndsWithBatchesInFlightAndWaiters) {
@@ -70,6 +73,7 @@ TEST(Lifetime, AnInitiatorEndsWithBatchesInFlightAndWaiters) {
     engine.reset();
     EXPECT_LT(watch.ms(), kEndLimitMs);
     EXPECT_TRUE(waiters.all_woken());
+    EXPECT_EQ(waiters.told(), kThreads);
     // The memory is ours again.
     std::memset(local.data(), 0x66, local.size());
     peer.signal(SIGCONT);
