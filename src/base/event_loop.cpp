@@ -17,8 +17,7 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create(std::string thread_name) {
   loop->epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   loop->wake_ = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!loop->epoll_.valid() || !loop->wake_.valid()) {
-    return error(Code::kResource, "cannot make an event loop: {}; see ulimit -n",
-                 errno_text(errno));
+    return error(Code::kResource, "cannot make an event loop: {}", errno_text(errno));
   }
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;

@@ -211,8 +211,7 @@ Result<int> Transfers::event_fd(BatchId id) {
                       batch->submitted.load(std::memory_order_relaxed) > 0;
     batch->event = Fd(::eventfd(idle ? 1 : 0, EFD_NONBLOCK | EFD_CLOEXEC));
     if (!batch->event.valid()) {
-      return error(Code::kResource, "cannot make an event descriptor: {}; see ulimit -n",
-                   errno_text(errno));
+      return error(Code::kResource, "cannot make an event descriptor: {}", errno_text(errno));
     }
   }
   return batch->event.get();

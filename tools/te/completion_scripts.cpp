@@ -31,7 +31,7 @@ std::string known_paths(const std::vector<CommandWords>& commands) {
   std::string result;
   for (const CommandWords& command : commands) {
     for (const auto& [name, help] : command.subcommands) {
-      result += (result.empty() ? "" : "|") + quoted(command.path + " " + name);
+      result += fmt::format("{}{}", result.empty() ? "" : "|", quoted(command.path + " " + name));
     }
   }
   return result;
@@ -114,10 +114,11 @@ _te() {{
   script += "  esac\n  case \"$te_path\" in\n";
   for (const CommandWords& command : commands) {
     std::string matches;
-    for (const auto& [name, help] : command.subcommands) matches += " " + described(name, help);
-    for (const std::string& choice : command.choices) matches += " " + quoted(choice);
+    for (const auto& [name, help] : command.subcommands)
+      matches += fmt::format(" {}", described(name, help));
+    for (const std::string& choice : command.choices) matches += fmt::format(" {}", quoted(choice));
     for (const OptionWord& option : command.options) {
-      matches += " " + described(option.name, option.help);
+      matches += fmt::format(" {}", described(option.name, option.help));
     }
     script += fmt::format("    ({}) matches=({}) ;;\n", quoted(command.path), matches.substr(1));
   }
@@ -142,7 +143,7 @@ std::string fish_completion(const std::vector<CommandWords>& commands) {
       "      case";
   for (const CommandWords& command : commands) {
     for (const auto& [name, help] : command.subcommands) {
-      script += " " + quoted(command.path + " " + name);
+      script += fmt::format(" {}", quoted(command.path + " " + name));
     }
   }
   script +=

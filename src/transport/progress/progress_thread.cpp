@@ -21,8 +21,7 @@ ProgressThread::ProgressThread(ProgressWork& work, int64_t spin_ns)
 
 Status ProgressThread::start(const char* name) {
   if (!wake_.valid()) {
-    return error(Code::kResource, "cannot make an event descriptor: {}; see ulimit -n",
-                 errno_text(errno));
+    return error(Code::kResource, "cannot make an event descriptor: {}", errno_text(errno));
   }
   Result<Thread> thread = Thread::start(name, [this] { run(); });
   if (!thread.ok()) return thread.status();
