@@ -44,8 +44,8 @@ void Recovery::add(std::shared_ptr<Segment> segment, Slice* slice, Code code) {
     }
   }
   if (stopping) {
-    return owner_->end(slice, slice->cancelled() ? code : Code::kCancelled,
-                       Status(Code::kCancelled, "the engine ends"));
+    return end(slice, slice->cancelled() ? code : Code::kCancelled,
+               Status(Code::kCancelled, "the engine ends"));
   }
   // What broke again right after it was repaired is not hurried.
   const uint8_t attempts = std::min<uint8_t>(slice->attempts, kMaxAttempts);
@@ -119,7 +119,7 @@ std::vector<Slice*> Recovery::sort_out(const std::shared_ptr<Segment>& segment,
   std::vector<Slice*> left;
   for (Slice* slice : slices) {
     if (slice->cancelled()) {
-      owner_->end(slice, Code::kCancelled, status.ok() ? reason(*slice) : status);
+      end(slice, Code::kCancelled, status.ok() ? reason(*slice) : status);
     } else if (slice->attempts >= kMaxAttempts || reposted_in_vain(*slice, status.ok())) {
       end(slice, Code::kUnavailable, reason(*slice));
     } else {
@@ -151,7 +151,7 @@ std::vector<Slice*> Recovery::repost_all(const std::shared_ptr<Segment>& segment
       if (task.transferred.load() > 0) {
         why =
             error(Code::kUnavailable, "'{}' restarted in the middle of the request", segment->name);
-        owner_->end(slice, Code::kUnavailable, why);
+        end(slice, Code::kUnavailable, why);
         continue;
       }
       if (here[slice->task] < task.slices_left.load()) {
@@ -165,7 +165,7 @@ std::vector<Slice*> Recovery::repost_all(const std::shared_ptr<Segment>& segment
     if (outcome == SliceOwner::Outcome::kNotOffered && young) {
       waiting.push_back(slice);
     } else {
-      owner_->end(slice, why.code(), why);
+      end(slice, why.code(), why);
     }
   }
   return waiting;
@@ -240,7 +240,7 @@ void Recovery::sweep() {
       });
     }
   }
-  for (const auto& [slice, why] : ended) owner_->end(slice, Code::kCancelled, why);
+  for (const auto& [slice, why] : ended) end(slice, Code::kCancelled, why);
 }
 
 void Recovery::stop() {
