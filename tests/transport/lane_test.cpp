@@ -257,9 +257,9 @@ TEST_F(LaneTest, APeerThatAllowsNothingIsOfNoUse) {
   EXPECT_FALSE(ready_.load());
 }
 
-TEST_F(LaneTest, AVisitorTakesTheAnswersWhileTheLoopDoesNotListen) {
+TEST_F(LaneTest, ACallerTakesTheAnswersWhileTheLaneIsDetached) {
   make_ready();
-  lane_->listen(false);
+  lane_->detach();
   turn();
   std::string local(5, '.');
   submit(Opcode::kRead, local);
@@ -274,14 +274,14 @@ TEST_F(LaneTest, AVisitorTakesTheAnswersWhileTheLoopDoesNotListen) {
   EXPECT_FALSE(lane_->take_answers());
 }
 
-TEST_F(LaneTest, WhatCameWhileTheLoopDidNotListenIsHeardAfterwards) {
+TEST_F(LaneTest, WhatCameWhileItWasDetachedIsTakenByTheLoopAfterwards) {
   make_ready();
-  lane_->listen(false);
+  lane_->detach();
   std::string local(5, '.');
   submit(Opcode::kRead, local);
   lane_->flush();
   put(data(0, 1, "hello"));
-  lane_->listen(true);
+  lane_->attach();
   EXPECT_TRUE(host_.wait_for(1));
   EXPECT_EQ(local, "hello");
 }

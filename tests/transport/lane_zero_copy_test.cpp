@@ -152,9 +152,9 @@ TEST_F(ZeroCopyLaneTest, ASecondRefusalBreaksIt) {
   EXPECT_EQ(host_.code_of(&requests_[0]->slice), Code::kUnavailable);
 }
 
-TEST_F(ZeroCopyLaneTest, AVisitorTakesTheNotifications) {
+TEST_F(ZeroCopyLaneTest, ACallerTakesTheNotifications) {
   make_ready();
-  lane_->listen(false);
+  lane_->detach();
   std::string local(kLength, 'A');
   send(local);
   put(ack(1));

@@ -1,9 +1,6 @@
 #include "transport/progress/progress.h"
 
-#include <poll.h>
-
 #include <algorithm>
-#include <thread>
 
 #include "base/clock.h"
 
@@ -17,7 +14,7 @@ constexpr int64_t kRetryNs = 1 * kNsPerMs;  // between attempts of what waits fo
 
 Progress::Progress(TransportHost& host, ProgressDriver& driver, int64_t spin_ns,
                    std::function<void()> wake)
-    : host_(host), driver_(driver), spin_ns_(spin_ns), wake_(std::move(wake)), spin_(spin_ns) {}
+    : host_(host), driver_(driver), wake_(std::move(wake)), callers_(spin_ns, kPollsAtOnce) {}
 
 void Progress::call_thread() {
   wanted_.store(true);
@@ -162,10 +159,9 @@ void Progress::run(const std::function<void()>& work) {
   deliver(completed);
 }
 
-bool Progress::work_by_caller(int polls) {
+bool Progress::work(int polls) {
   {
     MutexLock held(lock);
-    sleeping_ = nullptr;
     if (queued_.load()) drain();
     while (!driver_.poll() && --polls > 0 && outstanding.load() > 0 && !queued_.load()) {
     }
@@ -180,50 +176,31 @@ bool Progress::work_by_caller(int polls) {
 
 bool Progress::run_by_caller(int64_t until_ns, Waker& waker) {
   if (!callers_.begin()) return false;
-  const bool useful = run_until(until_ns, waker);
+  const bool useful = callers_.run(*this, until_ns, waker);
   // A caller that polls by itself comes again.
   const bool polls = until_ns == 0 && pending();
   if (callers_.end(useful || polls)) call_thread();
   return useful;
 }
 
-bool Progress::run_until(int64_t until_ns, Waker& waker) {
-  if (until_ns == 0) return work_by_caller(kPollsAtOnce);
-  if (work_by_caller(1)) return true;
-  if (!pending()) return false;
-  const int64_t begin_ns = now_ns();
-  const int64_t spin_until_ns = std::min(begin_ns + spin_.budget_ns(), until_ns);
-  bool news = false;
-  for (int64_t now = begin_ns; !news && now < spin_until_ns && pending(); now = now_ns()) {
-    news = work_by_caller(kPollsPerYield);
-    if (!news) std::this_thread::yield();
-  }
-  const bool slept = !news && sleep_by_caller(until_ns, waker);
-  spin_.came_after(news || slept ? now_ns() - begin_ns : 4 * spin_ns_);
-  return news || slept;
-}
-
-bool Progress::sleep_by_caller(int64_t until_ns, Waker& waker) {
+CallerWork::BeforeSleep Progress::before_sleep(CallerSleep& sleep) {
   Arming arming;
   {
     MutexLock held(lock);
-    if (queued_.load()) return true;
+    if (queued_.load()) return BeforeSleep::kLookAgain;
     arming = driver_.arm(true);
-    if (arming.descriptor >= 0) sleeping_ = &waker;
   }
   drain_if_free();
-  if (!arming.news) {
-    if (arming.descriptor < 0 && arming.nap_ns == 0) return false;
-    int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
-    if (arming.descriptor < 0) left_ns = std::min(left_ns, arming.nap_ns);
-    if (blocked.load()) left_ns = std::min(left_ns, kRetryNs);
-    pollfd entries[] = {{waker.descriptor(), POLLIN, 0}, {arming.descriptor, POLLIN, 0}};
-    const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
-    ::ppoll(entries, 2, &left, nullptr);
-    if ((entries[0].revents & POLLIN) != 0) waker.clear();
+  if (arming.news) return BeforeSleep::kLookAgain;
+  if (arming.descriptor >= 0) {
+    sleep.listen(arming.descriptor, POLLIN);
+  } else if (arming.nap_ns > 0) {
+    sleep.at_most(arming.nap_ns);
+  } else {
+    return BeforeSleep::kNoWay;
   }
-  (void)work_by_caller(1);
-  return true;
+  if (blocked.load()) sleep.at_most(kRetryNs);
+  return BeforeSleep::kSleep;
 }
 
 }  // namespace te

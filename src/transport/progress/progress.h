@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "base/spin.h"
 #include "base/waker.h"
 #include "core/batch.h"
 #include "transport/progress/callers.h"
@@ -62,7 +61,7 @@ class ProgressDriver {
   virtual Arming arm(bool for_caller) = 0;
 };
 
-class Progress {
+class Progress : private CallerWork {
  public:
   // `wake` makes the progress thread call look(). `spin_ns`: for how long callers poll before they
   // sleep, where completions came that soon lately.
@@ -102,9 +101,7 @@ class Progress {
   // Advances it once the lock is free.
   void advance_later(std::shared_ptr<Backlog> backlog) TE_REQUIRES(lock);
   // What the descriptor belonged to that a caller sleeps on is gone.
-  void wake_caller() TE_REQUIRES(lock) {
-    if (sleeping_ != nullptr) sleeping_->wake();
-  }
+  void wake_caller() { callers_.wake(); }
   // Whether a caller is making progress, or is likely to be back soon.
   bool expects_caller(int64_t now) const { return callers_.expected(now); }
 
@@ -128,17 +125,14 @@ class Progress {
   void run_commands() TE_REQUIRES(lock);
   // Drains the submission queue, if the lock is free.
   void drain_if_free();
-  // Polls up to so often, until something completed. True: something did.
-  bool work_by_caller(int polls);
-  bool run_until(int64_t until_ns, Waker& waker);
-  // Returns true when the caller slept.
-  bool sleep_by_caller(int64_t until_ns, Waker& waker);
-  bool pending() const { return outstanding.load() > 0 || blocked.load(); }
   void deliver(Completed& completed);
+  // CallerWork
+  bool work(int polls) override;
+  bool pending() const override { return outstanding.load() > 0 || blocked.load(); }
+  BeforeSleep before_sleep(CallerSleep& sleep) override;
 
   TransportHost& host_;
   ProgressDriver& driver_;
-  const int64_t spin_ns_;
   const std::function<void()> wake_;
 
   Mutex queue_mutex_;  // a leaf
@@ -149,12 +143,9 @@ class Progress {
   std::atomic<bool> wanted_{false};
 
   Completed completed_ TE_GUARDED_BY(lock);
-  Waker* sleeping_ TE_GUARDED_BY(lock) = nullptr;  // the caller that sleeps on a descriptor
 
   CallerProgress callers_;
-  // Of the one caller inside:
-  SpinPolicy spin_;
-  Completed by_caller_;  // kept for its memory
+  Completed by_caller_;  // of the one caller inside; kept for its memory
   // Of the progress thread:
   Completed by_thread_;
   std::vector<std::function<void()>> running_;  // commands, which end without the lock

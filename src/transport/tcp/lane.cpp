@@ -45,7 +45,7 @@ void Lane::on_events(uint32_t events) {
     }
   }
   if ((events & EPOLLOUT) != 0) room();
-  // Room alone says nothing of answers, which a visitor may be taking.
+  // Room alone says nothing of answers, which a caller may be taking.
   if (events == EPOLLOUT && !greeted) return;
   const uint64_t head = head_sequence_.load();
   {
@@ -221,10 +221,10 @@ void Lane::broken(Status why) {
   owner_.lane_broken(*this, std::move(why));
 }
 
-void Lane::listen(bool on) {
+void Lane::listen_for(uint32_t events) {
   MutexLock lock(receiving_);
   if (phase_ != Phase::kReady) return;
-  loop_.change(fd_.get(), EPOLLRDHUP | (on ? EPOLLIN | EPOLLOUT : 0u), this);
+  loop_.change(fd_.get(), EPOLLRDHUP | events, this);
 }
 
 void Lane::room() {
@@ -334,7 +334,7 @@ void Lane::close(Code code) {
   if (fd_.valid()) loop_.remove(fd_.get(), this);
   // Senders never block, so the flag is free soon; held from here on, it keeps them out.
   while (sending_.exchange(true)) std::this_thread::yield();
-  // Wakes the visitor who sleeps on it.
+  // Wakes the caller that sleeps on it.
   descriptor_.store(-1);
   if (fd_.valid()) ::shutdown(fd_.get(), SHUT_RDWR);
   if (zero_copy_.outstanding()) {

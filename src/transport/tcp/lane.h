@@ -2,9 +2,10 @@
 //
 // Threads: enqueue() and flush() from any; the sender is whoever finds nobody sending, so a request
 // usually leaves from the caller's own thread. Answers are taken by the loop, or by a thread that
-// visits: see TcpPath::progress(). fail() comes before the last reference goes.
+// makes progress: see TcpPath::progress(). fail() comes before the last reference goes.
 #pragma once
 
+#include <sys/epoll.h>
 #include <sys/uio.h>
 
 #include <array>
@@ -33,7 +34,7 @@ class LaneOwner {
  public:
   virtual ~LaneOwner() = default;
   virtual void lane_ready(Lane& lane) = 0;
-  // The socket is full: whoever visits has to look for room too.
+  // The socket is full: a caller that makes progress has to look for room too.
   virtual void lane_blocked() {}
   // The connection is of no use any more; the owner calls fail() on every lane of the session.
   virtual void lane_broken(Lane& lane, Status why) = 0;
@@ -72,14 +73,16 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   uint64_t acks() const { return acks_.load(std::memory_order_relaxed); }
   // Flushes on the lane's loop.
   void flush_later();
-  // Whether the loop listens for answers and for room; if not, a visitor does. Any thread.
-  void listen(bool on);
+  // Whether the loop looks for answers and for room; while it is detached, a caller that makes
+  // progress does. Any thread.
+  void attach() { listen_for(EPOLLIN | EPOLLOUT); }
+  void detach() { listen_for(0); }
   // The socket is full, or not connected yet; what waits to be sent waits for room().
   bool blocked() const { return blocked_.load(); }
   // There is room: goes on sending. Any thread.
   void room();
-  // A visitor's: takes the answers that are here. True when requests were answered, or the lane is
-  // of no use any more.
+  // By a caller that makes progress: takes the answers that are here. True when requests were
+  // answered, or the lane is of no use any more.
   bool take_answers();
   // To sleep on; -1 when there is no connection. It is shut down before it is closed.
   int descriptor() const { return descriptor_.load(std::memory_order_relaxed); }
@@ -111,6 +114,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
     uint64_t let_go_below = 0;  // see ZeroCopy; set by the sender once all of it left
   };
 
+  void listen_for(uint32_t events);
   static Status lost(const Path& path, std::string_view why);
   // The loop's.
   void start_connect() TE_REQUIRES(receiving_);

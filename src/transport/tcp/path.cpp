@@ -1,9 +1,7 @@
 #include "transport/tcp/path.h"
 
-#include <poll.h>
-
 #include <algorithm>
-#include <array>
+#include <thread>
 
 #include "base/clock.h"
 #include "base/random.h"
@@ -11,24 +9,17 @@
 namespace te::tcp {
 namespace {
 
-// Time without a visit before the loops listen again: the longer, the longer visits have come.
-constexpr int64_t kFirstLeaseMs = 1;
-constexpr int64_t kLongestLeaseMs = 8;
-constexpr int kRouseRounds = 8;
-constexpr int64_t kRouseNs = 5 * kNsPerMs;
+constexpr int kPollsAtOnce = 1;  // each is a system call per lane
+constexpr int kWarmUpRounds = 8;
+constexpr int64_t kWarmUpNs = 5 * kNsPerMs;
 
-const void* this_thread() {
-  static thread_local char mark;
-  return &mark;
-}
-
-uint64_t total_load(const std::vector<std::shared_ptr<Lane>>& lanes) {
+uint64_t total_load(const Lanes& lanes) {
   uint64_t bytes = 0;
   for (const std::shared_ptr<Lane>& lane : lanes) bytes += lane->load();
   return bytes;
 }
 
-bool take_answers(const std::vector<std::shared_ptr<Lane>>& lanes) {
+bool take_answers(const Lanes& lanes) {
   bool news = false;
   for (const std::shared_ptr<Lane>& lane : lanes) {
     if (lane->load() > 0) news = lane->take_answers() || news;
@@ -36,9 +27,44 @@ bool take_answers(const std::vector<std::shared_ptr<Lane>>& lanes) {
   return news;
 }
 
-bool any_blocked(const std::vector<std::shared_ptr<Lane>>& lanes) {
+bool any_blocked(const Lanes& lanes) {
   return std::any_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->blocked(); });
 }
+
+// What a caller does for the lanes of a session.
+class SessionWork final : public CallerWork {
+ public:
+  SessionWork(const Lanes& lanes, const CallerProgress& callers)
+      : lanes_(lanes), callers_(callers) {}
+
+  bool work(int polls) override {
+    while (!take_answers(lanes_)) {
+      if (--polls <= 0 || any_blocked(lanes_)) return false;
+    }
+    return true;
+  }
+  bool pending() const override { return total_load(lanes_) > 0; }
+  bool worth_polling() const override {
+    return total_load(lanes_) <= Lane::kPollBytes && !any_blocked(lanes_);
+  }
+  BeforeSleep before_sleep(CallerSleep& sleep) override {
+    for (const std::shared_ptr<Lane>& lane : lanes_) {
+      const int events = (lane->load() > 0 ? POLLIN : 0) | (lane->blocked() ? POLLOUT : 0);
+      sleep.listen(lane->descriptor(), static_cast<short>(events));
+    }
+    // Another thread may have posted to a lane that had nothing under way.
+    return callers_.backed_off() ? BeforeSleep::kLookAgain : BeforeSleep::kSleep;
+  }
+  void after_sleep(const CallerSleep& sleep) override {
+    for (size_t i = 0; i < sleep.count(); ++i) {
+      if ((sleep.events(i) & POLLOUT) != 0) lanes_[i]->room();
+    }
+  }
+
+ private:
+  const Lanes& lanes_;
+  const CallerProgress& callers_;
+};
 
 }  // namespace
 
@@ -49,10 +75,9 @@ TcpPath::TcpPath(Transport& owner, TransportHost& host, std::vector<EventLoop*> 
       loops_(std::move(loops)),
       lane_count_(lane_count),
       options_(options),
-      address_(peer.address),
       peer_(peer),
       session_(random_u64()),
-      spin_(spin_ns) {}
+      callers_(spin_ns, kPollsAtOnce) {}
 
 void TcpPath::connect() {
   ++epoch_;
@@ -69,12 +94,12 @@ void TcpPath::connect() {
     hello.target_instance = peer_.instance;
     hello.session = session_;
     hello.epoch = epoch_;
-    lanes->back()->connect(address_, hello);
+    lanes->back()->connect(peer_.address, hello);
   }
   lanes_ = std::move(lanes);
 }
 
-std::shared_ptr<const TcpPath::Lanes> TcpPath::ready_lanes() {
+std::shared_ptr<const Lanes> TcpPath::ready_lanes() {
   MutexLock lock(mutex_);
   return lanes_ && lanes_ready_ == lanes_->size() ? lanes_ : nullptr;
 }
@@ -94,8 +119,8 @@ void TcpPath::submit(SliceList slices) {
   }
   if (ended) return return_later(slices, Code::kCancelled);
   distribute(slices, *lanes);
-  // Nobody may be about to visit for what another thread posts.
-  if (deaf_.load() && visitor_.load(std::memory_order_relaxed) != this_thread()) leave_to_loops();
+  // No caller may be about to come for what another thread posts.
+  if (attachment_.detached_for_another_thread()) leave_to_loops();
 }
 
 void TcpPath::end() {
@@ -107,21 +132,24 @@ void TcpPath::end() {
 }
 
 void TcpPath::warm_up() {
-  if (const std::shared_ptr<const Lanes> lanes = ready_lanes()) return rouse(lanes);
+  if (const std::shared_ptr<const Lanes> lanes = ready_lanes()) {
+    if (total_load(*lanes) > 0 || !callers_.enter()) return;
+    attachment_.caller_began();
+    detach(lanes);
+    warm_up(*lanes);
+    return end_progress();
+  }
   MutexLock lock(mutex_);
   if (!ended_ && !lanes_) connect();
 }
 
 // The peer polls for what comes at short notice, when it has come so a few times.
-void TcpPath::rouse(const std::shared_ptr<const Lanes>& lanes) {
-  if (total_load(*lanes) > 0 || !visits_.enter()) return;
-  begin_visit();
-  if (!is_deaf(lanes)) stop_listening(lanes);
-  const int64_t until_ns = now_ns() + kRouseNs;
+void TcpPath::warm_up(const Lanes& lanes) {
+  const int64_t until_ns = now_ns() + kWarmUpNs;
   // The lane that the next small request takes comes last.
-  for (auto lane = lanes->rbegin(); lane != lanes->rend(); ++lane) {
-    const bool last = std::next(lane) == lanes->rend();
-    for (int round = 0; round < (last ? kRouseRounds : 1) && now_ns() < until_ns; ++round) {
+  for (auto lane = lanes.rbegin(); lane != lanes.rend(); ++lane) {
+    const bool last = std::next(lane) == lanes.rend();
+    for (int round = 0; round < (last ? kWarmUpRounds : 1) && now_ns() < until_ns; ++round) {
       const uint64_t before = (*lane)->acks();
       (*lane)->ask();
       while ((*lane)->acks() == before && now_ns() < until_ns) {
@@ -130,7 +158,6 @@ void TcpPath::rouse(const std::shared_ptr<const Lanes>& lanes) {
       }
     }
   }
-  end_visit();
 }
 
 void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
@@ -167,127 +194,54 @@ void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
 }
 
 bool TcpPath::progress(int64_t until_ns, Waker& waker) {
-  if (!visits_.begin()) return false;
-  begin_visit();
-  const bool useful = visit(until_ns, waker);
-  end_visit();
+  if (!callers_.begin()) return false;
+  attachment_.caller_began();
+  const bool useful = make_progress(until_ns, waker);
+  end_progress();
   return useful;
 }
 
-void TcpPath::begin_visit() {
-  visitor_.store(this_thread(), std::memory_order_relaxed);
-  ++visit_count_;
-}
-
-void TcpPath::end_visit() {
-  visits_.leave();
-  // Who came meanwhile was sent away, and sleeps.
-  if (visits_.backed_off()) leave_to_loops();
-}
-
-bool TcpPath::visit(int64_t until_ns, Waker& waker) {
+bool TcpPath::make_progress(int64_t until_ns, Waker& waker) {
   const std::shared_ptr<const Lanes> lanes = ready_lanes();
   const uint64_t load = lanes ? total_load(*lanes) : 0;
-  if (load == 0 || (load > kVisitBytes && lanes->size() > 1)) {
-    if (load > 0) listen_again();
+  if (load == 0) return false;
+  if (load > kCallerBytes && lanes->size() > 1) {
+    attachment_.attach();
     return false;
   }
-  if (!is_deaf(lanes)) stop_listening(lanes);
-  const int64_t begin_ns = now_ns();
+  detach(lanes);
   for (const std::shared_ptr<Lane>& lane : *lanes) lane->continue_sending();
-  bool news = take_answers(*lanes);
-  if (until_ns == 0 || news) return true;
-  const bool worth = total_load(*lanes) <= Lane::kPollBytes;
-  const int64_t spin_until_ns = worth ? std::min(begin_ns + spin_.budget_ns(), until_ns) : 0;
-  for (int polls = 1; !news && !any_blocked(*lanes) && now_ns() < spin_until_ns; ++polls) {
-    if (polls % kPollsPerYield == 0) std::this_thread::yield();
-    news = take_answers(*lanes);
-  }
-  if (!news) {
-    sleep(*lanes, until_ns, waker);
-    take_answers(*lanes);
-  }
-  spin_.came_after(now_ns() - begin_ns);
-  return true;
+  SessionWork work(*lanes, callers_);
+  return callers_.run(work, until_ns, waker);
 }
 
-void TcpPath::sleep(const Lanes& lanes, int64_t until_ns, Waker& waker) {
-  {
-    MutexLock lock(sleeper_mutex_);
-    sleeper_ = &waker;
-  }
-  std::array<pollfd, 65> entries;  // tcp_connections, and one
-  size_t count = 0;
-  entries[count++] = {waker.descriptor(), POLLIN, 0};
-  for (const std::shared_ptr<Lane>& lane : lanes) {
-    if (count == entries.size()) break;
-    const int events = (lane->load() > 0 ? POLLIN : 0) | (lane->blocked() ? POLLOUT : 0);
-    entries[count++] = {lane->descriptor(), static_cast<short>(events), 0};
-  }
-  const int64_t left_ns = std::max<int64_t>(until_ns - now_ns(), 0);
-  const timespec left{left_ns / 1'000'000'000, left_ns % 1'000'000'000};
-  if (!visits_.backed_off()) ::ppoll(entries.data(), count, &left, nullptr);
-  {
-    MutexLock lock(sleeper_mutex_);
-    sleeper_ = nullptr;
-  }
-  if ((entries[0].revents & POLLIN) != 0) waker.clear();
-  for (size_t i = 1; i < count; ++i) {
-    if ((entries[i].revents & POLLOUT) != 0) lanes[i - 1]->room();
-  }
+// The lanes stay detached: the caller is likely to be back before the lease ends.
+void TcpPath::end_progress() {
+  if (callers_.end(true)) leave_to_loops();
 }
 
-bool TcpPath::is_deaf(const std::shared_ptr<const Lanes>& lanes) const {
-  return !deaf_lanes_.owner_before(lanes) && !lanes.owner_before(deaf_lanes_);
-}
-
-void TcpPath::stop_listening(const std::shared_ptr<const Lanes>& lanes) {
-  for (const std::shared_ptr<Lane>& lane : *lanes) lane->listen(false);
-  deaf_lanes_ = lanes;
-  deaf_.store(true);
-  if (leased_) return;
-  lease_ms_.store(kFirstLeaseMs);
-  leased_ = loops_.front()->run([weak = weak_from_this()] {
+void TcpPath::detach(const std::shared_ptr<const Lanes>& lanes) {
+  if (attachment_.is_detached(lanes) || !attachment_.detach(lanes)) return;
+  loops_.front()->run([weak = weak_from_this()] {
     if (const std::shared_ptr<TcpPath> self = weak.lock()) self->check_lease();
   });
 }
 
-void TcpPath::listen_again() {
-  if (!deaf_.load()) return;
-  if (const std::shared_ptr<const Lanes> lanes = deaf_lanes_.lock()) {
-    for (const std::shared_ptr<Lane>& lane : *lanes) lane->listen(true);
-  }
-  deaf_lanes_.reset();
-  deaf_.store(false);
-}
-
-// A visitor that is here now does it when it leaves, which is soon.
+// A caller that is inside now attaches the lanes when it leaves, which is soon.
 void TcpPath::leave_to_loops() {
-  visits_.back_off();
-  if (!visits_.enter()) return wake_sleeper();
-  listen_again();
-  visits_.leave();
+  callers_.back_off();
+  if (!callers_.enter()) return callers_.wake();
+  attachment_.attach();
+  callers_.leave();
 }
 
-void TcpPath::wake_sleeper() {
-  MutexLock lock(sleeper_mutex_);
-  if (sleeper_ != nullptr) sleeper_->wake();
-}
-
-// On a loop: nobody visited for a while, so the loops listen again.
 void TcpPath::check_lease() {
-  if (visits_.enter()) {
-    const bool over = visit_count_ == visits_at_check_;
-    visits_at_check_ = visit_count_;
-    lease_ms_.store(std::min(lease_ms_.load() * 2, kLongestLeaseMs));
-    if (over) {
-      listen_again();
-      leased_ = false;
-    }
-    visits_.leave();
-    if (over) return;
+  if (callers_.enter()) {
+    const bool leased = attachment_.check_lease();
+    callers_.leave();
+    if (!leased) return;
   }
-  loops_.front()->run_after(lease_ms_.load(), [weak = weak_from_this()] {
+  loops_.front()->run_after(attachment_.lease_ms(), [weak = weak_from_this()] {
     if (const std::shared_ptr<TcpPath> self = weak.lock()) self->check_lease();
   });
 }
@@ -322,10 +276,10 @@ void TcpPath::lane_ready(Lane& lane) {
   if (!slices.empty()) distribute(slices, *lanes);
 }
 
-// A loop filled the socket, and does not listen while somebody visits; and the visitor may have
-// gone to sleep for answers alone, of which none comes before the rest was sent.
+// A loop filled the socket, and is detached from it while a caller makes progress; and the caller
+// may have gone to sleep for answers alone, of which none comes before the rest was sent.
 void TcpPath::lane_blocked() {
-  if (deaf_.load()) wake_sleeper();
+  if (attachment_.any_detached()) callers_.wake();
 }
 
 bool TcpPath::careful() {

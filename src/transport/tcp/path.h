@@ -12,9 +12,9 @@
 
 #include "base/clock.h"
 #include "base/event_loop.h"
-#include "base/spin.h"
 #include "base/waker.h"
 #include "transport/progress/callers.h"
+#include "transport/tcp/attachment.h"
 #include "transport/tcp/lane.h"
 
 namespace te::tcp {
@@ -30,9 +30,9 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   void sweep();
   // Finds out where requests are under way to a peer that is gone.
   void check_alive();
-  // See Transport. The thread visits: while it does, and shortly after, the loops do not listen, so
-  // that no other thread is woken for what it can do itself. Only one visits; when several threads
-  // want something, or more than kVisitBytes are under way on several lanes, it is the loops' work.
+  // See Transport. One caller makes progress, and the lanes are detached from their loops (see
+  // Attachment). When several threads want something, or more than kCallerBytes are under way on
+  // several lanes, it is the loops' work.
   bool progress(int64_t until_ns, Waker& waker);
   // Ends the session; every slice comes back as `code`.
   void reset(Code code, Status why);
@@ -53,26 +53,20 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   // What a lane takes before the next one is asked: many small requests then share a frame.
   static constexpr uint64_t kRunBytes = 128 << 10;
   static constexpr uint64_t kInlineBytes = 256 << 10;
-  static constexpr uint64_t kVisitBytes = 256 << 10;
+  static constexpr uint64_t kCallerBytes = 256 << 10;
   static constexpr int64_t kCarefulNs = 10'000 * kNsPerMs;
-
-  using Lanes = std::vector<std::shared_ptr<Lane>>;
 
   void connect() TE_REQUIRES(mutex_);
   bool is_current(const Lane& lane) const TE_REQUIRES(mutex_);
   // Null while the session does not stand.
   std::shared_ptr<const Lanes> ready_lanes();
-  void rouse(const std::shared_ptr<const Lanes>& lanes);
-  // Of who entered visits_.
-  void begin_visit();
-  void end_visit();
-  bool visit(int64_t until_ns, Waker& waker);
-  void sleep(const Lanes& lanes, int64_t until_ns, Waker& waker);
-  void listen_again();
-  void stop_listening(const std::shared_ptr<const Lanes>& lanes);
-  bool is_deaf(const std::shared_ptr<const Lanes>& lanes) const;
+  void warm_up(const Lanes& lanes);
+  // Of the caller inside callers_.
+  bool make_progress(int64_t until_ns, Waker& waker);
+  void detach(const std::shared_ptr<const Lanes>& lanes);
+  void end_progress();
   void leave_to_loops();
-  void wake_sleeper();
+  // On a loop.
   void check_lease();
   // Returns slices by way of a loop: the caller may be inside submit().
   void return_later(SliceList slices, Code code);
@@ -82,7 +76,6 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   const std::vector<EventLoop*> loops_;
   const size_t lane_count_;
   const LaneOptions options_;
-  const SocketAddress address_;
   const Peer peer_;
   const uint64_t session_;
 
@@ -95,17 +88,8 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
 
   std::atomic<int64_t> careful_until_ns_{0};
 
-  CallerProgress visits_;                      // and the lock of what follows
-  std::atomic<const void*> visitor_{nullptr};  // the thread that came last
-  std::atomic<bool> deaf_{false};              // deaf_lanes_ is set
-  std::weak_ptr<const Lanes> deaf_lanes_;  // those whose loops do not listen; they hold the path
-  SpinPolicy spin_;
-  uint64_t visit_count_ = 0;
-  uint64_t visits_at_check_ = 0;
-  bool leased_ = false;  // check_lease() will come
-  std::atomic<int64_t> lease_ms_{0};
-  Mutex sleeper_mutex_;
-  Waker* sleeper_ TE_GUARDED_BY(sleeper_mutex_) = nullptr;  // of the visitor
+  CallerProgress callers_;
+  Attachment attachment_;
 };
 
 }  // namespace te::tcp
