@@ -140,8 +140,8 @@ TEST_F(Hostile, PrivateMemoryHasNoKeyAndIsClosedToEveryKeyThatIsShown) {
   ASSERT_TRUE(given.ok() && none.ok());
   EXPECT_TRUE(none->empty()) << "peers are given a key of private memory";
 
-  const Result<rdma::Advertisement> advertisement =
-      rdma::Advertisement::decode(as_bytes(target_->info()));
+  const Result<rails::Advertisement> advertisement =
+      rails::Advertisement::decode(as_bytes(target_->info()));
   ASSERT_TRUE(advertisement.ok());
   rails::Key::Place place;
   ASSERT_TRUE(rails::Key::find(reinterpret_cast<const std::byte*>(given->data()), 0,

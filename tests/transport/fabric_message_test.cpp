@@ -5,52 +5,66 @@
 namespace te::fabric {
 namespace {
 
-Advertisement offer_of(size_t nics, uint32_t pieces, bool virtual_addresses) {
-  Advertisement advertisement;
-  advertisement.provider = "tcp;ofi_rxm";
-  advertisement.protocol = 11;
-  advertisement.address_format = 2;
-  advertisement.virtual_addresses = virtual_addresses;
-  advertisement.pieces = pieces;
-  for (size_t i = 0; i < nics; ++i) {
-    advertisement.nics.push_back(
-        {"NIC" + std::to_string(i), "name" + std::to_string(i), 100 + i, 7 * i});
+ProviderInfo some_provider() { return {"tcp;ofi_rxm", 11, 2, true}; }
+NicAddress some_address() { return {"name", 0x100, 7}; }
+
+template <typename T>
+void expect_whole(const Bytes& good) {
+  EXPECT_TRUE(T::decode(as_bytes(good)).ok());
+  for (size_t length = 0; length < good.size(); ++length) {
+    EXPECT_EQ(T::decode(as_bytes(good.substr(0, length))).code(), Code::kProtocol) << length;
   }
-  return advertisement;
+  EXPECT_EQ(T::decode(as_bytes(good + 'x')).code(), Code::kProtocol);
+}
+
+TEST(FabricOffer, TheBytesAreThoseOfTheDocument) {
+  EXPECT_EQ(some_provider().encode(), Bytes("\x0B\0\0\0tcp;ofi_rxm\x0B\0\0\0\x02\0\0\0\x01", 24));
+  EXPECT_EQ(some_address().encode(),
+            Bytes("\x04\0\0\0name\0\x01\0\0\0\0\0\0\x07\0\0\0\0\0\0\0", 24));
+  expect_whole<ProviderInfo>(some_provider().encode());
+  expect_whole<NicAddress>(some_address().encode());
 }
 
 TEST(FabricOffer, SurvivesTheWay) {
-  const Advertisement sent = offer_of(3, 4, true);
-  const Bytes bytes = sent.encode();
-  const Result<Advertisement> got = Advertisement::decode(as_bytes(bytes));
+  rails::Advertisement offer;
+  offer.driver = some_provider().encode();
+  offer.nics = {{"lo", 0, NicAddress().encode()}, {"eth0", 0, some_address().encode()}};
+  const Result<Advertised> got = Advertised::decode(offer);
   ASSERT_TRUE(got.ok());
-  EXPECT_EQ(got->encode(), bytes);
-  EXPECT_EQ(got->provider, "tcp;ofi_rxm");
-  EXPECT_TRUE(got->virtual_addresses);
-  ASSERT_EQ(got->nics.size(), 3u);
-  EXPECT_EQ(got->nics[2].address, "name2");
-  EXPECT_EQ(got->nics[2].liveness_address, 102u);
-  EXPECT_EQ(got->nics[2].liveness_key, 14u);
+  EXPECT_TRUE(got->provider.talks_to(some_provider()));
+  EXPECT_TRUE(got->provider.virtual_addresses);
+  ASSERT_EQ(got->nics.size(), 2u);
+  EXPECT_EQ(got->nics[1].name, "name");
+  EXPECT_EQ(got->nics[1].liveness_address, 0x100u);
+  EXPECT_EQ(got->nics[1].liveness_key, 7u);
+  offer.nics[1].address.pop_back();
+  EXPECT_EQ(Advertised::decode(offer).code(), Code::kProtocol);
 }
 
-TEST(FabricOffer, RefusesWhatIsCutOffOrTooMuch) {
-  const Bytes good = offer_of(2, 1, false).encode();
-  for (size_t length = 0; length < good.size(); ++length) {
-    EXPECT_EQ(Advertisement::decode(as_bytes(good.substr(0, length))).code(), Code::kProtocol)
-        << length;
-  }
-  EXPECT_EQ(Advertisement::decode(as_bytes(good + "x")).code(), Code::kProtocol);
-  const auto refused = [](const Advertisement& advertisement) {
-    return Advertisement::decode(as_bytes(advertisement.encode())).code() == Code::kProtocol;
-  };
-  EXPECT_TRUE(refused(offer_of(0, 1, false)));
-  EXPECT_TRUE(refused(offer_of(Advertisement::kMaxNics + 1, 1, false)));
-  EXPECT_TRUE(refused(offer_of(1, 0, false)));
-  EXPECT_TRUE(refused(offer_of(1, Advertisement::kMaxPieces + 1, false)));
-  Advertisement endless = offer_of(1, 1, false);
-  endless.nics[0].address.assign(Advertisement::kMaxName + 1, 'n');
-  EXPECT_TRUE(refused(endless));
-  EXPECT_FALSE(refused(offer_of(Advertisement::kMaxNics, Advertisement::kMaxPieces, true)));
+TEST(FabricOffer, RefusesWhatIsTooMuch) {
+  NicAddress endless = some_address();
+  endless.name.assign(NicAddress::kMaxName + 1, 'n');
+  EXPECT_EQ(NicAddress::decode(as_bytes(endless.encode())).code(), Code::kProtocol);
+  ProviderInfo provider = some_provider();
+  provider.name.assign(rails::Advertisement::kMaxName + 1, 'n');
+  EXPECT_EQ(ProviderInfo::decode(as_bytes(provider.encode())).code(), Code::kProtocol);
+  Bytes other = some_provider().encode();
+  other.back() = 2;
+  EXPECT_EQ(ProviderInfo::decode(as_bytes(other)).code(), Code::kProtocol);
+}
+
+TEST(FabricOffer, TalksToTheSameProviderOnly) {
+  ProviderInfo other = some_provider();
+  other.virtual_addresses = false;
+  EXPECT_TRUE(other.talks_to(some_provider()));
+  other.protocol = 12;
+  EXPECT_FALSE(other.talks_to(some_provider()));
+  other = some_provider();
+  other.address_format = 3;
+  EXPECT_FALSE(other.talks_to(some_provider()));
+  other = some_provider();
+  other.name = "tcp";
+  EXPECT_FALSE(other.talks_to(some_provider()));
 }
 
 TEST(FabricHello, SurvivesTheWayAndRefusesWhatIsNoHello) {

@@ -5,15 +5,6 @@
 namespace te::rdma {
 namespace {
 
-Advertisement offer_of(size_t nics, uint32_t pieces) {
-  Advertisement advertisement;
-  advertisement.pieces = pieces;
-  for (size_t i = 0; i < nics; ++i) {
-    advertisement.nics.push_back({"mlx5_" + std::to_string(i), i % 2 == 1});
-  }
-  return advertisement;
-}
-
 Address some_address() {
   Address address;
   for (size_t i = 0; i < address.gid.size(); ++i) address.gid[i] = static_cast<uint8_t>(i + 1);
@@ -45,26 +36,24 @@ void expect_whole(const Bytes& good, Decode&& decode) {
   EXPECT_EQ(decode(good + '\0').code(), Code::kProtocol);
 }
 
-TEST(RdmaOffer, SurvivesTheWay) {
-  const Bytes bytes = offer_of(3, 4).encode();
-  const Result<Advertisement> got = Advertisement::decode(as_bytes(bytes));
+TEST(RdmaOffer, TellsTheKindOfEachNic) {
+  rails::Advertisement offer;
+  for (const bool infiniband : {false, true}) {
+    offer.nics.push_back({"mlx5_0", 0, NicAddress{infiniband}.encode()});
+  }
+  EXPECT_EQ(offer.nics[1].address, "\x01");
+  const Result<std::vector<NicAddress>> got = decode_addresses(offer);
   ASSERT_TRUE(got.ok());
-  EXPECT_EQ(got->encode(), bytes);
-  EXPECT_EQ(got->pieces, 4u);
-  ASSERT_EQ(got->nics.size(), 3u);
-  EXPECT_EQ(got->nics[2].device, "mlx5_2");
-  EXPECT_TRUE(got->nics[1].infiniband);
-  EXPECT_FALSE(got->nics[2].infiniband);
-}
-
-TEST(RdmaOffer, RefusesWhatIsCutOffOrTooMuch) {
-  const auto decode = [](const Bytes& bytes) { return Advertisement::decode(as_bytes(bytes)); };
-  expect_whole(offer_of(2, 1).encode(), decode);
-  EXPECT_TRUE(decode(offer_of(Advertisement::kMaxNics, Advertisement::kMaxPieces).encode()).ok());
-  EXPECT_EQ(decode(offer_of(Advertisement::kMaxNics + 1, 1).encode()).code(), Code::kProtocol);
-  EXPECT_EQ(decode(offer_of(1, Advertisement::kMaxPieces + 1).encode()).code(), Code::kProtocol);
-  EXPECT_EQ(decode(offer_of(1, 0).encode()).code(), Code::kProtocol);
-  EXPECT_EQ(decode(offer_of(0, 1).encode()).code(), Code::kProtocol);
+  ASSERT_EQ(got->size(), 2u);
+  EXPECT_FALSE((*got)[0].infiniband);
+  EXPECT_TRUE((*got)[1].infiniband);
+  for (const Bytes& bad : {Bytes(), Bytes("\2"), Bytes("\1\1")}) {
+    offer.nics[1].address = bad;
+    EXPECT_EQ(decode_addresses(offer).code(), Code::kProtocol);
+  }
+  offer.nics[1].address = "\1";
+  offer.driver = "x";
+  EXPECT_EQ(decode_addresses(offer).code(), Code::kProtocol);
 }
 
 TEST(RdmaHello, ConnectSurvivesTheWay) {
@@ -99,18 +88,23 @@ TEST(RdmaHello, TheBytesAreThoseOfTheDocument) {
   connect.nic = 2;
   connect.from = some_address();
   EXPECT_EQ(encode(Hello(connect)),
-            Bytes("\x02\0\0\0"
+            Bytes("\x04\0\0\0"
                   "\x01"
-                  "\x88\x77\x66\x55\x44\x33\x22\x11"
                   "\x02\0\0\0"
+                  "\x88\x77\x66\x55\x44\x33\x22\x11"
                   "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0A\x0B\x0C\x0D\x0E\x0F\x10"
                   "\x34\x12"
                   "\xEF\xCD\xAB\0"
                   "\x56\x34\x12\0"
                   "\x05\x10\x01",
                   46));
-  EXPECT_EQ(encode(Hello(Disconnect{{5}})),
-            Bytes("\x02\0\0\0\x02\x01\0\0\0\x05\0\0\0\0\0\0\0", 17));
+  EXPECT_EQ(encode(Hello(Disconnect{{5}})), Bytes("\x04\0\0\0"
+                                                  "\x02"
+                                                  "\0\0\0\0"
+                                                  "\0\0\0\0\0\0\0\0"
+                                                  "\x01\0\0\0"
+                                                  "\x05\0\0\0\0\0\0\0",
+                                                  29));
 }
 
 TEST(RdmaHello, RefusesNumbersThatNoNicHas) {

@@ -45,12 +45,13 @@ Status FabricEngine::open() {
 
 FabricRail::FabricRail(Transport& owner, std::shared_ptr<FabricEngine> through,
                        const std::string& device,
-                       std::shared_ptr<const Advertisement> advertisement, const Peer& peer,
-                       size_t local_nic, size_t remote_nic, std::shared_ptr<Identity> identity)
-    : Rail(owner, *through, device, advertisement->nics[remote_nic].device, peer, local_nic,
-           remote_nic),
+                       std::shared_ptr<const rails::Advertisement> advertised,
+                       const Advertised& details, const Peer& peer, size_t local_nic,
+                       size_t remote_nic, std::shared_ptr<Identity> identity)
+    : Rail(owner, *through, device, std::move(advertised), peer, local_nic, remote_nic),
+      virtual_addresses(details.provider.virtual_addresses),
+      nic_there(details.nics[remote_nic]),
       engine_(std::move(through)),
-      advertisement_(std::move(advertisement)),
       identity_(std::move(identity)) {
   engine_->members.fetch_add(1);
 }

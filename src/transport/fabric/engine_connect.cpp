@@ -163,7 +163,7 @@ void FabricEngine::probe(FabricRail& path) {
 
 // A word of it into the job's probe buffer.
 long FabricEngine::read_liveness_word(Job& job, size_t word) {
-  const Advertisement::Nic& remote = job.path->remote_nic();
+  const NicAddress& remote = job.path->nic_there;
   ProbeBuffer& probe_buffer = (*probes_.all)[job.probe_buffer];
   probe_buffer.word = 0;
   const uint64_t at = word * sizeof probe_buffer.word;

@@ -119,10 +119,9 @@ bool FabricEngine::suspect(const Job& job, Code code) {
 }
 
 bool FabricEngine::add_range(const FabricRail& path, const Slice& slice, Hello& hello) const {
-  Key::Place place;
+  rails::Key::Place place;
   if (hello.ranges.size() >= Hello::kMaxRanges ||
-      !Key::find(slice.key, path.remote, path.advertisement().pieces, slice.remote_address,
-                 slice.length, &place)) {
+      !path.find_key(slice.key, slice.remote_address, slice.length, &place)) {
     return false;
   }
   hello.ranges.push_back(

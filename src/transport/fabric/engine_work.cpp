@@ -127,14 +127,13 @@ Status FabricEngine::cut(const Job& job, Remote* remote, void** descriptor) {
   const Slice& slice = *job.slice;
   const FabricRail& path = *job.path;
   const uint64_t left = std::min<uint64_t>(slice.length - job.posted, max_operation_);
-  const Advertisement& advertisement = path.advertisement();
   const uint64_t address = slice.remote_address + job.posted;
-  Key::Place place;
-  if (!Key::find(slice.key, path.remote, advertisement.pieces, address, left, &place)) {
+  rails::Key::Place place;
+  if (!path.find_key(slice.key, address, left, &place)) {
     return error(Code::kUnavailable, "fabric: the buffer is not registered with {} of {}",
                  path.remote_device, path.remote_address);
   }
-  *remote = {advertisement.virtual_addresses ? address : place.offset, place.length, place.key};
+  *remote = {path.virtual_addresses ? address : place.offset, place.length, place.key};
   if (!domain_.local_registration()) return {};
   uint64_t local_key = 0;
   if (!memories_.find(index_, slice.local + job.posted, &remote->length, &local_key, &found_)) {

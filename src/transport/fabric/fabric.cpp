@@ -60,10 +60,10 @@ class FabricTransport final : public rails::RailTransport {
 
  private:
   Status open_nics(const Library& library, std::vector<NicInfo> found, const NicMatrix& matrix);
-  bool reaches(const Advertisement::Nic& mine, const Advertisement::Nic& theirs, bool here) const;
+  bool reaches(const NicAddress& mine, const NicAddress& theirs, bool here) const;
   std::shared_ptr<Path> make_rail(size_t local,
-                                  const std::shared_ptr<const Advertisement>& advertisement,
-                                  size_t remote, const Peer& peer);
+                                  const std::shared_ptr<const rails::Advertisement>& advertisement,
+                                  const Advertised& details, size_t remote, const Peer& peer);
 
   // By the peer's run, the NIC here and the NIC there.
   using Place = std::tuple<uint64_t, size_t, size_t>;
@@ -73,7 +73,8 @@ class FabricTransport final : public rails::RailTransport {
 
   const Config config_;
   const std::string name_;
-  Advertisement advertisement_;
+  rails::Advertisement advertisement_;
+  Advertised own_;  // the driver's part
   bool local_registration_ = false;
   std::vector<std::unique_ptr<FabricNic>> nics_;
   std::atomic<bool> stopping_{false};
@@ -83,11 +84,9 @@ class FabricTransport final : public rails::RailTransport {
 
 Status FabricTransport::open_nics(const Library& library, std::vector<NicInfo> found,
                                   const NicMatrix& matrix) {
-  if (found.size() > Advertisement::kMaxNics) found.resize(Advertisement::kMaxNics);
+  if (found.size() > rails::Key::kMaxNics) found.resize(rails::Key::kMaxNics);
   const fi_info& first = *found.front().info;
-  advertisement_.provider = first.fabric_attr->prov_name;
-  advertisement_.protocol = first.ep_attr->protocol;
-  advertisement_.address_format = first.addr_format;
+  own_.provider = {first.fabric_attr->prov_name, first.ep_attr->protocol, first.addr_format, false};
   const size_t most = most_endpoints(found.size());
   const int64_t spin_ns = static_cast<int64_t>(config_.number(kSpin)) * 1000;
   std::vector<rails::Nic*> domains;
@@ -99,12 +98,15 @@ Status FabricTransport::open_nics(const Library& library, std::vector<NicInfo> f
     domains.push_back(&nic.domain());
     names.push_back(nic.domain().nic());
     TE_RETURN_IF_ERROR(nic.open(host_.instance()));
-    advertisement_.nics.push_back(nic.advertised());
+    own_.nics.push_back(nic.address());
+    advertisement_.nics.push_back(
+        {nic.domain().device(), nic.domain().bytes_per_s(), own_.nics.back().encode()});
   }
   const Domain& domain = nics_.front()->domain();
-  advertisement_.virtual_addresses = domain.virtual_addresses();
+  own_.provider.virtual_addresses = domain.virtual_addresses();
+  advertisement_.driver = own_.provider.encode();
   local_registration_ = domain.local_registration();
-  advertisement_.pieces = Key::most_pieces(nics_.size());
+  advertisement_.pieces = rails::Key::most_pieces(nics_.size());
   memories_ = std::make_unique<rails::MemoryRegions>(domains, NicAffinity(matrix, names, {}),
                                                      advertisement_.pieces,
                                                      config_.number(kMaxRegistration));
@@ -124,14 +126,14 @@ Status FabricTransport::start(const NicMatrix& matrix) {
       find_nics(**library, provider_of(name_), config_, host_.asked_address());
   if (!found.ok()) return found.status();
   TE_RETURN_IF_ERROR(open_nics(**library, found.take(), matrix));
-  if (!local_registration_ && !survives_lost_memory(advertisement_.provider)) {
+  if (!local_registration_ && !survives_lost_memory(own_.provider.name)) {
     warn_once(fmt::format(
         "{}: this provider copies in user space: memory that an application unmaps, protects or "
         "truncates before it unregisters it ends the process; fabric:tcp and tcp survive that",
         name_));
   }
   for (const std::unique_ptr<FabricNic>& nic : nics_) {
-    log_info("{}: {} on {}, {}", name_, advertisement_.provider, nic->domain().device(),
+    log_info("{}: {} on {}, {}", name_, own_.provider.name, nic->domain().device(),
              (*library)->description());
   }
   return {};
@@ -152,23 +154,22 @@ std::vector<DeviceLoad> FabricTransport::loads() const {
 
 // Whether two NICs can talk: addresses of one family, and a loopback address only where the peer
 // is `here`, on this host: from another host it leads elsewhere.
-bool FabricTransport::reaches(const Advertisement::Nic& mine, const Advertisement::Nic& theirs,
-                              bool here) const {
-  if (advertisement_.address_format == FI_ADDR_STR) return true;
-  if (mine.address.size() != theirs.address.size()) return false;
-  const uint32_t format = advertisement_.address_format;
+bool FabricTransport::reaches(const NicAddress& mine, const NicAddress& theirs, bool here) const {
+  if (own_.provider.address_format == FI_ADDR_STR) return true;
+  if (mine.name.size() != theirs.name.size()) return false;
+  const uint32_t format = own_.provider.address_format;
   if (format != FI_SOCKADDR_IN && format != FI_SOCKADDR_IN6) return true;
   SocketAddress from, to;
-  if (mine.address.size() > sizeof from.storage) return false;
-  std::memcpy(&from.storage, mine.address.data(), mine.address.size());
-  std::memcpy(&to.storage, theirs.address.data(), theirs.address.size());
+  if (mine.name.size() > sizeof from.storage) return false;
+  std::memcpy(&from.storage, mine.name.data(), mine.name.size());
+  std::memcpy(&to.storage, theirs.name.data(), theirs.name.size());
   if (from.storage.ss_family != to.storage.ss_family) return false;
   return here || (!is_loopback(from.get()) && !is_loopback(to.get()));
 }
 
 std::shared_ptr<Path> FabricTransport::make_rail(
-    size_t local, const std::shared_ptr<const Advertisement>& advertisement, size_t remote,
-    const Peer& peer) {
+    size_t local, const std::shared_ptr<const rails::Advertisement>& advertisement,
+    const Advertised& details, size_t remote, const Peer& peer) {
   const Place place(peer.instance, local, remote);
   std::shared_ptr<FabricRail> rail;
   {
@@ -180,7 +181,8 @@ std::shared_ptr<Path> FabricTransport::make_rail(
       return nullptr;
     }
     rail = std::make_shared<FabricRail>(*this, engine.take(), nics_[local]->domain().device(),
-                                        advertisement, peer, local, remote, take_identity(place));
+                                        advertisement, details, peer, local, remote,
+                                        take_identity(place));
   }
   return make_path(rail, [this, place, identity = rail->shared_identity()] {
     MutexLock lock(mutex_);
@@ -218,21 +220,18 @@ Result<Bytes> FabricTransport::accept(const Bytes& bytes) {
 }
 
 std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer, ByteView info) {
-  Result<Advertisement> decoded = Advertisement::decode(info);
-  if (!decoded.ok() || decoded->key_size() != peer.key_size) {
-    static LogLimit limit;
-    log_limited(limit, LogLevel::kWarning, "{}: what the peer at {} offers cannot be understood",
-                name_, peer.address.to_string());
+  const std::shared_ptr<const rails::Advertisement> advertisement = decode_offer(peer, info);
+  if (!advertisement) return {};
+  const Result<Advertised> details = Advertised::decode(*advertisement);
+  if (!details.ok()) {
+    warn_of(peer, details.status());
     return {};
   }
-  const auto advertisement = std::make_shared<const Advertisement>(decoded.take());
-  if (advertisement->provider != advertisement_.provider ||
-      advertisement->protocol != advertisement_.protocol ||
-      advertisement->address_format != advertisement_.address_format) {
+  if (!details->provider.talks_to(own_.provider)) {
     static LogLimit limit;
     log_limited(limit, LogLevel::kInfo,
                 "{}: the peer at {} has provider {}, this side {}: they do not talk", name_,
-                peer.address.to_string(), advertisement->provider, advertisement_.provider);
+                peer.address.to_string(), details->provider.name, own_.provider.name);
     return {};
   }
   end_earlier_runs(peer);
@@ -242,8 +241,8 @@ std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer,
   for (size_t shift = 0; shift < advertisement->nics.size(); ++shift) {
     for (size_t local = 0; local < nics_.size(); ++local) {
       const size_t remote = (local + shift) % advertisement->nics.size();
-      if (!reaches(advertisement_.nics[local], advertisement->nics[remote], here)) continue;
-      std::shared_ptr<Path> rail = make_rail(local, advertisement, remote, peer);
+      if (!reaches(own_.nics[local], details->nics[remote], here)) continue;
+      std::shared_ptr<Path> rail = make_rail(local, advertisement, *details, remote, peer);
       if (!rail) continue;
       result.push_back(std::move(rail));
       // Each NIC here with one there makes use of all of them.

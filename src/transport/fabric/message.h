@@ -1,5 +1,5 @@
-// What this transport says of itself in the descriptor, and what two sides tell each other to
-// connect. Bytes from peers are decoded here and nowhere else.
+// What libfabric adds to advertisements and hellos. Bytes from peers are decoded here, after
+// rails::Advertisement and rails::Hello.
 //
 // Values; no state.
 #pragma once
@@ -10,37 +10,48 @@
 
 #include "base/bytes.h"
 #include "transfer_engine/status.h"
-#include "transport/rails/key.h"
+#include "transport/rails/advertisement.h"
 
 namespace te::fabric {
 
 using rails::Key;
 
-// One side, as its peers see it.
-struct Advertisement {
-  struct Nic {
-    std::string device;
-    Bytes address;  // as the provider gives it; its endpoints have that too. Empty: not known
-    // A range that may be read by anybody: it begins with the instance of the engine.
-    uint64_t liveness_address = 0;
-    uint64_t liveness_key = 0;
-  };
-
-  static constexpr uint32_t kMaxNics = Key::kMaxNics;
-  static constexpr uint32_t kMaxName = 256;
-  static constexpr uint32_t kMaxPieces = Key::kMaxPieces;
-
-  std::string provider;  // both sides must have the same
-  uint32_t protocol = 0;
-  uint32_t address_format = 0;
+// What is the same for all NICs of an engine; the driver's bytes in its advertisement.
+struct ProviderInfo {
+  std::string name;
+  uint32_t protocol = 0;           // as libfabric counts them
+  uint32_t address_format = 0;     // likewise
   bool virtual_addresses = false;  // remote memory is named by address, not by offset
-  uint32_t pieces = 1;             // keys per buffer and NIC, at most kMaxPieces
-  std::vector<Nic> nics;
 
-  uint32_t key_size() const { return Key::size(nics.size(), pieces); }
+  // Whether endpoints of the two talk to each other.
+  bool talks_to(const ProviderInfo& other) const {
+    return name == other.name && protocol == other.protocol &&
+           address_format == other.address_format;
+  }
   Bytes encode() const;
   // kProtocol when it cannot be understood.
-  static Result<Advertisement> decode(ByteView bytes);
+  static Result<ProviderInfo> decode(ByteView bytes);
+};
+
+// How a NIC is reached; the driver's bytes for it.
+struct NicAddress {
+  static constexpr uint32_t kMaxName = 256;
+
+  Bytes name;  // as the provider gives it; its endpoints have that too. Empty: not known
+  // A range that may be read by anybody: it begins with the instance of the engine.
+  uint64_t liveness_address = 0;
+  uint64_t liveness_key = 0;
+
+  Bytes encode() const;
+  static Result<NicAddress> decode(ByteView bytes);
+};
+
+// The driver's bytes of an advertisement.
+struct Advertised {
+  ProviderInfo provider;
+  std::vector<NicAddress> nics;
+
+  static Result<Advertised> decode(const rails::Advertisement& advertisement);
 };
 
 // Each connected path has an endpoint of its own at the answering side, so that what is left of one

@@ -41,10 +41,9 @@ Status FabricNic::start(TransportHost& host, const rails::MemoryRegions& memorie
   return thread_.start("te-fabric");
 }
 
-Advertisement::Nic FabricNic::advertised() const {
-  Advertisement::Nic mine;
-  mine.device = domain_->device();
-  mine.address = domain_->address();
+NicAddress FabricNic::address() const {
+  NicAddress mine;
+  mine.name = domain_->address();
   if (domain_->virtual_addresses()) {
     mine.liveness_address = reinterpret_cast<uint64_t>(liveness_.get());
   }

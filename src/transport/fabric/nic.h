@@ -33,7 +33,7 @@ class FabricNic final : private ProgressWork {
   const Domain& domain() const { return *domain_; }
   Responders& responders() { return *responders_; }
   // As peers see the NIC.
-  Advertisement::Nic advertised() const;
+  NicAddress address() const;
 
   // The endpoint for one more path: a new one where there is room, else the one with the fewest
   // paths.

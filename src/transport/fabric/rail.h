@@ -91,25 +91,25 @@ struct Link {
 class FabricRail final : public rails::Rail {
  public:
   FabricRail(Transport& owner, std::shared_ptr<FabricEngine> through, const std::string& device,
-             std::shared_ptr<const Advertisement> advertisement, const Peer& peer, size_t local_nic,
-             size_t remote_nic, std::shared_ptr<Identity> identity);
+             std::shared_ptr<const rails::Advertisement> advertised, const Advertised& details,
+             const Peer& peer, size_t local_nic, size_t remote_nic,
+             std::shared_ptr<Identity> identity);
   ~FabricRail() override;
 
   std::shared_ptr<FabricRail> shared() {
     return std::static_pointer_cast<FabricRail>(shared_from_this());
   }
 
-  const Advertisement& advertisement() const { return *advertisement_; }
-  const Advertisement::Nic& remote_nic() const { return advertisement_->nics[remote]; }
   uint64_t instance() const { return to.instance; }
   Identity& identity() const { return *identity_; }
   const std::shared_ptr<Identity>& shared_identity() const { return identity_; }
 
+  const bool virtual_addresses;  // the peer's memory is named so
+  const NicAddress nic_there;
   Link link;
 
  private:
   const std::shared_ptr<FabricEngine> engine_;  // which this counts on
-  const std::shared_ptr<const Advertisement> advertisement_;
   const std::shared_ptr<Identity> identity_;
 };
 

@@ -5,6 +5,7 @@
 // may be called with one.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -23,6 +24,11 @@ struct NicSpeed {
   uint64_t bytes_per_s = 0;  // as the device says; 0: it does not
   uint32_t most_slices = 1;  // under way on one rail
 };
+
+// Of a rail between NICs of these speeds; 0: not known.
+inline uint64_t slower(uint64_t one, uint64_t other) {
+  return one == 0 || other == 0 ? std::max(one, other) : std::min(one, other);
+}
 
 struct PeerRailsOptions {
   // Which local NICs know a slice's memory, and which are near it; null: all of them do.

@@ -11,6 +11,7 @@
 #include "core/batch.h"
 #include "core/path.h"
 #include "core/schedule.h"
+#include "transport/rails/advertisement.h"
 #include "transport/rails/key.h"
 #include "transport/transport.h"
 
@@ -22,12 +23,14 @@ class RailEngine;
 class Rail : public Path, public std::enable_shared_from_this<Rail> {
  public:
   Rail(Transport& owner, RailEngine& through, const std::string& device,
-       const std::string& device_there, const Peer& peer, size_t local_nic, size_t remote_nic)
-      : Path(owner, device, device_there, peer.address.to_string()),
+       std::shared_ptr<const Advertisement> advertised, const Peer& peer, size_t local_nic,
+       size_t remote_nic)
+      : Path(owner, device, advertised->nics[remote_nic].device, peer.address.to_string()),
         engine(through),
         to(peer),
         local(local_nic),
-        remote(remote_nic) {}
+        remote(remote_nic),
+        advertisement(std::move(advertised)) {}
 
   // Any rail to the peer will do.
   bool reaches(const std::byte* key) const override;
@@ -44,7 +47,13 @@ class Rail : public Path, public std::enable_shared_from_this<Rail> {
 
   RailEngine& engine;
   const Peer to;
-  const size_t local, remote;  // NICs
+  const size_t local, remote;                                // NICs
+  const std::shared_ptr<const Advertisement> advertisement;  // of the peer
+
+  // As Key::find(), through the remote NIC.
+  bool find_key(const std::byte* key, uint64_t address, uint64_t length, Key::Place* place) const {
+    return Key::find(key, remote, advertisement->pieces, address, length, place);
+  }
 
   // With the engine's progress lock:
   SliceList queue;       // not posted yet

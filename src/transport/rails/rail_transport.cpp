@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "base/log.h"
+
 namespace te::rails {
 
 std::vector<std::shared_ptr<Rail>> RailTransport::all_rails() const {
@@ -12,6 +14,25 @@ std::vector<std::shared_ptr<Rail>> RailTransport::all_rails() const {
     if (std::shared_ptr<Rail> rail = weak.lock()) all.push_back(std::move(rail));
   }
   return all;
+}
+
+void RailTransport::warn_of(const Peer& peer, const Status& why) const {
+  static LogLimit limit;
+  log_limited(limit, LogLevel::kWarning,
+              "{}: the peer at {} is not reached this way: {}; do both run the same release?",
+              name(), peer.address.to_string(), why.message());
+}
+
+std::shared_ptr<const Advertisement> RailTransport::decode_offer(const Peer& peer,
+                                                                 ByteView info) const {
+  Result<Advertisement> decoded = Advertisement::decode(info);
+  if (decoded.ok() && decoded->key_size() == peer.key_size) {
+    return std::make_shared<const Advertisement>(decoded.take());
+  }
+  warn_of(peer, decoded.ok() ? error(Code::kProtocol, "its keys have {} bytes instead of {}",
+                                     peer.key_size, decoded->key_size())
+                             : decoded.status());
+  return nullptr;
 }
 
 void RailTransport::end_earlier_runs(const Peer& peer) {
@@ -43,7 +64,10 @@ void RailTransport::join(const std::vector<std::shared_ptr<Path>>& rails,
   for (size_t i = 0; i < rails.size(); ++i) {
     Rail& rail = of(*rails[i]);
     rail.join(together, i);
-    together->add(rail.shared_from_this(), rail.engine.speed(), preferred[i]);
+    NicSpeed speed = rail.engine.speed();
+    speed.bytes_per_s =
+        slower(speed.bytes_per_s, rail.advertisement->nics[rail.remote].bytes_per_s);
+    together->add(rail.shared_from_this(), speed, preferred[i]);
   }
 }
 

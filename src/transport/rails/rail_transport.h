@@ -33,6 +33,10 @@ class RailTransport : public Transport {
 
   static Rail& of(Path& path) { return static_cast<Rail&>(path); }
 
+  // What the peer says of its NICs; null, after a warning, where it cannot be understood.
+  std::shared_ptr<const Advertisement> decode_offer(const Peer& peer, ByteView info) const;
+  // It cannot be understood.
+  void warn_of(const Peer& peer, const Status& why) const;
   // A run of the peer's engine that was there before is gone: what waits for it looks for the new
   // one.
   void end_earlier_runs(const Peer& peer);

@@ -74,7 +74,7 @@ Result<std::vector<std::unique_ptr<VerbsNic>>> open_nics(const Library& library,
     return std::find(allowed.begin(), allowed.end(), a->device()) <
            std::find(allowed.begin(), allowed.end(), b->device());
   });
-  if (nics.size() > Advertisement::kMaxNics) nics.resize(Advertisement::kMaxNics);
+  if (nics.size() > rails::Key::kMaxNics) nics.resize(rails::Key::kMaxNics);
   return nics;
 }
 

@@ -93,7 +93,7 @@ bool VerbsEngine::post_next(VerbsRail& rail, int64_t now) {
 // Into operations_: one for what neither a registration nor the largest message divides.
 Status VerbsEngine::cut(const VerbsRail& rail, const Slice& slice) {
   operations_.clear();
-  if ((Key::nics_of(slice.key) >> rail.remote & 1) == 0) {
+  if ((rails::Key::nics_of(slice.key) >> rail.remote & 1) == 0) {
     return error(Code::kUnavailable, "rdma: the buffer is not registered with {} of {}",
                  rail.remote_device, rail.remote_address);
   }
@@ -103,9 +103,8 @@ Status VerbsEngine::cut(const VerbsRail& rail, const Slice& slice) {
     operation.write = slice.opcode == Opcode::kWrite;
     operation.local = slice.local + at;
     operation.remote = slice.remote_address + at;
-    Key::Place place;
-    if (!Key::find(slice.key, rail.remote, rail.advertisement->pieces, operation.remote, length,
-                   &place)) {
+    rails::Key::Place place;
+    if (!rail.find_key(slice.key, operation.remote, length, &place)) {
       return error(Code::kStale, "rdma: the buffer is not registered with {} of {}",
                    rail.remote_device, rail.remote_address);
     }

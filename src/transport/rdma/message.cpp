@@ -2,10 +2,11 @@
 
 #include <algorithm>
 
+#include "transport/rails/hello.h"
+
 namespace te::rdma {
 namespace {
 
-constexpr uint32_t kVersion = 2;
 constexpr uint8_t kConnect = 1;
 constexpr uint8_t kDisconnect = 2;
 constexpr uint32_t kMax24 = 0xFFFFFF;
@@ -16,38 +17,28 @@ Status bad(const char* what) {
 
 }  // namespace
 
-Bytes Advertisement::encode() const {
+Bytes NicAddress::encode() const {
   ByteWriter out;
-  out.number(kVersion);
-  out.number(pieces);
-  out.number(static_cast<uint32_t>(nics.size()));
-  for (const Nic& nic : nics) {
-    out.text(nic.device);
-    out.number(static_cast<uint8_t>(nic.infiniband));
-  }
+  out.number(static_cast<uint8_t>(infiniband));
   return out.take();
 }
 
-Result<Advertisement> Advertisement::decode(ByteView bytes) {
+Result<NicAddress> NicAddress::decode(ByteView bytes) {
   ByteReader in(bytes);
-  Advertisement advertisement;
-  const auto version = in.number<uint32_t>();
-  advertisement.pieces = in.number<uint32_t>();
-  const auto count = in.number<uint32_t>();
-  if (!in.ok() || version != kVersion || count == 0 || count > kMaxNics ||
-      advertisement.pieces == 0 || advertisement.pieces > kMaxPieces) {
-    return bad("what the peer offers");
+  const auto infiniband = in.number<uint8_t>();
+  if (!in.complete() || infiniband > 1) return bad("the address of the peer's NIC");
+  return NicAddress{infiniband == 1};
+}
+
+Result<std::vector<NicAddress>> decode_addresses(const rails::Advertisement& advertisement) {
+  if (!advertisement.driver.empty()) return bad("what the peer says of its NICs");
+  std::vector<NicAddress> addresses;
+  for (const rails::Advertisement::Nic& nic : advertisement.nics) {
+    const Result<NicAddress> address = NicAddress::decode(as_bytes(nic.address));
+    if (!address.ok()) return address.status();
+    addresses.push_back(*address);
   }
-  for (uint32_t i = 0; i < count; ++i) {
-    Nic nic;
-    nic.device = in.text(kMaxName);
-    const auto infiniband = in.number<uint8_t>();
-    if (infiniband > 1) return bad("what the peer offers");
-    nic.infiniband = infiniband == 1;
-    advertisement.nics.push_back(std::move(nic));
-  }
-  if (!in.complete()) return bad("what the peer offers");
-  return advertisement;
+  return addresses;
 }
 
 void Address::encode(ByteWriter& out) const {
@@ -77,34 +68,30 @@ bool Address::decode(ByteReader& in, Address* address) {
 
 Bytes encode(const Hello& hello) {
   ByteWriter out;
-  out.number(kVersion);
   if (const Connect* connect = std::get_if<Connect>(&hello)) {
-    out.number(kConnect);
-    out.number(connect->id);
-    out.number(connect->nic);
     connect->from.encode(out);
-  } else {
-    const std::vector<uint64_t>& ids = std::get<Disconnect>(hello).ids;
-    out.number(kDisconnect);
-    out.number(static_cast<uint32_t>(ids.size()));
-    for (const uint64_t id : ids) out.number(id);
+    return rails::Hello{kConnect, connect->nic, connect->id, out.take()}.encode();
   }
-  return out.take();
+  const std::vector<uint64_t>& ids = std::get<Disconnect>(hello).ids;
+  out.number(static_cast<uint32_t>(ids.size()));
+  for (const uint64_t id : ids) out.number(id);
+  return rails::Hello{kDisconnect, 0, 0, out.take()}.encode();
 }
 
 Result<Hello> decode_hello(ByteView bytes) {
-  ByteReader in(bytes);
-  const auto version = in.number<uint32_t>();
-  const auto kind = in.number<uint8_t>();
-  if (!in.ok() || version != kVersion) return bad("the peer's hello");
-  if (kind == kConnect) {
+  const Result<rails::Hello> hello = rails::Hello::decode(bytes);
+  if (!hello.ok()) return hello.status();
+  ByteReader in(as_bytes(hello->driver));
+  if (hello->type == kConnect) {
     Connect connect;
-    connect.id = in.number<uint64_t>();
-    connect.nic = in.number<uint32_t>();
+    connect.id = hello->id;
+    connect.nic = hello->nic;
     if (!Address::decode(in, &connect.from) || !in.complete()) return bad("the peer's hello");
     return Hello(connect);
   }
-  if (kind != kDisconnect) return bad("the peer's hello");
+  if (hello->type != kDisconnect || hello->nic != 0 || hello->id != 0) {
+    return bad("the peer's hello");
+  }
   Disconnect disconnect;
   const auto count = in.number<uint32_t>();
   if (count > Disconnect::kMaxIds) return bad("the peer's hello");
@@ -115,7 +102,7 @@ Result<Hello> decode_hello(ByteView bytes) {
 
 Bytes encode_answer(const Address& address) {
   ByteWriter out;
-  out.number(kVersion);
+  out.number(rails::kWireVersion);
   address.encode(out);
   return out.take();
 }
@@ -123,7 +110,8 @@ Bytes encode_answer(const Address& address) {
 Result<Address> decode_answer(ByteView bytes) {
   ByteReader in(bytes);
   Address address;
-  if (in.number<uint32_t>() != kVersion || !Address::decode(in, &address) || !in.complete()) {
+  if (in.number<uint32_t>() != rails::kWireVersion || !Address::decode(in, &address) ||
+      !in.complete()) {
     return bad("the peer's answer");
   }
   return address;

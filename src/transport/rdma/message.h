@@ -1,5 +1,5 @@
-// What this transport says of itself in the descriptor, and what two sides tell each other to
-// connect. Bytes from peers are decoded here and nowhere else.
+// What verbs add to advertisements and hellos. Bytes from peers are decoded here, after
+// rails::Advertisement and rails::Hello.
 //
 // Values; no state.
 #pragma once
@@ -11,32 +11,24 @@
 
 #include "base/bytes.h"
 #include "transfer_engine/status.h"
-#include "transport/rails/key.h"
+#include "transport/rails/advertisement.h"
 #include "transport/rdma/gid.h"
 
 namespace te::rdma {
 
 using rails::Key;
 
-// One side, as its peers see it.
-struct Advertisement {
-  struct Nic {
-    std::string device;
-    bool infiniband = false;  // else Ethernet: the two kinds do not reach each other
-  };
+// How a NIC is reached; the driver's bytes in its advertisement.
+struct NicAddress {
+  bool infiniband = false;  // else Ethernet: the two kinds do not reach each other
 
-  static constexpr uint32_t kMaxNics = Key::kMaxNics;
-  static constexpr uint32_t kMaxName = 256;
-  static constexpr uint32_t kMaxPieces = Key::kMaxPieces;
-
-  uint32_t pieces = 1;  // keys per buffer and NIC, at most kMaxPieces
-  std::vector<Nic> nics;
-
-  uint32_t key_size() const { return Key::size(nics.size(), pieces); }
   Bytes encode() const;
   // kProtocol when it cannot be understood.
-  static Result<Advertisement> decode(ByteView bytes);
+  static Result<NicAddress> decode(ByteView bytes);
 };
+
+// Of every NIC that is advertised.
+Result<std::vector<NicAddress>> decode_addresses(const rails::Advertisement& advertisement);
 
 // One end of a connection.
 struct Address {

@@ -4,8 +4,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <utility>
 
 #include "transport/rails/rail.h"
 #include "transport/rdma/endpoint.h"
@@ -15,20 +13,13 @@ namespace te::rdma {
 
 class VerbsRail final : public rails::Rail {
  public:
-  VerbsRail(Transport& owner, rails::RailEngine& through, const std::string& device,
-            std::shared_ptr<const Advertisement> advertised, const Peer& peer, size_t local_nic,
-            size_t remote_nic)
-      : Rail(owner, through, device, advertised->nics[remote_nic].device, peer, local_nic,
-             remote_nic),
-        advertisement(std::move(advertised)) {}
+  using Rail::Rail;
 
   std::shared_ptr<VerbsRail> shared() {
     return std::static_pointer_cast<VerbsRail>(shared_from_this());
   }
   // Nothing goes to this run of the peer again.
   void set_gone() { gone_.store(true); }
-
-  const std::shared_ptr<const Advertisement> advertisement;
 
   // With the progress lock.
   struct State {

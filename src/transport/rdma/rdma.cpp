@@ -72,7 +72,7 @@ class RdmaTransport final : public rails::RailTransport {
 
  private:
   const Config config_;
-  Advertisement advertisement_;
+  rails::Advertisement advertisement_;
   std::vector<std::unique_ptr<VerbsNic>> nics_;
   std::unique_ptr<Responder> responder_;
   TaskPool making_{kMakers};  // of queue pairs
@@ -108,10 +108,11 @@ Status RdmaTransport::start(const TransportSetup& setup) {
   for (const std::unique_ptr<VerbsNic>& nic : nics_) {
     nics.push_back(nic.get());
     names.push_back(nic->device());
-    advertisement_.nics.push_back({nic->device(), nic->infiniband()});
+    advertisement_.nics.push_back(
+        {nic->device(), nic->bytes_per_s(), NicAddress{nic->infiniband()}.encode()});
     log_info("rdma: {}, {}", nic->state_text(), (*library)->path());
   }
-  advertisement_.pieces = Key::most_pieces(nics.size());
+  advertisement_.pieces = rails::Key::most_pieces(nics.size());
   memories_ = std::make_unique<rails::MemoryRegions>(
       std::vector<rails::Nic*>(nics.begin(), nics.end()),
       NicAffinity(*matrix, names, setup.nodes_of), advertisement_.pieces,
@@ -139,14 +140,13 @@ std::vector<DeviceLoad> RdmaTransport::loads() const {
 }
 
 std::vector<std::shared_ptr<Path>> RdmaTransport::make_paths(const Peer& peer, ByteView info) {
-  Result<Advertisement> decoded = Advertisement::decode(info);
-  if (!decoded.ok() || decoded->key_size() != peer.key_size) {
-    static LogLimit limit;
-    log_limited(limit, LogLevel::kWarning, "rdma: what the peer at {} offers cannot be understood",
-                peer.address.to_string());
+  const std::shared_ptr<const rails::Advertisement> advertisement = decode_offer(peer, info);
+  if (!advertisement) return {};
+  const Result<std::vector<NicAddress>> addresses = decode_addresses(*advertisement);
+  if (!addresses.ok()) {
+    warn_of(peer, addresses.status());
     return {};
   }
-  const auto advertisement = std::make_shared<const Advertisement>(decoded.take());
   end_earlier_runs(peer);
   std::vector<std::shared_ptr<Path>> result;
   std::vector<bool> firsts;
@@ -155,7 +155,7 @@ std::vector<std::shared_ptr<Path>> RdmaTransport::make_paths(const Peer& peer, B
     bool first = true;
     for (size_t shift = 0; shift < advertisement->nics.size(); ++shift) {
       const size_t remote = (local + shift) % advertisement->nics.size();
-      if (advertisement->nics[remote].infiniband != nics_[local]->infiniband()) continue;
+      if ((*addresses)[remote].infiniband != nics_[local]->infiniband()) continue;
       result.push_back(make_path(std::make_shared<VerbsRail>(*this, workers_[local]->engine,
                                                              nics_[local]->device(), advertisement,
                                                              peer, local, remote)));

@@ -88,6 +88,9 @@ class RailEngineTest : public testing::Test {
  protected:
   RailEngineTest() {
     peer_.address = resolve_host("127.0.0.1", 1)->front();
+    auto offer = std::make_shared<Advertisement>();
+    offer->nics.resize(2, {"there", 0, {}});
+    offer_ = offer;
     Key key;
     key.piece_bytes = 1 << 20;
     key.nics = 0b11;
@@ -102,7 +105,7 @@ class RailEngineTest : public testing::Test {
   }
 
   std::shared_ptr<Rail> make_rail(FakeEngine& engine, size_t nic) {
-    return std::make_shared<Rail>(transport_, engine, "here", "there", peer_, nic, nic);
+    return std::make_shared<Rail>(transport_, engine, "here", offer_, peer_, nic, nic);
   }
   SliceList list(Rail& rail, size_t first, size_t count) {
     SliceList result;
@@ -122,6 +125,7 @@ class RailEngineTest : public testing::Test {
   test::NullTransport transport_;
   test::RecordingHost host_;
   Peer peer_;
+  std::shared_ptr<const Advertisement> offer_;
   Bytes key_;
   Submission submission_;
   Task task_;
