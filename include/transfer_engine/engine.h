@@ -135,7 +135,9 @@ class TE_EXPORT Engine {
   Status free(void* addr);
 
   // Resolves, connects and learns the segment's buffers. The same name has the same id until it
-  // is closed as often as opened. The engine follows a target that restarts under the same name.
+  // is closed as often as opened. The engine follows a target that restarts under the same name. If
+  // that target registers another layout of buffers, writes at the same offsets land in the new
+  // layout.
   Result<SegmentId> open_segment(std::string_view name);
   // The same, but always asks the engine behind the segment.
   Result<SegmentId> open_segment_no_cache(std::string_view name);

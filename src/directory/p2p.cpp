@@ -8,6 +8,18 @@
 namespace te {
 namespace {
 
+// The port of an address in which all but its number is right; else empty.
+std::string_view port_out_of_range(std::string_view name) {
+  const size_t colon = name.rfind(':');
+  if (colon == std::string_view::npos) return {};
+  const std::string_view port = name.substr(colon + 1);
+  if (port.empty() || port.find_first_not_of("0123456789") != std::string_view::npos) return {};
+  const Result<HostPort> address = parse_host_port(name);
+  if (address.ok()) return address->has_port && address->port == 0 ? port : std::string_view();
+  const Result<HostPort> other = parse_host_port(std::string(name.substr(0, colon)) + ":1");
+  return other.ok() && other->has_port && is_host(other->host) ? port : std::string_view();
+}
+
 class P2pDirectory final : public Directory {
  public:
   std::string describe() const override { return "peer to peer, no server"; }
@@ -23,6 +35,10 @@ class P2pDirectory final : public Directory {
     constexpr std::string_view kExpected =
         "without a metadata server a segment is named 'host:port', or '[ipv6]:port'";
     const Result<HostPort> address = parse_host_port(name);
+    if (const std::string_view port = port_out_of_range(name); !port.empty()) {
+      return error(Code::kInvalidArgument, "port {} in '{}' is out of range: give 1 to 65535; {}",
+                   port, printable(name), kExpected);
+    }
     if (!address.ok() || !is_host(address->host)) {
       return error(Code::kInvalidArgument, "'{}' is not an address: {}", printable(name),
                    kExpected);
@@ -30,10 +46,6 @@ class P2pDirectory final : public Directory {
     if (!address->has_port) {
       return error(Code::kInvalidArgument, "'{}' has no port to connect to: {}", printable(name),
                    kExpected);
-    }
-    if (address->port == 0) {
-      return error(Code::kInvalidArgument, "port 0 in '{}' cannot be connected to: {}",
-                   printable(name), kExpected);
     }
     return Locator{address->host, address->port, 0};
   }

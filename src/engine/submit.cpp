@@ -220,10 +220,9 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   const uint32_t size = batch->size.load(std::memory_order_relaxed);
   if (requests.size() > size - used) {
     return error(
-        Code::kNoSpace,
-        "{} requests do not fit: the batch holds {}, of which {} are used; allocate a larger "
-        "one",
-        requests.size(), size, used);
+        Code::kNoSpace, "{} not fit: the batch holds {}, of which {} used; allocate a larger one",
+        requests.size() == 1 ? "1 request does" : fmt::format("{} requests do", requests.size()),
+        size, used == 1 ? "1 is" : fmt::format("{} are", used));
   }
   Submission& submission = take_submission(*batch);
   submission.first_task = used;

@@ -38,10 +38,24 @@ TEST(P2p, NamesThatAreNoAddressAreExplained) {
   }
 }
 
-TEST(P2p, PortZeroIsNotSaidToBeNone) {
-  const std::string message = open_p2p()->resolve("host:0").status().message();
-  EXPECT_NE(message.find("port 0 in 'host:0'"), std::string::npos) << message;
-  EXPECT_EQ(message.find("has no port"), std::string::npos) << message;
+TEST(P2p, PortsThatNobodyHasAreSaidToBeOutOfRange) {
+  const auto directory = open_p2p();
+  ASSERT_NE(directory, nullptr);
+  const std::pair<const char*, const char*> cases[] = {
+      {"host:0", "port 0 in 'host:0'"},
+      {"127.0.0.1:65536", "port 65536 in '127.0.0.1:65536'"},
+      {"[::1]:99999999999", "port 99999999999 in '[::1]:99999999999'"},
+  };
+  for (const auto& [name, port] : cases) {
+    const std::string message = directory->resolve(name).status().message();
+    EXPECT_TRUE(message.starts_with(port)) << message;
+    EXPECT_NE(message.find("out of range: give 1 to 65535"), std::string::npos) << message;
+  }
+  // Elsewhere the port is not what is wrong, or not all of it.
+  for (const char* name : {"host", "host:12x", "a b:99999", "a:b:99999", "1:2:3:4:5:6:7:8:99999"}) {
+    const std::string message = directory->resolve(name).status().message();
+    EXPECT_EQ(message.find("out of range"), std::string::npos) << message;
+  }
 }
 
 TEST(P2p, NothingIsStored) {

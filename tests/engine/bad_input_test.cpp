@@ -332,10 +332,11 @@ TEST_F(BadRequests, OpcodesAndCounts) {
   const BatchId batch = *engine.allocate_batch(2);
   const std::vector<TransferRequest> three = {pair_.write(0, 10), pair_.write(10, 10),
                                               pair_.write(20, 10)};
-  EXPECT_TRUE(fails_with(engine.submit(batch, three), Code::kNoSpace, "2"));
+  EXPECT_TRUE(fails_with(engine.submit(batch, three), Code::kNoSpace, "3 requests do not fit"));
   EXPECT_EQ(other_than(pair_.remote(), Pair::kSize, std::byte{0x42}), kSame) << "nothing started";
   ASSERT_TRUE(engine.submit(batch, {three.data(), 2}).ok());
-  EXPECT_EQ(engine.submit(batch, {three.data(), 1}).code(), Code::kNoSpace);
+  EXPECT_TRUE(fails_with(engine.submit(batch, {three.data(), 1}), Code::kNoSpace,
+                         "1 request does not fit: the batch holds 2, of which 2 are used"));
   ASSERT_TRUE(engine.wait(batch).ok());
   EXPECT_EQ(engine.batch_status(batch)->transferred_bytes, 20u);
   EXPECT_TRUE(engine.submit(batch, {}).ok()) << "nothing is nothing";

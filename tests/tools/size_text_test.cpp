@@ -88,6 +88,14 @@ TEST(ParseDuration, RefusesEverythingElse) {
   }
 }
 
+TEST(ParseDuration, SaysThatZeroIsTooShort) {
+  for (const char* text : {"0", "0.0", "0ms", "0h"}) {
+    const std::string message = parse_duration_ms(text).status().message();
+    EXPECT_NE(message.find("is too short: give a time above 0, in seconds"), std::string::npos)
+        << message;
+  }
+}
+
 TEST(ParseWholeNumber, TakesDigitsOnly) {
   EXPECT_EQ(*parse_whole_number("0"), 0u);
   EXPECT_EQ(*parse_whole_number("18446744073709551615"), UINT64_MAX);

@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::string_view kSizeHelp =
     "give bytes, such as 4096, 4K, 64KiB or 16M (powers of 1024)";
-constexpr std::string_view kDurationHelp = "give a time, such as 10, 0.5, 200ms, 10s, 2m or 1h";
+constexpr std::string_view kDurationHelp =
+    "give a time above 0, in seconds unless it has a unit, such as 10, 0.5, 200ms, 10s, 2m or 1h";
 constexpr double kLongestMs = 1e12;  // 31 years; far from where a double loses whole milliseconds
 
 Status not_understood(std::string_view text, std::string_view help) {
@@ -57,6 +58,10 @@ Result<uint64_t> parse_duration_ms(std::string_view text) {
   if (unit == "m") scale = 60e3;
   if (unit == "h") scale = 3600e3;
   const double ms = number * scale;
+  if (number == 0 && scale != 0) {
+    return Status(Code::kInvalidArgument,
+                  fmt::format("'{}' is too short: {}", text, kDurationHelp));
+  }
   if (!std::isfinite(ms) || ms <= 0 || ms > kLongestMs) return not_understood(text, kDurationHelp);
   return std::max<uint64_t>(1, static_cast<uint64_t>(std::llround(ms)));
 }
