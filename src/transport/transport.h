@@ -63,8 +63,11 @@ class TransportHost {
 struct Peer {
   uint64_t instance = 0;
   bool self = false;      // it is this engine
-  SocketAddress address;  // that answered last
+  SocketAddress address;  // that answered last; of this engine: none
   uint32_t key_size = 0;  // of the keys that it gives for the transport in question
+
+  // For people.
+  std::string to_string() const { return self ? "this engine" : address.to_string(); }
 };
 
 struct Capabilities {

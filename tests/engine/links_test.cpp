@@ -38,6 +38,23 @@ TEST(Links, RefuseWhatTheyAreNot) {
   }
 }
 
+TEST(Links, OfTheLocalSegmentLeadToThisEngine) {
+  for (const char* transport : {"tcp", "shm"}) {
+    test::Pair pair({}, transport);
+    TransferRequest request = pair.write(0, 100);
+    request.target_id = kLocalSegment;
+    request.target_offset = reinterpret_cast<uint64_t>(pair.local() + 4096);
+    ASSERT_EQ(test::transfer(pair.initiator(), {request}).state, TaskState::kCompleted);
+    size_t own = 0;
+    for (const PathInfo& path : pair.initiator().paths()) {
+      if (path.segment != pair.initiator().local_name()) continue;
+      ++own;
+      EXPECT_EQ(path.remote_address, "this engine") << path.transport;
+    }
+    EXPECT_GE(own, 1u);
+  }
+}
+
 TEST(Links, OfAnotherEngineCanBeAskedFor) {
   test::Pair pair;
   ASSERT_TRUE(pair.works());

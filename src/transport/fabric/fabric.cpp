@@ -231,7 +231,7 @@ std::vector<std::shared_ptr<Path>> FabricTransport::make_paths(const Peer& peer,
     static LogLimit limit;
     log_limited(limit, LogLevel::kInfo,
                 "{}: the peer at {} has provider {}, this side {}: they do not talk", name_,
-                peer.address.to_string(), details->provider.name, own_.provider.name);
+                peer.to_string(), details->provider.name, own_.provider.name);
     return {};
   }
   end_earlier_runs(peer);

@@ -36,7 +36,7 @@ class LocalTransport final : public CopyTransport {
 
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView) override {
     if (!peer.self) return {};
-    auto path = std::make_shared<Path>(*this, "", "", "this engine");
+    auto path = std::make_shared<Path>(*this, "", "", peer.to_string());
     path->state.store(PathState::kReady);
     return {path};
   }

@@ -25,7 +25,7 @@ class Rail : public Path, public std::enable_shared_from_this<Rail> {
   Rail(Transport& owner, RailEngine& through, const std::string& device,
        std::shared_ptr<const Advertisement> advertised, const Peer& peer, size_t local_nic,
        size_t remote_nic)
-      : Path(owner, device, advertised->nics[remote_nic].device, peer.address.to_string()),
+      : Path(owner, device, advertised->nics[remote_nic].device, peer.to_string()),
         engine(through),
         to(peer),
         local(local_nic),

@@ -20,7 +20,7 @@ void RailTransport::warn_of(const Peer& peer, const Status& why) const {
   static LogLimit limit;
   log_limited(limit, LogLevel::kWarning,
               "{}: the peer at {} is not reached this way: {}; do both run the same release?",
-              name(), peer.address.to_string(), why.message());
+              name(), peer.to_string(), why.message());
 }
 
 std::shared_ptr<const Advertisement> RailTransport::decode_offer(const Peer& peer,
@@ -36,7 +36,7 @@ std::shared_ptr<const Advertisement> RailTransport::decode_offer(const Peer& pee
 }
 
 void RailTransport::end_earlier_runs(const Peer& peer) {
-  const std::string address = peer.address.to_string();
+  const std::string address = peer.to_string();
   for (const std::shared_ptr<Rail>& rail : all_rails()) {
     const bool outdated = rail->to.instance != peer.instance && rail->remote_address == address;
     if (outdated) rail->engine.reset(*rail);

@@ -96,18 +96,18 @@ std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, By
     status = link.status();
     if (status.code() == Code::kNotFound) return {};
     if (status.ok()) {
-      auto path = std::make_shared<ShmPath>(*this, peer.address.to_string(), host_, pool_,
-                                            link.take(), warned_);
+      auto path =
+          std::make_shared<ShmPath>(*this, peer.to_string(), host_, pool_, link.take(), warned_);
       status = path->watch();
       if (status.ok()) return {path};
     }
   }
   // A user sees why once for each peer; what repeats is for whoever looks for it.
   static LogLimit limit;
-  if (warned_.add(peer.address.to_string())) {
-    log_warning("shm: not used to {}: {}", peer.address.to_string(), status.message());
+  if (warned_.add(peer.to_string())) {
+    log_warning("shm: not used to {}: {}", peer.to_string(), status.message());
   } else {
-    log_limited(limit, LogLevel::kInfo, "shm: not used to {}: {}", peer.address.to_string(),
+    log_limited(limit, LogLevel::kInfo, "shm: not used to {}: {}", peer.to_string(),
                 status.message());
   }
   return {};

@@ -70,7 +70,7 @@ class SessionWork final : public CallerWork {
 
 TcpPath::TcpPath(Transport& owner, TransportHost& host, std::vector<EventLoop*> loops,
                  size_t lane_count, const LaneOptions& options, int64_t spin_ns, const Peer& peer)
-    : Path(owner, "", "", peer.address.to_string()),
+    : Path(owner, "", "", peer.to_string()),
       host_(host),
       loops_(std::move(loops)),
       lane_count_(lane_count),
