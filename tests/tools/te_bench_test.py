@@ -17,6 +17,7 @@ from te_process import (
     accepts_connections,
     aliased_target,
     children_of,
+    environment,
     is_running,
     main,
     measuring,
@@ -45,6 +46,13 @@ class BenchLocalTest(TeTest):
         # The table goes to stderr when stdout is the JSON.
         self.assertIn("GB/s", result.stderr)
         self.assertIn("p99.9", result.stderr)
+
+    def test_warns_once_of_settings(self):
+        result = te(*self.ARGUMENTS, "--duration", "20ms", "--block-size", "4K",
+                    env=environment(TRANSFER_ENGINE_SLICE_BYTE="1"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr.count("TRANSFER_ENGINE_SLICE_BYTE has no effect"), 1,
+                         result.stderr)
 
     def test_odd_blocks_many_threads_and_polling(self):
         result = te(*self.ARGUMENTS, "--verify", "--duration", "20ms", "--block-size",

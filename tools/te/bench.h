@@ -25,6 +25,8 @@ struct TargetArguments {
 struct LoadArguments {
   EngineArguments engine;
   std::string segment;
+  // A target of the same machine and settings has given the warnings that an engine starts with.
+  bool warnings_given = false;
   std::string operation = "both";
   std::vector<uint64_t> block_sizes = {64 << 10};
   uint64_t batch_size = 16;

@@ -134,6 +134,13 @@ Status measure(const LoadArguments& arguments, Engine& engine, MappedMemory& mem
   return {};
 }
 
+// Everything else as the library writes it.
+void without_warnings(LogLevel level, std::string_view message) {
+  constexpr std::string_view kNames[] = {"error", "warning", "info", "debug"};
+  if (level == LogLevel::kWarning) return;
+  fmt::print(stderr, "transfer_engine {}: {}\n", kNames[static_cast<size_t>(level)], message);
+}
+
 int run_initiator(const LoadArguments& arguments) {
   catch_stop_signals();
   return run_load(arguments);
@@ -145,8 +152,10 @@ int run_load(const LoadArguments& arguments) {
   JsonOutput json(arguments.json);
   if (!json.status().ok()) return fail(json.status());
   MappedMemory memory;  // before the engine, so that it goes after it
+  if (arguments.warnings_given) set_log_hook(without_warnings);
   const Result<std::unique_ptr<Engine>> engine =
       make_engine(arguments.engine, "te-bench-initiator");
+  set_log_hook(nullptr);
   if (!engine.ok()) return fail(engine.status());
 
   Report report;

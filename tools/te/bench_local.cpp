@@ -43,6 +43,7 @@ int run_local(LoadArguments arguments) {
   if (segment.code() == Code::kUnavailable && target->has_failed()) return kExitFailed;
   if (!segment.ok()) return fail(segment.status());
   arguments.segment = *segment;
+  arguments.warnings_given = true;
   return run_load(arguments);
 }
 
