@@ -1,10 +1,7 @@
 #include "transport/tcp/lane.h"
 
-#include <netinet/in.h>
-#include <sys/epoll.h>
-#include <sys/uio.h>
+#include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "base/clock.h"
@@ -14,19 +11,100 @@
 namespace te::tcp {
 namespace {
 
-constexpr size_t kTurnBytes = 8 << 20;  // then other connections of the loop have their turn
 // Packets of a connection that ended may wait in a queue of the kernel, and hold memory that was
 // sent without a copy: it is waited for, this long at most.
 constexpr int64_t kQuietMs = 2000;
 constexpr int64_t kQuietCheckMs = 1;
-// A WRITE under way that is wanted back may finish within this; its deadline has passed.
-constexpr int64_t kGraceNs = 15 * kNsPerMs;
 // How often the kernel may send the same again, with twice the pause each time, without being
-// heard: some 0.6 s where a task timed out meanwhile, 3 s where none did.
-constexpr unsigned kUnheardAtDeadline = 2;
+// heard: some 3 s.
 constexpr unsigned kUnheard = 4;
 
 }  // namespace
+
+Lane::Lane(EventLoop& loop, TransportHost& host, std::shared_ptr<Path> path, LaneOwner& owner,
+           const LaneOptions& options)
+    : loop_(loop),
+      path_(std::move(path)),
+      owner_(owner),
+      options_(options),
+      requests_(host),
+      sender_(requests_, zero_copy_, owner, [this] { resolve_fault(); }),
+      connector_(*path_),
+      receiver_(requests_, sender_, zero_copy_) {}
+
+Status Lane::lost(std::string_view why) const {
+  return error(Code::kUnavailable, "tcp to {}: {}", path_->remote_address, why);
+}
+
+void Lane::connect(const SocketAddress& address, const wire::Hello& hello) {
+  loop_.run([self = shared_from_this(), address, hello] {
+    MutexLock lock(self->receiving_);
+    const auto limit_ms = static_cast<int64_t>(self->options_.connect_timeout_ms);
+    self->connector_.begin(address, hello, deadline_after_ms(now_ns(), limit_ms));
+    self->loop_.run_after(limit_ms, [weak = self->weak_from_this()] {
+      if (const std::shared_ptr<Lane> lane = weak.lock()) lane->connect_timed_out();
+    });
+    self->start_connect();
+  });
+}
+
+void Lane::connect_timed_out() {
+  MutexLock lock(receiving_);
+  if (phase_ != Phase::kConnecting) return;
+  const Status& why = connector_.why();
+  broken(why.ok() ? lost(wire::silence(options_.connect_timeout_ms)) : why);
+}
+
+void Lane::start_connect() {
+  if (phase_ >= Phase::kBroken) return;
+  Result<Fd> fd = connector_.attempt();
+  if (!fd.ok()) return retry_or_break(fd.status());
+  fd_ = fd.take();
+  watch_peer(fd_.get(), options_.stall_timeout_ms);
+  if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
+    retry_or_break(std::move(status));
+  }
+}
+
+void Lane::retry_or_break(Status why) {
+  const int64_t delay_ms = connector_.retry_ms(why, now_ns());
+  if (delay_ms < 0) return broken(std::move(why));
+  if (fd_.valid()) loop_.remove(fd_.get(), this);
+  fd_.reset();
+  hangup_ = false;
+  receiver_.stream().drop_buffered();
+  path_->set_error(std::move(why));  // for who runs out of time meanwhile
+  loop_.run_after(delay_ms, [weak = weak_from_this()] {
+    const std::shared_ptr<Lane> self = weak.lock();
+    if (!self) return;
+    MutexLock lock(self->receiving_);
+    self->start_connect();
+  });
+}
+
+void Lane::continue_connecting() {
+  if (!fd_.valid()) return;  // between two attempts
+  switch (connector_.advance(fd_.get(), receiver_.stream())) {
+    case LaneConnector::Step::kWaiting:
+      return;
+    case LaneConnector::Step::kLetIn:
+      return let_in();
+    case LaneConnector::Step::kLost:
+      return retry_or_break(connector_.why());
+    case LaneConnector::Step::kRefused:
+      return broken(connector_.why());
+  }
+}
+
+void Lane::let_in() {
+  requests_.set_limit(connector_.window());
+  zero_copy_.enable(fd_.get(), options_.zero_copy, options_.zero_copy_totals);
+  phase_ = Phase::kReady;
+  descriptor_.store(fd_.get());
+  receiver_.start(fd_.get());
+  sender_.start(fd_.get());
+  owner_.lane_ready(*this);
+}
 
 void Lane::on_events(uint32_t events) {
   const std::shared_ptr<Lane> self = shared_from_this();
@@ -37,9 +115,10 @@ void Lane::on_events(uint32_t events) {
     // Notifications raise EPOLLERR too; where it means an error, another of them comes with it.
     if ((events & EPOLLERR) != 0 && !zero_copy_.enabled()) hangup_ = true;
     if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) hangup_ = true;
-    if (phase_ <= Phase::kHello) {
-      if (phase_ == Phase::kConnecting && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) == 0) return;
-      continue_hello();
+    if (phase_ == Phase::kConnecting) {
+      const bool settled = (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
+      if (!connector_.connected() && !settled) return;
+      continue_connecting();
       if (phase_ != Phase::kReady) return;
       greeted = true;
     }
@@ -47,178 +126,47 @@ void Lane::on_events(uint32_t events) {
   if ((events & EPOLLOUT) != 0) room();
   // Room alone says nothing of answers, which a caller may be taking.
   if (events == EPOLLOUT && !greeted) return;
-  const uint64_t head = head_sequence_.load();
+  const uint64_t head = requests_.head();
   {
     MutexLock lock(receiving_);
     if (phase_ == Phase::kReady && receive()) loop_.again(this);
   }
   // Room in the window: what waited for it can go.
-  if (head_sequence_.load() != head) continue_sending();
+  if (requests_.head() != head) continue_sending();
 }
 
-void Lane::continue_sending() {
-  if (!blocked_.load() && has_work()) flush();
-}
-
-// Whether there may be more.
 bool Lane::receive() {
-  size_t taken = 0;
-  if (zero_copy_.outstanding()) {
-    zero_copy_.take_notifications(fd_.get());
-    finish_writes();
-  }
-  if (!parse()) return false;
-  for (;;) {
-    const Stream::Outcome outcome = stream_.receive(fd_.get());
-    taken += stream_.received();
-    if (outcome == Stream::Outcome::kFailed) {
-      broken(lost(*path_, errno_text(errno)));
+  switch (receiver_.receive(hangup_)) {
+    case LaneReceiver::Outcome::kDrained:
       return false;
-    }
-    if (outcome == Stream::Outcome::kClosed) {
-      broken(lost(*path_, "the peer closed the connection"));
+    case LaneReceiver::Outcome::kMore:
+      return true;
+    case LaneReceiver::Outcome::kClosed:
+      broken(lost("the peer closed the connection"));
       return false;
-    }
-    if (stream_.received() > 0 && !parse()) return false;
-    if (outcome == Stream::Outcome::kDrained && !(hangup_ && stream_.received() > 0)) return false;
-    if (taken >= kTurnBytes) return true;
-  }
-}
-
-bool Lane::parse() {
-  for (;;) {
-    if (payload_count_ > 0) {
-      stream_.copy_buffered();
-      finish_payload();
-      if (payload_count_ > 0) return true;
-    }
-    if (stream_.buffered().size() < AnswerHeader::kSize) return true;
-    const AnswerHeader header = AnswerHeader::decode(stream_.buffered().data());
-    stream_.consume(AnswerHeader::kSize);
-    bool understood = false;
-    switch (header.type) {
-      case AnswerType::kAck:
-        understood = on_ack(header.sequence);
-        break;
-      case AnswerType::kData:
-        understood = on_data(header);
-        break;
-      case AnswerType::kError:
-        understood = on_error(header);
-        break;
-    }
-    if (!understood) {
-      broken(error(Code::kUnavailable, "tcp to {}: the peer answered what was not asked",
-                   path_->remote_address));
+    case LaneReceiver::Outcome::kFailed:
+      broken(lost(errno_text(errno)));
       return false;
-    }
+    case LaneReceiver::Outcome::kMisunderstood:
+      broken(lost("the peer answered what was not asked"));
+      return false;
   }
+  return false;
 }
 
-// Whether all requests below `sequence` have left. An answer may be faster than the sender's note
-// of it, so that one is waited for: it never blocks.
-bool Lane::left_completely(uint64_t sequence) {
-  if (sequence <= sent_tail_.load(std::memory_order_acquire)) return true;
-  while (sending_.exchange(true)) std::this_thread::yield();
-  const bool left = sequence <= sent_tail_.load(std::memory_order_acquire);
-  sending_.store(false);
-  continue_sending();
-  return left;
+bool Lane::take_answers() {
+  if (!receiving_.try_lock()) return false;
+  const uint64_t head = requests_.head();
+  const uint64_t before = requests_.answered();
+  if (phase_ == Phase::kReady) receive();
+  const bool news = requests_.answered() != before || phase_ != Phase::kReady;
+  receiving_.unlock();
+  if (requests_.head() != head) continue_sending();
+  return news;
 }
 
-bool Lane::on_ack(uint64_t sequence) {
-  if (!left_completely(sequence)) return false;
-  acks_.fetch_add(1, std::memory_order_relaxed);
-  acked_ = std::max(acked_, sequence);
-  finish_writes();
-  return true;
-}
-
-// Gives back the WRITEs that are in place, as far as the kernel let go of their memory. That is
-// usually told before the answer comes, but a copy of a packet may still be in some queue.
-void Lane::finish_writes() {
-  for (; ack_cursor_ < acked_; ++ack_cursor_) {
-    Sent& request = sent(ack_cursor_);
-    if (request.opcode != Opcode::kWrite || request.answered) continue;
-    if (!zero_copy_.let_go(fd_.get(), request.let_go_below)) break;
-    answer(request, request.refusal);
-  }
-  advance_head();
-}
-
-bool Lane::on_data(const AnswerHeader& header) {
-  const uint64_t tail = tail_.load(std::memory_order_acquire);
-  const uint64_t head = head_sequence_.load(std::memory_order_relaxed);
-  if (header.count == 0 || header.count > kWindow || header.sequence < head ||
-      header.sequence > tail || tail - header.sequence < header.count) {
-    return false;
-  }
-  std::vector<Stream::Piece>& pieces = stream_.start_payload();
-  for (uint32_t i = 0; i < header.count; ++i) {
-    const Sent& request = sent(header.sequence + i);
-    if (request.opcode != Opcode::kRead || request.answered) return false;
-    pieces.push_back({request.slice != nullptr ? request.slice->local : nullptr, request.length});
-  }
-  payload_first_ = header.sequence;
-  payload_count_ = header.count;
-  return true;
-}
-
-// Answers the READs whose bytes are all there.
-void Lane::finish_payload() {
-  const size_t filled = stream_.filled_pieces();
-  const uint64_t total = filled + stream_.open_pieces().size();
-  while (payload_count_ > 0 && total - payload_count_ < filled) {
-    const bool faulted = stream_.faulted(total - payload_count_);
-    answer(sent(payload_first_), faulted ? Code::kInvalidArgument : Code::kOk);
-    ++payload_first_;
-    --payload_count_;
-  }
-  advance_head();
-}
-
-bool Lane::on_error(const AnswerHeader& header) {
-  if (header.sequence < head_sequence_.load(std::memory_order_relaxed) ||
-      header.sequence >= tail_.load(std::memory_order_acquire) || header.code == Code::kOk ||
-      header.code == Code::kUnavailable) {
-    return false;
-  }
-  Sent& request = sent(header.sequence);
-  if (request.answered || request.refusal != Code::kOk) return false;
-  if (!left_completely(header.sequence + 1)) return false;
-  // That one would blame this side.
-  const Code code = header.code == Code::kInvalidArgument ? Code::kInternal : header.code;
-  if (zero_copy_.let_go(fd_.get(), request.let_go_below)) {
-    answer(request, code);
-    advance_head();
-  } else {
-    request.refusal = code;  // it ends with the frame's acknowledgement
-  }
-  return true;
-}
-
-void Lane::answer(Sent& request, Code code) {
-  request.answered = true;
-  ++answered_count_;
-  Slice* slice = request.slice;
-  request.slice = nullptr;
-  load_.fetch_sub(request.length, std::memory_order_relaxed);
-  if (slice != nullptr) host_.done(slice, code);
-}
-
-void Lane::advance_head() {
-  uint64_t head = head_sequence_.load(std::memory_order_relaxed);
-  const uint64_t tail = tail_.load(std::memory_order_acquire);
-  while (head < tail && sent(head).answered) ++head;
-  head_sequence_.store(head);
-  ack_cursor_ = std::max(ack_cursor_, head);
-}
-
-void Lane::broken(Status why) {
-  // Nothing that the peer still sends counts from here on.
-  if (phase_ >= Phase::kBroken) return;
-  phase_ = Phase::kBroken;
-  owner_.lane_broken(*this, std::move(why));
+void Lane::flush_later() {
+  loop_.run([self = shared_from_this()] { self->flush(); });
 }
 
 void Lane::listen_for(uint32_t events) {
@@ -227,98 +175,47 @@ void Lane::listen_for(uint32_t events) {
   loop_.change(fd_.get(), EPOLLRDHUP | events, this);
 }
 
-void Lane::room() {
-  blocked_.store(false);
-  flush();
-}
-
-bool Lane::take_answers() {
-  if (!receiving_.try_lock()) return false;
-  const uint64_t head = head_sequence_.load();
-  const uint64_t before = answered_count_;
-  if (phase_ == Phase::kReady) receive();
-  const bool news = answered_count_ != before || phase_ != Phase::kReady;
-  receiving_.unlock();
-  if (head_sequence_.load() != head) continue_sending();
-  return news;
-}
-
-void Lane::give_back_queued() {
-  SliceList cancelled;
-  {
-    MutexLock lock(queue_mutex_);
-    SliceList rest;
-    while (!queue_.empty()) {
-      Slice* slice = queue_.pop();
-      if (slice->cancelled()) {
-        queued_.fetch_sub(1);
-        load_.fetch_sub(slice->length, std::memory_order_relaxed);
-        cancelled.push(slice);
+void Lane::resolve_fault() {
+  loop_.run([self = shared_from_this()] {
+    {
+      MutexLock lock(self->receiving_);
+      if (self->phase_ != Phase::kReady) return;
+      if (self->sender_.resolve_fault()) {
+        self->receiver_.tail_moved_back();
       } else {
-        rest.push(slice);
+        // Whatever has no part in it is repeated in the next session.
+        self->owner_.found_unreadable();
+        self->broken(self->lost("the memory of a WRITE under way cannot be read"));
       }
     }
-    queue_ = rest;
-  }
-  while (!cancelled.empty()) host_.done(cancelled.pop(), Code::kCancelled);
+    self->room();
+  });
 }
 
 void Lane::sweep() {
   loop_.run([self = shared_from_this()] {
     MutexLock lock(self->receiving_);
     if (self->phase_ != Phase::kReady) return;
-    self->give_back_queued();
-    if (!self->sweep_sent()) {
-      self->broken(
-          lost(*self->path_, "a WRITE under way was given up, so the connection is ended"));
+    self->requests_.return_cancelled();
+    if (!self->receiver_.sweep()) {
+      self->broken(self->lost("a WRITE under way was given up, so the connection is ended"));
     }
   });
-}
-
-// READs under way are given up: their bytes will go nowhere. A WRITE under way reads local memory,
-// and may still arrive: it is given a moment, then the connection must end.
-bool Lane::sweep_sent() {
-  const uint64_t tail = tail_.load(std::memory_order_acquire);
-  constexpr uint64_t kNone = UINT64_MAX;
-  uint64_t first_write = kNone;
-  bool given_up = false;
-  for (uint64_t i = head_sequence_.load(std::memory_order_relaxed); i < tail; ++i) {
-    Sent& request = sent(i);
-    if (request.slice == nullptr || !request.slice->cancelled()) continue;
-    if (request.opcode == Opcode::kWrite) {
-      first_write = std::min(first_write, i);
-      continue;
-    }
-    if (payload_count_ > 0 && i >= payload_first_ && i < payload_first_ + payload_count_) {
-      // The pieces that are open are those of the last requests of the frame.
-      const std::span<Stream::Piece> open = stream_.open_pieces();
-      const uint64_t from_end = payload_first_ + payload_count_ - i;
-      if (from_end <= open.size()) open[open.size() - from_end].to = nullptr;
-    }
-    Slice* slice = request.slice;
-    request.slice = nullptr;
-    given_up = true;
-    host_.done(slice, Code::kCancelled);
-  }
-  if (first_write != kNone) return may_finish(first_write, tail);
-  return !given_up || !unheard(fd_.get(), kUnheardAtDeadline);
-}
-
-bool Lane::may_finish(uint64_t first, uint64_t tail) {
-  const int64_t now = now_ns();
-  if (first >= grace_below_) {
-    grace_below_ = tail;
-    grace_until_ns_ = now + kGraceNs;
-  }
-  return now < grace_until_ns_;
 }
 
 void Lane::check_alive() {
   loop_.run([self = shared_from_this()] {
     MutexLock lock(self->receiving_);
     if (self->phase_ != Phase::kReady || !unheard(self->fd_.get(), kUnheard)) return;
-    self->broken(lost(*self->path_, "the peer's machine does not acknowledge anything any more"));
+    self->broken(self->lost("the peer's machine does not acknowledge anything any more"));
   });
+}
+
+void Lane::broken(Status why) {
+  // Nothing that the peer still sends counts from here on.
+  if (phase_ >= Phase::kBroken) return;
+  phase_ = Phase::kBroken;
+  owner_.lane_broken(*this, std::move(why));
 }
 
 void Lane::fail(Code code) {
@@ -332,8 +229,7 @@ void Lane::close(Code code) {
   if (phase_ == Phase::kClosed) return;
   phase_ = Phase::kClosed;
   if (fd_.valid()) loop_.remove(fd_.get(), this);
-  // Senders never block, so the flag is free soon; held from here on, it keeps them out.
-  while (sending_.exchange(true)) std::this_thread::yield();
+  sender_.stop();
   // Wakes the caller that sleeps on it.
   descriptor_.store(-1);
   if (fd_.valid()) ::shutdown(fd_.get(), SHUT_RDWR);
@@ -364,30 +260,8 @@ void Lane::close_when_quiet(Code code, int64_t until_ns) {
         path_->remote_address, kQuietMs);
   }
   fd_.reset();
-  return_everything(code);
+  requests_.return_all(code);
   zero_copy_.close();
-}
-
-void Lane::return_everything(Code code) {
-  SliceList returned, refused;
-  {
-    MutexLock lock(queue_mutex_);
-    closed_ = true;
-    returned = queue_;
-    queue_ = {};
-    queued_.store(0);
-  }
-  const uint64_t tail = tail_.load(std::memory_order_acquire);
-  for (uint64_t i = head_sequence_.load(std::memory_order_relaxed); i < tail; ++i) {
-    Slice* slice = sent(i).slice;
-    sent(i).slice = nullptr;
-    if (slice == nullptr) continue;
-    (sent(i).refusal == Code::kInvalidArgument ? refused : returned).push(slice);
-  }
-  head_sequence_.store(tail);
-  load_.store(0);
-  while (!returned.empty()) host_.done(returned.pop(), code);
-  while (!refused.empty()) host_.done(refused.pop(), Code::kInvalidArgument);
 }
 
 }  // namespace te::tcp

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -249,7 +250,10 @@ TEST_F(CallerRun, ASleeperIsWokenByOtherThreads) {
   work.prepare = [](CallerSleep&) { return CallerWork::BeforeSleep::kSleep; };
   std::atomic<bool> over{false};
   std::thread other([&] {
-    while (!over.load()) callers.wake();
+    while (!over.load()) {
+      callers.wake();
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
   });
   expect_short([&] {
     for (int i = 0; i < 100; ++i) EXPECT_TRUE(run());

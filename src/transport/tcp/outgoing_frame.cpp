@@ -1,0 +1,83 @@
+#include "transport/tcp/outgoing_frame.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/guarded_copy.h"
+
+namespace te::tcp {
+
+void OutgoingFrame::clear() {
+  opcode_ = Opcode::kRead;
+  count_ = 0;
+  bytes_ = 0;
+  by_zero_copy_ = false;
+  vector_count_ = 1;
+  vector_at_ = 0;
+}
+
+bool OutgoingFrame::takes(const Slice& slice) const {
+  if (count_ == 0) return true;
+  return count_ < kMaxRequestsPerFrame && slice.opcode == opcode_ &&
+         bytes_ + slice.length <= kFrameBytes;
+}
+
+void OutgoingFrame::add(const Slice& slice) {
+  RequestEntry::encode(head_.data() + RequestHeader::kSize + count_ * RequestEntry::kSize,
+                       slice.remote_address, slice.length, slice.key);
+  if (slice.opcode == Opcode::kWrite) vectors_[vector_count_++] = {slice.local, slice.length};
+  opcode_ = slice.opcode;
+  bytes_ += slice.length;
+  ++count_;
+}
+
+void OutgoingFrame::close() {
+  const bool write = opcode_ == Opcode::kWrite || count_ == 0;
+  RequestHeader{write ? RequestType::kWrite : RequestType::kRead, static_cast<uint16_t>(count_),
+                write ? bytes_ : 0}
+      .encode(head_.data());
+  vectors_[0] = {head_.data(), RequestHeader::kSize + count_ * RequestEntry::kSize};
+}
+
+void OutgoingFrame::choose(ZeroCopy& zero_copy) {
+  by_zero_copy_ = opcode_ == Opcode::kWrite && count_ > 0 && zero_copy.takes(bytes_, count_);
+}
+
+bool OutgoingFrame::readable() const {
+  return std::all_of(vectors_.begin() + 1, vectors_.begin() + static_cast<ptrdiff_t>(vector_count_),
+                     [](const iovec& vector) {
+                       return is_readable(static_cast<const std::byte*>(vector.iov_base),
+                                          vector.iov_len);
+                     });
+}
+
+OutgoingFrame::Outcome OutgoingFrame::send(int fd, ZeroCopy& zero_copy) {
+  while (vector_at_ < vector_count_) {
+    ssize_t sent = send_vectors(fd, zero_copy);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      return errno == EFAULT ? Outcome::kUnreadable : Outcome::kBlocked;
+    }
+    while (sent > 0) {
+      iovec& vector = vectors_[vector_at_];
+      const size_t step = std::min(static_cast<size_t>(sent), vector.iov_len);
+      vector.iov_base = static_cast<std::byte*>(vector.iov_base) + step;
+      vector.iov_len -= step;
+      sent -= static_cast<ssize_t>(step);
+      if (vector.iov_len == 0) ++vector_at_;
+    }
+  }
+  return Outcome::kSent;
+}
+
+ssize_t OutgoingFrame::send_vectors(int fd, ZeroCopy& zero_copy) {
+  msghdr message{};
+  message.msg_iov = &vectors_[vector_at_];
+  message.msg_iovlen = vector_count_ - vector_at_;
+  if (by_zero_copy_) return zero_copy.send(fd, message, vector_at_ == 0);
+  return ::sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+}  // namespace te::tcp
