@@ -4,21 +4,18 @@
 // Threads: its loop only.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <string>
-#include <vector>
+#include <string_view>
 
 #include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/socket.h"
 #include "core/access_table.h"
 #include "core/wire.h"
-#include "transport/tcp/frame.h"
-#include "transport/tcp/stream.h"
+#include "transport/tcp/answer_sender.h"
+#include "transport/tcp/request_receiver.h"
 
 namespace te::tcp {
 
@@ -57,38 +54,18 @@ class Responder final : public EventLoop::Handler {
   EventLoop& loop() { return loop_; }
 
   void on_events(uint32_t events) override;
-  bool worth_polling() const override { return !answer_open_ && !stream_.in_payload(); }
+  bool worth_polling() const override {
+    return !answers_.in_the_middle() && !requests_.in_payload();
+  }
   bool poll() override;
 
  private:
-  struct Request {
-    RequestEntry entry;
-    uint64_t sequence = 0;
-    Code code = Code::kOk;
-  };
-
   bool receive();  // whether bytes came
-  bool parse();    // false: ended
-  bool start_frame(const RequestHeader& header);
-  void start_write();
-  void start_reads();
-  void finish_write();
-  Stream::Outcome receive_pinned();
-  void pin_open_pieces();
-  void unpin_pieces();
-  void copy_buffered_pinned();
-
-  bool flush();  // false: ended
-  bool build_answer();
-  bool send_answer(bool* full);
-  bool leave_out_unreadable();
-  bool refuse_unreadable(size_t count);
-  void append_small(const AnswerHeader& header);
-  bool output_full() const;
+  bool flush();    // false: ended
+  void made_progress();
   void end(std::string_view why);
 
   EventLoop& loop_;
-  AccessTable& table_;
   ResponderOwner& owner_;
   Fd fd_;
   const SocketAddress peer_;
@@ -98,26 +75,8 @@ class Responder final : public EventLoop::Handler {
   bool hangup_ = false;
   bool admitted_ = false;
   std::atomic<int64_t> progress_ns_{0};
-
-  // In.
-  Stream stream_;
-  uint64_t next_sequence_ = 0;
-  bool writing_ = false;
-  std::vector<Request> frame_;  // the requests of the frame under way
-  std::vector<AccessKey> pins_;
-
-  // Out.
-  bool ack_due_ = false;
-  uint64_t ack_sequence_ = 0;
-  uint64_t unacked_bytes_ = 0;
-  std::string small_;          // answers without payload, whole
-  std::deque<Request> reads_;  // asked for, not answered
-  std::string head_;  // of the answer under way: small answers, then perhaps a kData header
-  size_t head_sent_ = 0;
-  size_t answer_reads_ = 0;   // how many of `reads_` the answer under way covers
-  uint64_t answer_sent_ = 0;  // bytes of their payload
-  uint64_t answer_bytes_ = 0;
-  bool answer_open_ = false;
+  AnswerSender answers_;
+  RequestReceiver requests_;
 };
 
 }  // namespace te::tcp
