@@ -18,21 +18,6 @@ void OutgoingFrame::clear() {
   vector_at_ = 0;
 }
 
-bool OutgoingFrame::takes(const Slice& slice) const {
-  if (count_ == 0) return true;
-  return count_ < kMaxRequestsPerFrame && slice.opcode == opcode_ &&
-         bytes_ + slice.length <= kFrameBytes;
-}
-
-void OutgoingFrame::add(const Slice& slice) {
-  RequestEntry::encode(head_.data() + RequestHeader::kSize + count_ * RequestEntry::kSize,
-                       slice.remote_address, slice.length, slice.key);
-  if (slice.opcode == Opcode::kWrite) vectors_[vector_count_++] = {slice.local, slice.length};
-  opcode_ = slice.opcode;
-  bytes_ += slice.length;
-  ++count_;
-}
-
 void OutgoingFrame::close() {
   const bool write = opcode_ == Opcode::kWrite || count_ == 0;
   RequestHeader{write ? RequestType::kWrite : RequestType::kRead, static_cast<uint16_t>(count_),

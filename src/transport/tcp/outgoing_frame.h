@@ -27,8 +27,19 @@ class OutgoingFrame {
   // Begins another one, of no request yet.
   void clear();
   // Whether the slice may be the next request of this frame.
-  bool takes(const Slice& slice) const;
-  void add(const Slice& slice);
+  bool takes(const Slice& slice) const {
+    if (count_ == 0) return true;
+    return count_ < kMaxRequestsPerFrame && slice.opcode == opcode_ &&
+           bytes_ + slice.length <= kFrameBytes;
+  }
+  void add(const Slice& slice) {
+    RequestEntry::encode(head_.data() + RequestHeader::kSize + count_ * RequestEntry::kSize,
+                         slice.remote_address, slice.length, slice.key);
+    if (slice.opcode == Opcode::kWrite) vectors_[vector_count_++] = {slice.local, slice.length};
+    opcode_ = slice.opcode;
+    bytes_ += slice.length;
+    ++count_;
+  }
   size_t count() const { return count_; }
   // No request follows. Nothing of it is sent before.
   void close();

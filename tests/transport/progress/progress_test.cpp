@@ -1,10 +1,15 @@
 #include "transport/progress/progress.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
+#include <functional>
 #include <thread>
 #include <vector>
 
+#include "base/clock.h"
+#include "base/fd.h"
 #include "transport/fakes.h"
 
 namespace te {
@@ -31,7 +36,7 @@ class FakeDriver final : public ProgressDriver {
   int64_t watch(int64_t now) override { return now + 1'000; }
   bool needs_thread() const override { return wants_thread; }
   Arming arm(bool for_caller) override {
-    if (for_caller) return {};
+    if (for_caller) return arm_for_caller();
     ++armed;
     return {.descriptor = 7};
   }
@@ -48,6 +53,7 @@ class FakeDriver final : public ProgressDriver {
   uint64_t room = 2;
   bool completes = false;
   bool wants_thread = false;
+  std::function<Arming()> arm_for_caller = [] { return Arming{}; };
   int submissions = 0, polls = 0, armed = 0;
 };
 
@@ -64,6 +70,14 @@ class ProgressTest : public testing::Test {
     Look result;
     progress.look(before_sleep, result);
     return result;
+  }
+  // By a caller with 20 s to wait, which come to an end sooner.
+  bool wait_by_caller() {
+    const int64_t begin_ns = now_ns();
+    const bool useful =
+        progress.run_by_caller(begin_ns + 20'000 * kNsPerMs, Waker::of_this_thread());
+    EXPECT_LT(now_ns() - begin_ns, 10'000 * kNsPerMs);
+    return useful;
   }
   static size_t length(const SliceList& list) {
     size_t count = 0;
@@ -123,6 +137,60 @@ TEST_F(ProgressTest, ACallerReturnsWhatCompletes) {
   driver.completes = true;
   EXPECT_TRUE(progress.run_by_caller(0, Waker::of_this_thread()));
   EXPECT_EQ(host.count(), 2u);
+}
+
+TEST_F(ProgressTest, ACallerThatCannotSleepLeavesTheWorkToTheThread) {
+  progress.submit(list(0, 1));
+  EXPECT_FALSE(wait_by_caller());
+  EXPECT_EQ(calls, 1);
+  EXPECT_FALSE(progress.expects_caller(now_ns()));
+}
+
+TEST_F(ProgressTest, ACallerSleepsOnTheDescriptorThatWasArmedForIt) {
+  const Fd event(::eventfd(0, EFD_CLOEXEC));
+  ASSERT_TRUE(event.valid());
+  driver.arm_for_caller = [&] {
+    driver.completes = true;
+    const uint64_t one = 1;
+    EXPECT_EQ(::write(event.get(), &one, sizeof one), ssize_t{sizeof one});
+    return Arming{.descriptor = event.get()};
+  };
+  progress.submit(list(0, 2));
+  EXPECT_TRUE(wait_by_caller());
+  EXPECT_EQ(host.count(), 2u);
+  EXPECT_EQ(calls, 0) << "the caller is likely to be back";
+  EXPECT_TRUE(progress.expects_caller(now_ns()));
+}
+
+TEST_F(ProgressTest, ACallerWithoutADescriptorSleepsForAMoment) {
+  driver.arm_for_caller = [&] {
+    driver.completes = true;
+    return Arming{.nap_ns = 1'000};
+  };
+  progress.submit(list(0, 1));
+  EXPECT_TRUE(wait_by_caller());
+  EXPECT_EQ(host.count(), 1u);
+}
+
+TEST_F(ProgressTest, ACallerTakesWhatCompletedWhileItArmed) {
+  driver.arm_for_caller = [&] {
+    driver.completes = true;
+    return Arming{.news = true};
+  };
+  progress.submit(list(0, 1));
+  EXPECT_TRUE(wait_by_caller());
+  EXPECT_EQ(host.count(), 1u);
+}
+
+TEST_F(ProgressTest, ACallerThatSleepsIsWokenWhenItsDescriptorIsGone) {
+  const Fd event(::eventfd(0, EFD_CLOEXEC));
+  ASSERT_TRUE(event.valid());
+  driver.arm_for_caller = [&] {
+    std::thread([this] { progress.wake_caller(); }).join();
+    return Arming{.descriptor = event.get()};
+  };
+  progress.submit(list(0, 1));
+  EXPECT_TRUE(wait_by_caller());
 }
 
 TEST_F(ProgressTest, TheThreadLeavesCompletionsToACallerThatIsExpected) {
