@@ -108,7 +108,7 @@ TEST_F(LaneRequestsTest, AFrameIsUnderWayUntilItLeft) {
   EXPECT_EQ(requests_.sent_tail(), 0u);
   requests_.frame_left(7);
   EXPECT_EQ(requests_.sent_tail(), 1u);
-  EXPECT_EQ(requests_.at(0).let_go_below, 7u);
+  EXPECT_EQ(requests_.at(0).completed_below, 7u);
 }
 
 TEST_F(LaneRequestsTest, WhatIsQueuedAndCancelledComesBackTheRestStays) {

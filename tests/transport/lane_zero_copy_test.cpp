@@ -63,7 +63,7 @@ class ZeroCopyLaneTest : public LaneTest {
   const std::shared_ptr<ZeroCopyTotals> totals_ = std::make_shared<ZeroCopyTotals>();
 };
 
-TEST_F(ZeroCopyLaneTest, AWriteEndsWhenItIsAcknowledgedAndLetGoOf) {
+TEST_F(ZeroCopyLaneTest, AWriteEndsWhenItIsAcknowledgedAndItsSendCompleted) {
   make_ready();
   std::string local(kLength, 'A');
   const Slice& slice = send(local);
@@ -111,7 +111,7 @@ TEST_F(ZeroCopyLaneTest, AFullSocketIsWaitedFor) {
 }
 
 // What is queued for long is held for long, and so would be the tasks.
-TEST_F(ZeroCopyLaneTest, WhereTheKernelIsSlowToLetGoTheRestIsCopied) {
+TEST_F(ZeroCopyLaneTest, WhereSendsAreSlowToCompleteTheRestIsCopied) {
   make_ready();
   std::vector<std::string> local(3, std::string(64 << 10, 'A'));
   send(local[0]);
@@ -124,13 +124,13 @@ TEST_F(ZeroCopyLaneTest, WhereTheKernelIsSlowToLetGoTheRestIsCopied) {
   for (const std::string& each : local) expect_frame(each);
   put(ack(3));
   ASSERT_TRUE(host_.wait_for(3));
-  // It has let go of everything.
+  // All of them have completed.
   send(local[0]);
   EXPECT_GT(totals_->sends, sends);
   expect_frame(local[0]);
 }
 
-TEST_F(ZeroCopyLaneTest, ARefusedWriteEndsWhenItIsLetGoOf) {
+TEST_F(ZeroCopyLaneTest, ARefusedWriteEndsWhenItsSendCompleted) {
   make_ready();
   std::string local(kLength, 'A');
   const Slice& slice = send(local);

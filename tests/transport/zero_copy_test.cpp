@@ -1,4 +1,4 @@
-// When a connection sends without a copy, and which of its sends the kernel let go of.
+// When a connection sends without a copy, and which of its sends have completed.
 #include "transport/tcp/zero_copy.h"
 
 #include <gtest/gtest.h>
@@ -112,53 +112,53 @@ TEST(ZeroCopyTrial, SmallRequestsAreNoMatter) {
   EXPECT_FALSE(ZeroCopyTrial::is_large(16 * kLeast, 17));
 }
 
-TEST(LetGo, RangesInOrder) {
-  LetGo let_go;
-  EXPECT_EQ(let_go.below(), 0u);
-  let_go.add(0, 0);
-  EXPECT_EQ(let_go.below(), 1u);
-  let_go.add(1, 9);
-  EXPECT_EQ(let_go.below(), 10u);
+TEST(ZeroCopyCompletions, RangesInOrder) {
+  ZeroCopyCompletions completions;
+  EXPECT_EQ(completions.below(), 0u);
+  completions.add(0, 0);
+  EXPECT_EQ(completions.below(), 1u);
+  completions.add(1, 9);
+  EXPECT_EQ(completions.below(), 10u);
 }
 
-TEST(LetGo, WhatComesEarlyWaitsForTheRest) {
-  LetGo let_go;
-  let_go.add(7, 8);
-  let_go.add(2, 3);
-  let_go.add(4, 5);
-  EXPECT_EQ(let_go.below(), 0u);
-  let_go.add(0, 1);
-  EXPECT_EQ(let_go.below(), 6u);
-  let_go.add(6, 6);
-  EXPECT_EQ(let_go.below(), 9u);
+TEST(ZeroCopyCompletions, WhatComesEarlyWaitsForTheRest) {
+  ZeroCopyCompletions completions;
+  completions.add(7, 8);
+  completions.add(2, 3);
+  completions.add(4, 5);
+  EXPECT_EQ(completions.below(), 0u);
+  completions.add(0, 1);
+  EXPECT_EQ(completions.below(), 6u);
+  completions.add(6, 6);
+  EXPECT_EQ(completions.below(), 9u);
 }
 
-TEST(LetGo, WhatWasToldIsTakenOnce) {
-  LetGo let_go;
-  let_go.add(0, 4);
-  let_go.add(3, 4);
-  EXPECT_EQ(let_go.below(), 5u);
-  let_go.add(5, 5);
-  EXPECT_EQ(let_go.below(), 6u);
+TEST(ZeroCopyCompletions, WhatWasToldIsTakenOnce) {
+  ZeroCopyCompletions completions;
+  completions.add(0, 4);
+  completions.add(3, 4);
+  EXPECT_EQ(completions.below(), 5u);
+  completions.add(5, 5);
+  EXPECT_EQ(completions.below(), 6u);
 }
 
-TEST(LetGo, GoesOnWhereTheKernelsNumbersBeginAnew) {
-  LetGo let_go;
+TEST(ZeroCopyCompletions, GoesOnWhereTheKernelsNumbersBeginAnew) {
+  ZeroCopyCompletions completions;
   uint64_t below = 0;
   for (int i = 0; i < 5; ++i) {
     for (const uint32_t first : {0u, 0x40000000u, 0x80000000u, 0xC0000000u}) {
-      let_go.add(first, first + 0x3FFFFFFF);
+      completions.add(first, first + 0x3FFFFFFF);
       below += 0x40000000;
-      ASSERT_EQ(let_go.below(), below);
+      ASSERT_EQ(completions.below(), below);
     }
   }
-  let_go.add(0, 0xFFFFFFFA);
+  completions.add(0, 0xFFFFFFFA);
   below += 0xFFFFFFFB;
   // Across the end, and out of order there.
-  let_go.add(3, 4);
-  EXPECT_EQ(let_go.below(), below);
-  let_go.add(0xFFFFFFFB, 2);
-  EXPECT_EQ(let_go.below(), below + 10);
+  completions.add(3, 4);
+  EXPECT_EQ(completions.below(), below);
+  completions.add(0xFFFFFFFB, 2);
+  EXPECT_EQ(completions.below(), below + 10);
 }
 
 }  // namespace

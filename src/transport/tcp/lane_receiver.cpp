@@ -71,13 +71,13 @@ bool LaneReceiver::on_ack(uint64_t sequence) {
   return true;
 }
 
-// Gives back the WRITEs that are in place, as far as the kernel let go of their memory. That is
+// Gives back the WRITEs that are in place, as far as the kernel reads their memory no more. That is
 // usually told before the answer comes, but a copy of a packet may still be in some queue.
 void LaneReceiver::finish_writes() {
   for (; ack_cursor_ < acked_; ++ack_cursor_) {
     LaneRequests::Sent& request = requests_.at(ack_cursor_);
     if (request.opcode != Opcode::kWrite || request.answered) continue;
-    if (!zero_copy_.let_go(fd_, request.let_go_below)) break;
+    if (!zero_copy_.completed(fd_, request.completed_below)) break;
     requests_.answer(request, request.refusal);
   }
   advance_head();
@@ -128,7 +128,7 @@ bool LaneReceiver::on_error(const AnswerHeader& header) {
   if (!sender_.left_completely(header.sequence + 1)) return false;
   // That one would blame this side.
   const Code code = header.code == Code::kInvalidArgument ? Code::kInternal : header.code;
-  if (zero_copy_.let_go(fd_, request.let_go_below)) {
+  if (zero_copy_.completed(fd_, request.completed_below)) {
     requests_.answer(request, code);
     advance_head();
   } else {

@@ -38,11 +38,11 @@ void LaneRequests::take(OutgoingFrame& frame) {
   tail_.store(tail + frame.count());
 }
 
-void LaneRequests::frame_left(uint64_t let_go_below) {
+void LaneRequests::frame_left(uint64_t completed_below) {
   const uint64_t tail = tail_.load(std::memory_order_relaxed);
-  if (let_go_below != 0) {
+  if (completed_below != 0) {
     for (uint64_t i = sent_tail_.load(std::memory_order_relaxed); i < tail; ++i) {
-      at(i).let_go_below = let_go_below;
+      at(i).completed_below = completed_below;
     }
   }
   sent_tail_.store(tail, std::memory_order_release);

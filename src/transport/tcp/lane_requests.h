@@ -33,7 +33,7 @@ class LaneRequests {
     bool answered = false;
     // Of a WRITE that failed while the kernel may hold its memory: it comes back with this.
     Code refusal = Code::kOk;
-    uint64_t let_go_below = 0;  // see ZeroCopy; set by the sender once all of it left
+    uint64_t completed_below = 0;  // see ZeroCopy; set by the sender once all of it left
   };
 
   explicit LaneRequests(TransportHost& host) : host_(host) {}
@@ -59,8 +59,8 @@ class LaneRequests {
   // The sender's.
   // Puts the next queued requests into `frame`, which is empty if there are none.
   void take(OutgoingFrame& frame);
-  // The frame has left; see Sent::let_go_below.
-  void frame_left(uint64_t let_go_below);
+  // The frame has left; see Sent::completed_below.
+  void frame_left(uint64_t completed_below);
   // Puts the requests of the frame under way, of which nothing has left, into `frame` again, but
   // for those whose memory cannot be read: they come back. False: all of it can be read. Needs the
   // receiver's lock too.

@@ -369,7 +369,7 @@ void TcpTransport::stop() {
       run_persistently([&path] { path->end(); });
     }
   }
-  // Lanes wait on their loops until the kernel let go of memory.
+  // Lanes wait on their loops until the kernel reads no memory any more.
   zero_copy_totals_->wait_until_none_open();
   if (zero_copy_totals_->sends > 0 || zero_copy_totals_->refused > 0) {
     log_debug(

@@ -35,7 +35,7 @@ const sock_extended_err* notification(msghdr& message) {
 
 }  // namespace
 
-void LetGo::add(uint32_t first, uint32_t last) {
+void ZeroCopyCompletions::add(uint32_t first, uint32_t last) {
   const uint32_t ahead = first - static_cast<uint32_t>(below_);
   if (ahead > INT32_MAX) return;  // it was told before
   const uint64_t from = below_ + ahead;
@@ -79,7 +79,7 @@ bool ZeroCopy::takes(uint64_t bytes, size_t requests) {
   return verdict != ZeroCopyTrial::Verdict::kGiveUp;
 }
 
-// Whether the kernel is slow to let go of what was sent.
+// Whether sends are slow to complete.
 bool ZeroCopy::is_slow(uint64_t told) {
   const bool held = told != sends_.load(std::memory_order_relaxed);
   if (!held || told != last_told_ || held_since_ns_ == 0) {
@@ -145,7 +145,7 @@ void ZeroCopy::take_notifications(int fd) {
     }
     const sock_extended_err* said = notification(message);
     if (said == nullptr) continue;
-    let_go_.add(said->ee_info, said->ee_data);
+    completions_.add(said->ee_info, said->ee_data);
     const uint32_t count = said->ee_data - said->ee_info + 1;
     if ((said->ee_code & SO_EE_CODE_ZEROCOPY_COPIED) != 0) {
       copied_.fetch_add(count, std::memory_order_relaxed);

@@ -1,5 +1,5 @@
 // Sends of one connection without a copy (MSG_ZEROCOPY). The kernel numbers them, reads the memory
-// until the peer has acknowledged it, and tells by the socket's error queue what it let go of.
+// until the peer has acknowledged it, and reports completions by the socket's error queue.
 //
 // Threads: what is marked so is the sender's or the receiver's of the lane.
 #pragma once
@@ -29,12 +29,12 @@ struct ZeroCopyTotals {
   }
 };
 
-// Which of a connection's sends the kernel let go of. It counts them with 32 bits, and tells of
-// some out of order. One thread at a time.
-class LetGo {
+// Which of a connection's sends have completed: the kernel reads their memory no more. It counts
+// them with 32 bits, and reports some out of order. One thread at a time.
+class ZeroCopyCompletions {
  public:
   void add(uint32_t first, uint32_t last);
-  // All sends below this number are let go of.
+  // All sends below this number have completed.
   uint64_t below() const { return below_; }
 
  private:
@@ -55,18 +55,20 @@ class ZeroCopy {
   // As sendmsg(). A head is read now, since its memory is used again; of the payload the kernel may
   // keep the pages.
   ssize_t send(int fd, msghdr& message, bool head);
-  // The frame was sent; its payload's memory is free once let_go() of what this returns.
+  // The frame was sent; its payload's memory is free once completed() of what this returns.
   uint64_t end();
 
   // The receiver's.
-  bool outstanding() const { return let_go_.below() != sends_.load(std::memory_order_relaxed); }
+  bool outstanding() const {
+    return completions_.below() != sends_.load(std::memory_order_relaxed);
+  }
   void take_notifications(int fd);
-  bool let_go(int fd, uint64_t below) {
-    if (below > let_go_.below()) take_notifications(fd);
-    return below <= let_go_.below();
+  bool completed(int fd, uint64_t below) {
+    if (below > completions_.below()) take_notifications(fd);
+    return below <= completions_.below();
   }
   // Whether nothing is read from here any more; no sender is there.
-  bool quiet(int fd) { return let_go(fd, sends_.load()); }
+  bool quiet(int fd) { return completed(fd, sends_.load()); }
 
  private:
   // Where packets are queued for longer, tasks whose memory they hold could not end in time.
@@ -79,7 +81,7 @@ class ZeroCopy {
   ZeroCopyTrial trial_{ZeroCopyMode::kOff};
   bool without_copy_ = false;  // this frame
   uint64_t last_told_ = 0;     // of told_, when it changed last
-  int64_t held_since_ns_ = 0;  // since then something is held, and nothing was let go of
+  int64_t held_since_ns_ = 0;  // since then some are outstanding, and none completed
   bool refused_ = false;       // some of it
   uint64_t bytes_ = 0;         // its payload
   int64_t cpu_ns_ = 0;         // for it
@@ -90,7 +92,7 @@ class ZeroCopy {
   std::atomic<bool> measures_{false};
   std::atomic<int64_t> notifications_ns_{0};  // of the processor, not counted yet
 
-  LetGo let_go_;  // the receiver's
+  ZeroCopyCompletions completions_;  // the receiver's
 };
 
 }  // namespace te::tcp
