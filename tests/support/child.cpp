@@ -12,15 +12,6 @@
 
 #include "support/facts.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-// LeakSanitizer asks, out of its library. A child that ends by exit() still has what the test has,
-// and with the threads of its parent gone the search would not end.
-static const pid_t first_process = ::getpid();
-extern "C" __attribute__((visibility("default"))) int
-__lsan_is_turned_off();  // NOLINT(*): its name
-extern "C" int __lsan_is_turned_off() { return ::getpid() != first_process ? 1 : 0; }  // NOLINT(*)
-#endif
-
 namespace te::test {
 namespace {
 
