@@ -13,9 +13,10 @@ constexpr std::string_view kNone =
     "(/sys/class/infiniband shows them), and its ibverbs provider installed (ibverbs-providers)";
 
 struct List {
-  explicit List(const Library& from) : library(from), devices(from.get_device_list(&count)) {}
+  explicit List(const Library& from)
+      : library(from), devices(from.devices.get_device_list(&count)) {}
   ~List() {
-    if (devices != nullptr) library.free_device_list(devices);
+    if (devices != nullptr) library.devices.free_device_list(devices);
   }
   List(const List&) = delete;
   List& operator=(const List&) = delete;
@@ -53,7 +54,7 @@ Result<std::vector<std::unique_ptr<VerbsNic>>> open_nics(const Library& library,
   std::vector<std::unique_ptr<VerbsNic>> nics;
   std::vector<std::string> found, others;
   for (int i = 0; i < list.count; ++i) {
-    const std::string name = library.get_device_name(list.devices[i]);
+    const std::string name = library.devices.get_device_name(list.devices[i]);
     if (std::find(allowed.begin(), allowed.end(), name) == allowed.end()) {
       others.push_back(name);
       continue;

@@ -26,7 +26,7 @@ VerbsEngine::VerbsEngine(TransportHost& host, VerbsNic& nic, size_t index,
 rails::NicSpeed VerbsEngine::speed() { return {nic_.rate(), nic_.bytes_per_s(), kMostSlices}; }
 
 Arming VerbsEngine::arm(bool for_caller) {
-  if (for_caller || nic_.gone()) return {};
+  if (for_caller || !nic_.present()) return {};
   nic_.arm();
   if (poll()) return {.news = true};
   return {.descriptor = nic_.completion_descriptor()};

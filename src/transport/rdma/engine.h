@@ -87,7 +87,7 @@ class VerbsEngine final : public rails::RailEngine {
   Status cut(const VerbsRail& rail, const Slice& slice) TE_REQUIRES(progress_.lock);
   void flush(Endpoint& endpoint, int64_t now) TE_REQUIRES(progress_.lock);
   void completed(const ibv_wc& completion, int64_t now) TE_REQUIRES(progress_.lock);
-  void end_work(Endpoint& endpoint, const Endpoint::Work& work, Code code, int64_t now)
+  void end_work(Endpoint& endpoint, const SendQueue::Work& work, Code code, int64_t now)
       TE_REQUIRES(progress_.lock);
   void end_flight(Endpoint& endpoint, Flight& flight) TE_REQUIRES(progress_.lock);
   void fence(Endpoint& endpoint) TE_REQUIRES(progress_.lock);
@@ -140,7 +140,7 @@ class VerbsEngine final : public rails::RailEngine {
   std::deque<Flight> flights_ TE_GUARDED_BY(progress_.lock);
   std::vector<Flight*> free_flights_ TE_GUARDED_BY(progress_.lock);
   rails::MemoryRegions::Found found_ TE_GUARDED_BY(progress_.lock);
-  std::vector<Endpoint::Operation> operations_ TE_GUARDED_BY(progress_.lock);
+  std::vector<SendQueue::Operation> operations_ TE_GUARDED_BY(progress_.lock);
   Counters counters_ TE_GUARDED_BY(progress_.lock);
   int64_t watched_ns_ TE_GUARDED_BY(progress_.lock) = 0;
   int64_t watch_next_ns_ TE_GUARDED_BY(progress_.lock) = 0;

@@ -99,7 +99,7 @@ bool VerbsEngine::make_room(int64_t now) {
     return endpoint.state == Endpoint::State::kReady && now - endpoint.since_ns >= kTurnNs;
   };
   Endpoint* victim = endpoints_.sieve.victim(
-      [&](const Endpoint& endpoint) { return had_its_turn(endpoint) && endpoint.empty(); });
+      [&](const Endpoint& endpoint) { return had_its_turn(endpoint) && endpoint.sends.empty(); });
   if (victim == nullptr) victim = endpoints_.sieve.victim(had_its_turn);
   if (victim == nullptr) return false;
   ++counters_.evicted;
@@ -109,7 +109,7 @@ bool VerbsEngine::make_room(int64_t now) {
   victim->state = Endpoint::State::kDraining;
   victim->since_ns = now;
   rail_idle(*victim->rail);
-  if (victim->empty()) close(*victim, now);
+  if (victim->sends.empty()) close(*victim, now);
   return true;
 }
 
@@ -143,12 +143,12 @@ void VerbsEngine::tell_made(const EndpointRef& endpoint, const Status& status) {
 }
 
 void VerbsEngine::prove(Endpoint& endpoint, int64_t now) {
-  endpoint.start();
+  endpoint.sends.start(*endpoint.pair);
   endpoint.state = Endpoint::State::kProving;
   endpoint.since_ns = endpoint.progress_ns = endpoint.used_ns = now;
-  Endpoint::Operation nothing;
+  SendQueue::Operation nothing;
   nothing.write = true;
-  endpoint.add(nothing, nullptr);
+  endpoint.sends.add(nothing, nullptr);
   flush(endpoint, now);
 }
 
@@ -181,7 +181,7 @@ bool VerbsEngine::try_again(Endpoint& endpoint, int64_t now) {
   endpoint.since_ns = now;
   watch_next_ns_ = 0;
   endpoint.pair->fail();
-  if (endpoint.empty()) close(endpoint, now);
+  if (endpoint.sends.empty()) close(endpoint, now);
   return true;
 }
 
@@ -228,7 +228,7 @@ void VerbsEngine::fail(Endpoint& endpoint, const Status& why, bool is_sound, int
     rest(rail, why, now);
   }
   endpoint.pair->fail();
-  if (endpoint.empty()) close(endpoint, now);
+  if (endpoint.sends.empty()) close(endpoint, now);
 }
 
 void VerbsEngine::close(Endpoint& endpoint, int64_t now) {
@@ -257,8 +257,8 @@ void VerbsEngine::closed(const EndpointRef& endpoint, int64_t now) {
   VerbsRail& rail = *endpoint->rail;
   if (endpoints_.all.erase(endpoint->id) == 0) return;
   endpoints_.sieve.erase(endpoint.get());
-  while (!endpoint->empty()) {
-    const Endpoint::Work work = endpoint->take_oldest();
+  while (!endpoint->sends.empty()) {
+    const SendQueue::Work work = endpoint->sends.take_oldest();
     endpoint->state = Endpoint::State::kClosing;
     end_work(*endpoint, work, Code::kUnavailable, now);
   }
@@ -277,7 +277,7 @@ void VerbsEngine::retire_now(rails::Rail& each) {
   const int64_t now = now_ns();
   if (const EndpointRef endpoint = state.endpoint;
       endpoint && endpoint->state != Endpoint::State::kMaking) {
-    if (endpoint->empty()) {
+    if (endpoint->sends.empty()) {
       close(*endpoint, now);
     } else if (endpoint->state <= Endpoint::State::kDraining) {
       fail(*endpoint, Status(Code::kCancelled, "rdma: the path is not used any more"), true, now);
@@ -298,7 +298,7 @@ int64_t VerbsEngine::watch(int64_t now) {
   for (const auto& [id, endpoint] : endpoints_.all) endpoints.push_back(endpoint);
   for (const EndpointRef& endpoint : endpoints) {
     watch_endpoint(*endpoint, now);
-    const bool busy = endpoint->state == Endpoint::State::kReady && !endpoint->empty();
+    const bool busy = endpoint->state == Endpoint::State::kReady && !endpoint->sends.empty();
     const bool restless =
         endpoint->unwanted_since_ns != 0 || (endpoint->state != Endpoint::State::kReady);
     if (busy || restless) next = std::min(next, now + (restless ? kTickNs : kSlowTickNs));
@@ -344,7 +344,7 @@ void VerbsEngine::watch_endpoint(Endpoint& endpoint, int64_t now) {
       break;
     case Endpoint::State::kReady:
     case Endpoint::State::kDraining: {
-      if (endpoint.empty()) break;
+      if (endpoint.sends.empty()) break;
       const bool wanted_back =
           endpoint.unwanted_since_ns != 0 && now - endpoint.unwanted_since_ns > kGraceNs;
       if (!wanted_back && silent <= kSilenceNs) break;

@@ -50,7 +50,7 @@ bool VerbsEngine::advance_rail(rails::Rail& each, int64_t now) {
   want_endpoint(rail, now);
   while (!rail.queue.empty() && post_next(rail, now)) {
   }
-  if (rail.now.endpoint && rail.now.endpoint->has_unposted()) flush(*rail.now.endpoint, now);
+  if (rail.now.endpoint && rail.now.endpoint->sends.has_unposted()) flush(*rail.now.endpoint, now);
   return !rail.queue.empty();
 }
 
@@ -81,12 +81,12 @@ bool VerbsEngine::post_next(VerbsRail& rail, int64_t now) {
     return_slice(rail, rail.queue.pop(), Code::kUnsupported, 0);
     return true;
   }
-  if (!endpoint->has_room(requests)) return false;
+  if (!endpoint->sends.has_room(requests)) return false;
   Flight& flight = take_flight(rail.queue.pop(), now);
   flight.left = requests;
-  if (endpoint->empty()) endpoint->progress_ns = now;
+  if (endpoint->sends.empty()) endpoint->progress_ns = now;
   endpoint->used_ns = now;
-  for (const Endpoint::Operation& operation : operations_) endpoint->add(operation, &flight);
+  for (const SendQueue::Operation& operation : operations_) endpoint->sends.add(operation, &flight);
   return true;
 }
 
@@ -98,7 +98,7 @@ Status VerbsEngine::cut(const VerbsRail& rail, const Slice& slice) {
                  rail.remote_device, rail.remote_address);
   }
   for (uint64_t at = 0; at < slice.length;) {
-    Endpoint::Operation& operation = operations_.emplace_back();
+    SendQueue::Operation& operation = operations_.emplace_back();
     uint64_t length = std::min<uint64_t>(slice.length - at, nic_.max_message());
     operation.write = slice.opcode == Opcode::kWrite;
     operation.local = slice.local + at;
@@ -124,13 +124,13 @@ Status VerbsEngine::cut(const VerbsRail& rail, const Slice& slice) {
 
 void VerbsEngine::flush(Endpoint& endpoint, int64_t now) {
   uint32_t posted = 0;
-  const int result = endpoint.flush(&posted);
+  const int result = endpoint.sends.flush(&posted);
   endpoints_.sieve.used(&endpoint);
   counters_.posted += posted;
   progress_.outstanding.fetch_add(posted, std::memory_order_relaxed);
   if (result == 0) return;
   std::vector<Flight*> flights;
-  while (endpoint.has_unposted()) flights.push_back(endpoint.take_unposted());
+  while (endpoint.sends.has_unposted()) flights.push_back(endpoint.sends.take_unposted());
   fail(endpoint,
        endpoint.nic.failed("posting to " + endpoint.rail->remote_address, result,
                            Code::kUnavailable),
@@ -160,32 +160,33 @@ bool VerbsEngine::poll() {
 void VerbsEngine::completed(const ibv_wc& completion, int64_t now) {
   const auto found = endpoints_.all.find(static_cast<uint32_t>(completion.wr_id >> 32));
   const auto position = static_cast<uint32_t>(completion.wr_id);
-  if (found == endpoints_.all.end() || !found->second->holds(position)) return;
+  if (found == endpoints_.all.end() || !found->second->sends.holds(position)) return;
   Endpoint& endpoint = *found->second;  // stays: closed() is called for news only
   endpoint.progress_ns = now;
-  while (endpoint.oldest() != position) {
-    end_work(endpoint, endpoint.take_oldest(), Code::kOk, now);
+  while (endpoint.sends.oldest() != position) {
+    end_work(endpoint, endpoint.sends.take_oldest(), Code::kOk, now);
   }
-  const Endpoint::Work work = endpoint.take_oldest();
+  const SendQueue::Work work = endpoint.sends.take_oldest();
   const Verdict verdict = verdict_on(completion.status);
   if (verdict.code != Code::kOk && endpoint.state != Endpoint::State::kFailing &&
       endpoint.state != Endpoint::State::kClosing) {
     const Path& path = *endpoint.rail;
-    const Status why =
-        error(verdict.code == Code::kStale ? Code::kStale : Code::kUnavailable,
-              "rdma: {} to {} of {}: {}", path.local_device, path.remote_device,
-              path.remote_address, endpoint.nic.library().status_text(completion.status));
+    const Status why = error(verdict.code == Code::kStale ? Code::kStale : Code::kUnavailable,
+                             "rdma: {} to {} of {}: {}", path.local_device, path.remote_device,
+                             path.remote_address,
+                             endpoint.nic.library().completions.status_text(completion.status));
     if (!try_again(endpoint, now)) fail(endpoint, why, verdict.path_is_sound, now);
   }
   end_work(endpoint, work, verdict.code, now);
-  if (!endpoint.empty()) return;
+  if (!endpoint.sends.empty()) return;
   endpoint.unwanted_since_ns = 0;
   const bool over =
       endpoint.state == Endpoint::State::kFailing || endpoint.state == Endpoint::State::kDraining;
   if (over) close(endpoint, now);
 }
 
-void VerbsEngine::end_work(Endpoint& endpoint, const Endpoint::Work& work, Code code, int64_t now) {
+void VerbsEngine::end_work(Endpoint& endpoint, const SendQueue::Work& work, Code code,
+                           int64_t now) {
   progress_.outstanding.fetch_sub(1, std::memory_order_relaxed);
   ++counters_.ended;
   // There is room for what waits; or a rail more, or less.
@@ -237,7 +238,7 @@ void VerbsEngine::sweep_under_way(rails::Rail& rail) {
   if (!of(rail).now.endpoint) return;
   Endpoint& endpoint = *of(rail).now.endpoint;
   bool unwanted = false;
-  endpoint.for_each_flight(
+  endpoint.sends.for_each_flight(
       [&](const Flight& flight) { unwanted = unwanted || flight.slice->cancelled(); });
   if (!unwanted) {
     endpoint.unwanted_since_ns = 0;

@@ -21,8 +21,6 @@ constexpr uint32_t kInlined = 220;
 constexpr int kCompletions = 16'384;
 constexpr int kServingCompletions = 4'096;
 constexpr int kMostReads = 16;  // of one queue pair, that a device serves at once
-constexpr size_t kMaxGids = 256;
-constexpr uint64_t kLargestMessage = 1u << 30;
 
 // A lost packet is sent again after 67 ms or more, six times: a peer that is gone is noticed after
 // about half a second. (A seventh time means forever to some drivers.)
@@ -54,181 +52,48 @@ std::string locked_limit() {
   return fmt::format("{} KiB", limit.rlim_cur / 1024);
 }
 
-int query_port(const Library& library, ibv_context* context, uint8_t port, ibv_port_attr* result) {
-  *result = {};
-  if (const verbs_context* verbs = verbs_get_ctx_op(context, query_port); verbs != nullptr) {
-    return verbs->query_port(context, port, result, sizeof *result);
-  }
-  return library.query_port(context, port, reinterpret_cast<_compat_ibv_port_attr*>(result));
-}
-
-// Of one lane, in bits.
-uint64_t lane_speed(uint32_t active_speed) {
-  switch (active_speed) {
-    case 1:
-      return 2'500'000'000;
-    case 2:
-      return 5'000'000'000;
-    case 4:
-    case 8:
-      return 10'000'000'000;
-    case 16:
-      return 14'062'500'000;
-    case 32:
-      return 25'781'250'000;
-    case 64:
-      return 53'125'000'000;
-    case 128:
-      return 106'250'000'000;
-    default:
-      return 0;
-  }
-}
-
-uint64_t lanes(uint8_t active_width) {
-  switch (active_width) {
-    case 2:
-      return 4;
-    case 4:
-      return 8;
-    case 8:
-      return 12;
-    case 16:
-      return 2;
-    default:
-      return 1;
-  }
-}
-
-std::string_view state_name(int state) {
-  switch (state) {
-    case IBV_PORT_DOWN:
-      return "down";
-    case IBV_PORT_INIT:
-      return "init: no subnet manager has set it up";
-    case IBV_PORT_ARMED:
-      return "armed";
-    case IBV_PORT_ACTIVE:
-      return "active";
-    case IBV_PORT_ACTIVE_DEFER:
-      return "active, deferred";
-    default:
-      return "unknown";
-  }
-}
-
 }  // namespace
 
 Status VerbsNic::failed(std::string_view what, int error_number, Code code) const {
   return error(code, "{}: {}: {}", device_, what, errno_text(error_number));
 }
 
-std::string VerbsNic::state_text() const {
-  return fmt::format("{} port {}: {}", device_, port_, gone() ? "gone" : state_name(port_state_));
-}
-
 Result<std::unique_ptr<VerbsNic>> VerbsNic::open(const Library& library, ibv_device* device) {
-  std::unique_ptr<VerbsNic> nic(new VerbsNic(library, library.get_device_name(device)));
+  std::unique_ptr<VerbsNic> nic(new VerbsNic(library, library.devices.get_device_name(device)));
   TE_RETURN_IF_ERROR(nic->start(device));
   return nic;
 }
 
 Status VerbsNic::start(ibv_device* device) {
-  context_ = {library_.open_device(device), {library_.close_device}};
+  context_ = {library_.devices.open_device(device), {library_.devices.close_device}};
   if (!context_) return failed("the device cannot be opened", errno, Code::kUnsupported);
-  if (const int result = library_.query_device(context_.get(), &limits_); result != 0) {
+  if (const int result = library_.devices.query_device(context_.get(), &limits_); result != 0) {
     return failed("the device does not tell its limits", result, Code::kUnsupported);
   }
   command_descriptor_ = NotedDescriptor(context_->cmd_fd);
   event_descriptor_ = NotedDescriptor(context_->async_fd);
-  TE_RETURN_IF_ERROR(find_port());
+  TE_RETURN_IF_ERROR(port_.find(context_.get(), limits_.phys_port_cnt));
+  rate_ = std::make_unique<RateEstimator>(port_.bytes_per_s());
   TE_RETURN_IF_ERROR(not_blocking(context_->async_fd));
-  domain_ = {library_.alloc_pd(context_.get()), {library_.dealloc_pd}};
+  domain_ = {library_.memory.alloc_pd(context_.get()), {library_.memory.dealloc_pd}};
   if (!domain_) return failed("no protection domain", errno);
-  channel_ = {library_.create_comp_channel(context_.get()), {library_.destroy_comp_channel}};
+  channel_ = {library_.completions.create_comp_channel(context_.get()),
+              {library_.completions.destroy_comp_channel}};
   if (!channel_) return failed("no completion channel", errno);
   channel_descriptor_ = NotedDescriptor(channel_->fd);
   TE_RETURN_IF_ERROR(not_blocking(channel_->fd));
-  completions_ = {library_.create_cq(context_.get(), std::min(kCompletions, limits_.max_cqe),
+  completions_ = {
+      library_.completions.create_cq(context_.get(), std::min(kCompletions, limits_.max_cqe),
                                      nullptr, channel_.get(), 0),
-                  {library_.destroy_cq}};
+      {library_.completions.destroy_cq}};
   if (!completions_) return failed("no completion queue", errno);
   serving_completions_ = {
-      library_.create_cq(context_.get(), std::min(kServingCompletions, limits_.max_cqe), nullptr,
-                         nullptr, 0),
-      {library_.destroy_cq}};
+      library_.completions.create_cq(context_.get(), std::min(kServingCompletions, limits_.max_cqe),
+                                     nullptr, nullptr, 0),
+      {library_.completions.destroy_cq}};
   if (!serving_completions_) return failed("no completion queue", errno);
   // Those of queue pairs that are gone may still lie in the queue.
   queue_depth_ = static_cast<uint32_t>(completions_->cqe / 4 * 3);
-  return {};
-}
-
-Status VerbsNic::find_port() {
-  ibv_port_attr attributes{};
-  for (uint8_t port = 1; port <= limits_.phys_port_cnt; ++port) {
-    ibv_port_attr found{};
-    if (query_port(library_, context_.get(), port, &found) != 0) continue;
-    const bool better = attributes.state != IBV_PORT_ACTIVE && found.state == IBV_PORT_ACTIVE;
-    if (attributes.state != IBV_PORT_NOP && !better) continue;
-    attributes = found;
-    port_ = port;
-  }
-  if (attributes.state == IBV_PORT_NOP) {
-    return error(Code::kUnsupported, "{}: no port tells its state", device_);
-  }
-  if (context_->device->transport_type != IBV_TRANSPORT_IB) {
-    return error(Code::kUnsupported, "{}: neither InfiniBand nor RoCE", device_);
-  }
-  port_state_ = attributes.state;
-  active_ = attributes.state == IBV_PORT_ACTIVE;
-  infiniband_ = attributes.link_layer != IBV_LINK_LAYER_ETHERNET;
-  global_ = !infiniband_ || attributes.lid == 0 || (attributes.flags & IBV_QPF_GRH_REQUIRED) != 0;
-  mtu_ = static_cast<uint8_t>(attributes.active_mtu);
-  bytes_per_s_ = lane_speed(attributes.active_speed) * lanes(attributes.active_width) / 8;
-  rate_ = std::make_unique<RateEstimator>(bytes_per_s_);
-  max_message_ = std::min<uint64_t>(attributes.max_msg_sz, kLargestMessage);
-  if (max_message_ == 0) max_message_ = kLargestMessage;
-  return {};
-}
-
-bool VerbsNic::refresh() {
-  ibv_port_attr attributes{};
-  if (query_port(library_, context_.get(), port_, &attributes) != 0) return false;
-  port_state_ = attributes.state;
-  if (attributes.active_mtu != 0) mtu_ = static_cast<uint8_t>(attributes.active_mtu);
-  const bool now = attributes.state == IBV_PORT_ACTIVE && !gone_;
-  return !active_.exchange(now) && now;
-}
-
-Status VerbsNic::choose_address(Address* address, uint32_t* gid_index) const {
-  ibv_port_attr attributes{};
-  if (const int result = query_port(library_, context_.get(), port_, &attributes); result != 0) {
-    return failed("the port does not tell its state", result, Code::kUnavailable);
-  }
-  address->lid = attributes.lid;
-  address->infiniband = infiniband_;
-  address->mtu = mtu_;
-  std::vector<ibv_gid_entry> table(kMaxGids);
-  const ssize_t count =
-      library_.query_gids(context_.get(), table.data(), table.size(), 0, sizeof(ibv_gid_entry));
-  std::vector<GidEntry> entries;
-  for (ssize_t i = 0; i < count; ++i) {
-    const ibv_gid_entry& entry = table[static_cast<size_t>(i)];
-    if (entry.port_num != port_) continue;
-    GidEntry& added = entries.emplace_back();
-    added.index = entry.gid_index;
-    added.type = static_cast<GidType>(std::min<uint32_t>(entry.gid_type, IBV_GID_TYPE_ROCE_V2));
-    std::copy(std::begin(entry.gid.raw), std::end(entry.gid.raw), added.gid.begin());
-  }
-  const GidEntry* chosen = choose_gid(entries);
-  if (chosen != nullptr) {
-    address->gid = chosen->gid;
-    *gid_index = chosen->index;
-  } else if (global_) {
-    return error(Code::kUnavailable,
-                 "{}: port {} has no usable GID: give its network interface an address", device_,
-                 port_);
-  }
   return {};
 }
 
@@ -239,9 +104,10 @@ Result<std::unique_ptr<rails::MemoryRegion>> VerbsNic::register_range(const Buff
   int access = contains(buffer.local, Rights::kWrite) ? IBV_ACCESS_LOCAL_WRITE : 0;
   if (contains(buffer.remote, Rights::kRead)) access |= IBV_ACCESS_REMOTE_READ;
   if (contains(buffer.remote, Rights::kWrite)) access |= IBV_ACCESS_REMOTE_WRITE;
-  ibv_mr* range = library_.reg_mr(domain_.get(), reinterpret_cast<void*>(address), length, access);
+  ibv_mr* range =
+      library_.memory.reg_mr(domain_.get(), reinterpret_cast<void*>(address), length, access);
   if (range != nullptr) {
-    return std::unique_ptr<rails::MemoryRegion>(new Region({range, {library_.dereg_mr}}));
+    return std::unique_ptr<rails::MemoryRegion>(new Region({range, {library_.memory.dereg_mr}}));
   }
   const int why = errno;
   return error(Code::kResource,
@@ -256,7 +122,7 @@ Result<std::unique_ptr<rails::MemoryRegion>> VerbsNic::register_range(const Buff
 Result<std::unique_ptr<QueuePair>> VerbsNic::make_queue_pair(bool serving) {
   Address local;
   uint32_t gid_index = 0;
-  TE_RETURN_IF_ERROR(choose_address(&local, &gid_index));
+  TE_RETURN_IF_ERROR(port_.choose_address(&local, &gid_index));
   ibv_qp_init_attr wanted{};
   wanted.qp_type = IBV_QPT_RC;
   wanted.send_cq = wanted.recv_cq = serving ? serving_completions_.get() : completions_.get();
@@ -265,16 +131,16 @@ Result<std::unique_ptr<QueuePair>> VerbsNic::make_queue_pair(bool serving) {
   wanted.cap.max_recv_wr = wanted.cap.max_send_sge = wanted.cap.max_recv_sge = 1;
   const uint32_t sends = wanted.cap.max_send_wr;
   wanted.cap.max_inline_data = serving ? 0 : kInlined;
-  ibv_qp* made = library_.create_qp(domain_.get(), &wanted);
+  ibv_qp* made = library_.queue_pairs.create_qp(domain_.get(), &wanted);
   if (made == nullptr && !serving) {
     wanted.cap.max_send_wr = sends;
     wanted.cap.max_inline_data = 0;
-    made = library_.create_qp(domain_.get(), &wanted);
+    made = library_.queue_pairs.create_qp(domain_.get(), &wanted);
   }
   if (made == nullptr) {
     return failed(fmt::format("no queue pair (the NIC has at most {})", limits_.max_qp), errno);
   }
-  std::unique_ptr<QueuePair> pair(new QueuePair(*this, {made, {library_.destroy_qp}}));
+  std::unique_ptr<QueuePair> pair(new QueuePair(*this, {made, {library_.queue_pairs.destroy_qp}}));
   pair->depth_ = {sends, std::min(wanted.cap.max_inline_data, kInlined)};
   local.queue_pair = made->qp_num;
   local.first_number = static_cast<uint32_t>(random_u64() & 0xFFFFFF);
@@ -283,10 +149,10 @@ Result<std::unique_ptr<QueuePair>> VerbsNic::make_queue_pair(bool serving) {
   pair->gid_index_ = gid_index;
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_INIT;
-  attributes.port_num = port_;
+  attributes.port_num = port_.number();
   // Whoever serves asks now and then, with a WRITE of nothing, whether the other end is there.
   attributes.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | (serving ? IBV_ACCESS_REMOTE_READ : 0);
-  const int result = library_.modify_qp(
+  const int result = library_.queue_pairs.modify_qp(
       made, &attributes, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
   if (result != 0) return failed("a queue pair cannot be set up", result);
   return pair;
@@ -305,16 +171,16 @@ Status QueuePair::connect(const Address& remote) {
   attributes.rq_psn = remote.first_number;
   attributes.max_dest_rd_atomic = local_.reads;
   attributes.min_rnr_timer = 12;
-  attributes.ah_attr.port_num = nic_.port_;
+  attributes.ah_attr.port_num = nic_.port_.number();
   attributes.ah_attr.dlid = remote.lid;
-  attributes.ah_attr.is_global = nic_.global_ ? 1 : 0;
+  attributes.ah_attr.is_global = nic_.port_.needs_gid() ? 1 : 0;
   std::copy(remote.gid.begin(), remote.gid.end(), attributes.ah_attr.grh.dgid.raw);
   attributes.ah_attr.grh.sgid_index = static_cast<uint8_t>(gid_index_);
   attributes.ah_attr.grh.hop_limit = 64;
-  int result =
-      library.modify_qp(pair_.get(), &attributes,
-                        IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-                            IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+  int result = library.queue_pairs.modify_qp(pair_.get(), &attributes,
+                                             IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
+                                                 IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                                                 IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
   const std::string there = gid_text(remote.gid);
   if (result != 0) {
     return nic_.failed("no way to " + there, result, Code::kUnavailable);
@@ -327,9 +193,10 @@ Status QueuePair::connect(const Address& remote) {
   attributes.sq_psn = local_.first_number;
   attributes.max_rd_atomic = static_cast<uint8_t>(std::clamp<int>(
       std::min<int>(nic_.limits_.max_qp_init_rd_atom, remote.reads), 1, kMostReads));
-  result = library.modify_qp(pair_.get(), &attributes,
-                             IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-                                 IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
+  result =
+      library.queue_pairs.modify_qp(pair_.get(), &attributes,
+                                    IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+                                        IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
   if (result != 0) return nic_.failed("connecting to " + there, result, Code::kUnavailable);
   return {};
 }
@@ -337,25 +204,25 @@ Status QueuePair::connect(const Address& remote) {
 void QueuePair::fail() {
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_ERR;
-  (void)nic_.library_.modify_qp(pair_.get(), &attributes, IBV_QP_STATE);
+  (void)nic_.library_.queue_pairs.modify_qp(pair_.get(), &attributes, IBV_QP_STATE);
 }
 
 void VerbsNic::take_completion_events() {
   ibv_cq* queue = nullptr;
   void* context = nullptr;
   unsigned count = 0;
-  while (library_.get_cq_event(channel_.get(), &queue, &context) == 0) ++count;
-  if (count > 0) library_.ack_cq_events(completions_.get(), count);
+  while (library_.completions.get_cq_event(channel_.get(), &queue, &context) == 0) ++count;
+  if (count > 0) library_.completions.ack_cq_events(completions_.get(), count);
 }
 
 VerbsNic::News VerbsNic::take_events() {
   News news;
   ibv_async_event event{};
-  while (library_.get_async_event(context_.get(), &event) == 0) {
-    log_debug("{}: {}", device_, library_.event_text(event.event_type));
+  while (library_.events.get_async_event(context_.get(), &event) == 0) {
+    log_debug("{}: {}", device_, library_.events.event_text(event.event_type));
     switch (event.event_type) {
       case IBV_EVENT_DEVICE_FATAL:
-        gone_ = true;
+        port_.lose();
         news.any = true;
         break;
       case IBV_EVENT_PORT_ACTIVE:
@@ -368,12 +235,11 @@ VerbsNic::News VerbsNic::take_events() {
       default:
         break;
     }
-    library_.ack_async_event(&event);
+    library_.events.ack_async_event(&event);
   }
   if (!news.any) return news;
   const bool before = active();
   news.came_up = refresh();
-  if (gone_) active_ = false;
   news.went_down = before && !active();
   // Each its own, so that the first of either is told whatever came before.
   if (news.came_up) log_limited(ups_, LogLevel::kInfo, "{}", state_text());

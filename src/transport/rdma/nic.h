@@ -1,4 +1,4 @@
-// One RDMA device as opened: its port, completion queue, registrations and queue pairs.
+// One RDMA device as opened: its port, completion queues, registrations and queue pairs.
 //
 // Threads: any, as verbs are; what is read and written by several is atomic.
 #pragma once
@@ -15,7 +15,7 @@
 #include "core/schedule.h"
 #include "transport/rails/nic.h"
 #include "transport/rdma/library.h"
-#include "transport/rdma/message.h"
+#include "transport/rdma/port.h"
 
 namespace te::rdma {
 
@@ -66,17 +66,14 @@ class VerbsNic final : public rails::Nic {
 
   const std::string& device() const override { return device_; }
   const Library& library() const { return library_; }
-  bool infiniband() const { return infiniband_; }
-  // As the device told last.
-  bool active() const { return active_.load(std::memory_order_relaxed); }
-  bool gone() const { return gone_.load(std::memory_order_relaxed); }
-  bool present() const override { return !gone(); }
-  // "active", "down", ...
-  std::string state_text() const;
-  // Asks the device again; true when the port was not active and is now.
-  bool refresh();
-  uint64_t bytes_per_s() const { return bytes_per_s_; }
-  uint64_t max_message() const { return max_message_; }
+  // The port's, see there.
+  bool infiniband() const { return port_.infiniband(); }
+  bool active() const { return port_.active(); }
+  bool present() const override { return !port_.lost(); }
+  std::string state_text() const { return port_.state_text(); }
+  bool refresh() { return port_.refresh(); }
+  uint64_t bytes_per_s() const { return port_.bytes_per_s(); }
+  uint64_t max_message() const { return port_.max_message(); }
   uint64_t max_region() const override { return limits_.max_mr_size; }
   // That may be under way, by all of its queue pairs together.
   uint32_t queue_depth() const { return queue_depth_; }
@@ -112,10 +109,8 @@ class VerbsNic final : public rails::Nic {
 
  private:
   VerbsNic(const Library& library, std::string device)
-      : library_(library), device_(std::move(device)) {}
+      : library_(library), device_(std::move(device)), port_(library, device_) {}
   Status start(ibv_device* device);
-  Status find_port();
-  Status choose_address(Address* address, uint32_t* gid_index) const;
 
   const Library& library_;
   const std::string device_;
@@ -127,16 +122,8 @@ class VerbsNic final : public rails::Nic {
   Owned<ibv_cq> completions_;
   Owned<ibv_cq> serving_completions_;
   ibv_device_attr limits_{};
-  uint8_t port_ = 1;
-  std::atomic<int> port_state_{IBV_PORT_NOP};
-  bool infiniband_ = false;
-  bool global_ = false;  // a GID is needed
-  std::atomic<uint8_t> mtu_{1};
-  uint64_t bytes_per_s_ = 0;
-  uint64_t max_message_ = 0;
+  Port port_;
   uint32_t queue_depth_ = 0;
-  std::atomic<bool> active_{false};
-  std::atomic<bool> gone_{false};
   LogLimit ups_, downs_;
   std::unique_ptr<RateEstimator> rate_;
 

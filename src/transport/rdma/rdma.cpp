@@ -37,7 +37,7 @@ class NicWorker final : private ProgressWork {
   void look(bool before_sleep, Look& look) override {
     engine.progress().look(before_sleep, look);
     if (responder_ != nullptr) look.come_at(responder_->attend(now_ns()));
-    if (before_sleep && !engine.nic().gone()) look.listen(engine.nic().event_descriptor());
+    if (before_sleep && engine.nic().present()) look.listen(engine.nic().event_descriptor());
   }
   bool wanted() const override { return engine.progress().wanted(); }
   bool take_events() override {
