@@ -23,13 +23,8 @@ constexpr uint64_t kMostRunBytes = 1 << 20;
 constexpr uint64_t kLeastRunBytes = 64 << 10;
 // Less is not dealt out in parts: the last level of a page table spans 2 MiB.
 constexpr uint64_t kWorthDealing = 4 << 20;
-// For how many runs of others a helper is thought to come back.
-constexpr size_t kExpectedRuns = 4;
 // For how long a thread looks for more to do, or for the end of what others do, before it sleeps.
 constexpr int64_t kLingerNs = 50'000;
-// More than this, asked for at once or without a pause, does not stay in a cache anyway.
-constexpr uint64_t kStreamBytes = 16 << 20;
-constexpr int64_t kPauseNs = 100'000;
 
 void copy_streaming(std::byte* to, const std::byte* from, size_t length) {
   copy_bytes(to, from, length, true);
@@ -101,6 +96,7 @@ Status CopyPool::start() {
       return {};
     }
     threads_.push_back(thread.take());
+    crew_.hire();
   }
   return {};
 }
@@ -135,7 +131,7 @@ void CopyPool::post(SliceList slices) {
 void CopyPool::add(SliceList chain, uint64_t bytes) {
   grow(queued_bytes_, bytes);
   fresh_ = true;
-  if (bytes >= kWorthWaking && is_of_a_stream(bytes)) stream_bytes_ = queued_bytes_;
+  if (bytes >= CopyStream::kLeast) stream_.add(bytes, queued_bytes_, now_ns());
   if (bytes < kWorthDealing) return parts_.front().queue.append(chain);
   const uint64_t share = bytes / parts_.size();
   for (Part& part : parts_) {
@@ -154,14 +150,6 @@ void CopyPool::add(SliceList chain, uint64_t bytes) {
   }
 }
 
-bool CopyPool::is_of_a_stream(uint64_t bytes) {
-  const int64_t now = now_ns();
-  if (now - busy_ns_ > kPauseNs) without_pause_ = 0;
-  busy_ns_ = now;
-  without_pause_ += bytes;
-  return without_pause_ >= kStreamBytes;
-}
-
 // Where the fewest threads are at work.
 CopyPool::Part& CopyPool::next_part() {
   Part* best = nullptr;
@@ -172,12 +160,13 @@ CopyPool::Part& CopyPool::next_part() {
   return *best;
 }
 
-CopyPool::Run CopyPool::take() {
+CopyPool::Run CopyPool::take(bool own) {
   Run run;
+  run.own = own;
   run.part = &next_part();
   SliceList& queue = run.part->queue;
   run.first = queue.first;
-  run.streaming = stream_bytes_ > 0;
+  run.streaming = stream_.streaming();
   run.bytes = run.first->length;
   uint64_t most = std::clamp(queued_bytes_ / (2 * parts_.size()), kLeastRunBytes, kMostRunBytes);
   // Little at first: then who comes at the same moment looks up its pages while this one copies.
@@ -196,24 +185,19 @@ CopyPool::Run CopyPool::take() {
   last->next = nullptr;
   queued_ -= count;
   shrink(queued_bytes_, run.bytes);
-  stream_bytes_ -= std::min(stream_bytes_, run.bytes);
-  ++active_;
+  stream_.take(run.bytes);
+  crew_.begin(own);
   ++run.part->takers;
-  run.wake = queued_bytes_ > kWorthWaking && may_wake();
-  if (run.wake && expected_ > 0) {
-    --expected_;
-    run.wake = false;
-  }
-  if (run.wake) ++woken_;
+  run.wake = queued_bytes_ > kWorthWaking && crew_.wake_one_unless_helped();
   return run;
 }
 
 void CopyPool::ended(const Run& run) {
   shrink(load_bytes_, run.bytes);
   --run.part->takers;
-  --active_;
-  if (run.bytes >= kLeastRunBytes) busy_ns_ = now_ns();
-  if (stopping_ && active_ == 0) quiet_.notify_all();
+  crew_.end(run.own);
+  if (run.bytes >= kLeastRunBytes) stream_.copied(now_ns());
+  if (stopping_ && !crew_.copying()) quiet_.notify_all();
 }
 
 bool CopyPool::help() {
@@ -221,8 +205,8 @@ bool CopyPool::help() {
   {
     MutexLock lock(mutex_);
     if (queued_ == 0) return false;
-    expected_ = 0;
-    if (!stopping_) run = take();
+    crew_.helper_came();
+    if (!stopping_) run = take(false);
   }
   if (run.first == nullptr) {
     take_back(Code::kCancelled, [](const Slice&) { return true; });
@@ -233,11 +217,8 @@ bool CopyPool::help() {
   MutexLock lock(mutex_);
   ended(run);
   if (stopping_ || queued_ == 0) return true;
-  expected_ = kExpectedRuns;
-  if (working_ + woken_ == 0 && may_wake()) {
-    ++woken_;
-    changed_.notify_one();
-  }
+  crew_.expect_helper();
+  if (!crew_.at_work() && crew_.wake_one()) changed_.notify_one();
   return true;
 }
 
@@ -264,27 +245,24 @@ void CopyPool::linger() {
 void CopyPool::work() {
   MutexLock lock(mutex_);
   for (;;) {
-    while (!stopping_ && (queued_ == 0 || crowded())) {
-      ++sleeping_;
+    while (!stopping_ && (queued_ == 0 || crew_.crowded())) {
+      crew_.begin_sleep();
       changed_.wait(mutex_);
-      --sleeping_;
-      if (woken_ > 0) --woken_;
+      crew_.end_sleep();
     }
     if (stopping_) return;
-    const Run run = take();
-    ++working_;
+    const Run run = take(true);
     mutex_.unlock();
     if (run.wake) changed_.notify_one();
     run_guarded([&] { copy_(run.first, run.streaming); });
     mutex_.lock();
-    --working_;
     ended(run);
     if (stopping_ || queued_ > 0) continue;
-    ++lingering_;
+    crew_.begin_linger();
     mutex_.unlock();
     linger();
     mutex_.lock();
-    --lingering_;
+    crew_.end_linger();
   }
 }
 
@@ -312,10 +290,7 @@ void CopyPool::resume(const Path& path) {
     }
   }
   parked_ = rest;
-  if (queued_ > 0 && may_wake()) {
-    ++woken_;
-    changed_.notify_one();
-  }
+  if (queued_ > 0 && crew_.wake_one()) changed_.notify_one();
 }
 
 template <typename Wanted>
@@ -365,7 +340,7 @@ void CopyPool::stop() {
   for (Thread& thread : threads_) thread.join();
   {
     MutexLock lock(mutex_);
-    while (active_ > 0) quiet_.wait(mutex_);
+    while (crew_.copying()) quiet_.wait(mutex_);
   }
   take_back(Code::kCancelled, [](const Slice&) { return true; });  // what was parked meanwhile
 }

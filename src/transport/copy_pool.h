@@ -15,6 +15,8 @@
 #include "base/mutex.h"
 #include "base/thread.h"
 #include "core/batch.h"
+#include "transport/copy_crew.h"
+#include "transport/copy_stream.h"
 #include "transport/transport.h"
 
 namespace te {
@@ -75,25 +77,16 @@ class CopyPool {
     Part* part = nullptr;
     uint64_t bytes = 0;
     bool streaming = false;
+    bool own = false;   // taken by a thread of the pool
     bool wake = false;  // one of the threads, once the lock is free
   };
 
   void work();
   void linger();
   void add(SliceList chain, uint64_t bytes) TE_REQUIRES(mutex_);
-  bool is_of_a_stream(uint64_t bytes) TE_REQUIRES(mutex_);
-  Run take() TE_REQUIRES(mutex_);
+  Run take(bool own) TE_REQUIRES(mutex_);
   Part& next_part() TE_REQUIRES(mutex_);
   void ended(const Run& run) TE_REQUIRES(mutex_);
-  bool may_wake() const TE_REQUIRES(mutex_) {
-    return sleeping_ > woken_ && active_ + woken_ + lingering_ < threads_.size();
-  }
-  // Whether one more of the pool's threads would only get in the way of those that copy, and of a
-  // helper that is about to come back.
-  bool crowded() const TE_REQUIRES(mutex_) {
-    const size_t coming = working_ > 0 && expected_ > 0 ? 1 : 0;
-    return active_ + coming >= threads_.size();
-  }
   // Takes out of the lists what `wanted` holds for, and returns it as `code`.
   template <typename Wanted>
   void take_back(Code code, Wanted&& wanted);
@@ -106,19 +99,11 @@ class CopyPool {
   CondVar quiet_;    // for stop()
   std::vector<Part> parts_ TE_GUARDED_BY(mutex_);
   SliceList parked_ TE_GUARDED_BY(mutex_);
-  size_t queued_ TE_GUARDED_BY(mutex_) = 0;           // slices
-  std::atomic<uint64_t> queued_bytes_{0};             // changed under the mutex
-  uint64_t stream_bytes_ TE_GUARDED_BY(mutex_) = 0;   // of these, the least to be streamed
-  bool fresh_ TE_GUARDED_BY(mutex_) = false;          // nothing was taken since the last post
-  uint64_t without_pause_ TE_GUARDED_BY(mutex_) = 0;  // bytes, asked for one upon another
-  int64_t busy_ns_ TE_GUARDED_BY(mutex_) = 0;         // when these were last worked at
-  size_t active_ TE_GUARDED_BY(mutex_) = 0;           // threads that copy, lent ones too
-  size_t working_ TE_GUARDED_BY(mutex_) = 0;          // the pool's own among them
-  size_t sleeping_ TE_GUARDED_BY(mutex_) = 0;         // the pool's own
-  size_t lingering_ TE_GUARDED_BY(mutex_) = 0;        // look for more before they sleep
-  size_t woken_ TE_GUARDED_BY(mutex_) = 0;            // of these, on their way
-  // For so many more runs, a helper that left something behind is thought to come back.
-  size_t expected_ TE_GUARDED_BY(mutex_) = 0;
+  size_t queued_ TE_GUARDED_BY(mutex_) = 0;   // slices
+  std::atomic<uint64_t> queued_bytes_{0};     // changed under the mutex
+  bool fresh_ TE_GUARDED_BY(mutex_) = false;  // nothing was taken since the last post
+  CopyStream stream_ TE_GUARDED_BY(mutex_);
+  CopyCrew crew_ TE_GUARDED_BY(mutex_);
   std::atomic<bool> stopping_{false};  // changed under the mutex
   std::vector<Thread> threads_;
 };
