@@ -23,8 +23,8 @@ void Progress::call_thread() {
 
 // Without the queue, where the lock is free and nothing came before.
 bool Progress::submit_at_once(SliceList& slices) {
-  if (queued_.load() || closed_.load() || !lock.try_lock()) return false;
-  if (closed_.load()) {
+  if (queue_.waiting() || queue_.closed() || !lock.try_lock()) return false;
+  if (queue_.closed()) {
     lock.unlock();
     return false;
   }
@@ -38,52 +38,33 @@ bool Progress::submit_at_once(SliceList& slices) {
 
 void Progress::submit(SliceList slices) {
   if (submit_at_once(slices)) return;
-  bool closed = false;
-  {
-    MutexLock queue_lock(queue_mutex_);
-    closed = closed_;
-    if (!closed) queue_.append(slices);
-  }
-  if (closed) {
+  if (!queue_.add(slices)) {
     // Nobody is left to return them later.
     while (!slices.empty()) host_.done(slices.pop(), Code::kCancelled);
     return;
   }
-  queued_.store(true);
   drain_if_free();
 }
 
 bool Progress::command(std::function<void()> command) {
-  {
-    MutexLock queue_lock(queue_mutex_);
-    if (closed_) return false;
-    commands_.push_back(std::move(command));
-  }
+  if (!queue_.add(std::move(command))) return false;
   call_thread();
   return true;
 }
 
 void Progress::drain() {
-  queued_.store(false);
-  SliceList slices;
-  {
-    MutexLock queue_lock(queue_mutex_);
-    slices.append(queue_);
-  }
+  const SliceList slices = queue_.take();
   if (!slices.empty()) driver_.submitted(slices);
 }
 
 void Progress::run_commands() {
-  {
-    MutexLock queue_lock(queue_mutex_);
-    running_.swap(commands_);
-  }
-  for (const std::function<void()>& command : running_) command();
+  queue_.take(running_);
+  for (const SubmissionQueue::Command& command : running_) command();
 }
 
 void Progress::drain_if_free() {
   bool call = false;
-  while (queued_.load()) {
+  while (queue_.waiting()) {
     if (!lock.try_lock()) break;  // the holder looks again
     drain();
     call = call || driver_.needs_thread() || completed_any();
@@ -141,11 +122,9 @@ void Progress::look(bool before_sleep, Look& look) {
 }
 
 void Progress::close() {
-  std::vector<std::function<void()>> dropped;  // with what they keep alive, without the lock
+  std::vector<SubmissionQueue::Command> dropped;  // end without the lock
   MutexLock held(lock);
-  MutexLock queue_lock(queue_mutex_);
-  closed_.store(true);
-  dropped.swap(commands_);
+  dropped = queue_.close();
 }
 
 void Progress::run(const std::function<void()>& work) {
@@ -162,8 +141,8 @@ void Progress::run(const std::function<void()>& work) {
 bool Progress::work(int polls) {
   {
     MutexLock held(lock);
-    if (queued_.load()) drain();
-    while (!driver_.poll() && --polls > 0 && outstanding.load() > 0 && !queued_.load()) {
+    if (queue_.waiting()) drain();
+    while (!driver_.poll() && --polls > 0 && outstanding.load() > 0 && !queue_.waiting()) {
     }
     driver_.advance();
     by_caller_.swap(completed_);
@@ -187,7 +166,7 @@ CallerWork::BeforeSleep Progress::before_sleep(CallerSleep& sleep) {
   Arming arming;
   {
     MutexLock held(lock);
-    if (queued_.load()) return BeforeSleep::kLookAgain;
+    if (queue_.waiting()) return BeforeSleep::kLookAgain;
     arming = driver_.arm(true);
   }
   drain_if_free();

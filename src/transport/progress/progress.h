@@ -21,6 +21,7 @@
 #include "core/batch.h"
 #include "transport/progress/callers.h"
 #include "transport/progress/progress_thread.h"
+#include "transport/progress/submission_queue.h"
 #include "transport/transport.h"
 
 namespace te {
@@ -135,11 +136,7 @@ class Progress : private CallerWork {
   ProgressDriver& driver_;
   const std::function<void()> wake_;
 
-  Mutex queue_mutex_;  // a leaf
-  SliceList queue_ TE_GUARDED_BY(queue_mutex_);
-  std::vector<std::function<void()>> commands_ TE_GUARDED_BY(queue_mutex_);
-  std::atomic<bool> closed_{false};  // changed with both locks
-  std::atomic<bool> queued_{false};  // slices, or a wish that the lock holder looks again
+  SubmissionQueue queue_;
   std::atomic<bool> wanted_{false};
 
   Completed completed_ TE_GUARDED_BY(lock);
@@ -148,8 +145,8 @@ class Progress : private CallerWork {
   Completed by_caller_;  // of the one caller inside; kept for its memory
   // Of the progress thread:
   Completed by_thread_;
-  std::vector<std::function<void()>> running_;  // commands, which end without the lock
-  int64_t attended_ns_ = INT64_MIN / 2;         // when it held the lock last
+  std::vector<SubmissionQueue::Command> running_;  // commands, which end without the lock
+  int64_t attended_ns_ = INT64_MIN / 2;            // when it held the lock last
 };
 
 }  // namespace te
