@@ -291,8 +291,8 @@ Result<Config> Config::load(const std::map<std::string, std::string>& settings,
 Result<Config> Config::load(const std::map<std::string, std::string>& settings,
                             std::vector<const Setting*> more, const char* const* environment) {
   Config config;
-  config.more_ = std::move(more);
-  const Table table(config.more_);
+  config.declare(std::move(more));
+  const Table table(config.declared());
   TE_RETURN_IF_ERROR(read_environment(environment, table, config));
   for (const auto& [name, value] : settings) {
     const Known* known = table.find(name);
@@ -308,38 +308,38 @@ Result<Config> Config::load(const std::map<std::string, std::string>& settings,
   return config;
 }
 
-uint64_t Config::number(const Setting& setting) const {
+uint64_t DeclaredSettings::number(const Setting& setting) const {
   const auto found = values_.find(setting.name);
   if (found != values_.end()) return std::get<uint64_t>(found->second);
   return std::get<Setting::Number>(setting.kind).standard;
 }
 
-std::string Config::text(const Setting& setting) const {
+std::string DeclaredSettings::text(const Setting& setting) const {
   const auto found = values_.find(setting.name);
   if (found != values_.end()) return std::get<std::string>(found->second);
   return std::string(std::get<Setting::Text>(setting.kind).standard);
 }
 
-void Config::set(const Setting& setting, std::variant<uint64_t, std::string> value) {
+void DeclaredSettings::set(const Setting& setting, std::variant<uint64_t, std::string> value) {
   values_[setting.name] = std::move(value);
 }
 
-uint64_t Config::inbound_limit() const {
+uint64_t ConnectionLimits::inbound_limit() const {
   if (max_inbound_connections != 0) return max_inbound_connections;
   return std::clamp<uint64_t>(descriptor_limit() / 8 * 3, 1, kMostInbound);
 }
 
-uint64_t Config::pending_limit() const {
+uint64_t ConnectionLimits::pending_limit() const {
   if (max_pending_connections != 0) return max_pending_connections;
   return std::clamp<uint64_t>(descriptor_limit() / 8, 1, kMostPending);
 }
 
-uint64_t Config::local_inbound_limit() const {
+uint64_t ConnectionLimits::local_inbound_limit() const {
   if (max_inbound_connections != 0) return max_inbound_connections;
   return std::clamp<uint64_t>(descriptor_limit() / 16 * 3, 1, kMostInbound);
 }
 
-std::vector<std::string> Config::limits_without_descriptors() const {
+std::vector<std::string> ConnectionLimits::limits_without_descriptors() const {
   std::vector<std::string> result;
   const uint64_t most = descriptor_limit();
   const std::pair<const char*, uint64_t> limits[] = {
@@ -358,7 +358,7 @@ std::vector<std::string> Config::limits_without_descriptors() const {
 std::string Config::to_json() const {
   const Config defaults;
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  const Table table(more_);
+  const Table table(declared());
   for (const Known& known : table.all()) {
     const Setting& setting = *known.setting;
     const auto origin = origins.find(std::string(setting.name));

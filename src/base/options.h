@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -37,7 +38,40 @@ struct Setting {
   std::variant<Number, Text> kind;
 };
 
-struct Config {
+// How many connections peers may have here; 0: by RLIMIT_NOFILE.
+struct ConnectionLimits {
+  uint64_t max_inbound_connections = 0;
+  uint64_t max_pending_connections = 0;
+
+  // As set, or by RLIMIT_NOFILE as it is now: on the engine's port, of those such that have not
+  // introduced themselves, and on the local socket of shm, where each takes two descriptors. Not
+  // set, all together take three quarters of the descriptors.
+  uint64_t inbound_limit() const;
+  uint64_t pending_limit() const;
+  uint64_t local_inbound_limit() const;
+  // Of the settings above those that need more descriptors than the process may have, for the log.
+  std::vector<std::string> limits_without_descriptors() const;
+};
+
+// The values of settings that are declared elsewhere.
+class DeclaredSettings {
+ public:
+  // As set, else its standard.
+  uint64_t number(const Setting& setting) const;
+  std::string text(const Setting& setting) const;
+  void set(const Setting& setting, std::variant<uint64_t, std::string> value);
+
+ protected:
+  const std::vector<const Setting*>& declared() const { return declared_; }
+  // They outlive this.
+  void declare(std::vector<const Setting*> settings) { declared_ = std::move(settings); }
+
+ private:
+  std::vector<const Setting*> declared_;
+  std::map<std::string_view, std::variant<uint64_t, std::string>> values_;  // by name
+};
+
+struct Config : ConnectionLimits, DeclaredSettings {
   std::string addressing = "auto";
   std::string advertise_address;
   std::string bind_address;
@@ -52,8 +86,6 @@ struct Config {
   std::string guarded_copies = "handler";  // see base/guarded_copy.h
   uint64_t slice_bytes = 1 << 20;
   std::string nics;
-  uint64_t max_inbound_connections = 0;
-  uint64_t max_pending_connections = 0;
   uint64_t max_notifications = 65'536;
   std::string log_level = "warning";
 
@@ -66,30 +98,11 @@ struct Config {
   static Result<Config> load(const std::map<std::string, std::string>& settings,
                              std::vector<const Setting*> more, const char* const* environment);
 
-  // Of a setting that is no member: as set, else its standard.
-  uint64_t number(const Setting& setting) const;
-  std::string text(const Setting& setting) const;
-  void set(const Setting& setting, std::variant<uint64_t, std::string> value);
-
-  // How many connections peers may have here, as set, or by RLIMIT_NOFILE as it is now: on the
-  // engine's port, of those such that have not introduced themselves, and on the local socket of
-  // shm, where each takes two descriptors. Not set, all together take three quarters of the
-  // descriptors.
-  uint64_t inbound_limit() const;
-  uint64_t pending_limit() const;
-  uint64_t local_inbound_limit() const;
-  // Of the settings above those that need more descriptors than the process may have, for the log.
-  std::vector<std::string> limits_without_descriptors() const;
-
   // [{"name", "value", "default", "unit", "origin", "help"}, ...]
   std::string to_json() const;
 
   std::map<std::string, std::string> origins;  // name -> "environment" or "engine"
   std::vector<std::string> warnings;           // for the log: variables that have no effect
-
- private:
-  std::vector<const Setting*> more_;
-  std::map<std::string_view, std::variant<uint64_t, std::string>> values_;  // by name
 };
 
 }  // namespace te
