@@ -21,8 +21,6 @@ namespace te {
 namespace {
 
 constexpr int64_t kPollMs = 1;
-// How long the end of an engine waits for the directory at most.
-constexpr int64_t kLeaveMs = 80;
 
 constexpr std::string_view kAddressingNames[] = {"", "auto", "offset", "address"};
 
@@ -61,8 +59,9 @@ struct StoppedAtTheEnd {
 Engine::Impl::Impl(Config config, std::unique_ptr<Directory> directory)
     : config_(std::move(config)),
       instance_(random_u64() | 1),
-      directory_(std::move(directory)),
+      publication_(std::move(directory)),
       notifications_(config_.max_notifications),
+      topology_(config_.nics),
       transports_(*this, config_, [this] { return topology(); }),
       memory_(instance_, config_, transports_) {
   if (config_.guarded_copies == "handler") fault_handler_.emplace();
@@ -92,19 +91,16 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& 
 Status Engine::Impl::start(const EngineOptions& options) {
   const bool no_server = options.metadata == "P2PHANDSHAKE";
   if (!options.name.empty() || !no_server) TE_RETURN_IF_ERROR(check_segment_name(options.name));
-  Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-peers");
-  if (!loop.ok()) return loop.status();
-  peers_loop_ = loop.take();
-  TE_RETURN_IF_ERROR(peers_loop_->start());
-  segments_ = std::make_unique<Segments>(instance_, config_, directory_, memory_, transports_,
-                                         *peers_loop_);
+  Result<std::unique_ptr<Peers>> peers =
+      Peers::create(instance_, config_, publication_.directory(), memory_, transports_);
+  if (!peers.ok()) return peers.status();
+  peers_ = peers.take();
   exchanges_ = std::make_unique<Exchanges>(
-      instance_, *segments_, [this](std::string_view name) { return transports_.find(name); });
-  peers_host_ = std::make_unique<PeersHost>(*peers_loop_, *segments_);
-  recovery_ = std::make_unique<Recovery>(config_, *peers_host_);
-  notifier_ = std::make_unique<Notifier>(instance_, *peers_host_);
+      instance_, segments(), [this](std::string_view name) { return transports_.find(name); });
+  recovery_ = std::make_unique<Recovery>(config_, *peers_);
+  notifier_ = std::make_unique<Notifier>(instance_, *peers_);
   transfers_ =
-      std::make_unique<Transfers>(config_, memory_, *segments_, *recovery_, way_of_notifications());
+      std::make_unique<Transfers>(config_, memory_, segments(), *recovery_, way_of_notifications());
   recovery_->set_owner(*transfers_);
   fences_ = std::make_unique<Fences>(
       [this](const Peer& peer, std::string_view transport, Bytes hello, Answered answered) {
@@ -114,15 +110,14 @@ Status Engine::Impl::start(const EngineOptions& options) {
   transfers_->set_fences(*fences_);
   transports_.set_on_peer([this](uint64_t instance) { fences_->found(instance); });
   // What is in flight later needs them: here their absence is an error that a caller sees.
-  TE_RETURN_IF_ERROR(segments_->start());
+  TE_RETURN_IF_ERROR(segments().start());
   TE_RETURN_IF_ERROR(exchanges_->start());
   TE_RETURN_IF_ERROR(transfers_->start());
   Result<OwnAddress> address = choose_own_address(
       {options.name, no_server, options.host, config_.advertise_address, config_.bind_address},
-      this_machine(directory_->local_address()));
+      this_machine(publication_.directory()->local_address()));
   if (!address.ok()) return address.status();
-  host_ = address->advertised;
-  asked_address_ = address->asked;
+  address_ = address.take();
   uint16_t port = options.port;
   if (Result<HostPort> parsed = parse_host_port(options.name);
       port == 0 && no_server && parsed.ok() && parsed->has_port) {
@@ -134,12 +129,11 @@ Status Engine::Impl::start(const EngineOptions& options) {
     log_info("processes of this host are reached by TCP: {}", status.message());
   }
   Result<std::unique_ptr<ControlServer>> server =
-      ControlServer::start(address->bind, port, instance_, config_, *this);
+      ControlServer::start(address_.bind, port, instance_, config_, *this);
   if (!server.ok()) return server.status();
   server_ = server.take();
-  endpoint_ = join_host_port(host_, server_->port());
-  name_ = no_server ? endpoint_ : options.name;
-  segments_->set_local_name(name_);
+  publication_.set_name(no_server ? endpoint() : options.name);
+  segments().set_local_name(name());
   if (options.auto_discover) {
     TE_RETURN_IF_ERROR(discover_topology());
     for (const TransportInfo& transport : transports_.describe()) {
@@ -161,23 +155,13 @@ Status Engine::Impl::publish() {
     // One that refuses us is there all the same; one that is silent, or another run, is not.
     return code != Code::kUnavailable && code != Code::kStale && code != Code::kProtocol;
   };
-  TE_RETURN_IF_ERROR(directory_->publish(name_, {host_, server_->port(), instance_}, alive));
-  published_.store(true);
-  return {};
-}
-
-void Engine::Impl::withdraw() {
-  if (!published_.exchange(false)) return;
-  if (Status status = directory_->withdraw(name_); !status.ok()) {
-    log_info("withdrawing '{}': {}", name_, status.message());
-  }
+  return publication_.publish(own_locator(), alive);
 }
 
 // First nothing comes in, then nothing is begun, then all in flight ends, then the threads. The
 // directory, which may be slow, is left meanwhile.
 Engine::Impl::~Impl() {
-  const bool published = published_.exchange(false);
-  const auto left = leave_directory();
+  publication_.begin_leave();
   if (server_) server_->stop();
   if (transfers_) transfers_->begin_stop();
   if (recovery_) recovery_->stop();
@@ -185,33 +169,11 @@ Engine::Impl::~Impl() {
   if (notifier_) notifier_->stop();
   if (exchanges_) exchanges_->begin_stop();
   transports_.stop();
-  if (segments_) segments_->stop();
+  if (peers_) peers_->segments().stop();
   if (exchanges_) exchanges_->stop();
-  if (peers_loop_) peers_loop_->stop();
+  if (peers_) peers_->stop_loop();
   if (transfers_) transfers_->finish_stop();
-  const std::optional<Status> status = left->get_until(now_ns() + kLeaveMs * kNsPerMs);
-  if (!published) return;
-  if (!status) {
-    log_warning("segment name '{}' stays in {} until its server answers, or its lease ends", name_,
-                directory_->describe());
-  } else if (!status->ok()) {
-    log_warning("segment name '{}' stays in {} until its lease ends: {}", name_,
-                directory_->describe(), status->message());
-  }
-}
-
-std::shared_ptr<Answer<Status>> Engine::Impl::leave_directory() {
-  const auto left = std::make_shared<Answer<Status>>();
-  const auto leave = [left, directory = directory_] { left->set(directory->leave()); };
-  // A server may be silent: it is asked on a thread of its own, where there can be one more.
-  if (directory_->asks_a_server()) {
-    if (Result<Thread> thread = Thread::start("te-withdraw", leave); thread.ok()) {
-      thread->detach();
-      return left;
-    }
-  }
-  leave();
-  return left;
+  publication_.finish_leave();
 }
 
 bool Engine::Impl::adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) {
@@ -226,25 +188,6 @@ bool Engine::Impl::adopt(Fd& connection, const wire::Hello& hello, std::shared_p
 void Engine::Impl::end_idlest(int64_t before_ns, const MayEnd& may_end) {
   for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
     if (transport->end_idlest(before_ns, may_end)) return;
-  }
-}
-
-Status Engine::Impl::discover_topology() {
-  Result<Topology> topology = read_topology();
-  if (!topology.ok()) return topology.status();
-  TE_RETURN_IF_ERROR(keep_nics(config_.nics, *topology).with_context("setting nics"));
-  MutexLock lock(topology_mutex_);
-  topology_ = std::make_shared<const Topology>(topology.take());
-  return {};
-}
-
-Result<std::shared_ptr<const Topology>> Engine::Impl::topology() {
-  for (;;) {
-    {
-      MutexLock lock(topology_mutex_);
-      if (topology_) return topology_;
-    }
-    TE_RETURN_IF_ERROR(discover_topology());
   }
 }
 
@@ -270,7 +213,7 @@ Status Engine::Impl::begin_to_use(std::string_view protocol) try {
     (void)take_away(protocol);
     return status.with_context(fmt::format("registering memory with transport '{}'", protocol));
   }
-  segments_->rebuild_all();
+  segments().rebuild_all();
   return {};
 } catch (const std::bad_alloc&) {
   (void)take_away(protocol);  // kNotFound where it was taken away before
@@ -291,22 +234,19 @@ Status Engine::Impl::take_away(std::string_view protocol) {
   // are described again, but peers reach nothing through it.
   const StoppedAtTheEnd stopped{**transport};
   memory_.forget(**transport);
-  segments_->rebuild_all();
+  segments().rebuild_all();
   return {};
 }
 
 Status Engine::Impl::remove_local_segment(std::string_view name) {
-  if (name != name_) {
-    return error(Code::kInvalidArgument, "the local segment is '{}', not '{}'", name_, name);
+  if (name != this->name()) {
+    return error(Code::kInvalidArgument, "the local segment is '{}', not '{}'", this->name(), name);
   }
-  if (!published_.exchange(false)) {
-    return error(Code::kNotFound, "segment '{}' is not published", name);
-  }
-  return directory_->withdraw(name_);
+  return publication_.remove();
 }
 
 Status Engine::Impl::warm_up(std::string_view name) {
-  const std::shared_ptr<Segment> segment = segments_->find(name);
+  const std::shared_ptr<Segment> segment = segments().find(name);
   if (!segment) {
     return error(Code::kNotFound, "segment '{}' is not open: open it first", name);
   }
@@ -348,11 +288,11 @@ Status Engine::Impl::warm_up(std::string_view name) {
 
 Status Engine::Impl::rehearse(std::string_view name, uint64_t address) {
   constexpr int kTimes = 16;
-  const Result<SegmentId> segment = segments_->open(name, false);
+  const Result<SegmentId> segment = segments().open(name, false);
   if (!segment.ok()) return segment.status();
   // What does not work is for the first transfer to say.
   for (int i = 0; i < kTimes && transfers_->rehearse(*segment, address);) ++i;
-  return segments_->close(*segment);
+  return segments().close(*segment);
 }
 
 Transfers::Notify Engine::Impl::way_of_notifications() {
@@ -375,13 +315,12 @@ Transfers::Notify Engine::Impl::way_of_notifications() {
 
 void Engine::Impl::send_notification(Notifier::Message message) {
   if (!message.segment->self) return notifier_->send(std::move(message));
-  message.done(notifications_.deliver(
-      {instance_, next_own_notification_.fetch_add(1), *message.notification}));
+  message.done(notifications_.deliver_own(instance_, *message.notification));
 }
 
 Status Engine::Impl::notify(SegmentId target, const Notification& notification) {
   TE_RETURN_IF_ERROR(check_notification(notification));
-  const std::shared_ptr<Segment> segment = segments_->find(target);
+  const std::shared_ptr<Segment> segment = segments().find(target);
   if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", target);
   const auto answer = std::make_shared<Answer<Status>>();
   Notifier::Message message;
@@ -395,7 +334,7 @@ Status Engine::Impl::notify(SegmentId target, const Notification& notification) 
 
 Result<ProbeResult> Engine::Impl::probe(std::string_view name, size_t rounds) {
   const Result<Segments::Probe> probe =
-      segments_->probe(name, wire::ControlType::kPing, "ping", rounds);
+      segments().probe(name, wire::ControlType::kPing, "ping", rounds);
   if (!probe.ok()) return probe.status();
   ProbeResult result;
   result.connect_us = static_cast<uint64_t>(probe.value().connect_ns) / 1000;

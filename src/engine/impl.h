@@ -3,8 +3,6 @@
 
 #include <unistd.h>
 
-#include <atomic>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,56 +12,29 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "core/topology.h"
-#include "directory/directory.h"
-#include "engine/answer.h"
 #include "engine/control_server.h"
 #include "engine/exchanges.h"
 #include "engine/fences.h"
+#include "engine/known_topology.h"
 #include "engine/links.h"
+#include "engine/load_meter.h"
 #include "engine/memory.h"
 #include "engine/notifications.h"
 #include "engine/notifier.h"
+#include "engine/own_address.h"
+#include "engine/peers.h"
+#include "engine/publication.h"
 #include "engine/recovery.h"
-#include "engine/segments.h"
 #include "engine/transfers.h"
 #include "engine/transports.h"
 
 namespace te {
 
-// Recovery and notifications by the clock, the loop and the segments of an engine.
-class PeersHost final : public RecoveryHost, public NotifierHost {
+// An engine belongs to the process that made it, and not to those forked from it.
+class OwnerProcess {
  public:
-  PeersHost(EventLoop& loop, Segments& segments) : loop_(loop), segments_(segments) {}
-  int64_t now_ns() override { return te::now_ns(); }
-  bool run_after(int64_t delay_ms, std::function<void()> task) override {
-    if (delay_ms <= 0) return loop_.run(std::move(task));
-    return loop_.run([this, delay_ms, task = std::move(task)] { loop_.run_after(delay_ms, task); });
-  }
-  void refresh(const std::shared_ptr<Segment>& segment,
-               std::function<void(Status)> refreshed) override {
-    segments_.refresh(segment, std::move(refreshed));
-  }
-  int64_t restarted_ns(const Segment& segment) override { return segment.restarted_ns(); }
-  void connect(const std::shared_ptr<Segment>& segment, Found found) override {
-    segment->contact->get(
-        [found = std::move(found)](Result<std::shared_ptr<ControlClient>> client) {
-          if (!client.ok()) return found(client.status());
-          found(std::shared_ptr<ControlChannel>(client.take()));
-        });
-  }
-
- private:
-  EventLoop& loop_;
-  Segments& segments_;
-};
-
-class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlService,
-                                                                 public TransportHost {
- public:
-  static Result<std::unique_ptr<Impl>> create(const EngineOptions& options);
-  ~Impl() override;
-  // kUnsupported in a process that was forked from the one that made the engine.
-  Status check_process() const {
+  // kUnsupported in a process that was forked from the owner.
+  Status check() const {
     if (generation_ == fork_generation()) return {};
     return error(Code::kUnsupported,
                  "the engine belongs to process {}, from which this one was forked: create a new "
@@ -71,9 +42,20 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
                  process_);
   }
 
-  Status discover_topology();
-  // As discovered, with the NICs that the configuration allows; discovers it if need be.
-  Result<std::shared_ptr<const Topology>> topology();
+ private:
+  const uint32_t generation_ = fork_generation();
+  const pid_t process_ = ::getpid();
+};
+
+class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlService,
+                                                                 public TransportHost {
+ public:
+  static Result<std::unique_ptr<Impl>> create(const EngineOptions& options);
+  ~Impl() override;
+  Status check_process() const { return owner_.check(); }
+
+  Status discover_topology() { return topology_.discover(); }
+  Result<std::shared_ptr<const Topology>> topology() { return topology_.get(); }
   Status install(std::string_view protocol, bool implicit, const NicMatrix* matrix = nullptr);
   Status uninstall(std::string_view protocol);
   Status remove_local_segment(std::string_view name);
@@ -86,7 +68,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   std::vector<PathInfo> paths() const;
   Result<std::vector<PathInfo>> paths_of(std::string_view name);
   // Takes the name out of the directory; for a signal, or the end.
-  void withdraw();
+  void withdraw() { publication_.withdraw(); }
 
   // ControlService.
   std::shared_ptr<const Bytes> describe() override { return memory_.encoded_descriptor(); }
@@ -104,7 +86,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   // TransportHost.
   void done(Slice* slice, Code code) override { transfers_->done(slice, code); }
   uint64_t instance() const override { return instance_; }
-  std::string asked_address() const override { return asked_address_; }
+  std::string asked_address() const override { return address_.asked; }
   void exchange(const Peer& peer, std::string_view transport, Bytes hello,
                 Answered answered) override {
     exchanges_->ask(peer, transport, std::move(hello), std::move(answered));
@@ -114,10 +96,10 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   }
 
   const Config& config() const { return config_; }
-  const std::string& endpoint() const { return endpoint_; }
-  const std::string& name() const { return name_; }
+  std::string endpoint() const { return join_host_port(address_.advertised, server_->port()); }
+  const std::string& name() const { return publication_.name(); }
   Memory& memory() { return memory_; }
-  Segments& segments() { return *segments_; }
+  Segments& segments() { return peers_->segments(); }
   Transfers& transfers() { return *transfers_; }
   Transports& transports() { return transports_; }
   Notifications& notifications() { return notifications_; }
@@ -125,9 +107,8 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
  private:
   Impl(Config config, std::unique_ptr<Directory> directory);
   Status start(const EngineOptions& options);
+  Locator own_locator() const { return {address_.advertised, server_->port(), instance_}; }
   Status publish();
-  // Begins to withdraw the name. The answer comes when the directory is no longer used.
-  std::shared_ptr<Answer<Status>> leave_directory();
   // Registers memory with a transport that was just installed, and makes its paths. On failure,
   // also by an exception, it is taken away.
   Status begin_to_use(std::string_view protocol) TE_REQUIRES(install_mutex_, memory_.barrier());
@@ -136,39 +117,23 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   void send_notification(Notifier::Message message);
   Transfers::Notify way_of_notifications();
 
-  const uint32_t generation_ = fork_generation();
-  const pid_t process_ = ::getpid();
+  const OwnerProcess owner_;
   const Config config_;
   // Ends after everything that copies.
   std::optional<FaultHandler> fault_handler_;
   const uint64_t instance_;
-  const std::shared_ptr<Directory> directory_;  // threads that hang in it keep it
-  std::string host_;
-  std::string asked_address_;
-  std::string endpoint_;
-  std::string name_;
+  Publication publication_;
+  OwnAddress address_;
   Notifications notifications_;
-  std::atomic<uint64_t> next_own_notification_{1};  // to this engine
+  KnownTopology topology_;
   Transports transports_;
   Memory memory_;
   Mutex install_mutex_;
-  Mutex topology_mutex_;
-  std::shared_ptr<const Topology> topology_ TE_GUARDED_BY(topology_mutex_);
-  // What a device had moved when its load was asked for last.
-  struct Meter {
-    uint64_t bytes = 0;
-    int64_t at_ns = 0;
-    double bytes_per_s = 0;
-  };
-  Mutex meter_mutex_;
-  std::map<std::string, Meter> meters_ TE_GUARDED_BY(meter_mutex_);
-  std::atomic<bool> published_{false};
-  // Control connections to peers. Outlives what asks them.
-  std::unique_ptr<EventLoop> peers_loop_;
-  std::unique_ptr<Segments> segments_;
+  LoadMeter meter_;
+  // Outlives what asks peers.
+  std::unique_ptr<Peers> peers_;
   std::unique_ptr<Exchanges> exchanges_;
   std::unique_ptr<Fences> fences_;
-  std::unique_ptr<PeersHost> peers_host_;
   std::unique_ptr<Notifier> notifier_;
   // Recovery and Transfers know each other; transports stop before either goes.
   std::unique_ptr<Recovery> recovery_;

@@ -1,55 +1,16 @@
 // What an engine tells of its devices, paths and segments.
-#include <algorithm>
-#include <map>
-
-#include "base/clock.h"
 #include "engine/impl.h"
 
 namespace te {
-namespace {
-
-constexpr double kMeterSeconds = 1;  // over which a device's bandwidth is averaged
-
-}  // namespace
 
 std::vector<DeviceLoad> Engine::Impl::device_loads() {
-  // By transport, and by its devices.
-  std::map<std::pair<std::string, std::string>, uint64_t> moved;
-  for (const PathInfo& path : paths()) {
-    moved[{path.transport, ""}] += path.completed_bytes;
-    if (!path.local_device.empty()) {
-      moved[{path.transport, path.local_device}] += path.completed_bytes;
-    }
-  }
-  std::vector<DeviceLoad> result;
-  const int64_t now = now_ns();
-  MutexLock lock(meter_mutex_);
-  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    std::vector<DeviceLoad> loads = transport->loads();
-    for (DeviceLoad& load : loads) {
-      Meter& meter = meters_[load.device];
-      const double seconds = static_cast<double>(now - meter.at_ns) / 1e9;
-      const uint64_t bytes =
-          moved[{std::string(transport->name()), loads.size() > 1 ? load.device : ""}];
-      if (meter.at_ns != 0 && seconds > 0) {
-        // Paths that are gone took their count along; then nothing is known of this time.
-        const double rate = static_cast<double>(bytes - std::min(bytes, meter.bytes)) / seconds;
-        const double weight = seconds / (seconds + kMeterSeconds);
-        meter.bytes_per_s += weight * (rate - meter.bytes_per_s);
-      }
-      meter.bytes = bytes;
-      meter.at_ns = now;
-      load.bandwidth_bytes_per_s = meter.bytes_per_s;
-      result.push_back(std::move(load));
-    }
-  }
-  return result;
+  return meter_.measure(transports_.installed(), paths());
 }
 
 std::vector<PathInfo> Engine::Impl::paths() const {
   constexpr std::string_view kStates[] = {"idle", "connecting", "ready", "failed"};
   std::vector<PathInfo> result;
-  for (const std::shared_ptr<Segment>& segment : segments_->all()) {
+  for (const std::shared_ptr<Segment>& segment : peers_->segments().all()) {
     const std::shared_ptr<const Target> target = segment->target();
     if (!target) continue;
     for (const std::shared_ptr<Path>& path : target->paths) {
@@ -72,23 +33,22 @@ std::vector<PathInfo> Engine::Impl::paths() const {
 }
 
 Result<std::vector<PathInfo>> Engine::Impl::paths_of(std::string_view name) {
-  const Result<Segments::Probe> probe = segments_->probe(name, wire::ControlType::kLinks, "", 1);
+  const Result<Segments::Probe> probe = segments().probe(name, wire::ControlType::kLinks, "", 1);
   if (!probe.ok()) return probe.status();
   return links_from_json(probe.value().last_answer);
 }
 
 Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
-  const std::shared_ptr<Segment> segment = segments_->find(id);
+  const std::shared_ptr<Segment> segment = segments().find(id);
   if (!segment) return error(Code::kNotFound, "there is no open segment with id {}", id);
-  if (Status status = segments_->refresh_now(segment); !status.ok()) {
+  if (Status status = segments().refresh_now(segment); !status.ok()) {
     return status.with_context(fmt::format("segment '{}'", segment->name));
   }
   const std::shared_ptr<const Target> target = segment->target();
   const Descriptor& descriptor = target->descriptor;
   SegmentInfo info;
   info.name = segment->name;
-  const Locator locator =
-      segment->self ? Locator{host_, server_->port(), instance_} : segment->locator();
+  const Locator locator = segment->self ? own_locator() : segment->locator();
   info.host = locator.host;
   info.port = locator.port;
   info.instance = descriptor.instance;

@@ -3,6 +3,7 @@
 // Threads: any.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <unordered_map>
@@ -20,6 +21,10 @@ class Notifications {
 
   // Ok for a repetition too. kBusy when too many wait, or too many bytes.
   Status deliver(wire::NotifyBody body);
+  // One that this engine, `instance`, sends to itself.
+  Status deliver_own(uint64_t instance, const Notification& notification) {
+    return deliver({instance, next_own_.fetch_add(1), notification});
+  }
   std::vector<Notification> take();
 
  private:
@@ -33,6 +38,7 @@ class Notifications {
   };
 
   const uint64_t max_waiting_;
+  std::atomic<uint64_t> next_own_{1};
   Mutex mutex_;
   std::vector<Notification> waiting_ TE_GUARDED_BY(mutex_);
   uint64_t waiting_bytes_ TE_GUARDED_BY(mutex_) = 0;
