@@ -67,6 +67,7 @@ void add_tcp_latency(Experiments& experiments);
 void add_same_host(Experiments& experiments);
 void add_engine(Experiments& experiments);
 void add_many_peers(Experiments& experiments);
+void add_spinning(Experiments& experiments);
 void add_fabric(Experiments& experiments);
 void add_rdma(Experiments& experiments);
 void add_other_programs(Experiments& experiments);

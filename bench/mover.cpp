@@ -4,9 +4,10 @@
 
 namespace te::bench {
 
-Result<std::unique_ptr<Engine>> make_engine(const std::string& transport) {
+Result<std::unique_ptr<Engine>> make_engine(const std::string& transport,
+                                            const std::string& address) {
   EngineOptions options;
-  options.host = "127.0.0.1";
+  options.host = address;
   options.config["fabric_addresses"] = options.host;
   Result<std::unique_ptr<Engine>> engine = Engine::create(options);
   if (!engine.ok()) return engine;
@@ -81,8 +82,18 @@ void Mover::next_blocks() {
   }
 }
 
+Status Mover::spin(BatchId batch) {
+  for (size_t task = 0; task < requests_.size();) {
+    const Result<TransferStatus> status = engine_.status(batch, task);
+    if (!status.ok()) return status.status();
+    if (is_terminal(status->state)) ++task;
+  }
+  return {};
+}
+
 Status Mover::await(BatchId batch) {
   if (load_.waiting == Waiting::kSleep) return engine_.wait(batch);
+  if (load_.waiting == Waiting::kSpin) return spin(batch);
   for (;;) {
     const Status status = engine_.wait(batch, std::chrono::milliseconds(0));
     if (status.code() != Code::kTimeout) return status;

@@ -18,7 +18,11 @@ namespace te::bench {
 
 using Clock = std::chrono::steady_clock;
 
-enum class Waiting { kSleep, kPoll };  // wait() without end, or wait(0 ms) again and again
+enum class Waiting {
+  kSleep,  // wait() without end
+  kPoll,   // wait(0 ms) again and again
+  kSpin,   // status() of one task after the other, each until it is terminal
+};
 
 struct Load {
   Opcode opcode = Opcode::kWrite;
@@ -29,9 +33,10 @@ struct Load {
   uint64_t batch_bytes() const { return block_size * batch_size; }
 };
 
-// An engine on 127.0.0.1, libfabric's too, that has `transport` alone; kUnsupported if this build
-// or machine has none.
-Result<std::unique_ptr<Engine>> make_engine(const std::string& transport);
+// An engine on `address` of this machine, libfabric's too, that has `transport` alone; kUnsupported
+// if this build or machine has none.
+Result<std::unique_ptr<Engine>> make_engine(const std::string& transport,
+                                            const std::string& address = "127.0.0.1");
 
 class Mover {
  public:
@@ -50,6 +55,7 @@ class Mover {
 
  private:
   void next_blocks();
+  Status spin(BatchId batch);
   Status await(BatchId batch);
 
   Engine& engine_;

@@ -2,9 +2,11 @@
 // engines and of the limit programs move the bytes.
 #include <fmt/core.h>
 #include <fmt/ranges.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <functional>
 #include <iostream>
@@ -13,8 +15,10 @@
 #include <thread>
 
 #include "buffers.h"
+#include "callers.h"
 #include "command.h"
 #include "limits/ping_pong.h"
+#include "limits/programs.h"
 #include "limits/sockets.h"
 #include "mover.h"
 #include "pattern.h"
@@ -47,6 +51,10 @@ class Server {
   Answer allocate(const Words& words);
   Answer connect(const Words& words);
   Answer end_engines(const Words&);
+  Answer leave_network(const Words&);
+  Answer join_network(const Words& words);
+  Answer open(const Words& words);
+  Answer move(const Words& words);
   Answer open_streams(const Words& words);
   Answer send_streams(const Words& words);
   Answer await_streams(const Words& words);
@@ -61,7 +69,9 @@ class Server {
   void join();
 
   Buffers buffers_;
+  std::string address_ = "127.0.0.1";  // of the engines
   std::vector<std::unique_ptr<Engine>> engines_;
+  std::unique_ptr<Callers> callers_;
   // What the engines allocated, stripes of a buffer as large as the others.
   std::vector<std::span<std::byte>> allocated_;
   std::unique_ptr<Streams> streams_;
@@ -116,7 +126,7 @@ Result<std::string> Server::serve(const Words& words) {
   const uint64_t end = words.size() > 2 ? first + 1 : count;
   std::vector<std::string> names;
   for (uint64_t i = first; i < end; ++i) {
-    Result<std::unique_ptr<Engine>> engine = make_engine(words[0]);
+    Result<std::unique_ptr<Engine>> engine = make_engine(words[0], address_);
     if (!engine.ok()) return engine.status();
     const std::span<std::byte> part = stripe(buffers_.main_bytes(), i, count);
     TE_RETURN_IF_ERROR((*engine)->register_memory(part.data(), part.size()));
@@ -132,7 +142,7 @@ Result<std::string> Server::allocate(const Words& words) {
   const uint64_t count = number(words[1]);
   std::vector<std::string> names;
   for (uint64_t i = 0; i < count; ++i) {
-    Result<std::unique_ptr<Engine>> engine = make_engine(words[0]);
+    Result<std::unique_ptr<Engine>> engine = make_engine(words[0], address_);
     if (!engine.ok()) return engine.status();
     const size_t size = stripe(buffers_.main_bytes(), i, count).size();
     const Result<void*> memory = (*engine)->allocate(size);
@@ -148,7 +158,7 @@ Result<std::string> Server::allocate(const Words& words) {
 // TRANSPORT NAME...: one more engine, that opens these segments and writes the main buffer to the
 // beginning of each. Answers by how much that made the process grow, in bytes.
 Result<std::string> Server::connect(const Words& words) {
-  Result<std::unique_ptr<Engine>> engine = make_engine(words[0]);
+  Result<std::unique_ptr<Engine>> engine = make_engine(words[0], address_);
   if (!engine.ok()) return engine.status();
   const std::span<std::byte> bytes = buffers_.main_bytes();
   TE_RETURN_IF_ERROR((*engine)->register_memory(bytes.data(), bytes.size()));
@@ -165,8 +175,53 @@ Result<std::string> Server::connect(const Words& words) {
 
 Result<std::string> Server::end_engines(const Words&) {
   engines_.clear();
+  callers_.reset();
   allocated_.clear();
   return std::string();
+}
+
+// Before any engine: moves this process into a network namespace of its own, which is empty.
+// Answers the process id.
+Result<std::string> Server::leave_network(const Words&) {
+  // Of this thread; the engines' threads inherit it.
+  if (::unshare(CLONE_NEWNET) != 0) {
+    return Status(Code::kUnsupported,
+                  fmt::format("a network namespace takes root: {}", std::strerror(errno)));
+  }
+  return std::to_string(getpid());
+}
+
+// DEVICE ADDRESS: takes the device, which was put into this process's namespace, into use.
+Result<std::string> Server::join_network(const Words& words) {
+  const Result<std::string> said =
+      output_of(fmt::format("{{ ip addr add {1}/24 dev {0} && ip link set {0} up && "
+                            "ip link set lo up; }} 2>&1",
+                            words[0], words[1]));
+  if (!said.ok()) return said.status();
+  if (!said->empty()) return Status(Code::kUnsupported, *said);
+  address_ = words[1];
+  return std::string();
+}
+
+// NAME: opens this segment for move, from and to the main buffer.
+Result<std::string> Server::open(const Words& words) {
+  Result<std::unique_ptr<Callers>> callers =
+      Callers::open(address_, words[0], buffers_.main_bytes());
+  if (!callers.ok()) return callers.status();
+  callers_ = callers.take();
+  return std::string();
+}
+
+// write|read wait|spin THREADS BLOCK_SIZE BATCH_SIZE WINDOW_MS: answers how fast, in 10^9 bytes per
+// second, and how many bytes the slowest thread moved.
+Result<std::string> Server::move(const Words& words) {
+  if (!callers_) return Status(Code::kInvalidArgument, "no segment is open");
+  const Load load{words[0] == "read" ? Opcode::kRead : Opcode::kWrite, number(words[3]),
+                  number(words[4]), words[1] == "spin" ? Waiting::kSpin : Waiting::kSleep};
+  const Result<Callers::Moved> moved = callers_->run(
+      load, number(words[2]), Clock::now() + std::chrono::milliseconds(number(words[5])));
+  if (!moved.ok()) return moved.status();
+  return fmt::format("{} {}", moved.value().gb_per_s, moved.value().least_bytes);
 }
 
 // COUNT: awaits so many connections in the background; answers the port.
@@ -251,6 +306,10 @@ const std::map<std::string, Server::Command>& Server::commands() {
       {"allocate", {2, &Server::allocate}},
       {"connect", {2, &Server::connect}},
       {"end_engines", {0, &Server::end_engines}},
+      {"leave_network", {0, &Server::leave_network}},
+      {"join_network", {2, &Server::join_network}},
+      {"open", {1, &Server::open}},
+      {"move", {6, &Server::move}},
       {"open_streams", {1, &Server::open_streams}},
       {"send_streams", {2, &Server::send_streams}},
       {"await_streams", {2, &Server::await_streams}},

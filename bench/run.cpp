@@ -32,6 +32,7 @@ Experiments all_experiments() {
   add_same_host(result);
   add_engine(result);
   add_many_peers(result);
+  add_spinning(result);
   add_fabric(result);
   add_rdma(result);
   add_other_programs(result);
