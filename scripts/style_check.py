@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The house rules that a program can check. Prints each breach as FILE:LINE: rule; status 1 if any.
 
-Files have at most 600 lines, functions 70, lines 100 columns; layers include only what lies below;
+Files have at most 600 lines, functions 70, lines 100 columns, classes of the library 20 data
+members; layers include only what lies below;
 #if asks for no features; nothing is left for later; every test is built; the README shows the
 programs that the tests run; threads are started by base/thread.h.
 """
@@ -10,7 +11,9 @@ import re
 import subprocess
 import sys
 
-MAX_FILE, MAX_FUNCTION, MAX_COLUMNS = 600, 70, 100
+import class_members
+
+MAX_FILE, MAX_FUNCTION, MAX_COLUMNS, MAX_MEMBERS = 600, 70, 100, 20
 # What each folder of src/ may include, beside itself.
 LAYERS = {
     "base": set(),
@@ -66,6 +69,15 @@ def check_function_lengths(lines, report):
                     if lines[n].startswith(closing)), number)
         if end - start + 1 > MAX_FUNCTION:
             report(start + 1, f"a function of {end - start + 1} lines (at most {MAX_FUNCTION})")
+
+
+def check_members(name, lines, report):
+    """A class with more has parts that want names, and invariants, of their own."""
+    if not name.startswith(("src/", "include/")):
+        return
+    for number, which, members in class_members.classes("\n".join(lines)):
+        if members > MAX_MEMBERS:
+            report(number, f"{which} has {members} data members (at most {MAX_MEMBERS})")
 
 
 def check_features(name, lines, report):
@@ -138,6 +150,7 @@ def check(name):
         check_function_lengths(lines, report)
         check_includes(name, lines, report)
         check_threads(name, lines, report)
+        check_members(name, lines, report)
         if name.startswith(("include/", "src/", "tools/")):
             check_features(name, lines, report)
     return breaches
