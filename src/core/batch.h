@@ -81,6 +81,7 @@ struct Task {
   std::atomic<uint32_t> slices_left{0};
   std::atomic<uint64_t> transferred{0};
   std::atomic<Code> failure{Code::kOk};  // the first
+  MemoryKind kind = MemoryKind::kHost;   // of its local memory
   Submission* submission = nullptr;
   Segment* segment = nullptr;
   uint64_t instance = 0;  // the run of the target that its slices go to

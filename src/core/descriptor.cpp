@@ -11,6 +11,7 @@ namespace {
 constexpr uint32_t kMaxNameSize = 64;
 constexpr uint32_t kMaxLocations = 65'536;
 constexpr uint32_t kMaxInfoSize = 1 << 20;
+constexpr size_t kBufferBytes = 30;  // of each, before its keys
 
 Status wraps(const RemoteRange& range) {
   return error(Code::kOutOfRange, "{} bytes at target offset {:#x} wrap around 2^64", range.length,
@@ -66,7 +67,7 @@ Status Descriptor::finish() {
 
 Bytes Descriptor::encode() const {
   ByteWriter out;
-  out.reserve(64 + buffers_.size() * (29 + row_size_));
+  out.reserve(64 + buffers_.size() * (kBufferBytes + row_size_));
   out.number(instance);
   out.number(generation);
   out.number(static_cast<uint32_t>(transports.size()));
@@ -90,6 +91,7 @@ Bytes Descriptor::encode() const {
     out.number(buffer.length);
     out.number(buffer.location);
     out.number(static_cast<uint8_t>(buffer.rights));
+    out.number(static_cast<uint8_t>(buffer.kind));
     out.raw({reinterpret_cast<const char*>(keys_.data()) + rows_[i] * row_size_, row_size_});
   }
   return out.take();
@@ -129,7 +131,8 @@ Result<Descriptor> Descriptor::decode(std::string_view bytes) {
   for (const Transport& transport : result.transports) row_size += 1 + transport.key_size;
   const auto count = in.number<uint64_t>();
   // The count is believed only as far as the bytes that came with it reach.
-  if (!in.ok() || count > kMaxBuffers || in.remaining() != count * (29 + row_size)) return bad;
+  if (!in.ok() || count > kMaxBuffers || in.remaining() != count * (kBufferBytes + row_size))
+    return bad;
   result.buffers_.reserve(count);
   result.keys_.reserve(count * row_size);
   std::vector<std::string_view> keys(result.transports.size());
@@ -142,6 +145,7 @@ Result<Descriptor> Descriptor::decode(std::string_view bytes) {
     const auto rights = in.number<uint8_t>();
     if (rights > static_cast<uint8_t>(Rights::kBoth)) return bad;
     buffer.rights = static_cast<Rights>(rights);
+    buffer.kind = static_cast<MemoryKind>(in.number<uint8_t>());
     for (size_t t = 0; t < keys.size(); ++t) {
       const bool present = in.number<uint8_t>() != 0;
       const std::string_view key = in.view(result.transports[t].key_size);

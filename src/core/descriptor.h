@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "core/ambiguity.h"
+#include "core/memory_kind.h"
 #include "core/rights.h"
 #include "transfer_engine/status.h"
 
@@ -22,6 +23,7 @@ struct RemoteBuffer {
   uint64_t length = 0;
   uint32_t location = 0;  // index into Descriptor::locations
   Rights rights = Rights::kBoth;
+  MemoryKind kind = MemoryKind::kHost;  // may be one that this release does not know
 };
 
 // What a request is about, at the target.

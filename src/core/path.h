@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/mutex.h"
+#include "core/memory_kind.h"
 #include "transfer_engine/status.h"
 
 namespace te {
@@ -30,6 +31,7 @@ class Path {
   const std::string local_device;
   const std::string remote_device;
   const std::string remote_address;  // for people
+  Reach reach;                       // of its transport; set before anything is posted
 
   // Whether a buffer with this key can be touched this way; where not, another way is taken if
   // there is one.

@@ -1,5 +1,7 @@
 #include "core/plan.h"
 
+#include "base/log.h"
+
 namespace te {
 namespace {
 
@@ -12,15 +14,19 @@ int drawback(const Path& path, const std::byte* key, const Path* avoid) {
 
 }  // namespace
 
-Path* choose_path(const Target& target, size_t buffer, const Path* avoid, const std::byte** key) {
+Path* choose_path(const Target& target, size_t buffer, MemoryKind local, const Path* avoid,
+                  const std::byte** key) {
   Path* best = nullptr;
   int least = 0;
   *key = nullptr;
+  const MemoryKind remote = target.descriptor.buffer(buffer).kind;
+  const bool all_reach = local == MemoryKind::kHost && remote == MemoryKind::kHost;
   for (size_t i = 0; i < target.paths.size(); ++i) {
     const std::byte* candidate =
         target.descriptor.key(buffer, static_cast<size_t>(target.transport_of_path[i]));
     if (candidate == nullptr) continue;
     Path* path = target.paths[i].get();
+    if (!all_reach && !path->reach.covers(local, remote)) continue;
     const int found = drawback(*path, candidate, avoid);
     if (best != nullptr && found >= least) continue;
     best = path;
@@ -29,6 +35,27 @@ Path* choose_path(const Target& target, size_t buffer, const Path* avoid, const 
     if (least == 0) break;
   }
   return best;
+}
+
+Status no_path(const Target& target, size_t buffer, MemoryKind local) {
+  const RemoteBuffer& there = target.descriptor.buffer(buffer);
+  const bool host = local == MemoryKind::kHost && there.kind == MemoryKind::kHost;
+  if (target.paths.empty() || host) {
+    return error(Code::kUnavailable,
+                 "no installed transport reaches segment '{}': install one that it offers too",
+                 target.segment);
+  }
+  std::string names;
+  for (size_t i = 0; i < target.paths.size(); ++i) {
+    const std::string& name =
+        target.descriptor.transports[static_cast<size_t>(target.transport_of_path[i])].name;
+    if (fmt::format(", {},", names).find(fmt::format(" {},", name)) != std::string::npos) continue;
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  return error(Code::kUnsupported,
+               "segment '{}': no transport ({}) moves bytes between {} here and the target's {} at "
+               "{:#x}: install one that reaches both kinds, or use a buffer in host memory",
+               target.segment, names, kind_name(local), kind_name(there.kind), there.address);
 }
 
 }  // namespace te

@@ -12,9 +12,14 @@ inline uint64_t slice_count(uint64_t length, uint64_t slice_bytes) {
   return length <= slice_bytes ? 1 : (length + slice_bytes - 1) / slice_bytes;
 }
 
-// The best path of `target` that reaches the buffer, or null; `*key` is what to show there.
-// `avoid` is taken only when there is no other, one that rests only after that, and one that does
-// not reach the buffer as a last resort: why it does not is then the error's reason.
-Path* choose_path(const Target& target, size_t buffer, const Path* avoid, const std::byte** key);
+// The best path of `target` that reaches the buffer and local memory of kind `local`, or null;
+// `*key` is what to show there. `avoid` is taken only when there is no other, one that rests only
+// after that, and one that does not reach the buffer as a last resort: why it does not is then the
+// error's reason.
+Path* choose_path(const Target& target, size_t buffer, MemoryKind local, const Path* avoid,
+                  const std::byte** key);
+
+// Why there is none, for people.
+Status no_path(const Target& target, size_t buffer, MemoryKind local);
 
 }  // namespace te

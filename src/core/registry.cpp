@@ -135,7 +135,8 @@ void Registry::remove(Buffer* buffer) {
   }
 }
 
-Result<std::optional<uint32_t>> parse_location(std::string_view location, uint32_t cpu_nodes) {
+Result<std::optional<uint32_t>> parse_location(std::string_view location, uint32_t cpu_nodes,
+                                               MemoryKinds kinds) {
   if (location == "*") return std::optional<uint32_t>();
   const size_t colon = location.find(':');
   const std::string_view kind = location.substr(0, colon);
@@ -152,10 +153,12 @@ Result<std::optional<uint32_t>> parse_location(std::string_view location, uint32
                  location);
   }
   if (kind == "cuda") {
-    return error(Code::kUnsupported,
-                 "location '{}': device memory is not supported by the installed transports; "
-                 "register host memory as 'cpu:N' or '*'",
-                 location);
+    if (kinds.contains(MemoryKind::kCuda)) return std::optional<uint32_t>();
+    return error(
+        Code::kUnsupported,
+        "location '{}': this build does not support {}; register host memory as 'cpu:N' or "
+        "'*'",
+        location, kind_name(MemoryKind::kCuda));
   }
   if (number >= cpu_nodes) {
     return error(Code::kInvalidArgument, "unknown location '{}': this machine has cpu:0 to cpu:{}",

@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "core/layout.h"
+#include "core/memory_kind.h"
 #include "core/rights.h"
 #include "transfer_engine/status.h"
 
@@ -24,6 +25,7 @@ struct Buffer {
   uint64_t length = 0;
   uint64_t offset = 0;  // in the segment
   std::string location;
+  MemoryKind kind = MemoryKind::kHost;
   Rights remote = Rights::kBoth;  // of peers
   Rights local = Rights::kBoth;   // of this process, as its page tables say
   int memory_file = -1;           // what it is the beginning of, where the engine allocated it
@@ -113,7 +115,9 @@ class Registry {
   size_t size_ = 0;
 };
 
-// Which of this machine's `cpu_nodes` memory nodes "cpu:N" names; nothing for "*".
-Result<std::optional<uint32_t>> parse_location(std::string_view location, uint32_t cpu_nodes);
+// Which of this machine's `cpu_nodes` memory nodes "cpu:N" names; nothing for "*", and for
+// "cuda:N", which takes memory of that kind to be among `kinds`.
+Result<std::optional<uint32_t>> parse_location(std::string_view location, uint32_t cpu_nodes,
+                                               MemoryKinds kinds = {MemoryKind::kHost});
 
 }  // namespace te

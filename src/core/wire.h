@@ -14,8 +14,8 @@
 namespace te::wire {
 
 inline constexpr uint32_t kMagic = 0x31455454;  // "TTE1" in memory order
-inline constexpr uint16_t kVersion = 2;         // spoken here
-inline constexpr uint16_t kOldestVersion = 2;   // understood here
+inline constexpr uint16_t kVersion = 3;         // spoken here
+inline constexpr uint16_t kOldestVersion = 3;   // understood here
 
 enum class ChannelKind : uint16_t { kControl = 0, kTcpData = 1 };
 

@@ -26,7 +26,8 @@ class Memory::Describer {
       const auto key = buffer.keys.find(descriptor_.transports[i].name);
       keys_[i] = key == buffer.keys.end() ? std::string_view() : std::string_view(key->second);
     }
-    descriptor_.add({buffer.address, buffer.offset, buffer.length, location->second, buffer.remote},
+    descriptor_.add({buffer.address, buffer.offset, buffer.length, location->second, buffer.remote,
+                     buffer.kind},
                     keys_);
   }
 

@@ -272,7 +272,7 @@ Status Engine::Impl::warm_up(std::string_view name) {
   std::optional<uint64_t> readable;
   for (size_t buffer = 0; buffer < target->descriptor.size() && now_ns() < until; ++buffer) {
     const std::byte* key = nullptr;
-    Path* path = choose_path(*target, buffer, nullptr, &key);
+    Path* path = choose_path(*target, buffer, MemoryKind::kHost, nullptr, &key);
     if (path == nullptr) continue;
     path->prepare(key, until);
     const RemoteBuffer& known = target->descriptor.buffer(buffer);

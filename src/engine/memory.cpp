@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "platform/host_memory.h"
 #include "platform/memory.h"
-#include "platform/page_access.h"
 
 namespace te {
 namespace {
@@ -38,14 +38,31 @@ Result<Rights> remote_rights(const BufferEntry& entry, Access access, Rights loc
                local == Rights::kRead ? "reading" : "writing");
 }
 
+// Host memory may have any location: "cuda:1" is that of the memory of a GPU.
+Status check_location(const BufferEntry& entry, std::string_view location, MemoryKind kind) {
+  if (!location.starts_with("cuda:") || kind == MemoryKind::kCuda) return {};
+  return error(
+      Code::kInvalidArgument,
+      "the location is '{}', but the {} bytes at {} are {}: give their own location, or '*'",
+      location, entry.length, entry.addr, kind_name(kind));
+}
+
+// Whether the buffer is registered with the transport.
+bool takes(const Capabilities& capabilities, const Buffer& buffer) {
+  const bool for_peers =
+      buffer.remote != Rights::kNone && capabilities.reach.remote.contains(buffer.kind);
+  return for_peers ||
+         (capabilities.registers_local_memory && capabilities.reach.local.contains(buffer.kind));
+}
+
 }  // namespace
 
 // What a call wants registered.
 struct Memory::Asked {
   std::span<const BufferEntry> entries;
   std::string_view location;
-  std::vector<Rights> local;
-  std::vector<Rights> remote;
+  std::vector<ClassifiedRange> local = {};
+  std::vector<Rights> remote = {};
   int memory_file = -1;
 };
 
@@ -134,10 +151,11 @@ Memory::Memory(uint64_t instance, const Config& config, Transports& transports)
     : instance_(instance),
       config_(config),
       cpu_nodes_(memory_node_count()),
+      drivers_(memory_drivers()),
       transports_(transports) {}
 
 Status Memory::register_with(Buffer& buffer, Transport& transport) {
-  if (buffer.remote == Rights::kNone && !transport.capabilities().registers_local_memory) return {};
+  if (!takes(transport.capabilities(), buffer)) return {};
   // First the place for the key, so that no key gets lost when memory is short.
   const auto slot = buffer.keys.try_emplace(std::string(transport.name())).first;
   Status status;
@@ -178,15 +196,18 @@ Status Memory::await_quiet(Buffer& buffer, const Installed& transports, int64_t 
 
 Status Memory::add(std::span<const BufferEntry> buffers, std::string_view location,
                    Access access) try {
-  TE_RETURN_IF_ERROR(parse_location(location, cpu_nodes_).status());
+  MemoryKinds kinds({});
+  for (const MemoryDriver* driver : drivers_) kinds.add(driver->kind());
+  TE_RETURN_IF_ERROR(parse_location(location, cpu_nodes_, kinds).status());
   TE_RETURN_IF_ERROR(check_access(access));
-  Asked asked{buffers, location, {}, {}, -1};
-  Result<std::vector<Rights>> local = local_rights(buffers);
+  Asked asked{.entries = buffers, .location = location};
+  Result<std::vector<ClassifiedRange>> local = classify(drivers_, buffers);
   if (!local.ok()) return local.status();
   asked.local = local.take();
   asked.remote.reserve(buffers.size());
   for (size_t i = 0; i < buffers.size(); ++i) {
-    const Result<Rights> rights = remote_rights(buffers[i], access, asked.local[i]);
+    TE_RETURN_IF_ERROR(check_location(buffers[i], location, asked.local[i].driver->kind()));
+    const Result<Rights> rights = remote_rights(buffers[i], access, asked.local[i].rights);
     if (!rights.ok()) return rights.status();
     asked.remote.push_back(*rights);
   }
@@ -222,7 +243,8 @@ Status Memory::place(const Asked& asked, Placed& placed) {
       }
       Buffer& buffer = **added;
       buffer.users.store(Buffer::kRegistering);
-      buffer.local = asked.local[i];
+      buffer.local = asked.local[i].rights;
+      buffer.kind = asked.local[i].driver->kind();
       buffer.memory_file = asked.memory_file;
       placed.buffers.push_back(&buffer);
       const std::vector<NumberRange> more =
@@ -274,6 +296,7 @@ Status Memory::renew_one(Buffer& old, const Installed& transports) {
   fresh->length = old.length;
   fresh->offset = old.offset;
   fresh->location = old.location;
+  fresh->kind = old.kind;
   fresh->remote = old.remote;
   fresh->local = old.local;
   fresh->memory_file = old.memory_file;
@@ -330,8 +353,11 @@ Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) tr
   if (!file.ok()) return file.status();
   if (node->has_value()) place_on_node(file->data(), file->size(), **node);
   const BufferEntry entry{file->data(), length};
-  const Asked asked{
-      {&entry, 1}, options.location, {Rights::kBoth}, {asked_rights(options.access)}, file->fd()};
+  const Asked asked{{&entry, 1},
+                    options.location,
+                    {{&host_memory(), Rights::kBoth}},
+                    {asked_rights(options.access)},
+                    file->fd()};
   std::map<void*, MemoryFile> owner;  // moved as a node, which takes no memory
   owner.emplace(entry.addr, file.take());
   TE_RETURN_IF_ERROR(add_asked(asked));
@@ -511,9 +537,9 @@ class Memory::Introduced {
 
 Status Memory::introduce(Transport& transport) try {
   Introduced introduced(*this, transport);
-  const bool all = transport.capabilities().registers_local_memory;
+  const Capabilities capabilities = transport.capabilities();
   for_each_ready([&](Buffer& buffer) {
-    if (all || buffer.remote != Rights::kNone) introduced.buffers.push_back(&buffer);
+    if (takes(capabilities, buffer)) introduced.buffers.push_back(&buffer);
   });
   for (size_t i = 0; i < introduced.buffers.size(); ++i) TE_RETURN_IF_ERROR(introduced.add());
   introduced.keep();

@@ -24,6 +24,7 @@
 #include "core/ambiguity.h"
 #include "core/registry.h"
 #include "engine/transports.h"
+#include "platform/memory_driver.h"
 
 namespace te {
 
@@ -84,6 +85,7 @@ class Memory {
   const uint64_t instance_;
   const Config& config_;
   const uint32_t cpu_nodes_;
+  const std::vector<const MemoryDriver*> drivers_;
   Transports& transports_;
   SharedMutex barrier_;
   SharedMutex mutex_;

@@ -114,12 +114,8 @@ Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& pla
     return buffer.status().with_context(fmt::format("segment '{}'", target.segment));
   }
   const std::byte* key = nullptr;
-  Path* path = choose_path(target, *buffer, nullptr, &key);
-  if (path == nullptr) {
-    return error(Code::kUnavailable,
-                 "no installed transport reaches segment '{}': install one that it offers too",
-                 target.segment);
-  }
+  Path* path = choose_path(target, *buffer, task.kind, nullptr, &key);
+  if (path == nullptr) return no_path(target, *buffer, task.kind);
   const uint64_t slice_bytes =
       std::min(config_.slice_bytes, path->transport.capabilities().slice_bytes);
   const uint64_t count = slice_count(task.length, slice_bytes);
@@ -175,6 +171,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
     return {};
   }
   if (!plan.rehearsal || request.source) TE_RETURN_IF_ERROR(find_source(request, plan));
+  task.kind = plan.rehearsal ? MemoryKind::kHost : plan.buffer->kind;
   Status status = cut(task, request.opcode, *plan.target, plan);
   if (status.ok() || !may_come(status, *plan.segment, segments_, request)) return status;
   wait_for_target(request, task, plan);
@@ -355,10 +352,9 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
     return buffer.code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;
   }
   const std::byte* key = nullptr;
-  Path* path = choose_path(*target, *buffer, slice->path, &key);
+  Path* path = choose_path(*target, *buffer, task.kind, slice->path, &key);
   if (path == nullptr) {
-    *why = error(Code::kUnavailable, "no installed transport reaches segment '{}' any more",
-                 segment->name);
+    *why = no_path(*target, *buffer, task.kind);
     return Outcome::kNotOffered;
   }
   task.instance = target->descriptor.instance;

@@ -151,6 +151,7 @@ void Transports::make_paths(const Peer& peer, const Target* previous, bool same_
       Peer asked = peer;
       asked.key_size = offered.key_size;
       paths = transport->make_paths(asked, as_bytes(offered.info));
+      for (const std::shared_ptr<Path>& path : paths) path->reach = transport->capabilities().reach;
     }
     if (!paths.empty()) target.transports.push_back(transport);
     for (std::shared_ptr<Path>& path : paths) {

@@ -77,6 +77,8 @@ struct Capabilities {
   // register_memory() is wanted for buffers that peers may not touch, too, since the transport has
   // to know the local memory; and unregister_memory() once this engine does not use it either.
   bool registers_local_memory = false;
+  // Only memory of these kinds is registered, or posted. `remote`: also what peers reach here.
+  Reach reach;
   uint32_t key_size = 0;  // of register_memory()'s answer
 };
 

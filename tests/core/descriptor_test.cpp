@@ -10,6 +10,8 @@ namespace {
 
 using namespace std::string_literals;
 
+constexpr auto kUnknownKind = static_cast<MemoryKind>(200);  // of a newer peer
+
 // Two transports, two buffers given in the wrong order; "shm" does not reach the second.
 Descriptor small() {
   Descriptor descriptor;
@@ -19,7 +21,7 @@ Descriptor small() {
   descriptor.locations = {"cpu:0", "*"};
   descriptor.ambiguous = {{0x08, 0x0c}};
   descriptor.add({0x2000, 0x10, 0x20, 1, Rights::kWrite}, {"abc", ""});
-  descriptor.add({0x1000, 0x00, 0x10, 0, Rights::kBoth}, {"xyz", "s"});
+  descriptor.add({0x1000, 0x00, 0x10, 0, Rights::kBoth, kUnknownKind}, {"xyz", "s"});
   EXPECT_TRUE(descriptor.finish().ok());
   return descriptor;
 }
@@ -36,10 +38,10 @@ const std::string kSmall =
     "\x0c\0\0\0\0\0\0\0"                    // end
     "\x02\0\0\0\0\0\0\0"                    // buffers
     "\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0"    // address, offset
-    "\x10\0\0\0\0\0\0\0\0\0\0\0\x03"        // length, location, what peers may do
+    "\x10\0\0\0\0\0\0\0\0\0\0\0\x03\xc8"    // length, location, what peers may do, kind
     "\x01xyz\x01s"                          // a key for each transport
     "\0\x20\0\0\0\0\0\0\x10\0\0\0\0\0\0\0"  //
-    "\x20\0\0\0\0\0\0\0\x01\0\0\0\x02"      //
+    "\x20\0\0\0\0\0\0\0\x01\0\0\0\x02\0"    //
     "\x01"                                  // absent for the second
     "abc\0\0"s;
 
@@ -71,6 +73,8 @@ TEST(Descriptor, RoundTrip) {
   EXPECT_EQ(decoded->buffer(0).address, 0x1000u);
   EXPECT_EQ(decoded->buffer(0).length, 0x10u);
   EXPECT_EQ(decoded->buffer(0).rights, Rights::kBoth);
+  EXPECT_EQ(decoded->buffer(0).kind, kUnknownKind) << "it is kept";
+  EXPECT_EQ(decoded->buffer(1).kind, MemoryKind::kHost);
   EXPECT_EQ(decoded->buffer(1).address, 0x2000u);
   EXPECT_EQ(decoded->buffer(1).offset, 0x10u);
   EXPECT_EQ(decoded->buffer(1).location, 1u);

@@ -46,23 +46,23 @@ class ChoosePath : public testing::Test {
 };
 
 TEST_F(ChoosePath, TheBestThatReachesTheBuffer) {
-  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), path(0));
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, nullptr, &key_), path(0));
   EXPECT_EQ(chosen_key(2), "B0");
-  EXPECT_EQ(choose_path(target_, 1, nullptr, &key_), path(1));
+  EXPECT_EQ(choose_path(target_, 1, MemoryKind::kHost, nullptr, &key_), path(1));
   EXPECT_EQ(chosen_key(1), "C");
 }
 
 TEST_F(ChoosePath, AnotherThanTheOneToAvoid) {
-  EXPECT_EQ(choose_path(target_, 0, path(0), &key_), path(1));
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, path(0), &key_), path(1));
   EXPECT_EQ(chosen_key(1), "A");
-  EXPECT_EQ(choose_path(target_, 1, path(1), &key_), path(2));
-  EXPECT_EQ(choose_path(target_, 1, path(0), &key_), path(1));
+  EXPECT_EQ(choose_path(target_, 1, MemoryKind::kHost, path(1), &key_), path(2));
+  EXPECT_EQ(choose_path(target_, 1, MemoryKind::kHost, path(0), &key_), path(1));
 }
 
 TEST_F(ChoosePath, TheOneToAvoidWhenThereIsNoOther) {
   target_.paths.resize(2);
   target_.transport_of_path.resize(2);
-  EXPECT_EQ(choose_path(target_, 1, path(1), &key_), path(1));
+  EXPECT_EQ(choose_path(target_, 1, MemoryKind::kHost, path(1), &key_), path(1));
   EXPECT_EQ(chosen_key(1), "C");
 }
 
@@ -76,40 +76,105 @@ class Barred final : public Path {
 TEST_F(ChoosePath, OneThatDoesNotReachTheMemoryAsALastResort) {
   auto barred = std::make_shared<Barred>(transport_);
   target_.paths[1] = barred;
-  EXPECT_EQ(choose_path(target_, 0, path(0), &key_), path(2));
-  EXPECT_EQ(choose_path(target_, 1, nullptr, &key_), path(1)) << "the other memory it reaches";
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, path(0), &key_), path(2));
+  EXPECT_EQ(choose_path(target_, 1, MemoryKind::kHost, nullptr, &key_), path(1))
+      << "the other memory it reaches";
   target_.paths.resize(2);
   target_.transport_of_path.resize(2);
-  EXPECT_EQ(choose_path(target_, 0, path(0), &key_), path(0)) << "rather than one that cannot";
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, path(0), &key_), path(0))
+      << "rather than one that cannot";
   EXPECT_EQ(chosen_key(2), "B0");
   target_.paths.erase(target_.paths.begin());
   target_.transport_of_path.erase(target_.transport_of_path.begin());
-  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), path(0));
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, nullptr, &key_), path(0));
   EXPECT_EQ(chosen_key(1), "A");
 }
 
 TEST_F(ChoosePath, OneThatRestsOnlyWhenAllOthersDo) {
   path(0)->resting = true;
-  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), path(1));
-  EXPECT_EQ(choose_path(target_, 0, path(1), &key_), path(2));
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, nullptr, &key_), path(1));
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, path(1), &key_), path(2));
   path(2)->resting = true;
-  EXPECT_EQ(choose_path(target_, 0, path(1), &key_), path(1)) << "rather the one to avoid";
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, path(1), &key_), path(1))
+      << "rather the one to avoid";
   path(1)->resting = true;
-  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), path(0));
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, nullptr, &key_), path(0));
   EXPECT_EQ(chosen_key(2), "B0");
   path(0)->resting = false;
-  EXPECT_EQ(choose_path(target_, 0, path(2), &key_), path(0));
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, path(2), &key_), path(0));
 }
 
 TEST_F(ChoosePath, NoneThatReachesTheBuffer) {
   target_.paths.resize(1);
   target_.transport_of_path.resize(1);
   key_ = reinterpret_cast<const std::byte*>("x");
-  EXPECT_EQ(choose_path(target_, 1, nullptr, &key_), nullptr);
+  EXPECT_EQ(choose_path(target_, 1, MemoryKind::kHost, nullptr, &key_), nullptr);
   EXPECT_EQ(key_, nullptr);
   target_.paths.clear();
   target_.transport_of_path.clear();
-  EXPECT_EQ(choose_path(target_, 0, nullptr, &key_), nullptr);
+  EXPECT_EQ(choose_path(target_, 0, MemoryKind::kHost, nullptr, &key_), nullptr);
+}
+
+constexpr auto kOther = static_cast<MemoryKind>(40);
+
+// One path each over "host", which reaches host memory alone, and "mixed", which reaches other
+// memory here and host memory there. Both know the first buffer, which is host memory, and neither
+// knows the second.
+class MemoryKindsOfPaths : public testing::Test {
+ protected:
+  void SetUp() override {
+    target_.segment = "there";
+    target_.descriptor.transports = {{"host", 1, ""}, {"mixed", 1, ""}};
+    target_.descriptor.locations = {"*"};
+    target_.descriptor.add({0x1000, 0, 16, 0}, {"H", "M"});
+    target_.descriptor.add({0x2000, 16, 16, 0, Rights::kBoth, kOther}, {"", ""});
+    ASSERT_TRUE(target_.descriptor.finish().ok());
+    for (const int transport : {0, 1}) {
+      target_.paths.push_back(std::make_shared<Path>(transport_, "", "", ""));
+      target_.transport_of_path.push_back(transport);
+    }
+    target_.paths[1]->reach.local.add(kOther);
+  }
+  Path* chosen(size_t buffer, MemoryKind local) {
+    return choose_path(target_, buffer, local, nullptr, &key_);
+  }
+  test::NullTransport transport_;
+  Target target_;
+  const std::byte* key_ = nullptr;
+};
+
+TEST_F(MemoryKindsOfPaths, APathReachesBothEnds) {
+  EXPECT_EQ(chosen(0, MemoryKind::kHost), target_.paths[0].get());
+  EXPECT_EQ(chosen(0, kOther), target_.paths[1].get()) << "the other does not reach local memory";
+  EXPECT_EQ(*key_, std::byte{'M'});
+  EXPECT_EQ(chosen(1, MemoryKind::kHost), nullptr);
+  EXPECT_EQ(chosen(1, kOther), nullptr);
+  EXPECT_EQ(key_, nullptr);
+}
+
+// A key alone, such as that of a target whose end reaches more than this one, is not enough.
+TEST_F(MemoryKindsOfPaths, AKeyOfAKindThatThisEndDoesNotReachIsOfNoUse) {
+  Descriptor descriptor;
+  descriptor.transports = target_.descriptor.transports;
+  descriptor.locations = {"*"};
+  descriptor.add({0x1000, 0, 16, 0, Rights::kBoth, kOther}, {"H", "M"});
+  ASSERT_TRUE(descriptor.finish().ok());
+  target_.descriptor = descriptor;
+  EXPECT_EQ(chosen(0, MemoryKind::kHost), nullptr);
+  target_.paths[0]->reach.remote.add(kOther);
+  EXPECT_EQ(chosen(0, MemoryKind::kHost), target_.paths[0].get());
+}
+
+TEST_F(MemoryKindsOfPaths, TheErrorNamesTheKindsTheTransportsAndWhatToDo) {
+  const Status why = no_path(target_, 1, MemoryKind::kHost);
+  EXPECT_EQ(why.code(), Code::kUnsupported);
+  for (const char* part : {"'there'", "host, mixed", "host memory here", "memory of kind 40",
+                           "0x2000", "install one that reaches both", "host memory"}) {
+    EXPECT_NE(why.message().find(part), std::string::npos) << part << ": " << why.message();
+  }
+  EXPECT_EQ(no_path(target_, 0, MemoryKind::kHost).code(), Code::kUnavailable);
+  target_.paths.clear();
+  EXPECT_EQ(no_path(target_, 1, kOther).code(), Code::kUnavailable) << "one may be installed";
 }
 
 }  // namespace

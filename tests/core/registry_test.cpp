@@ -243,6 +243,9 @@ TEST(Location, IsChecked) {
   EXPECT_EQ(beyond.code(), Code::kInvalidArgument);
   EXPECT_NE(beyond.message().find("cpu:0 to cpu:1"), std::string::npos) << beyond.message();
   EXPECT_EQ(parse_location("cuda:0", 2).code(), Code::kUnsupported);
+  const MemoryKinds both{MemoryKind::kHost, MemoryKind::kCuda};
+  EXPECT_EQ(*parse_location("cuda:0", 2, both), std::nullopt);
+  EXPECT_EQ(parse_location("cuda:x", 2, both).code(), Code::kInvalidArgument);
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ std::string text_of(const Array& bytes) {
 // docs/wire.md shows the same bytes. Whoever changes one of them changes kVersion too.
 const std::string kHello =
     "TTE1"                              // magic
-    "\x02\0\x02\0"                      // version, oldest version
+    "\x03\0\x03\0"                      // version, oldest version
     "\x01\0\x02\0\0\0\0\0"              // kind, lane, reserved
     "\x08\x07\x06\x05\x04\x03\x02\x01"  // features
     "\x11\0\0\0\0\0\0\0"                // instance
@@ -42,15 +42,15 @@ std::string with(std::string bytes, size_t at, const std::string& value) {
 }
 
 TEST(Hello, BytesAreFixed) {
-  EXPECT_EQ(kVersion, 2u);
+  EXPECT_EQ(kVersion, 3u);
   EXPECT_EQ(text_of(hello().encode()), kHello);
 }
 
 TEST(Hello, RoundTrip) {
   const Result<Hello> decoded = Hello::decode(as_bytes(kHello));
   ASSERT_TRUE(decoded.ok()) << decoded.status().to_string();
-  EXPECT_EQ(decoded->version, 2u);
-  EXPECT_EQ(decoded->oldest_version, 2u);
+  EXPECT_EQ(decoded->version, 3u);
+  EXPECT_EQ(decoded->oldest_version, 3u);
   EXPECT_EQ(decoded->kind, ChannelKind::kTcpData);
   EXPECT_EQ(decoded->lane, 2u);
   EXPECT_EQ(decoded->features, 0x0102030405060708u);
@@ -70,17 +70,17 @@ TEST(Hello, OtherBytesAreNotOurs) {
 
 TEST(Hello, VersionsMustMeet) {
   // Version, then the oldest that the peer understands.
-  EXPECT_EQ(decode_hello(with(kHello, 4, "\x09\0\x02\0"s)), Code::kOk);
+  EXPECT_EQ(decode_hello(with(kHello, 4, "\x09\0\x03\0"s)), Code::kOk);
   EXPECT_EQ(decode_hello(with(kHello, 4, "\xff\xff\0\0"s)), Code::kOk);
-  EXPECT_EQ(decode_hello(with(kHello, 4, "\x09\0\x03\0"s)), Code::kUnsupported);
-  EXPECT_EQ(decode_hello(with(kHello, 4, "\x01\0\x01\0"s)), Code::kUnsupported);
+  EXPECT_EQ(decode_hello(with(kHello, 4, "\x09\0\x04\0"s)), Code::kUnsupported);
+  EXPECT_EQ(decode_hello(with(kHello, 4, "\x02\0\x02\0"s)), Code::kUnsupported);
   const Status status = Hello::decode(as_bytes(with(kHello, 4, "\x09\0\x07\0"s))).status();
-  EXPECT_NE(status.message().find("versions 7 to 9, this engine 2 to 2"), std::string::npos)
+  EXPECT_NE(status.message().find("versions 7 to 9, this engine 3 to 3"), std::string::npos)
       << status.message();
 }
 
 TEST(Hello, ANewerVersionIsToldByThePrefixAlone) {
-  const std::string newer = with(kHello, 4, "\x09\0\x03\0"s);
+  const std::string newer = with(kHello, 4, "\x09\0\x04\0"s);
   EXPECT_EQ(decode_hello(newer.substr(0, Hello::kPrefix)), Code::kUnsupported);
 }
 
@@ -93,7 +93,7 @@ TEST(Hello, CutShortAnywhereIsRefused) {
 
 const std::string kAnswer =
     "TTE1"                              // magic
-    "\x02\0\0\0"                        // version, reserved
+    "\x03\0\0\0"                        // version, reserved
     "\xf7\xff\xff\xff\0\0\0\0"          // code, reserved
     "\x08\x07\x06\x05\x04\x03\x02\x01"  // features
     "\x11\0\0\0\0\0\0\0"                // instance
@@ -121,10 +121,10 @@ TEST(HelloAnswer, BytesAreFixed) {
 TEST(HelloAnswer, AVersionWeDoNotSpeakCountsOnlyWhenAccepted) {
   const std::string accepted = with(kAnswer, 8, "\0\0\0\0"s);
   EXPECT_EQ(decode_answer(accepted), Code::kOk);
-  EXPECT_EQ(decode_answer(with(accepted, 4, "\x03"s)), Code::kUnsupported);
+  EXPECT_EQ(decode_answer(with(accepted, 4, "\x04"s)), Code::kUnsupported);
   EXPECT_EQ(decode_answer(with(accepted, 4, "\0"s)), Code::kUnsupported);
   // A refusal of a newer peer still says why.
-  const Result<HelloAnswer> refused = HelloAnswer::decode(as_bytes(with(kAnswer, 4, "\x03"s)));
+  const Result<HelloAnswer> refused = HelloAnswer::decode(as_bytes(with(kAnswer, 4, "\x04"s)));
   ASSERT_TRUE(refused.ok());
   EXPECT_EQ(refused->code, Code::kStale);
 }

@@ -12,6 +12,7 @@
 
 #include "base/options.h"
 #include "engine/pair.h"
+#include "support/fake_memory.h"
 #include "transport/fakes.h"
 
 namespace te::test {
@@ -28,6 +29,7 @@ class Keeper final : public NullTransport {
   Capabilities capabilities() const override {
     Capabilities capabilities;
     capabilities.registers_local_memory = local_;
+    capabilities.reach = reach;
     capabilities.key_size = sizeof(uint64_t);
     return capabilities;
   }
@@ -56,6 +58,8 @@ class Keeper final : public NullTransport {
     live_.clear();
     stopped_ = true;
   }
+
+  Reach reach;
 
   // Registrations of the buffer that begins there last until they are let go, or are refused.
   void hold(const void* address) {
@@ -462,6 +466,65 @@ TEST_F(MemoryTest, UnregisteringWaitsForUsesOfWhatWasReplaced) {
   EXPECT_TRUE(memory_.remove({&low, 1}).ok());
   ::munmap(large, kLarge);
   ::munmap(low, 4096);
+}
+
+// An engine's memory where there is another kind than host memory.
+class OtherMemory : public testing::Test {
+ protected:
+  Status add(void* at, size_t length, const char* location = "*") {
+    const BufferEntry entry{at, length};
+    return memory_.add({&entry, 1}, location, Access::kDefault);
+  }
+
+  FakeMemoryDriver driver_{MemoryKind::kCuda};
+  FakeMemory fake_{driver_, 8192};
+  std::vector<std::byte> host_memory_ = std::vector<std::byte>(8192);
+  RecordingHost host_;
+  const Config config_;
+  Transports transports_{host_, config_, {}};
+  Memory memory_{1, config_, transports_};
+};
+
+TEST_F(OtherMemory, IsRegisteredWithTheTransportsThatReachIt) {
+  const auto tcp = std::make_shared<Keeper>("tcp");
+  const auto rdma = std::make_shared<Keeper>("rdma");
+  const auto efa = std::make_shared<Keeper>("efa", true);
+  rdma->reach.remote.add(MemoryKind::kCuda);
+  efa->reach.local.add(MemoryKind::kCuda);
+  for (const auto& transport : {tcp, rdma, efa}) transports_.add(transport, false);
+  ASSERT_TRUE(add(fake_.data(), 4096).ok());
+  ASSERT_TRUE(add(host_memory_.data(), 4096).ok());
+  for (const auto& transport : {tcp, rdma, efa}) {
+    EXPECT_TRUE(transport->reaches(host_memory_.data())) << transport->name();
+    EXPECT_EQ(transport->reaches(fake_.data()), transport != tcp) << transport->name();
+  }
+  // The same for what is installed later.
+  const auto late = std::make_shared<Keeper>("shm");
+  {
+    const WriterLock barrier(memory_.barrier());
+    transports_.add(late, false);
+    ASSERT_TRUE(memory_.introduce(*late).ok());
+  }
+  EXPECT_TRUE(late->reaches(host_memory_.data()));
+  EXPECT_FALSE(late->reaches(fake_.data()));
+  const std::shared_ptr<const Descriptor> descriptor = memory_.descriptor();
+  ASSERT_EQ(descriptor->size(), 2u);
+  EXPECT_EQ(descriptor->buffer(0).kind, MemoryKind::kCuda);
+  EXPECT_EQ(descriptor->buffer(0).rights, Rights::kBoth) << "though its pages have no access";
+  EXPECT_EQ(descriptor->buffer(1).kind, MemoryKind::kHost);
+  for (void* address :
+       {static_cast<void*>(fake_.data()), static_cast<void*>(host_memory_.data())}) {
+    EXPECT_TRUE(memory_.remove({&address, 1}).ok());
+  }
+  for (const auto& transport : {tcp, rdma, efa, late}) EXPECT_EQ(transport->live(), 0u);
+}
+
+TEST_F(OtherMemory, ItsLocationIsForItAlone) {
+  EXPECT_TRUE(add(fake_.data(), 4096, "cuda:1").ok());
+  const Status refused = add(host_memory_.data(), 4096, "cuda:1");
+  EXPECT_TRUE(fails_with(refused, Code::kInvalidArgument, "'cuda:1'"));
+  EXPECT_TRUE(fails_with(refused, Code::kInvalidArgument, "host memory"));
+  EXPECT_TRUE(add(host_memory_.data(), 4096, "cpu:0").ok());
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ class FabricTransport final : public rails::RailTransport {
     return {.same_engine_only = false,
             .data_over_engine_port = false,
             .registers_local_memory = local_registration_,
+            .reach = {{MemoryKind::kHost}, {MemoryKind::kHost}},
             .key_size = advertisement_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;

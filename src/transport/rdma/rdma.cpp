@@ -62,6 +62,7 @@ class RdmaTransport final : public rails::RailTransport {
   Capabilities capabilities() const override {
     return {.slice_bytes = kLargestSlice,
             .registers_local_memory = true,
+            .reach = {{MemoryKind::kHost}, {MemoryKind::kHost}},
             .key_size = advertisement_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;

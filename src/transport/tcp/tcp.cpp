@@ -92,7 +92,10 @@ class TcpTransport final : public Transport {
 
   std::string_view name() const override { return "tcp"; }
   Capabilities capabilities() const override {
-    return {.same_engine_only = false, .data_over_engine_port = true, .key_size = AccessKey::kSize};
+    return {.same_engine_only = false,
+            .data_over_engine_port = true,
+            .reach = {{MemoryKind::kHost}, {MemoryKind::kHost}},
+            .key_size = AccessKey::kSize};
   }
   std::vector<DeviceLoad> loads() const override;
   Result<Bytes> register_memory(const Buffer& buffer) override;

@@ -1,0 +1,55 @@
+#include "platform/memory_driver.h"
+
+#include <algorithm>
+
+#include "base/mutex.h"
+#include "platform/host_memory.h"
+
+namespace te {
+namespace {
+
+// Those of this build, host memory last.
+const MemoryDriver* const kBuiltIn[] = {
+    &host_memory(),
+};
+
+struct Added {
+  Mutex mutex;
+  std::vector<const MemoryDriver*> drivers TE_GUARDED_BY(mutex);
+};
+
+// Never destroyed: engines are made until the process ends.
+Added& added() {
+  static Added& all = *new Added;
+  return all;
+}
+
+}  // namespace
+
+std::vector<const MemoryDriver*> memory_drivers() {
+  MutexLock lock(added().mutex);
+  std::vector<const MemoryDriver*> all = added().drivers;
+  all.insert(all.end(), std::begin(kBuiltIn), std::end(kBuiltIn));
+  return all;
+}
+
+void add_memory_driver(const MemoryDriver& driver) {
+  MutexLock lock(added().mutex);
+  added().drivers.push_back(&driver);
+}
+
+void remove_memory_driver(const MemoryDriver& driver) {
+  MutexLock lock(added().mutex);
+  std::erase(added().drivers, &driver);
+}
+
+Result<std::vector<ClassifiedRange>> classify(std::span<const MemoryDriver* const> drivers,
+                                              std::span<const BufferEntry> ranges) {
+  std::vector<ClassifiedRange> found(ranges.size());
+  for (const MemoryDriver* driver : drivers) {
+    TE_RETURN_IF_ERROR(driver->classify(ranges, found));
+  }
+  return found;
+}
+
+}  // namespace te
