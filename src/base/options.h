@@ -85,6 +85,8 @@ struct Config : ConnectionLimits, DeclaredSettings {
   uint64_t directory_lease_s = 5;
   std::string guarded_copies = "handler";  // see base/guarded_copy.h
   uint64_t slice_bytes = 1 << 20;
+  uint64_t staging_part_bytes = 1 << 20;
+  uint64_t staging_bytes = 64 << 20;
   std::string nics;
   uint64_t max_notifications = 65'536;
   std::string log_level = "warning";

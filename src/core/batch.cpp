@@ -14,6 +14,7 @@ void Submission::reset() {
   cancel.store(Code::kOk, std::memory_order_relaxed);
   failed.store(false, std::memory_order_relaxed);
   deadline_ns = 0;
+  only_instance = 0;
   notification.reset();
   uses.clear();
   pins.clear();

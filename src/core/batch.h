@@ -115,6 +115,7 @@ struct Submission {
   uint32_t first_task = 0;
   uint32_t task_count = 0;
   Addressing addressing = Addressing::kAuto;  // never kDefault
+  uint64_t only_instance = 0;  // its bytes are for this run of the target alone; 0: for any
   std::optional<Notification> notification;
   // What the tasks' segments, and the slices' paths and keys, live in.
   struct Use {

@@ -47,6 +47,10 @@ Status Descriptor::finish() {
   sorted.reserve(buffers_.size());
   for (const uint32_t row : rows_) sorted.push_back(buffers_[row]);
   buffers_ = std::move(sorted);
+  laid_out_ = static_cast<size_t>(
+      std::partition_point(buffers_.begin(), buffers_.end(),
+                           [](const RemoteBuffer& b) { return b.offset < kOwnOffsets; }) -
+      buffers_.begin());
   by_address_.resize(buffers_.size());
   std::iota(by_address_.begin(), by_address_.end(), 0u);
   std::sort(by_address_.begin(), by_address_.end(),
@@ -247,10 +251,11 @@ Result<size_t> Descriptor::resolve(const RemoteRange& range, uint64_t* address) 
 Status Descriptor::in_no_buffer(const RemoteRange& range) const {
   const uint64_t number = range.target_offset;
   if (number + range.length < number) return wraps(range);
-  const std::string end = buffers_.empty()
-                              ? ""
-                              : fmt::format(" and ends at offset {:#x}",
-                                            buffers_.back().offset + buffers_.back().length);
+  std::string end;
+  if (laid_out_ > 0) {
+    const RemoteBuffer& last = buffers_[laid_out_ - 1];
+    end = fmt::format(" and ends at offset {:#x}", last.offset + last.length);
+  }
   std::string_view hint;
   if (range.addressing == Addressing::kOffset && holding_address(number) != kNone) {
     hint = "; it is the address of a buffer: for that, set the addressing mode to address";
@@ -259,8 +264,8 @@ Status Descriptor::in_no_buffer(const RemoteRange& range) const {
   }
   return error(Code::kOutOfRange,
                "target {} {:#x} lies in no buffer of the segment, which has {} buffers{}{}",
-               range.addressing == Addressing::kAddress ? "address" : "offset", number,
-               buffers_.size(), end, hint);
+               range.addressing == Addressing::kAddress ? "address" : "offset", number, laid_out_,
+               end, hint);
 }
 
 }  // namespace te

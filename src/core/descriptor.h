@@ -47,6 +47,9 @@ class Descriptor {
   static constexpr uint64_t kMaxBytes = 512ull << 20;
   static constexpr uint32_t kMaxTransports = 32;
   static constexpr uint32_t kMaxKeySize = 1024;
+  // Buffers of the engine's own are not part of the layout. Each has its address and this as
+  // offset.
+  static constexpr uint64_t kOwnOffsets = uint64_t{1} << 63;
 
   uint64_t instance = 0;
   uint64_t generation = 0;
@@ -64,6 +67,8 @@ class Descriptor {
   static Result<Descriptor> decode(std::string_view bytes);
 
   size_t size() const { return buffers_.size(); }
+  // Those of the application: the first.
+  size_t laid_out() const { return laid_out_; }
   // By ascending offset.
   const RemoteBuffer& buffer(size_t index) const { return buffers_[index]; }
   // Null where the transport does not reach the buffer.
@@ -90,6 +95,7 @@ class Descriptor {
   std::vector<uint32_t> rows_;        // sorted position -> row of keys_
   std::vector<uint32_t> by_address_;  // sorted positions by address
   size_t row_size_ = 0;
+  size_t laid_out_ = 0;
 };
 
 }  // namespace te

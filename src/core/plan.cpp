@@ -1,6 +1,7 @@
 #include "core/plan.h"
 
 #include "base/log.h"
+#include "core/stage_message.h"
 
 namespace te {
 namespace {
@@ -37,6 +38,34 @@ Path* choose_path(const Target& target, size_t buffer, MemoryKind local, const P
   return best;
 }
 
+StagedEnds find_staged_ends(const Target& target, size_t buffer, MemoryKind local,
+                            const std::byte** key) {
+  const MemoryKind remote = target.descriptor.buffer(buffer).kind;
+  const int staging = target.descriptor.transport_index(stage::kName);
+  *key = nullptr;
+  if (staging >= 0) {
+    const auto index = static_cast<size_t>(staging);
+    const bool right_size = target.descriptor.transports[index].key_size == AccessKey::kSize;
+    if (right_size) *key = target.descriptor.key(buffer, index);
+  }
+  const auto reached = [&](const StagedEnds& ends) {
+    const MemoryKind here = ends.local ? MemoryKind::kHost : local;
+    const MemoryKind there = ends.remote ? MemoryKind::kHost : remote;
+    for (size_t i = 0; i < target.paths.size(); ++i) {
+      const auto transport = static_cast<size_t>(target.transport_of_path[i]);
+      const bool known = ends.remote || target.descriptor.key(buffer, transport) != nullptr;
+      if (known && target.paths[i]->reach.covers(here, there)) return true;
+    }
+    return false;
+  };
+  const bool may_local = local != MemoryKind::kHost;
+  const bool may_remote = *key != nullptr;
+  if (may_local && reached({.local = true})) return {.local = true};
+  if (may_remote && reached({.remote = true})) return {.remote = true};
+  if (may_local && may_remote && reached({true, true})) return {true, true};
+  return {};
+}
+
 Status no_path(const Target& target, size_t buffer, MemoryKind local) {
   const RemoteBuffer& there = target.descriptor.buffer(buffer);
   const bool host = local == MemoryKind::kHost && there.kind == MemoryKind::kHost;
@@ -54,7 +83,8 @@ Status no_path(const Target& target, size_t buffer, MemoryKind local) {
   }
   return error(Code::kUnsupported,
                "segment '{}': no transport ({}) moves bytes between {} here and the target's {} at "
-               "{:#x}: install one that reaches both kinds, or use a buffer in host memory",
+               "{:#x}, and its engine does not stage that in host memory: install a transport that "
+               "reaches both kinds, or use a buffer in host memory",
                target.segment, names, kind_name(local), kind_name(there.kind), there.address);
 }
 

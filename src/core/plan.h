@@ -19,7 +19,19 @@ inline uint64_t slice_count(uint64_t length, uint64_t slice_bytes) {
 Path* choose_path(const Target& target, size_t buffer, MemoryKind local, const Path* avoid,
                   const std::byte** key);
 
-// Why there is none, for people.
+// At which ends bytes are copied to or from host memory on their way, where no path reaches both
+// kinds of memory.
+struct StagedEnds {
+  bool local = false;
+  bool remote = false;
+
+  bool any() const { return local || remote; }
+};
+// With which ends staged a path reaches both, the fewest; none: no path does. `*key` is what the
+// target is shown to copy from or to the buffer, where its end is staged.
+StagedEnds find_staged_ends(const Target& target, size_t buffer, MemoryKind local,
+                            const std::byte** key);
+// Why neither found anything, for people.
 Status no_path(const Target& target, size_t buffer, MemoryKind local);
 
 }  // namespace te

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/log.h"
+#include "core/descriptor.h"
 
 namespace te {
 
@@ -39,7 +40,7 @@ Buffer* Registry::next_after(uint64_t address) const {
 }
 
 Result<Buffer*> Registry::add(uint64_t address, uint64_t length, std::string location,
-                              Rights remote) {
+                              Rights remote, bool own) {
   if (address == 0) return Status(Code::kInvalidArgument, "the address of the memory is null");
   if (length == 0) return Status(Code::kInvalidArgument, "the length of the memory is 0");
   if (address + length < address) {
@@ -58,12 +59,12 @@ Result<Buffer*> Registry::add(uint64_t address, uint64_t length, std::string loc
   buffer->length = length;
   buffer->location = std::move(location);
   buffer->remote = remote;
-  buffer->offset = layout_.place(length);
+  buffer->offset = own ? Descriptor::kOwnOffsets + address : layout_.place(length);
   size_t index = 0;
   try {
     index = make_room(address);
   } catch (...) {
-    layout_.free(buffer->offset, length);
+    if (!own) layout_.free(buffer->offset, length);
     throw;
   }
   // Nothing throws from here on.
@@ -123,7 +124,7 @@ void Registry::remove(Buffer* buffer) {
   const size_t index = leaf_index(buffer->address);
   Leaf& leaf = leaves_[index];
   const auto at = static_cast<ptrdiff_t>(place_in(leaf, buffer->address));
-  layout_.free(buffer->offset, buffer->length);
+  if (buffer->offset < Descriptor::kOwnOffsets) layout_.free(buffer->offset, buffer->length);
   leaf.addresses.erase(leaf.addresses.begin() + at);
   leaf.buffers.erase(leaf.buffers.begin() + at);
   --size_;

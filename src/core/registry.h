@@ -72,8 +72,10 @@ struct Buffer {
 
 class Registry {
  public:
-  // kAlreadyExists on an overlap, kInvalidArgument on a null, empty or wrapping range.
-  Result<Buffer*> add(uint64_t address, uint64_t length, std::string location, Rights remote);
+  // kAlreadyExists on an overlap, kInvalidArgument on a null, empty or wrapping range. `own`: it is
+  // the engine's, and has no place in the layout of the segment.
+  Result<Buffer*> add(uint64_t address, uint64_t length, std::string location, Rights remote,
+                      bool own = false);
   void remove(Buffer* buffer);
   // `fresh` takes the place of `buffer`, whose range it has. What was there before.
   std::unique_ptr<Buffer> replace(Buffer* buffer, std::unique_ptr<Buffer> fresh);

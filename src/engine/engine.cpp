@@ -108,6 +108,8 @@ Status Engine::Impl::start(const EngineOptions& options) {
       },
       Transfers::post_held, [this](Slice* slice, Code code) { done(slice, code); });
   transfers_->set_fences(*fences_);
+  staging_ = std::make_unique<Staging>(config_, memory_, *transfers_, *this);
+  transfers_->set_staging(*staging_);
   transports_.set_on_peer([this](uint64_t instance) { fences_->found(instance); });
   // What is in flight later needs them: here their absence is an error that a caller sees.
   TE_RETURN_IF_ERROR(segments().start());
@@ -124,6 +126,9 @@ Status Engine::Impl::start(const EngineOptions& options) {
     port = parsed->port;
   }
   TE_RETURN_IF_ERROR(transports_.install_local());
+  if (memory_.drivers().size() > 1) {  // other than host memory
+    transports_.add(std::make_shared<StageServer>(config_, memory_), false);
+  }
   TE_RETURN_IF_ERROR(transports_.install("tcp", true).status());
   if (Status status = transports_.install("shm", true).status(); !status.ok()) {
     log_info("processes of this host are reached by TCP: {}", status.message());

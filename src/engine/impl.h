@@ -25,6 +25,8 @@
 #include "engine/peers.h"
 #include "engine/publication.h"
 #include "engine/recovery.h"
+#include "engine/stage_server.h"
+#include "engine/staging.h"
 #include "engine/transfers.h"
 #include "engine/transports.h"
 
@@ -138,6 +140,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   // Recovery and Transfers know each other; transports stop before either goes.
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<Transfers> transfers_;
+  std::unique_ptr<Staging> staging_;  // Transfers knows it
   std::unique_ptr<ControlServer> server_;
 };
 

@@ -53,8 +53,8 @@ Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
   info.port = locator.port;
   info.instance = descriptor.instance;
   info.generation = descriptor.generation;
-  info.buffers.reserve(descriptor.size());
-  for (size_t i = 0; i < descriptor.size(); ++i) {
+  info.buffers.reserve(descriptor.laid_out());
+  for (size_t i = 0; i < descriptor.laid_out(); ++i) {
     const RemoteBuffer& buffer = descriptor.buffer(i);
     info.buffers.push_back({buffer.address, buffer.offset, buffer.length,
                             descriptor.locations[buffer.location], buffer.rights != Rights::kNone,

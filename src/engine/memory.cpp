@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "platform/host_memory.h"
 #include "platform/memory.h"
 
 namespace te {
@@ -64,6 +63,7 @@ struct Memory::Asked {
   std::vector<ClassifiedRange> local = {};
   std::vector<Rights> remote = {};
   int memory_file = -1;
+  bool own = false;  // the engine's
 };
 
 // Buffers that are in the registry, but not ready. Takes them out again unless they are kept.
@@ -235,8 +235,8 @@ Status Memory::place(const Asked& asked, Placed& placed) {
     for (const size_t end = std::min(i + kStep, asked.entries.size()); i < end; ++i) {
       const BufferEntry& entry = asked.entries[i];
       const auto address = reinterpret_cast<uint64_t>(entry.addr);
-      const Result<Buffer*> added =
-          registry_.add(address, entry.length, std::string(asked.location), asked.remote[i]);
+      const Result<Buffer*> added = registry_.add(
+          address, entry.length, std::string(asked.location), asked.remote[i], asked.own);
       if (!added.ok()) {
         return asked.entries.size() == 1 ? added.status()
                                          : added.status().with_context(fmt::format("buffer {}", i));
@@ -353,19 +353,45 @@ Result<void*> Memory::allocate(size_t length, const AllocateOptions& options) tr
   if (!file.ok()) return file.status();
   if (node->has_value()) place_on_node(file->data(), file->size(), **node);
   const BufferEntry entry{file->data(), length};
-  const Asked asked{{&entry, 1},
-                    options.location,
-                    {{&host_memory(), Rights::kBoth}},
-                    {asked_rights(options.access)},
-                    file->fd()};
+  return keep_allocated(file.take(), {.entries = {&entry, 1},
+                                      .location = options.location,
+                                      .remote = {asked_rights(options.access)}});
+} catch (const std::bad_alloc&) {
+  return out_of_memory();
+}
+
+Result<std::byte*> Memory::allocate_own(size_t length, Rights remote) try {
+  Result<MemoryFile> file = MemoryFile::create("transfer-engine-staging", length);
+  if (file.code() == Code::kUnsupported) file = MemoryFile::without_file(length);
+  if (!file.ok()) return file.status();
+  std::byte* const data = file->data();
+  const BufferEntry entry{data, length};
+  TE_RETURN_IF_ERROR(
+      keep_allocated(file.take(),
+                     {.entries = {&entry, 1}, .location = "*", .remote = {remote}, .own = true})
+          .status());
+  return data;
+} catch (const std::bad_alloc&) {
+  return out_of_memory();
+}
+
+// Registers the file's memory, the one entry of `asked`.
+Result<void*> Memory::keep_allocated(MemoryFile file, Asked asked) {
+  asked.local = {{driver(MemoryKind::kHost), Rights::kBoth}};
+  asked.memory_file = file.fd();
+  void* const address = file.data();
   std::map<void*, MemoryFile> owner;  // moved as a node, which takes no memory
-  owner.emplace(entry.addr, file.take());
+  owner.emplace(address, std::move(file));
   TE_RETURN_IF_ERROR(add_asked(asked));
   WriterLock lock(mutex_);
   allocated_.merge(owner);
-  return entry.addr;
-} catch (const std::bad_alloc&) {
-  return out_of_memory();
+  return address;
+}
+
+const MemoryDriver* Memory::driver_at(uint64_t address) {
+  ReaderLock lock(mutex_);
+  const Buffer* buffer = registry_.find(address);
+  return buffer == nullptr ? nullptr : driver(buffer->kind);
 }
 
 Status Memory::free(void* addr) {

@@ -37,6 +37,8 @@ class Memory {
   Status remove(std::span<void* const> addrs);
   // Memory that is registered from its allocation to its end, in a memory file of its own.
   Result<void*> allocate(size_t length, const AllocateOptions& options);
+  // The same for the engine's own use, outside of the layout of the segment.
+  Result<std::byte*> allocate_own(size_t length, Rights remote);
   Status free(void* addr);
 
   // Held from before a transport is installed until introduce() returned, and from before one is
@@ -52,6 +54,17 @@ class Memory {
   std::shared_ptr<const Descriptor> descriptor();
   std::shared_ptr<const Bytes> encoded_descriptor();
 
+  // The kinds of memory of this process; null: none such.
+  const std::vector<const MemoryDriver*>& drivers() const { return drivers_; }
+  const MemoryDriver* driver(MemoryKind kind) const {
+    for (const MemoryDriver* each : drivers_) {
+      if (each->kind() == kind) return each;
+    }
+    return nullptr;
+  }
+  // Of the buffer that contains the address; null: there is none.
+  const MemoryDriver* driver_at(uint64_t address);
+
   // For look-ups on the way down: hold it, and pin what is found before letting go.
   SharedMutex& mutex() TE_RETURN_CAPABILITY(mutex_) { return mutex_; }
   const Registry& registry() const TE_REQUIRES_SHARED(mutex_) { return registry_; }
@@ -66,6 +79,7 @@ class Memory {
   class Introduced;
 
   Status add_asked(const Asked& asked);
+  Result<void*> keep_allocated(MemoryFile file, Asked asked);
   Status place(const Asked& asked, Placed& placed);
   // Makes what peers know of buffers that hold one of these numbers invalid; see ARCHITECTURE.md.
   Status renew(const std::vector<NumberRange>& numbers);

@@ -23,6 +23,10 @@ bool may_come(const Status& status, const Segment& segment, const Segments& segm
   return status.code() == Code::kOutOfRange || status.code() == Code::kPermission;
 }
 
+Status restarted(const Segment& segment) {
+  return error(Code::kStale, "'{}' restarted in the middle of the request", segment.name);
+}
+
 }  // namespace
 
 // What one submission works with while it is planned.
@@ -40,6 +44,9 @@ struct Transfers::Plan {
   std::vector<Task*> empty;    // of length zero: over as soon as the rest is posted
   std::vector<Task*> unknown;  // the target has to be asked about them first
   std::vector<std::unique_ptr<Slice[]>>* extra_slices = nullptr;
+  std::vector<StagedRequest> staged;
+  uint8_t attempts = 0;            // of a task that is planned again
+  Submission::Use bound;           // of submit_to(), else empty
   std::byte* rehearsal = nullptr;  // where a rehearsal's byte goes, instead of its source
 };
 
@@ -115,7 +122,7 @@ Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& pla
   }
   const std::byte* key = nullptr;
   Path* path = choose_path(target, *buffer, task.kind, nullptr, &key);
-  if (path == nullptr) return no_path(target, *buffer, task.kind);
+  if (path == nullptr) return stage(task, opcode, target, *buffer, address, plan);
   const uint64_t slice_bytes =
       std::min(config_.slice_bytes, path->transport.capabilities().slice_bytes);
   const uint64_t count = slice_count(task.length, slice_bytes);
@@ -140,6 +147,28 @@ Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& pla
     append(&slice, plan);
   }
   return {};
+}
+
+// As one slice on no path, which Staging ends.
+Status Transfers::stage(Task& task, Opcode opcode, const Target& target, size_t buffer,
+                        uint64_t address, Plan& plan) {
+  const std::byte* key = nullptr;
+  const StagedEnds ends = find_staged_ends(target, buffer, task.kind, &key);
+  if (!ends.any()) return no_path(target, buffer, task.kind);
+  task.slices_left.store(1, std::memory_order_relaxed);
+  task.first = {};
+  task.first.task = &task;
+  task.first.opcode = opcode;
+  task.first.attempts = plan.attempts;
+  StagedRequest request{&task, ends, address, {}, target.descriptor.instance, nullptr};
+  if (ends.remote) request.key = AccessKey::decode(key);
+  plan.staged.push_back(std::move(request));
+  return {};
+}
+
+void Transfers::stage_again(Task& task) {
+  task.first.attempts = static_cast<uint8_t>(task.first.attempts + 1);
+  recovery_.add(segment_of(task), &task.first, Code::kUnavailable);
 }
 
 // As one slice on no path, which recovery plans once the target was asked.
@@ -227,6 +256,10 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   submission.addressing = options.addressing == Addressing::kDefault
                               ? addressing_.load(std::memory_order_relaxed)
                               : options.addressing;
+  if (plan.bound.target) {
+    submission.only_instance = plan.bound.target->descriptor.instance;
+    submission.uses.add(plan.bound);
+  }
   plan.submission = &submission;
   plan.extra_slices = &submission.extra_slices;
   plan.block = batch->block.load(std::memory_order_relaxed);
@@ -266,6 +299,26 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
   return {};
 }
 
+Status Transfers::submit_to(BatchId id, const TransferRequest& request,
+                            const std::shared_ptr<Segment>& segment, uint64_t instance) {
+  constexpr auto kNoTimeout = std::chrono::hours(24 * 365);
+  const Inside inside(submitting_);
+  if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
+  if (segment->self) segments_.refresh_self(*segment);
+  Plan plan;
+  plan.bound = {segment, segment->target()};
+  if (!plan.bound.target || plan.bound.target->descriptor.instance != instance) {
+    return restarted(*segment);
+  }
+  plan.segment_id = request.target_id;
+  plan.segment = segment.get();
+  plan.target = plan.bound.target.get();
+  TE_RETURN_IF_ERROR(
+      accept(id, {&request, 1}, {.timeout = kNoTimeout, .addressing = Addressing::kAddress}, plan));
+  post(plan);
+  return {};
+}
+
 bool Transfers::rehearse(SegmentId segment, uint64_t address) {
   constexpr auto kLimit = std::chrono::milliseconds(100);
   std::byte there{};
@@ -296,7 +349,15 @@ void Transfers::post(Plan& plan) {
   plan.slices.for_each([this](const SliceList& slices) { post(slices); });
   for (Task* task : plan.unknown) recovery_.add(segment_of(*task), &task->first, Code::kStale);
   for (Task* task : plan.empty) data_done(*task);
+  start(plan.staged);
   one_less(*plan.submission);
+}
+
+void Transfers::start(std::vector<StagedRequest>& staged) {
+  for (StagedRequest& request : staged) {
+    request.segment = segment_of(*request.task);
+    staging_->start(std::move(request));
+  }
 }
 
 void Transfers::post(SliceList slices) {
@@ -322,6 +383,7 @@ SliceOwner::Outcome Transfers::plan_again(Task& task, const std::shared_ptr<Segm
                                           Status* why) {
   Submission& submission = *task.submission;
   Plan plan;
+  plan.attempts = task.first.attempts;
   {
     MutexLock lock(submission.batch->mutex);
     plan.extra_slices = &submission.extra_slices;
@@ -334,7 +396,9 @@ SliceOwner::Outcome Transfers::plan_again(Task& task, const std::shared_ptr<Segm
     return why->code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;
   }
   task.instance = target->descriptor.instance;
+  task.transferred.store(0, std::memory_order_relaxed);  // what was staged begins anew
   plan.slices.for_each([this](const SliceList& slices) { post(slices); });
+  start(plan.staged);
   return Outcome::kPosted;
 }
 
@@ -342,6 +406,11 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
                                       Status* why) {
   Task& task = *slice->task;
   const std::shared_ptr<const Target> target = segment->target();
+  const uint64_t only = task.submission->only_instance;
+  if (only != 0 && target->descriptor.instance != only) {
+    *why = restarted(*segment);
+    return Outcome::kFailed;
+  }
   if (slice->path == nullptr) return plan_again(task, segment, target, why);
   uint64_t address = 0;
   Result<size_t> buffer = target->descriptor.resolve(

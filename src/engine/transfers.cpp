@@ -290,6 +290,7 @@ void Transfers::sweep(const std::vector<std::shared_ptr<const Target>>& targets)
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   recovery_.sweep();
   notify_.sweep();
+  staging_->sweep();
   for (Path* path : paths) path->transport.sweep(*path);
   fences_->sweep();
 }
@@ -358,6 +359,7 @@ void Transfers::begin_stop() {
     attend(batch, targets);
   });
   sweep(targets);
+  staging_->stop();
 }
 
 void Transfers::finish_stop() {

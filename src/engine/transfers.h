@@ -20,6 +20,7 @@
 #include "engine/memory.h"
 #include "engine/recovery.h"
 #include "engine/segments.h"
+#include "engine/staging.h"
 #include "transfer_engine/engine.h"
 #include "transport/transport.h"
 
@@ -43,6 +44,7 @@ class Transfers final : public SliceOwner {
   Status start();
   // Before the first submit().
   void set_fences(Fences& fences) { fences_ = &fences; }
+  void set_staging(Staging& staging) { staging_ = &staging; }
 
   // Of submissions that do not say.
   void set_addressing(Addressing addressing) {
@@ -51,6 +53,10 @@ class Transfers final : public SliceOwner {
   Result<BatchId> allocate(uint64_t size);
   Status submit(BatchId id, std::span<const TransferRequest> requests,
                 const SubmitOptions& options);
+  // One request, whose target is an address, to this run of the segment's engine alone, without a
+  // deadline. kStale when another run is there, now or later.
+  Status submit_to(BatchId id, const TransferRequest& request,
+                   const std::shared_ptr<Segment>& segment, uint64_t instance);
   Result<TransferStatus> status(BatchId id, size_t task) const;
   Result<TransferStatus> batch_status(BatchId id) const;
   Result<TaskError> task_error(BatchId id, size_t task) const;
@@ -76,6 +82,10 @@ class Transfers final : public SliceOwner {
   Outcome repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) override;
   void end(Slice* slice, Code code, const Status& why) override;
 
+  // What Staging has done: all of the task, or what is to be planned again.
+  void staged(Task& task) { slice_ended(&task.first, Code::kOk); }
+  void stage_again(Task& task);
+
  private:
   struct Plan;
 
@@ -88,11 +98,14 @@ class Transfers final : public SliceOwner {
   Status find_source(const TransferRequest& request, Plan& plan);
   Status find_segment(SegmentId id, Plan& plan);
   Status cut(Task& task, Opcode opcode, const Target& target, Plan& plan);
+  Status stage(Task& task, Opcode opcode, const Target& target, size_t buffer, uint64_t address,
+               Plan& plan);
   static void wait_for_target(const TransferRequest& request, Task& task, Plan& plan);
   Outcome plan_again(Task& task, const std::shared_ptr<Segment>& segment,
                      const std::shared_ptr<const Target>& target, Status* why);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
+  void start(std::vector<StagedRequest>& staged);
   // All on one path.
   void post(SliceList slices);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
@@ -134,6 +147,7 @@ class Transfers final : public SliceOwner {
   Segments& segments_;
   Recovery& recovery_;
   Fences* fences_ = nullptr;
+  Staging* staging_ = nullptr;
   const Notify notify_;
   BatchTable table_;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "core/stage_message.h"
 #include "platform/memory.h"
 #include "transport/factory.h"
 
@@ -94,7 +95,7 @@ std::vector<std::string> Transports::implicit_but(std::string_view name) const {
 Result<std::shared_ptr<Transport>> Transports::retire(std::string_view name) {
   MutexLock lock(mutex_);
   const auto found = std::find_if(entries_.begin(), entries_.end(), [name](const Entry& entry) {
-    return entry.transport->name() == name && name != "local";
+    return entry.transport->name() == name && name != "local" && name != stage::kName;
   });
   if (found == entries_.end()) {
     return error(Code::kNotFound, "transport '{}' is not installed", name);

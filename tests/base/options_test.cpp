@@ -51,6 +51,8 @@ const Limits kNumbers[] = {
     {"directory_timeout_ms", &Config::directory_timeout_ms, 1, 86'400'000},
     {"directory_lease_s", &Config::directory_lease_s, 1, 3'600},
     {"slice_bytes", &Config::slice_bytes, 4'096, 1 << 30},
+    {"staging_part_bytes", &Config::staging_part_bytes, 4'096, 64 << 20},
+    {"staging_bytes", &Config::staging_bytes, 0, uint64_t{1} << 40},
     {"max_inbound_connections", &Config::max_inbound_connections, 0, 1'000'000},
     {"max_pending_connections", &Config::max_pending_connections, 0, 100'000},
     {"max_notifications", &Config::max_notifications, 1, 10'000'000},

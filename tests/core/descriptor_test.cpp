@@ -86,6 +86,21 @@ TEST(Descriptor, RoundTrip) {
   EXPECT_EQ(decoded->encode(), kSmall);
 }
 
+TEST(Descriptor, BuffersOfTheEngineAreNotPartOfTheLayout) {
+  Descriptor descriptor;
+  descriptor.locations = {"*"};
+  descriptor.add({0x9000, Descriptor::kOwnOffsets + 0x9000, 16, 0}, {});
+  descriptor.add({0x1000, 0, 16, 0}, {});
+  ASSERT_TRUE(descriptor.finish().ok());
+  EXPECT_EQ(descriptor.size(), 2u);
+  EXPECT_EQ(descriptor.laid_out(), 1u);
+  uint64_t address = 0;
+  EXPECT_EQ(*descriptor.resolve({0x9008, 8, Rights::kRead, Addressing::kAddress}, &address), 1u);
+  const Status outside = descriptor.resolve({0x20, 8}, &address).status();
+  EXPECT_NE(outside.message().find("has 1 buffers and ends at offset 0x10"), std::string::npos)
+      << outside.message();
+}
+
 TEST(Descriptor, NothingToOffer) {
   Descriptor empty;
   ASSERT_TRUE(empty.finish().ok());

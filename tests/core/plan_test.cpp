@@ -118,16 +118,18 @@ TEST_F(ChoosePath, NoneThatReachesTheBuffer) {
 constexpr auto kOther = static_cast<MemoryKind>(40);
 
 // One path each over "host", which reaches host memory alone, and "mixed", which reaches other
-// memory here and host memory there. Both know the first buffer, which is host memory, and neither
-// knows the second.
+// memory here and host memory there. Of the buffers, both know the first, which is host memory; the
+// target stages the second; nobody knows the third.
 class MemoryKindsOfPaths : public testing::Test {
  protected:
   void SetUp() override {
     target_.segment = "there";
-    target_.descriptor.transports = {{"host", 1, ""}, {"mixed", 1, ""}};
+    target_.descriptor.transports = {{"host", 1, ""}, {"mixed", 1, ""}, {"staging", 20, ""}};
     target_.descriptor.locations = {"*"};
-    target_.descriptor.add({0x1000, 0, 16, 0}, {"H", "M"});
-    target_.descriptor.add({0x2000, 16, 16, 0, Rights::kBoth, kOther}, {"", ""});
+    const std::string key(20, 'k');
+    target_.descriptor.add({0x1000, 0, 16, 0}, {"H", "M", ""});
+    target_.descriptor.add({0x2000, 16, 16, 0, Rights::kBoth, kOther}, {"", "", key});
+    target_.descriptor.add({0x3000, 32, 16, 0, Rights::kBoth, kOther}, {"", "", ""});
     ASSERT_TRUE(target_.descriptor.finish().ok());
     for (const int transport : {0, 1}) {
       target_.paths.push_back(std::make_shared<Path>(transport_, "", "", ""));
@@ -138,6 +140,15 @@ class MemoryKindsOfPaths : public testing::Test {
   Path* chosen(size_t buffer, MemoryKind local) {
     return choose_path(target_, buffer, local, nullptr, &key_);
   }
+  std::string staged(size_t buffer, MemoryKind local) {
+    const StagedEnds ends = find_staged_ends(target_, buffer, local, &key_);
+    return std::string(ends.local ? "local " : "") + (ends.remote ? "remote" : "");
+  }
+  void keep_only(size_t path) {
+    target_.paths = {target_.paths[path]};
+    target_.transport_of_path = {target_.transport_of_path[path]};
+  }
+
   test::NullTransport transport_;
   Target target_;
   const std::byte* key_ = nullptr;
@@ -157,7 +168,7 @@ TEST_F(MemoryKindsOfPaths, AKeyOfAKindThatThisEndDoesNotReachIsOfNoUse) {
   Descriptor descriptor;
   descriptor.transports = target_.descriptor.transports;
   descriptor.locations = {"*"};
-  descriptor.add({0x1000, 0, 16, 0, Rights::kBoth, kOther}, {"H", "M"});
+  descriptor.add({0x1000, 0, 16, 0, Rights::kBoth, kOther}, {"H", "M", ""});
   ASSERT_TRUE(descriptor.finish().ok());
   target_.descriptor = descriptor;
   EXPECT_EQ(chosen(0, MemoryKind::kHost), nullptr);
@@ -165,16 +176,40 @@ TEST_F(MemoryKindsOfPaths, AKeyOfAKindThatThisEndDoesNotReachIsOfNoUse) {
   EXPECT_EQ(chosen(0, MemoryKind::kHost), target_.paths[0].get());
 }
 
+TEST_F(MemoryKindsOfPaths, TheFewestEndsAreStaged) {
+  EXPECT_EQ(staged(1, MemoryKind::kHost), "remote");
+  ASSERT_NE(key_, nullptr);
+  EXPECT_EQ(*key_, std::byte{'k'});
+  EXPECT_EQ(staged(1, kOther), "remote") << "one path reaches the local end";
+  keep_only(0);
+  EXPECT_EQ(staged(1, kOther), "local remote");
+  EXPECT_EQ(staged(0, kOther), "local ");
+  EXPECT_EQ(staged(2, kOther), "") << "the target does not stage that buffer";
+  target_.paths.clear();
+  target_.transport_of_path.clear();
+  EXPECT_EQ(staged(1, MemoryKind::kHost), "") << "nothing leads there";
+}
+
+TEST_F(MemoryKindsOfPaths, AStagingKeyOfAnotherSizeIsNone) {
+  target_.descriptor = Descriptor();
+  target_.descriptor.transports = {{"host", 1, ""}, {"mixed", 1, ""}, {"staging", 19, ""}};
+  target_.descriptor.locations = {"*"};
+  target_.descriptor.add({0x2000, 0, 16, 0, Rights::kBoth, kOther}, {"", "", std::string(19, 'k')});
+  ASSERT_TRUE(target_.descriptor.finish().ok());
+  EXPECT_EQ(staged(0, MemoryKind::kHost), "");
+  EXPECT_EQ(key_, nullptr);
+}
+
 TEST_F(MemoryKindsOfPaths, TheErrorNamesTheKindsTheTransportsAndWhatToDo) {
-  const Status why = no_path(target_, 1, MemoryKind::kHost);
+  const Status why = no_path(target_, 2, MemoryKind::kHost);
   EXPECT_EQ(why.code(), Code::kUnsupported);
   for (const char* part : {"'there'", "host, mixed", "host memory here", "memory of kind 40",
-                           "0x2000", "install one that reaches both", "host memory"}) {
+                           "0x3000", "install a transport that reaches both", "host memory"}) {
     EXPECT_NE(why.message().find(part), std::string::npos) << part << ": " << why.message();
   }
   EXPECT_EQ(no_path(target_, 0, MemoryKind::kHost).code(), Code::kUnavailable);
   target_.paths.clear();
-  EXPECT_EQ(no_path(target_, 1, kOther).code(), Code::kUnavailable) << "one may be installed";
+  EXPECT_EQ(no_path(target_, 2, kOther).code(), Code::kUnavailable) << "one may be installed";
 }
 
 }  // namespace

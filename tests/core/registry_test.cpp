@@ -8,6 +8,8 @@
 #include <random>
 #include <thread>
 
+#include "core/descriptor.h"
+
 namespace te {
 namespace {
 
@@ -246,6 +248,22 @@ TEST(Location, IsChecked) {
   const MemoryKinds both{MemoryKind::kHost, MemoryKind::kCuda};
   EXPECT_EQ(*parse_location("cuda:0", 2, both), std::nullopt);
   EXPECT_EQ(parse_location("cuda:x", 2, both).code(), Code::kInvalidArgument);
+}
+
+TEST(Registry, WhatIsTheEnginesOwnHasNoPlaceInTheLayout) {
+  Registry registry;
+  ASSERT_TRUE(registry.add(0x1000, 0x100, "*", Rights::kBoth).ok());
+  const Result<Buffer*> own = registry.add(0x5000, 0x100, "*", Rights::kBoth, true);
+  ASSERT_TRUE(own.ok());
+  EXPECT_EQ((*own)->offset, Descriptor::kOwnOffsets + 0x5000);
+  EXPECT_EQ(registry.layout_end(), 0x100u);
+  const Result<Buffer*> next = registry.add(0x8000, 0x100, "*", Rights::kBoth);
+  ASSERT_TRUE(next.ok());
+  EXPECT_EQ((*next)->offset, 0x100u);
+  EXPECT_EQ(registry.add(0x5080, 0x100, "*", Rights::kBoth).code(), Code::kAlreadyExists);
+  registry.remove(*own);
+  EXPECT_EQ(registry.find(0x5000), nullptr);
+  EXPECT_EQ(registry.layout_end(), 0x200u);
 }
 
 }  // namespace

@@ -1,0 +1,186 @@
+#include "engine/stage_server.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace te {
+namespace {
+
+Status unknown_lease() {
+  return Status(Code::kStale, "the target has no such lease of host memory any more");
+}
+
+Status refusal(Code code, const stage::Copy& hello) {
+  return error(code, "{} bytes at {:#x} are not copied: {}", hello.length, hello.address,
+               code == Code::kPermission ? "the buffer is not registered for that direction"
+               : code == Code::kStale    ? "the key is not known"
+                                         : "they leave the buffer");
+}
+
+}  // namespace
+
+Capabilities StageServer::capabilities() const {
+  return {.same_engine_only = true,  // it leads nowhere
+          .reach = {.local = {}, .remote = MemoryKinds::all_but_host()},
+          .key_size = AccessKey::kSize};
+}
+
+Result<Bytes> StageServer::register_memory(const Buffer& buffer) {
+  Bytes bytes(AccessKey::kSize, '\0');  // first, so that no key gets lost when memory is short
+  const Result<AccessKey> key = table_.add(buffer.address, buffer.length, buffer.remote);
+  if (!key.ok()) return key.status();
+  key->encode(reinterpret_cast<std::byte*>(bytes.data()));
+  return bytes;
+}
+
+void StageServer::unregister_memory(const Buffer& buffer) {
+  const auto key = buffer.keys.find(stage::kName);
+  if (key != buffer.keys.end()) table_.remove(AccessKey::decode(as_bytes(key->second).data()));
+}
+
+Result<Bytes> StageServer::accept(const Bytes& bytes) {
+  const Result<stage::Hello> hello = stage::decode_hello(as_bytes(bytes));
+  if (!hello.ok()) return hello.status();
+  if (const auto* wanted = std::get_if<stage::Open>(&*hello)) return open(*wanted);
+  if (const auto* wanted = std::get_if<stage::Copy>(&*hello)) {
+    TE_RETURN_IF_ERROR(copy(*wanted));
+  } else {
+    close(std::get<stage::Close>(*hello).lease);
+  }
+  return Bytes();
+}
+
+Result<std::shared_ptr<StageServer::Lease>> StageServer::find_or_add(const stage::Open& hello) {
+  auto fresh = std::make_shared<Lease>();
+  fresh->count = hello.parts;
+  fresh->part_bytes = std::min(hello.part_bytes, config_.staging_part_bytes);
+  fresh->used_ns.store(now_ns());
+  for (;;) {
+    {
+      MutexLock lock(mutex_);
+      if (const auto known = leases_.find(hello.lease); known != leases_.end()) {
+        return known->second;
+      }
+      // Asked for a second time, over another connection.
+      if (std::find(closed_.begin(), closed_.end(), hello.lease) != closed_.end()) {
+        return unknown_lease();
+      }
+      if (leased_bytes_.load() + fresh->bytes() <= config_.staging_bytes) {
+        leased_bytes_.fetch_add(fresh->bytes());
+        leases_.emplace(hello.lease, fresh);
+        return fresh;
+      }
+    }
+    if (!end_an_idle_one(fresh->bytes())) {
+      return error(Code::kBusy,
+                   "all {} bytes of host memory for staging are in use (staging_bytes)",
+                   config_.staging_bytes);
+    }
+  }
+}
+
+Result<Bytes> StageServer::open(const stage::Open& hello) {
+  const Result<std::shared_ptr<Lease>> found = find_or_add(hello);
+  if (!found.ok()) return found.status();
+  const std::shared_ptr<Lease>& lease = *found;
+  MutexLock lock(lease->mutex);
+  if (lease->closed) return unknown_lease();
+  if (lease->parts == nullptr) {
+    const Result<std::byte*> parts = memory_.allocate_own(lease->bytes(), Rights::kBoth);
+    if (!parts.ok()) return parts.status();
+    lease->parts = *parts;
+  }
+  return stage::encode_answer({reinterpret_cast<uint64_t>(lease->parts), lease->part_bytes});
+}
+
+Status StageServer::copy(const stage::Copy& hello) {
+  std::shared_ptr<Lease> lease;
+  {
+    MutexLock lock(mutex_);
+    const auto found = leases_.find(hello.lease);
+    if (found == leases_.end()) return unknown_lease();
+    lease = found->second;
+  }
+  MutexLock lock(lease->mutex);
+  if (lease->parts == nullptr) return unknown_lease();
+  // One that comes a second time, over another connection, must not overwrite what came since.
+  if (hello.sequence == lease->last_sequence) return lease->last_result;
+  if (hello.sequence < lease->last_sequence) return unknown_lease();
+  if (hello.part >= lease->count || hello.length > lease->part_bytes) {
+    return Status(Code::kProtocol, "the range does not fit into a part of the lease");
+  }
+  lease->last_sequence = hello.sequence;
+  lease->last_result = copy_bytes(hello, lease->parts + hello.part * lease->part_bytes);
+  lease->used_ns.store(now_ns());
+  return lease->last_result;
+}
+
+// With the lock of the lease, which makes one wait for the other.
+Status StageServer::copy_bytes(const stage::Copy& hello, std::byte* part) const {
+  const Rights wanted = hello.into_part ? Rights::kRead : Rights::kWrite;
+  const Code code = table_.acquire(hello.key, hello.address, hello.length, wanted);
+  if (code != Code::kOk) return refusal(code, hello);
+  const MemoryDriver* driver = memory_.driver_at(hello.address);
+  auto* const range = reinterpret_cast<std::byte*>(hello.address);
+  Status status(Code::kStale, "the buffer is gone");
+  if (driver != nullptr) {
+    status = hello.into_part ? driver->copy_to_host(part, range, hello.length)
+                             : driver->copy_from_host(range, part, hello.length);
+  }
+  table_.release(hello.key);
+  if (status.ok() || driver == nullptr) return status;
+  return error(Code::kPermission, "the target cannot copy its {}: {}", kind_name(driver->kind()),
+               status.message());
+}
+
+void StageServer::close(uint64_t id) {
+  std::shared_ptr<Lease> lease;
+  {
+    MutexLock lock(mutex_);
+    if (const auto found = leases_.find(id); found != leases_.end()) lease = found->second;
+  }
+  if (lease) end(id, *lease);
+}
+
+bool StageServer::end_an_idle_one(uint64_t bytes) {
+  uint64_t id = 0;
+  std::shared_ptr<Lease> idlest;
+  {
+    MutexLock lock(mutex_);
+    auto found = leases_.end();
+    for (auto each = leases_.begin(); each != leases_.end(); ++each) {
+      if (found == leases_.end() || each->second->used_ns < found->second->used_ns) found = each;
+    }
+    const bool ends = bytes <= config_.staging_bytes && found != leases_.end() &&
+                      now_ns() - found->second->used_ns.load() >= idle_ns_;
+    if (!ends) return false;
+    std::tie(id, idlest) = *found;
+  }
+  end(id, *idlest);
+  return true;
+}
+
+// Waits for the copy under way. Two may end the same lease.
+void StageServer::end(uint64_t id, Lease& lease) {
+  std::byte* parts = nullptr;
+  {
+    MutexLock lock(lease.mutex);
+    if (std::exchange(lease.closed, true)) return;
+    parts = std::exchange(lease.parts, nullptr);
+  }
+  {
+    MutexLock lock(mutex_);
+    leases_.erase(id);
+    closed_.push_back(id);
+    if (closed_.size() > kClosedKept) closed_.pop_front();
+  }
+  if (parts != nullptr) {
+    if (const Status status = memory_.free(parts); !status.ok()) log_error("{}", status.message());
+  }
+  leased_bytes_.fetch_sub(lease.bytes());
+}
+
+}  // namespace te
