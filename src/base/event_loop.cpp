@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -55,11 +56,24 @@ bool EventLoop::run(std::function<void()> task) {
     if (stopped_) return false;
     tasks_.push_back(std::move(task));
   }
-  if (!woken_.exchange(true)) {
-    const uint64_t one = 1;
-    (void)!::write(wake_.get(), &one, sizeof one);
-  }
+  wake();
   return true;
+}
+
+bool EventLoop::run(LastTask& task) {
+  {
+    MutexLock lock(mutex_);
+    if (stopped_) return false;
+    task.next_ = std::exchange(last_tasks_, &task);
+  }
+  wake();
+  return true;
+}
+
+void EventLoop::wake() {
+  if (woken_.exchange(true)) return;
+  const uint64_t one = 1;
+  (void)!::write(wake_.get(), &one, sizeof one);
 }
 
 Status EventLoop::add(int fd, uint32_t events, Handler* handler) {
@@ -102,11 +116,17 @@ void EventLoop::run_after(int64_t delay_ms, std::function<void()> task) {
 
 void EventLoop::run_tasks() {
   std::vector<std::function<void()>> tasks;
+  LastTask* last = nullptr;
   {
     MutexLock lock(mutex_);
     tasks.swap(tasks_);
+    std::swap(last, last_tasks_);
   }
   for (const std::function<void()>& task : tasks) run_guarded(task);
+  while (last != nullptr) {
+    LastTask& task = *std::exchange(last, last->next_);
+    run_guarded([&task] { task.run(); });
+  }
 }
 
 void EventLoop::run_timers() {

@@ -45,6 +45,18 @@ class EventLoop {
     bool again_ = false;
   };
 
+  // A task that takes no memory to hand over, since it is part of what it ends.
+  class LastTask {
+   public:
+    virtual ~LastTask() = default;
+    // May destroy the task.
+    virtual void run() = 0;
+
+   private:
+    friend class EventLoop;
+    LastTask* next_ = nullptr;
+  };
+
   static Result<std::unique_ptr<EventLoop>> create(std::string thread_name);
   ~EventLoop();
 
@@ -55,6 +67,8 @@ class EventLoop {
 
   // False, and the task is dropped, after stop() began.
   bool run(std::function<void()> task);
+  // The same; after the tasks that were handed over before. Once.
+  bool run(LastTask& task);
   bool in_loop() const { return std::this_thread::get_id() == looping_.load(); }
 
   // Edge-triggered interest in `events`. A handler that was removed may be added again; what is
@@ -93,6 +107,7 @@ class EventLoop {
   void call(Handler* handler, uint32_t events);
   int sleep_ms() const;
   void run_tasks();
+  void wake();
   void run_timers();
 
   const std::string name_;
@@ -104,6 +119,7 @@ class EventLoop {
   std::atomic<bool> woken_{false};
   Mutex mutex_;
   std::vector<std::function<void()>> tasks_ TE_GUARDED_BY(mutex_);
+  LastTask* last_tasks_ TE_GUARDED_BY(mutex_) = nullptr;
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   // The loop's own.
   SpinPolicy spin_{0};

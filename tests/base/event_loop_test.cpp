@@ -30,8 +30,8 @@ void on_loop(EventLoop& loop, Task task) {
   done.acquire();
 }
 
-struct RateEstimator {
-  RateEstimator() {
+struct Pipe {
+  Pipe() {
     int fds[2];
     EXPECT_EQ(::pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
     read = Fd(fds[0]);
@@ -102,6 +102,30 @@ TEST(EventLoop, StopRunsWhatWasHandedOverAndDropsTheRest) {
   EXPECT_EQ(ran, 50);
 }
 
+TEST(EventLoop, ALastTaskRunsOnceAfterTheOthersAndMayEndItself) {
+  struct Last final : EventLoop::LastTask {
+    explicit Last(std::vector<int>& seen, int number) : order(seen), mine(number) {}
+    void run() override {
+      order.push_back(mine);
+      delete this;
+    }
+    std::vector<int>& order;
+    const int mine;
+  };
+  std::vector<int> order;
+  const std::unique_ptr<EventLoop> loop = make_loop();
+  EXPECT_TRUE(loop->run(*new Last(order, 2)));
+  EXPECT_TRUE(loop->run([&order] { order.push_back(1); }));
+  ASSERT_TRUE(loop->start().ok());
+  on_loop(*loop, [] {});
+  EXPECT_TRUE(loop->run(*new Last(order, 3)));
+  loop->stop();
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
+  Last* late = new Last(order, 4);
+  EXPECT_FALSE(loop->run(*late));
+  delete late;
+}
+
 TEST(EventLoop, StopsWithoutHavingStarted) {
   auto loop = make_loop();
   bool ran = false;
@@ -111,7 +135,7 @@ TEST(EventLoop, StopsWithoutHavingStarted) {
 }
 
 TEST(EventLoop, EventsReachTheHandlerOncePerEdge) {
-  RateEstimator pipe;
+  Pipe pipe;
   auto loop = make_loop();
   ASSERT_TRUE(loop->start().ok());
   std::counting_semaphore<16> seen{0};
@@ -164,7 +188,7 @@ TEST(EventLoop, AgainCallsInTheNextTurnWithoutEvents) {
 }
 
 TEST(EventLoop, RemoveTakesAgainBack) {
-  RateEstimator pipe;
+  Pipe pipe;
   auto loop = make_loop();
   ASSERT_TRUE(loop->start().ok());
   int calls = 0;
@@ -180,7 +204,7 @@ TEST(EventLoop, RemoveTakesAgainBack) {
 
 // A handler that was removed in a turn gets no events of that turn, though they were at hand.
 TEST(EventLoop, AHandlerRemovedInThisTurnIsLeftAlone) {
-  RateEstimator first, second;
+  Pipe first, second;
   auto loop = make_loop();
   ASSERT_TRUE(loop->start().ok());
   int calls = 0;
@@ -188,7 +212,7 @@ TEST(EventLoop, AHandlerRemovedInThisTurnIsLeftAlone) {
   for (size_t i = 0; i < 2; ++i) {
     handlers[i] = std::make_unique<Handler>([&, i](uint32_t) {
       ++calls;
-      RateEstimator& other = i == 0 ? second : first;
+      Pipe& other = i == 0 ? second : first;
       loop->remove(other.read.get(), handlers[1 - i].get());
       loop->retire(std::move(handlers[1 - i]));
     });
@@ -273,7 +297,7 @@ TEST(EventLoop, TimersThatAreNotDueEndWithTheLoop) {
 }
 
 TEST(EventLoop, WorksWhileItSpins) {
-  RateEstimator pipe;
+  Pipe pipe;
   auto loop = make_loop();
   loop->set_spin_ns(2'000'000);
   std::binary_semaphore seen{0};

@@ -219,10 +219,17 @@ void Lane::broken(Status why) {
 }
 
 void Lane::fail(Code code) {
-  loop_.run([self = shared_from_this(), code] {
-    MutexLock lock(self->receiving_);
-    self->close(code);
-  });
+  if (end_.handed_over.exchange(true)) return;
+  end_.lane = shared_from_this();
+  end_.code = code;
+  // A loop that has ended takes nothing; then nothing is under way any more.
+  if (!loop_.run(end_)) end_.lane.reset();
+}
+
+void Lane::End::run() {
+  const std::shared_ptr<Lane> self = std::move(lane);
+  MutexLock lock(self->receiving_);
+  self->close(code);
 }
 
 void Lane::close(Code code) {

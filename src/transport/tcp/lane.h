@@ -75,7 +75,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   // On the loop: breaks where the peer's kernel acknowledges nothing any more. Any thread.
   void check_alive();
   // Closes the connection and returns every slice as `code`, once the kernel reads none of their
-  // memory. Any thread; idempotent.
+  // memory. Any thread; idempotent. Takes no memory.
   void fail(Code code);
   EventLoop& loop() { return loop_; }
 
@@ -85,6 +85,15 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
 
  private:
   enum class Phase { kConnecting, kReady, kBroken, kClosed };
+  // What fail() hands to the loop, once.
+  class End final : public EventLoop::LastTask {
+   public:
+    void run() override;
+
+    std::atomic<bool> handed_over{false};
+    std::shared_ptr<Lane> lane;  // from then until it ran
+    Code code = Code::kOk;
+  };
 
   Status lost(std::string_view why) const;
   void listen_for(uint32_t events);
@@ -119,6 +128,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   bool hangup_ TE_GUARDED_BY(receiving_) = false;
   LaneConnector connector_ TE_GUARDED_BY(receiving_);
   LaneReceiver receiver_ TE_GUARDED_BY(receiving_);
+  End end_;
 };
 
 }  // namespace te::tcp

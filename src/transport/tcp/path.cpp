@@ -128,7 +128,7 @@ void TcpPath::end() {
     MutexLock lock(mutex_);
     ended_ = true;
   }
-  reset(Code::kCancelled, Status(Code::kCancelled, "tcp: the transport was taken away"));
+  reset(Code::kCancelled, {});
 }
 
 void TcpPath::warm_up() {
@@ -314,14 +314,14 @@ void TcpPath::reset(Code code, Status why) {
     waiting_ = {};
   }
   if (lanes) {
-    set_error(std::move(why));
+    if (!why.ok()) set_error(std::move(why));
     state.store(PathState::kFailed);
     // The next session here ends this one, but a WRITE may go by another path.
-    if (total_load(*lanes) > 0) host_.fence(peer_, "tcp", retire.encode());
-    // They hold the path, and nobody else holds them.
-    for (const std::shared_ptr<Lane>& lane : *lanes) {
-      run_persistently([&] { lane->fail(code); });
+    if (total_load(*lanes) > 0) {
+      run_persistently([&] { host_.fence(peer_, "tcp", retire.encode()); });
     }
+    // They hold the path, and nobody else holds them.
+    for (const std::shared_ptr<Lane>& lane : *lanes) lane->fail(code);
   }
   if (!slices.empty()) return_later(slices, code);
 }

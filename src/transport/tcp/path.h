@@ -34,7 +34,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   // Attachment). When several threads want something, or more than kCallerBytes are under way on
   // several lanes, it is the loops' work.
   bool progress(int64_t until_ns, Waker& waker);
-  // Ends the session; every slice comes back as `code`.
+  // Ends the session; every slice comes back as `code`. `why` is ok where nobody will ask.
   void reset(Code code, Status why);
   bool over() const override {
     MutexLock lock(mutex_);

@@ -232,11 +232,8 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
   if (stopped) path->end();
   // Lanes and path hold each other while a session stands: it ends with the engine's interest.
   TcpPath* plain = path.get();
-  return {std::shared_ptr<Path>(plain, [path](Path*) {
-    run_persistently([&path] {
-      path->reset(Code::kCancelled, Status(Code::kCancelled, "tcp: the path is not used any more"));
-    });
-  })};
+  return {std::shared_ptr<Path>(
+      plain, [path](Path*) { run_persistently([&path] { path->reset(Code::kCancelled, {}); }); })};
 }
 
 void TcpTransport::adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) {
