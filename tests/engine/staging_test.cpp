@@ -202,6 +202,28 @@ TEST(StagingLimits, TheCopiesOfOneRequestOverlap) {
   }
 }
 
+// Whatever path it takes, a later WRITE must not be overwritten.
+TEST(StagingLimits, WritesWaitForTheCopyThatACancelledOneLeftBehind) {
+  StagedPair pair("tcp", {false, true}, {}, {});
+  ASSERT_TRUE(pair.moves(Opcode::kWrite, 0, StagedPair::kSize));
+  std::vector<std::byte> host(4096);
+  ASSERT_TRUE(pair.target().register_memory(host.data(), host.size(), "*").ok());
+  const TransferRequest other{Opcode::kWrite, pair.local_memory(), pair.segment,
+                              reinterpret_cast<uint64_t>(host.data()), host.size()};
+  ASSERT_EQ(transfer(pair.initiator(), {other}).state, TaskState::kCompleted);
+  pair.driver.takes_ms = 500;
+  const BatchId batch =
+      submit_new(pair.initiator(), {pair.request(Opcode::kWrite, 0, StagedPair::kPart)});
+  ASSERT_TRUE(eventually([&] { return pair.driver.under_way.load() == 1; }));
+  ASSERT_TRUE(pair.initiator().cancel(batch).ok());
+  ASSERT_TRUE(pair.initiator().wait(batch, std::chrono::seconds(20)).ok());
+  EXPECT_EQ(pair.driver.under_way.load(), 1) << "its end waited for the target";
+  EXPECT_EQ(transfer(pair.initiator(), {other}).state, TaskState::kCompleted);
+  EXPECT_EQ(pair.driver.under_way.load(), 0) << "the WRITE did not wait for it";
+  ASSERT_TRUE(pair.initiator().free_batch(batch).ok());
+  ASSERT_TRUE(pair.target().unregister_memory(host.data()).ok());
+}
+
 TEST(StagingLimits, ATargetThatRestartedIsFoundAgain) {
   StagedPair pair("tcp", {false, true}, {}, {});
   ASSERT_TRUE(pair.moves(Opcode::kWrite, 0, StagedPair::kSize));
