@@ -1,7 +1,5 @@
 #include "platform/memory_driver.h"
 
-#include <algorithm>
-
 #include "base/mutex.h"
 #include "platform/host_memory.h"
 
@@ -9,9 +7,11 @@ namespace te {
 namespace {
 
 // Those of this build, host memory last.
-const MemoryDriver* const kBuiltIn[] = {
-    &host_memory(),
-};
+std::vector<const MemoryDriver*> built_in() {
+  return {
+      &host_memory(),
+  };
+}
 
 struct Added {
   Mutex mutex;
@@ -27,9 +27,9 @@ Added& added() {
 }  // namespace
 
 std::vector<const MemoryDriver*> memory_drivers() {
+  std::vector<const MemoryDriver*> all = built_in();
   MutexLock lock(added().mutex);
-  std::vector<const MemoryDriver*> all = added().drivers;
-  all.insert(all.end(), std::begin(kBuiltIn), std::end(kBuiltIn));
+  all.insert(all.begin(), added().drivers.begin(), added().drivers.end());
   return all;
 }
 

@@ -146,7 +146,7 @@ class MemoryTest : public testing::Test {
   }
 
   RecordingHost host_;
-  const Config config_;
+  const Config config_ = {};
   Transports transports_{host_, config_, [] { return Status(Code::kUnsupported, "no topology"); }};
   Memory memory_{1, config_, transports_};
   std::shared_ptr<Keeper> tcp_ = std::make_shared<Keeper>("tcp");
@@ -480,7 +480,7 @@ class OtherMemory : public testing::Test {
   FakeMemory fake_{driver_, 8192};
   std::vector<std::byte> host_memory_ = std::vector<std::byte>(8192);
   RecordingHost host_;
-  const Config config_;
+  const Config config_ = {};
   Transports transports_{host_, config_, {}};
   Memory memory_{1, config_, transports_};
 };
