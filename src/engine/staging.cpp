@@ -40,15 +40,31 @@ void Staging::start(StagedRequest request) {
                  Status(Code::kResource, "there is no thread to copy the bytes: raise ulimit -u"));
 }
 
+// Until there is nothing for it: what found no worker of its peer left is for one that ends.
 void Staging::work() {
-  StagedRequest request;
-  {
-    MutexLock lock(mutex_);
-    if (waiting_.empty()) return;  // it was cancelled
-    request = std::move(waiting_.front());
-    waiting_.pop_front();
+  for (uint64_t instance = 0;;) {
+    StagedRequest request;
+    {
+      MutexLock lock(mutex_);
+      if (instance != 0 && --under_way_[instance] == 0) under_way_.erase(instance);
+      if (!take(request)) return;
+      instance = request.instance;
+      ++under_way_[instance];
+    }
+    run(request);
   }
-  run(request);
+}
+
+bool Staging::take(StagedRequest& request) {
+  const auto found = std::find_if(waiting_.begin(), waiting_.end(),
+                                  [this](const StagedRequest& each) TE_REQUIRES(mutex_) {
+                                    const auto busy = under_way_.find(each.instance);
+                                    return busy == under_way_.end() || busy->second < kPerPeer;
+                                  });
+  if (found == waiting_.end()) return false;
+  request = std::move(*found);
+  waiting_.erase(found);
+  return true;
 }
 
 void Staging::run(StagedRequest& request) {

@@ -9,7 +9,8 @@
 // sent may still arrive, so the lease is closed, and WRITEs to the peer wait for that (Fences).
 //
 // Threads: start() and sweep() from any; at most kWorkers threads of its own work on one request
-// each. Nothing is allocated, and no thread runs, before the first request.
+// each, kPerPeer of them for one run of a peer, so that a silent one leaves the others some.
+// Nothing is allocated, and no thread runs, before the first request.
 #pragma once
 
 #include <cstddef>
@@ -57,7 +58,8 @@ struct StageLease {
 class Staging {
  public:
   static constexpr uint32_t kParts = 2;  // at each end
-  static constexpr size_t kWorkers = 4;
+  static constexpr size_t kWorkers = 16;
+  static constexpr size_t kPerPeer = 4;
 
   Staging(const Config& config, Memory& memory, Transfers& transfers, TransportHost& host)
       : config_(config), memory_(memory), transfers_(transfers), host_(host) {}
@@ -74,6 +76,8 @@ class Staging {
   using Answered = std::shared_ptr<StageAnswer>;
 
   void work();
+  // The first whose peer has a worker left. False: there is none.
+  bool take(StagedRequest& request) TE_REQUIRES(mutex_);
   void run(StagedRequest& request);
   Result<std::byte*> take_parts();
   void give_back_parts(std::byte* parts);
@@ -91,6 +95,7 @@ class Staging {
   Mutex mutex_;
   bool stopping_ TE_GUARDED_BY(mutex_) = false;
   std::deque<StagedRequest> waiting_ TE_GUARDED_BY(mutex_);
+  std::map<uint64_t, size_t> under_way_ TE_GUARDED_BY(mutex_);        // by instance
   std::vector<std::byte*> parts_ TE_GUARDED_BY(mutex_);               // kParts each, unused
   std::multimap<uint64_t, StageLease> leases_ TE_GUARDED_BY(mutex_);  // by instance, unused
   TaskPool workers_{kWorkers};

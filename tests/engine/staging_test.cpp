@@ -192,6 +192,25 @@ TEST(StagingLimits, ATargetWithoutRoomMakesRequestsWaitForTheirDeadline) {
   ASSERT_TRUE(pair.initiator().free_batch(batch).ok());
 }
 
+TEST(StagingLimits, APeerWithoutRoomDoesNotHoldUpTheOthers) {
+  StagedPair pair("tcp", {false, true}, {}, {{"staging_bytes", "0"}});
+  FakeMemory elsewhere(pair.driver, StagedPair::kSize);
+  const std::unique_ptr<Engine> other = make_engine();
+  ASSERT_TRUE(other->register_memory(elsewhere.data(), elsewhere.size(), "*").ok());
+  const Result<SegmentId> segment = pair.initiator().open_segment(other->local_endpoint());
+  ASSERT_TRUE(segment.ok());
+  stamp(elsewhere.view(), elsewhere.size(), 8);
+  std::vector<TransferRequest> stuck(24, pair.request(Opcode::kRead, 0, 64));
+  const BatchId batch = submit_new(pair.initiator(), stuck, within(5'000));
+  const TransferRequest read{Opcode::kRead, pair.local_memory(), *segment,
+                             reinterpret_cast<uint64_t>(elsewhere.data()), elsewhere.size()};
+  EXPECT_EQ(transfer(pair.initiator(), {read}, within(4'000)).state, TaskState::kCompleted);
+  EXPECT_EQ(difference(pair.local(), elsewhere.size(), 8), kSame);
+  EXPECT_EQ(pair.initiator().batch_status(batch)->state, TaskState::kPending);
+  ASSERT_TRUE(pair.initiator().cancel(batch).ok());
+  ASSERT_TRUE(pair.initiator().free_batch(batch).ok());
+}
+
 TEST(StagingLimits, TheCopiesOfOneRequestOverlap) {
   StagedPair pair("tcp", {true, true}, {}, {});
   pair.driver.takes_ms = 10;
