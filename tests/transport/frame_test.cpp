@@ -17,7 +17,7 @@ AccessKey some_key() {
 }
 
 TEST(Frame, RequestBytesAreFixed) {
-  EXPECT_EQ(wire::kVersion, 2u);
+  EXPECT_EQ(wire::kVersion, 3u);
   EXPECT_EQ(write_frame({{0x1122334455667788, 5, some_key()}}, "hello"),
             "\x01\0\x01\0\0\0\0\0"              // type, reserved, count, reserved
             "\x05\0\0\0\0\0\0\0"                // payload
