@@ -1,7 +1,7 @@
 // Memory that no transport reaches, at either end and at both: it is staged in host memory.
 #include <gtest/gtest.h>
 
-#include <array>
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <thread>
@@ -23,7 +23,7 @@ void PrintTo(const Case& one, std::ostream* out) {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const char* transport : {"tcp", "shm"}) {
+  for (const char* transport : {"tcp", "shm", "fabric:tcp"}) {
     for (const StagedPair::Ends& ends : kAllEnds) cases.push_back({transport, ends});
   }
   return cases;
@@ -35,91 +35,103 @@ class Staging : public testing::TestWithParam<Case> {
   static constexpr uint64_t kSize = StagedPair::kSize;
   static constexpr Opcode kBoth[] = {Opcode::kWrite, Opcode::kRead};
 
-  StagedPair pair_{GetParam().transport, GetParam().ends, {}, {}};
+  void SetUp() override {
+    const std::unique_ptr<Engine> probe = make_engine({}, "");
+    const Status installed = probe->install_transport(GetParam().transport);
+    if (installed.code() == Code::kUnsupported) GTEST_SKIP() << installed.message();
+    made_ = std::make_unique<StagedPair>(GetParam().transport, GetParam().ends, kNothing, kNothing);
+  }
+  StagedPair& pair() { return *made_; }
+
+ private:
+  static inline const std::map<std::string, std::string> kNothing;
+  std::unique_ptr<StagedPair> made_;
 };
 
 TEST_P(Staging, MovesEveryByteInBothDirections) {
   for (const Opcode opcode : kBoth) {
     for (const uint64_t length :
          {uint64_t{1}, kPart - 1, kPart, kPart + 1, 2 * kPart, 5 * kPart + 777, kSize - 40}) {
-      EXPECT_TRUE(pair_.moves(opcode, 40, length)) << length;
+      EXPECT_TRUE(pair().moves(opcode, 40, length)) << length;
     }
   }
-  EXPECT_GT(pair_.driver.copies.load(), 0u);
-  EXPECT_LE(pair_.driver.largest.load(), kPart) << "more than a part was copied at once";
+  EXPECT_GT(pair().driver.copies.load(), 0u);
+  EXPECT_LE(pair().driver.largest.load(), kPart) << "more than a part was copied at once";
 }
 
 TEST_P(Staging, ManyRequestsInOneBatchAndFromManyThreads) {
   constexpr uint64_t kEach = kSize / 32;
-  stamp(pair_.local(), kSize, 5);
+  stamp(pair().local(), kSize, 5);
   std::vector<TransferRequest> requests;
   for (uint64_t at = 0; at < kSize; at += kEach) {
-    requests.push_back(pair_.request(Opcode::kWrite, at, kEach));
+    requests.push_back(pair().request(Opcode::kWrite, at, kEach));
   }
-  EXPECT_EQ(transfer(pair_.initiator(), requests).state, TaskState::kCompleted);
-  EXPECT_EQ(difference(pair_.remote(), kSize, 5), kSame);
-  stamp(pair_.remote(), kSize, 6);
+  EXPECT_EQ(transfer(pair().initiator(), requests).state, TaskState::kCompleted);
+  EXPECT_EQ(difference(pair().remote(), kSize, 5), kSame);
+  stamp(pair().remote(), kSize, 6);
   std::vector<std::thread> threads;
   std::atomic<int> completed{0};
   for (uint64_t i = 0; i < 8; ++i) {
     threads.emplace_back([&, i] {
-      const TransferRequest read = pair_.request(Opcode::kRead, i * kSize / 8, kSize / 8);
-      if (transfer(pair_.initiator(), {read}).state == TaskState::kCompleted) ++completed;
+      const TransferRequest read = pair().request(Opcode::kRead, i * kSize / 8, kSize / 8);
+      if (transfer(pair().initiator(), {read}).state == TaskState::kCompleted) ++completed;
     });
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(completed.load(), 8);
-  EXPECT_EQ(difference(pair_.local(), kSize, 6), kSame);
+  EXPECT_EQ(difference(pair().local(), kSize, 6), kSame);
 }
 
 TEST_P(Staging, ANotificationComesAfterTheBytes) {
-  stamp(pair_.local(), kSize, 7);
+  stamp(pair().local(), kSize, 7);
   SubmitOptions options;
   options.notification = Notification{"done", "all of it"};
-  const TransferRequest write = pair_.request(Opcode::kWrite, 0, kSize);
-  EXPECT_EQ(transfer(pair_.initiator(), {write}, options).state, TaskState::kCompleted);
-  EXPECT_EQ(difference(pair_.remote(), kSize, 7), kSame);
-  const std::vector<Notification> got = pair_.target().take_notifications();
+  const TransferRequest write = pair().request(Opcode::kWrite, 0, kSize);
+  EXPECT_EQ(transfer(pair().initiator(), {write}, options).state, TaskState::kCompleted);
+  EXPECT_EQ(difference(pair().remote(), kSize, 7), kSame);
+  const std::vector<Notification> got = pair().target().take_notifications();
   ASSERT_EQ(got.size(), 1u);
   EXPECT_EQ(got[0].name, "done");
 }
 
 TEST_P(Staging, AFailedCopyFailsTheRequestAndNothingElse) {
   for (const Opcode opcode : kBoth) {
-    pair_.driver.copies = 0;
-    pair_.driver.fails_after = 3;
-    const BatchId batch = submit_new(pair_.initiator(), {pair_.request(opcode, 0, kSize)});
-    ASSERT_TRUE(pair_.initiator().wait(batch, std::chrono::seconds(20)).ok());
-    EXPECT_EQ(pair_.initiator().status(batch, 0)->state, TaskState::kFailed);
-    const Result<TaskError> why = pair_.initiator().task_error(batch, 0);
+    pair().driver.copies = 0;
+    pair().driver.fails_after = 3;
+    const BatchId batch = submit_new(pair().initiator(), {pair().request(opcode, 0, kSize)});
+    ASSERT_TRUE(pair().initiator().wait(batch, std::chrono::seconds(20)).ok());
+    EXPECT_EQ(pair().initiator().status(batch, 0)->state, TaskState::kFailed);
+    const Result<TaskError> why = pair().initiator().task_error(batch, 0);
     ASSERT_TRUE(why.ok());
     EXPECT_NE(why->status.message().find("memory of kind 40"), std::string::npos)
         << why->status.to_string();
     EXPECT_NE(why->status.message().find("copy engine is on fire"), std::string::npos)
         << why->status.to_string();
-    ASSERT_TRUE(pair_.initiator().free_batch(batch).ok());
-    pair_.driver.fails_after = UINT64_MAX;
-    EXPECT_TRUE(pair_.moves(opcode, 8, kSize - 8)) << "it does not work any more";
+    ASSERT_TRUE(pair().initiator().free_batch(batch).ok());
+    pair().driver.fails_after = UINT64_MAX;
+    // What a WRITE left behind may arrive until the next one does, so that covers all of it.
+    const uint64_t at = opcode == Opcode::kWrite ? 0 : 8;
+    EXPECT_TRUE(pair().moves(opcode, at, kSize - at)) << "it does not work any more";
   }
 }
 
 TEST_P(Staging, CancelledRequestsEndSoonAndTheirMemoryIsQuiet) {
   for (const Opcode opcode : kBoth) {
-    pair_.driver.takes_ms = 20;
+    pair().driver.takes_ms = 20;
     std::vector<TransferRequest> requests;
-    for (int i = 0; i < 8; ++i) requests.push_back(pair_.request(opcode, 0, kSize));
-    const BatchId batch = submit_new(pair_.initiator(), requests);
+    for (int i = 0; i < 8; ++i) requests.push_back(pair().request(opcode, 0, kSize));
+    const BatchId batch = submit_new(pair().initiator(), requests);
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     const auto begin = std::chrono::steady_clock::now();
-    ASSERT_TRUE(pair_.initiator().cancel(batch).ok());
-    ASSERT_TRUE(pair_.initiator().wait(batch, std::chrono::seconds(20)).ok());
+    ASSERT_TRUE(pair().initiator().cancel(batch).ok());
+    ASSERT_TRUE(pair().initiator().wait(batch, std::chrono::seconds(20)).ok());
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
-    EXPECT_EQ(pair_.initiator().batch_status(batch)->state, TaskState::kCancelled);
-    ASSERT_TRUE(pair_.initiator().free_batch(batch).ok());
+    EXPECT_EQ(pair().initiator().batch_status(batch)->state, TaskState::kCancelled);
+    ASSERT_TRUE(pair().initiator().free_batch(batch).ok());
     // Nothing of it lands later: neither here, at once, nor there, after what comes next.
-    pair_.driver.takes_ms = 0;
-    EXPECT_TRUE(pair_.moves(opcode, 0, kSize));
-    std::byte* const to = opcode == Opcode::kWrite ? pair_.remote() : pair_.local();
+    pair().driver.takes_ms = 0;
+    EXPECT_TRUE(pair().moves(opcode, 0, kSize));
+    std::byte* const to = opcode == Opcode::kWrite ? pair().remote() : pair().local();
     const std::vector<std::byte> after(to, to + kSize);
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     EXPECT_EQ(std::memcmp(to, after.data(), kSize), 0) << "something came late";
@@ -127,60 +139,62 @@ TEST_P(Staging, CancelledRequestsEndSoonAndTheirMemoryIsQuiet) {
 }
 
 TEST_P(Staging, DeadlinesHoldForWhatRunsAndForWhatWaits) {
-  pair_.driver.takes_ms = 30;
+  pair().driver.takes_ms = 30;
   std::vector<TransferRequest> requests;
-  for (int i = 0; i < 12; ++i) requests.push_back(pair_.request(Opcode::kWrite, 0, kSize));
+  for (int i = 0; i < 12; ++i) requests.push_back(pair().request(Opcode::kWrite, 0, kSize));
   const auto begin = std::chrono::steady_clock::now();
-  const BatchId batch = submit_new(pair_.initiator(), requests, within(150));
-  ASSERT_TRUE(pair_.initiator().wait(batch, std::chrono::seconds(20)).ok());
+  const BatchId batch = submit_new(pair().initiator(), requests, within(150));
+  ASSERT_TRUE(pair().initiator().wait(batch, std::chrono::seconds(20)).ok());
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
   for (size_t i = 0; i < requests.size(); ++i) {
-    EXPECT_EQ(pair_.initiator().status(batch, i)->state, TaskState::kTimeout) << i;
+    EXPECT_EQ(pair().initiator().status(batch, i)->state, TaskState::kTimeout) << i;
   }
-  ASSERT_TRUE(pair_.initiator().free_batch(batch).ok());
+  ASSERT_TRUE(pair().initiator().free_batch(batch).ok());
 }
 
 TEST_P(Staging, TheEngineEndsInTheMiddle) {
-  pair_.driver.takes_ms = 20;
+  pair().driver.takes_ms = 20;
   std::vector<TransferRequest> requests;
-  for (int i = 0; i < 8; ++i) requests.push_back(pair_.request(Opcode::kRead, 0, kSize));
-  (void)submit_new(pair_.initiator(), requests);
+  for (int i = 0; i < 8; ++i) requests.push_back(pair().request(Opcode::kRead, 0, kSize));
+  (void)submit_new(pair().initiator(), requests);
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  pair_.end_initiator();
+  pair().end_initiator();
 }
 
 TEST_P(Staging, WhatIsUnregisteredIsNotCopiedAnyMore) {
-  ASSERT_TRUE(pair_.moves(Opcode::kRead, 0, kSize));
-  ASSERT_TRUE(pair_.target().unregister_memory(pair_.remote_memory()).ok());
-  const uint64_t copies = pair_.driver.copies.load();
+  ASSERT_TRUE(pair().moves(Opcode::kRead, 0, kSize));
+  ASSERT_TRUE(pair().target().unregister_memory(pair().remote_memory()).ok());
+  const uint64_t copies = pair().driver.copies.load();
   const BatchId batch =
-      submit_new(pair_.initiator(), {pair_.request(Opcode::kWrite, 0, kPart)}, within(5'000));
-  ASSERT_TRUE(pair_.initiator().wait(batch, std::chrono::seconds(20)).ok());
-  EXPECT_EQ(pair_.initiator().status(batch, 0)->state, TaskState::kFailed);
-  ASSERT_TRUE(pair_.initiator().free_batch(batch).ok());
+      submit_new(pair().initiator(), {pair().request(Opcode::kWrite, 0, kPart)}, within(5'000));
+  ASSERT_TRUE(pair().initiator().wait(batch, std::chrono::seconds(20)).ok());
+  EXPECT_EQ(pair().initiator().status(batch, 0)->state, TaskState::kFailed);
+  ASSERT_TRUE(pair().initiator().free_batch(batch).ok());
   if (!GetParam().ends.local) {
-    EXPECT_EQ(pair_.driver.copies.load(), copies);
+    EXPECT_EQ(pair().driver.copies.load(), copies);
   }
 }
 
 TEST_P(Staging, TheSegmentShowsWhatTheApplicationRegisteredAlone) {
-  ASSERT_TRUE(pair_.moves(Opcode::kWrite, 0, kSize));
-  ASSERT_TRUE(pair_.moves(Opcode::kRead, 0, kSize));
-  const Result<SegmentInfo> info = pair_.initiator().describe_segment(pair_.segment);
+  ASSERT_TRUE(pair().moves(Opcode::kWrite, 0, kSize));
+  ASSERT_TRUE(pair().moves(Opcode::kRead, 0, kSize));
+  const Result<SegmentInfo> info = pair().initiator().describe_segment(pair().segment);
   ASSERT_TRUE(info.ok());
   ASSERT_EQ(info->buffers.size(), 1u);
-  EXPECT_EQ(info->buffers[0].address, reinterpret_cast<uint64_t>(pair_.remote_memory()));
+  EXPECT_EQ(info->buffers[0].address, reinterpret_cast<uint64_t>(pair().remote_memory()));
   std::vector<std::byte> more(4096);
-  ASSERT_TRUE(pair_.target().register_memory(more.data(), more.size(), "*").ok());
-  const Result<SegmentInfo> then = pair_.initiator().describe_segment(pair_.segment);
+  ASSERT_TRUE(pair().target().register_memory(more.data(), more.size(), "*").ok());
+  const Result<SegmentInfo> then = pair().initiator().describe_segment(pair().segment);
   ASSERT_TRUE(then.ok());
   ASSERT_EQ(then->buffers.size(), 2u);
   EXPECT_EQ(then->buffers[1].offset, kSize) << "it does not lie behind the first";
-  ASSERT_TRUE(pair_.target().unregister_memory(more.data()).ok());
+  ASSERT_TRUE(pair().target().unregister_memory(more.data()).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, Staging, testing::ValuesIn(all_cases()), [](const auto& each) {
-  return std::string(each.param.transport) + "_" + ends_name(each.param.ends);
+  std::string name = std::string(each.param.transport) + "_" + ends_name(each.param.ends);
+  std::replace(name.begin(), name.end(), ':', '_');
+  return name;
 });
 
 TEST(StagingLimits, ATargetWithoutRoomMakesRequestsWaitForTheirDeadline) {
