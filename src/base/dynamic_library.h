@@ -75,7 +75,7 @@ class OpenLibraries {
   }
 
  private:
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kLibrary};
   std::map<std::string, std::unique_ptr<const Library>> opened_ TE_GUARDED_BY(mutex_);
 };
 

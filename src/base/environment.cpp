@@ -21,7 +21,7 @@ struct List {
 };
 
 struct Globals {
-  Mutex mutex;
+  Mutex mutex{LockRank::kEnvironment};
   std::list<List> lists TE_GUARDED_BY(mutex);
 };
 

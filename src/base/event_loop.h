@@ -117,7 +117,7 @@ class EventLoop {
   std::atomic<std::thread::id> looping_{};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> woken_{false};
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kLoop};
   std::vector<std::function<void()>> tasks_ TE_GUARDED_BY(mutex_);
   LastTask* last_tasks_ TE_GUARDED_BY(mutex_) = nullptr;
   bool stopped_ TE_GUARDED_BY(mutex_) = false;

@@ -27,8 +27,8 @@ std::array<std::atomic<uint64_t>, kMostDescriptors / kBits> noted;
 std::atomic<int> words_used{0};
 
 struct Globals {
-  SharedMutex opening;  // a fork is its writer
-  Mutex mutex;
+  SharedMutex opening{LockRank::kUnchecked};  // a fork is its writer
+  Mutex mutex{LockRank::kUnchecked};
   std::vector<Mutex*> held TE_GUARDED_BY(mutex);  // taken from the last one to the first
   std::vector<void (*)()> hooks TE_GUARDED_BY(mutex);
   std::map<AddressKey, int> addresses TE_GUARDED_BY(mutex);  // and how often each was noted
@@ -64,7 +64,9 @@ void before_fork() TE_NO_THREAD_SAFETY_ANALYSIS {
   globals().opening.lock();
   globals().mutex.lock();
   const std::vector<Mutex*>& held = globals().held;
+  TE_LOCK_ORDER(lock_order::stop_checking(true));
   for (auto each = held.rbegin(); each != held.rend(); ++each) (*each)->lock();
+  TE_LOCK_ORDER(lock_order::stop_checking(false));
 }
 
 void let_go() TE_NO_THREAD_SAFETY_ANALYSIS {

@@ -116,7 +116,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
   errno = saved;
 }
 
-Mutex handler_mutex;
+Mutex handler_mutex{LockRank::kGuard};
 [[maybe_unused]] const bool held = (hold_during_forks(handler_mutex), true);
 size_t handler_users TE_GUARDED_BY(handler_mutex) = 0;
 std::atomic<bool> handler_wanted{false};

@@ -15,7 +15,7 @@ namespace {
 constexpr std::string_view kNames[] = {"error", "warning", "info", "debug"};
 
 struct Hook {
-  Mutex mutex;
+  Mutex mutex{LockRank::kLog};
   std::shared_ptr<const std::function<void(LogLevel, std::string_view)>> function
       TE_GUARDED_BY(mutex);
 };
@@ -27,7 +27,7 @@ Hook& hook() {
 }
 
 struct Given {
-  Mutex mutex;
+  Mutex mutex{LockRank::kLog};
   std::set<std::string> texts TE_GUARDED_BY(mutex);
 };
 

@@ -71,15 +71,18 @@ void CondVar::wake(int32_t count) {
 }
 
 void SharedMutex::lock() {
+  TE_LOCK_ORDER(lock_order::about_to_wait(rank_));
   writer_.lock();
   uint32_t readers = readers_.fetch_or(kWriter, std::memory_order_acquire) | kWriter;
   while (readers != kWriter) {
     futex_wait(readers_, readers, nullptr);
     readers = readers_.load(std::memory_order_acquire);
   }
+  TE_LOCK_ORDER(lock_order::taken(rank_));
 }
 
 void SharedMutex::unlock() {
+  TE_LOCK_ORDER(lock_order::released(rank_));
   readers_.store(0, std::memory_order_release);
   writer_.unlock();
 }

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 
+#include "base/lock_rank.h"
 #include "base/thread_annotations.h"
 
 // ThreadSanitizer is told what is a lock: it finds those taken in opposite orders.
@@ -23,19 +24,22 @@ namespace te {
 
 class TE_CAPABILITY("mutex") Mutex {
  public:
-  Mutex() = default;
+  explicit Mutex([[maybe_unused]] LockRank rank = LockRank::kLeaf) TE_LOCK_ORDER( : rank_(rank)) {}
   ~Mutex() { TE_TSAN(__tsan_mutex_destroy(this, 0)); }
   Mutex(const Mutex&) = delete;
   Mutex& operator=(const Mutex&) = delete;
 
   void lock() TE_ACQUIRE() {
+    TE_LOCK_ORDER(lock_order::about_to_wait(rank_));
     TE_TSAN(__tsan_mutex_pre_lock(this, 0));
     if (!take()) sleep_until_taken();
+    TE_LOCK_ORDER(lock_order::taken(rank_));
     TE_TSAN(__tsan_mutex_post_lock(this, 0, 0));
   }
   // In one order with all other atomic operations, as is try_lock(): who failed to take the lock
   // relies on the holder to see, after unlock(), what was stored before.
   void unlock() TE_RELEASE() {
+    TE_LOCK_ORDER(lock_order::released(rank_));
     TE_TSAN(__tsan_mutex_pre_unlock(this, 0));
     if (state_.exchange(kFree) == kAwaited) wake_one();
     TE_TSAN(__tsan_mutex_post_unlock(this, 0));
@@ -43,6 +47,7 @@ class TE_CAPABILITY("mutex") Mutex {
   bool try_lock() TE_TRY_ACQUIRE(true) {
     TE_TSAN(__tsan_mutex_pre_lock(this, __tsan_mutex_try_lock));
     const bool taken = take();
+    TE_LOCK_ORDER(if (taken) lock_order::taken(rank_));
     TE_TSAN(__tsan_mutex_post_lock(
         this, __tsan_mutex_try_lock | (taken ? 0 : __tsan_mutex_try_lock_failed), 0));
     return taken;
@@ -60,6 +65,7 @@ class TE_CAPABILITY("mutex") Mutex {
   void wake_one();
 
   std::atomic<uint32_t> state_{kFree};
+  TE_LOCK_ORDER(const LockRank rank_;)
 };
 
 // For as long as it is there, the lock is held, by nobody else.
@@ -102,21 +108,25 @@ class CondVar {
 // Many readers or one writer. A writer that waits keeps new readers out.
 class TE_CAPABILITY("mutex") SharedMutex {
  public:
-  SharedMutex() = default;
+  explicit SharedMutex([[maybe_unused]] LockRank rank = LockRank::kLeaf) TE_LOCK_ORDER(
+      : rank_(rank)) {}
   SharedMutex(const SharedMutex&) = delete;
   SharedMutex& operator=(const SharedMutex&) = delete;
 
   void lock() TE_ACQUIRE();
   void unlock() TE_RELEASE();
   void lock_shared() TE_ACQUIRE_SHARED() {
+    TE_LOCK_ORDER(lock_order::about_to_wait(rank_));
     uint32_t readers = readers_.load(std::memory_order_relaxed);
     if ((readers & kWriter) != 0 ||
         !readers_.compare_exchange_strong(readers, readers + 1, std::memory_order_acquire,
                                           std::memory_order_relaxed)) {
       lock_shared_in_turn();
     }
+    TE_LOCK_ORDER(lock_order::taken(rank_));
   }
   void unlock_shared() TE_RELEASE_SHARED() {
+    TE_LOCK_ORDER(lock_order::released(rank_));
     if (readers_.fetch_sub(1, std::memory_order_release) == (kWriter | 1)) wake_writer();
   }
 
@@ -127,7 +137,8 @@ class TE_CAPABILITY("mutex") SharedMutex {
   void wake_writer();
 
   std::atomic<uint32_t> readers_{0};  // and whether there is a writer
-  Mutex writer_;                      // held by it, or by a reader that is about to come in
+  TE_LOCK_ORDER(const LockRank rank_;)
+  Mutex writer_{LockRank::kUnchecked};  // held by it, or by a reader that is about to come in
 };
 
 using WriterLock = ExclusiveLock<SharedMutex>;

@@ -19,7 +19,7 @@ struct TaskPool::State {
   void work(bool surplus) TE_EXCLUDES(mutex);
 
   const size_t max_threads;
-  Mutex mutex;
+  Mutex mutex{LockRank::kLoop};
   CondVar changed;
   CondVar ended;  // a thread has
   std::deque<std::function<void()>> tasks TE_GUARDED_BY(mutex);

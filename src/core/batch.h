@@ -177,7 +177,7 @@ struct Batch {
   std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them, 0: the timer is to look
   uint32_t slot = 0;
 
-  Mutex mutex;
+  Mutex mutex{LockRank::kBatch};
   CondVar idle;                               // active became 0, or closing
   bool closing TE_GUARDED_BY(mutex) = false;  // being freed: no new submission
   Fd event TE_GUARDED_BY(mutex);
@@ -228,7 +228,7 @@ class BatchTable {
   // Null: no memory.
   TaskBlock* take_block(uint32_t size) TE_REQUIRES(mutex_);
 
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kBatchTable};
   std::vector<uint32_t> free_slots_ TE_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Chunk>> owned_chunks_ TE_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<TaskBlock>> owned_blocks_ TE_GUARDED_BY(mutex_);

@@ -51,7 +51,7 @@ class LeasedDirectory final : public Directory {
   const std::unique_ptr<Store> store_;
   const std::chrono::milliseconds round_;
 
-  Mutex turn_;  // held across calls to the server and to Claim::alive
+  Mutex turn_{LockRank::kDirectory};  // held across calls to the server and to Claim::alive
   std::map<std::string, Claim, std::less<>> claims_ TE_GUARDED_BY(turn_);
   Thread keeper_ TE_GUARDED_BY(turn_);
 

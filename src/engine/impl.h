@@ -130,7 +130,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   KnownTopology topology_;
   Transports transports_;
   Memory memory_;
-  Mutex install_mutex_;
+  Mutex install_mutex_{LockRank::kInstall};
   LoadMeter meter_;
   // Outlives what asks peers.
   std::unique_ptr<Peers> peers_;

@@ -24,7 +24,7 @@ class KnownTopology {
 
  private:
   const std::string& nics_;
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kTopology};
   std::shared_ptr<const Topology> topology_ TE_GUARDED_BY(mutex_);
 };
 

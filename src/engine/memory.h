@@ -101,14 +101,14 @@ class Memory {
   const uint32_t cpu_nodes_;
   const std::vector<const MemoryDriver*> drivers_;
   Transports& transports_;
-  SharedMutex barrier_;
-  SharedMutex mutex_;
+  SharedMutex barrier_{LockRank::kBarrier};
+  SharedMutex mutex_{LockRank::kMemory};
   Registry registry_ TE_GUARDED_BY(mutex_);
   Ambiguity ambiguity_ TE_GUARDED_BY(mutex_);
   std::map<void*, MemoryFile> allocated_ TE_GUARDED_BY(mutex_);
   std::atomic<uint64_t> generation_{1};
 
-  Mutex cache_mutex_;
+  Mutex cache_mutex_{LockRank::kDescriptor};
   std::shared_ptr<const Descriptor> descriptor_ TE_GUARDED_BY(cache_mutex_);
   std::shared_ptr<const Bytes> encoded_ TE_GUARDED_BY(cache_mutex_);
 };

@@ -48,8 +48,8 @@ class Segment {
  private:
   friend class Segments;
   EventLoop& loop_;
-  Mutex installing_;  // one new target at a time; taken before mutex_
-  mutable Mutex mutex_;
+  Mutex installing_{LockRank::kTarget};  // one new target at a time; taken before mutex_
+  mutable Mutex mutex_{LockRank::kSegment};
   std::shared_ptr<const Target> target_ TE_GUARDED_BY(mutex_);
   int64_t restarted_ns_ TE_GUARDED_BY(mutex_) = 0;
 };
@@ -151,7 +151,7 @@ class Segments {
   TaskPool installs_{kInstallThreads};
   std::atomic<bool> stopping_{false};
   std::string local_name_;
-  mutable SharedMutex mutex_;
+  mutable SharedMutex mutex_{LockRank::kSegments};
   std::vector<Slot> slots_ TE_GUARDED_BY(mutex_);  // slot 0: our own
   // All that anybody holds, but our own.
   std::vector<std::weak_ptr<Segment>> alive_ TE_GUARDED_BY(mutex_);

@@ -51,7 +51,7 @@ class StageServer final : public Transport {
 
  private:
   struct Lease {
-    Mutex mutex;
+    Mutex mutex{LockRank::kLease};
     std::byte* parts TE_GUARDED_BY(mutex) = nullptr;  // null: not there yet, or closed
     bool closed TE_GUARDED_BY(mutex) = false;
     uint32_t count = 0;

@@ -59,7 +59,7 @@ class Transports {
   const Config& config_;
   const FindTopology find_topology_;
   std::function<void(uint64_t)> on_peer_;
-  mutable Mutex mutex_;
+  mutable Mutex mutex_{LockRank::kTransports};
   std::vector<Entry> entries_ TE_GUARDED_BY(mutex_);
 };
 

@@ -79,7 +79,7 @@ class FabricTransport final : public rails::RailTransport {
   bool local_registration_ = false;
   std::vector<std::unique_ptr<FabricNic>> nics_;
   std::atomic<bool> stopping_{false};
-  mutable Mutex mutex_;
+  mutable Mutex mutex_{LockRank::kTransport};
   std::map<Place, std::vector<std::shared_ptr<Identity>>> free_identities_ TE_GUARDED_BY(mutex_);
 };
 

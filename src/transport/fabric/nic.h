@@ -66,7 +66,7 @@ class FabricNic final : private ProgressWork {
   size_t index_ = 0;
   EngineOptions options_;
 
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kNic};
   std::vector<std::shared_ptr<FabricEngine>> engines_ TE_GUARDED_BY(mutex_);
   FabricEngine::Counters counters_ TE_GUARDED_BY(mutex_);  // of those that ended
   bool stopping_ TE_GUARDED_BY(mutex_) = false;

@@ -46,7 +46,7 @@ class Responders {
   // With a queue of its own: ofi_rxm 1.17 leaves behind in a queue what it knew of an endpoint that
   // was closed.
   struct Responder {
-    Mutex mutex;                                              // taken after the others
+    Mutex mutex{LockRank::kResponder};                        // taken after the others
     std::unique_ptr<Endpoint> endpoint TE_GUARDED_BY(mutex);  // null: closed
     Bytes name;
     size_t users = 0;
@@ -73,7 +73,7 @@ class Responders {
   size_t depth_ = 1;
   std::atomic<bool> changed_{false};
   std::vector<ResponderRef> polled_;  // the poller's
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kResponders};
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   std::unordered_map<uint64_t, User> users_ TE_GUARDED_BY(mutex_);  // by the path's id
   std::vector<ResponderRef> responders_ TE_GUARDED_BY(mutex_);

@@ -88,7 +88,7 @@ class Progress : private CallerWork {
   void run(const std::function<void()>& work);
 
   // The progress lock.
-  Mutex lock;
+  Mutex lock{LockRank::kProgress};
   // The slices are returned once the lock is free.
   void complete(Slice* slice, Code code) TE_REQUIRES(lock) {
     completed_.slices.emplace_back(slice, code);

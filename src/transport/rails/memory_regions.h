@@ -79,7 +79,7 @@ class MemoryRegions {
   const uint32_t pieces_;
   const uint64_t most_bytes_;
   TaskPool pool_;
-  mutable SharedMutex mutex_;
+  mutable SharedMutex mutex_{LockRank::kRegions};
   std::atomic<uint64_t> version_{1};  // changes with memories_, before that is let go
   std::map<uint64_t, std::shared_ptr<Memory>> memories_ TE_GUARDED_BY(mutex_);
   // By another with the same range.

@@ -92,7 +92,7 @@ class PeerRails final : public Backlog {
   const PeerRailsOptions options_;
   NicSet remote_nics_ = 0;
   std::atomic<Code> ended_{Code::kOk};  // changed under the mutex
-  mutable Mutex mutex_;
+  mutable Mutex mutex_{LockRank::kRails};
   RailQueue queue_ TE_GUARDED_BY(mutex_);
   std::vector<Member> members_ TE_GUARDED_BY(mutex_);
   std::vector<double> penalties_ TE_GUARDED_BY(mutex_);  // of the slice in question

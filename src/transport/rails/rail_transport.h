@@ -53,7 +53,7 @@ class RailTransport : public Transport {
   std::unique_ptr<MemoryRegions> memories_;
 
  private:
-  mutable Mutex mutex_;
+  mutable Mutex mutex_{LockRank::kTransport};
   std::vector<std::weak_ptr<Rail>> rails_ TE_GUARDED_BY(mutex_);
 };
 

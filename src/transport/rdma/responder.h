@@ -67,7 +67,7 @@ class Responder {
 
   const std::vector<VerbsNic*> nics_;
   const size_t most_;
-  mutable Mutex mutex_;
+  mutable Mutex mutex_{LockRank::kResponders};
   CondVar changed_;  // an end was connected, or not; or destroyed
   size_t connecting_ TE_GUARDED_BY(mutex_) = 0;
   Ends ends_ TE_GUARDED_BY(mutex_);

@@ -79,9 +79,9 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   std::atomic<bool> alive_{true};
   std::atomic<int64_t> checked_ns_{0};
 
-  Mutex owner_mutex_;  // taken before mutex_
+  Mutex owner_mutex_{LockRank::kLinkOwner};  // taken before mutex_
   Owner owner_ TE_GUARDED_BY(owner_mutex_);
-  mutable Mutex mutex_;
+  mutable Mutex mutex_{LockRank::kLink};
   std::unordered_map<uint32_t, File> files_ TE_GUARDED_BY(mutex_);
   // The answer to the first is awaited.
   std::deque<RangeKey> asked_ TE_GUARDED_BY(mutex_);

@@ -123,7 +123,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   LaneSender sender_;
 
   // Who holds it is the receiver, and may end the lane. Taken before any other lock.
-  Mutex receiving_;
+  Mutex receiving_{LockRank::kReceiving};
   Phase phase_ TE_GUARDED_BY(receiving_) = Phase::kConnecting;
   bool hangup_ TE_GUARDED_BY(receiving_) = false;
   LaneConnector connector_ TE_GUARDED_BY(receiving_);

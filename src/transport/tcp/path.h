@@ -79,7 +79,7 @@ class TcpPath final : public Path, public LaneOwner, public std::enable_shared_f
   const Peer peer_;
   const uint64_t session_;
 
-  mutable Mutex mutex_;
+  mutable Mutex mutex_{LockRank::kConnection};
   uint64_t epoch_ TE_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<const Lanes> lanes_ TE_GUARDED_BY(mutex_);  // of the session; null: none
   size_t lanes_ready_ TE_GUARDED_BY(mutex_) = 0;

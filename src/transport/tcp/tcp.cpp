@@ -130,7 +130,7 @@ class TcpTransport final : public Transport {
   const std::shared_ptr<ZeroCopyTotals> zero_copy_totals_ = std::make_shared<ZeroCopyTotals>();
   AccessTable table_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  mutable Mutex mutex_;
+  mutable Mutex mutex_{LockRank::kTransport};
   CondVar left_;  // a connection left its session
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   std::unordered_map<uint64_t, Session> sessions_ TE_GUARDED_BY(mutex_);
