@@ -30,7 +30,6 @@ bool await(Engine& engine, BatchId batch, Way way) {
     if (way == Way::kStatus) {
       const Result<TransferStatus> status = engine.batch_status(batch);
       if (!status.ok() || is_terminal(status->state)) return status.ok();
-      std::this_thread::yield();
     }
   }
   return false;
