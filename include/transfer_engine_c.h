@@ -206,7 +206,9 @@ TE_C_API int describeSegment(transfer_engine_t engine, segment_id_t segment_id,
 
 /* ---- Memory ---- */
 
-/* `location`: "cpu:N", "cuda:N", or "*" (found out by the engine). `remote_accessible`: what peers
+/* A range that is registered already, with the same location and access, is counted: unregister it
+ * as often. Any other overlap with a registered buffer is an error.
+ * `location`: "cpu:N", "cuda:N", or "*" (found out by the engine). `remote_accessible`: what peers
  * may do, REMOTE_ACCESS_*. With REMOTE_ACCESS_DEFAULT, memory that this process may only read is
  * offered for READ only. The values above it fail with TE_ERR_PERMISSION if the memory does not
  * allow them. Memory that is not mapped, or without any access, cannot be registered. A request

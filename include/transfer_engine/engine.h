@@ -105,8 +105,9 @@ class TE_EXPORT Engine {
 
   // `location`: "cpu:N", "cuda:N" or "*". `access`: what peers may do. Registration determines what
   // this process itself may do to the memory. A request that exceeds either fails with an error
-  // that names the side. Fails on an overlap with a registered buffer, on unmapped or inaccessible
-  // memory, and on stated access that the memory does not allow.
+  // that names the side. A range that is registered already, with the same location and access, is
+  // counted: unregister it as often. Fails on any other overlap with a registered buffer, on
+  // unmapped or inaccessible memory, and on stated access that the memory does not allow.
   Status register_memory(void* addr, size_t length, std::string_view location = "*",
                          Access access = Access::kDefault);
   Status register_memory(void* addr, size_t length, std::string_view location,

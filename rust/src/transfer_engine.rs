@@ -203,11 +203,12 @@ impl TransferEngine {
     /// Registers memory: this engine's requests may use it, and peers may read and write it, as far
     /// as the memory allows ([`Access::Default`]).
     ///
-    /// It must stay valid until it is unregistered. `location`: `cpu:N`, `cuda:N`, or `*` (found
-    /// out by the engine).
+    /// It must stay valid until it is unregistered. A range that is registered already, with the
+    /// same location and access, is counted: unregister it as often. `location`: `cpu:N`, `cuda:N`,
+    /// or `*` (found out by the engine).
     ///
     /// # Errors
-    /// The range is empty or overlaps a registered one, or the location is not known.
+    /// The range is empty or overlaps another one, or the location is not known.
     pub fn register_local_memory(
         &self,
         addr: *mut c_void,

@@ -32,6 +32,9 @@ struct Buffer {
   std::map<std::string, Bytes, std::less<>> keys;  // transport -> what peers must show
   // What this one took the place of, for the same range, while that is still in use.
   std::unique_ptr<Buffer> replaced;
+  // How often it was registered, and is to be unregistered: the range is in use as often.
+  std::atomic<uint32_t> registrations{1};
+  const void* registrar = nullptr;  // the call that registers it, while that is under way
   // Closing, and left so, as a peer still touches it; unregistering it goes on with the next call.
   std::atomic<bool> left_closing{false};
 
@@ -63,6 +66,14 @@ struct Buffer {
   // address is used from there on, to wake whoever waits.
   void release() {
     if (users.fetch_sub(1) == (kClosing | 1)) users.notify_all();
+  }
+  // Takes one registration away, unless it is the last.
+  bool forget_one() {
+    uint32_t now = registrations.load();
+    while (now > 1) {
+      if (registrations.compare_exchange_weak(now, now - 1)) return true;
+    }
+    return false;
   }
   // After kClosing was set: returns when nobody uses it.
   void wait_until_unused() const {

@@ -66,32 +66,47 @@ struct Memory::Asked {
   bool own = false;  // the engine's
 };
 
-// Buffers that are in the registry, but not ready. Takes them out again unless they are kept.
+// Buffers that are in the registry, but not ready, and others that were and count once more. Takes
+// the ones out again, and the count back, unless they are kept.
 class Memory::Placed {
  public:
   explicit Placed(Memory& memory, size_t count) : memory_(memory) { buffers.reserve(count); }
   ~Placed() {
+    if (!again.empty()) (void)memory_.remove_buffers(again, now_ns());
+    if (buffers.empty()) return;
     for (size_t i = 0; i < buffers.size(); i += kStep) {
       WriterLock lock(memory_.mutex_);
       for (size_t k = i; k < std::min(i + kStep, buffers.size()); ++k) {
         memory_.registry_.remove(buffers[k]);
       }
     }
+    end();
   }
   Placed(const Placed&) = delete;
   Placed& operator=(const Placed&) = delete;
 
   // They are ready from here on.
   void keep() {
+    again.clear();
+    if (buffers.empty()) return;
     for (Buffer* buffer : buffers) buffer->users.fetch_and(~Buffer::kRegistering);
     buffers.clear();
     memory_.generation_.fetch_add(1);
+    end();
   }
 
   std::vector<Buffer*> buffers;
+  std::vector<void*> again;            // where those begin that were ready before
   std::vector<NumberRange> ambiguous;  // numbers that became so
+  bool another_first = false;          // another call registers one of the ranges just now
 
  private:
+  // For calls that wait to count what was placed here.
+  void end() {
+    memory_.placements_ended_.fetch_add(1);
+    memory_.placements_ended_.notify_all();
+  }
+
   Memory& memory_;
 };
 
@@ -129,14 +144,20 @@ class Memory::Keys {
   bool kept_ = false;
 };
 
-// Buffers that take no new uses. They do again unless it is too late for that.
+// Buffers that take no new uses, and others that lost one of several registrations. They do, and
+// have it, again unless it is too late for that.
 class Memory::Closing {
  public:
-  explicit Closing(size_t count) {
+  Closing(Memory& memory, size_t count) : memory_(memory) {
     buffers.reserve(count);
     again.reserve(count);
   }
   ~Closing() {
+    for (uint64_t address : stay) {
+      ReaderLock lock(memory_.mutex_);
+      Buffer* buffer = memory_.registry_.find_exact(address);
+      if (buffer != nullptr) ++buffer->registrations;
+    }
     for (Buffer* buffer : buffers) buffer->users.fetch_and(~Buffer::kClosing);
     for (Buffer* buffer : again) buffer->left_closing = true;
   }
@@ -145,6 +166,10 @@ class Memory::Closing {
 
   std::vector<Buffer*> buffers;
   std::vector<Buffer*> again;  // that were left closing before
+  std::vector<uint64_t> stay;  // where those begin that are registered more than once
+
+ private:
+  Memory& memory_;
 };
 
 Memory::Memory(uint64_t instance, const Config& config, Transports& transports)
@@ -217,8 +242,21 @@ Status Memory::add(std::span<const BufferEntry> buffers, std::string_view locati
 }
 
 Status Memory::add_asked(const Asked& asked) {
+  for (;;) {
+    const uint32_t ended = placements_ended_.load();
+    bool another_first = false;
+    Status status = try_to_add(asked, another_first);
+    if (!another_first) return status;
+    // Nothing of this call is in the registry meanwhile, so no two calls wait for each other.
+    placements_ended_.wait(ended);
+  }
+}
+
+Status Memory::try_to_add(const Asked& asked, bool& another_first) {
   Placed placed(*this, asked.entries.size());
-  TE_RETURN_IF_ERROR(place(asked, placed));
+  Status status = place(asked, placed);
+  another_first = placed.another_first;
+  if (!status.ok()) return status;
   TE_RETURN_IF_ERROR(renew(placed.ambiguous));
   const ReaderLock barrier(barrier_);
   const Installed transports = transports_.installed();
@@ -229,12 +267,45 @@ Status Memory::add_asked(const Asked& asked) {
   return {};
 }
 
+Result<bool> Memory::count_again(const Asked& asked, size_t index, Placed& placed) {
+  const BufferEntry& entry = asked.entries[index];
+  Buffer* same = registry_.find_exact(reinterpret_cast<uint64_t>(entry.addr));
+  if (same == nullptr || same->length != entry.length) return false;
+  if (same->remote != asked.remote[index] || same->location != asked.location) {
+    return error(
+        Code::kAlreadyExists,
+        "{} bytes at {} are registered already, with location '{}' and {} for peers: ask for "
+        "the same, or unregister them first",
+        entry.length, entry.addr, same->location, rights_name(same->remote));
+  }
+  if (allocated_.contains(entry.addr)) {
+    return error(Code::kAlreadyExists,
+                 "the memory at {} was allocated by the engine, which has it registered already",
+                 entry.addr);
+  }
+  if (same->closing()) {
+    return error(Code::kAlreadyExists,
+                 "the memory at {} is being unregistered: register it again after that",
+                 entry.addr);
+  }
+  if (same->registering() && same->registrar != &placed) {
+    placed.another_first = true;
+    return Status(Code::kBusy, "another call registers it just now");
+  }
+  if (!same->registering()) placed.again.push_back(entry.addr);
+  ++same->registrations;
+  return true;
+}
+
 Status Memory::place(const Asked& asked, Placed& placed) {
   for (size_t i = 0; i < asked.entries.size();) {
     WriterLock lock(mutex_);
     for (const size_t end = std::min(i + kStep, asked.entries.size()); i < end; ++i) {
       const BufferEntry& entry = asked.entries[i];
       const auto address = reinterpret_cast<uint64_t>(entry.addr);
+      const Result<bool> counted = count_again(asked, i, placed);
+      if (!counted.ok()) return counted.status();
+      if (*counted) continue;
       const Result<Buffer*> added = registry_.add(
           address, entry.length, std::string(asked.location), asked.remote[i], asked.own);
       if (!added.ok()) {
@@ -243,6 +314,7 @@ Status Memory::place(const Asked& asked, Placed& placed) {
       }
       Buffer& buffer = **added;
       buffer.users.store(Buffer::kRegistering);
+      buffer.registrar = &placed;
       buffer.local = asked.local[i].rights;
       buffer.kind = asked.local[i].driver->kind();
       buffer.memory_file = asked.memory_file;
@@ -306,6 +378,7 @@ Status Memory::renew_one(Buffer& old, const Installed& transports) {
   {
     WriterLock lock(mutex_);
     if (!old.close()) return {};  // it is being unregistered
+    only->registrations.store(old.registrations.load());
     only->replaced = registry_.replace(&old, std::move(fresh));
   }
   keys.keep();
@@ -450,28 +523,43 @@ Status Memory::start_closing(std::span<void* const> addrs, Closing& closing) {
   for (size_t i = 0; i < addrs.size();) {
     ReaderLock lock(mutex_);
     for (const size_t end = std::min(i + kStep, addrs.size()); i < end; ++i) {
-      Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addrs[i]));
-      if (buffer == nullptr || buffer->registering()) {
-        return error(
-            Code::kNotFound,
-            "no buffer is registered that begins at {}: give the address that was registered",
-            addrs[i]);
-      }
-      if (buffer->left_closing.exchange(false)) {
-        closing.again.push_back(buffer);
-      } else if (buffer->close()) {
-        closing.buffers.push_back(buffer);
-      } else {
-        return error(Code::kBusy, "the memory at {} is being unregistered already", addrs[i]);
-      }
+      TE_RETURN_IF_ERROR(start_closing(addrs[i], closing));
     }
   }
   return {};
 }
 
+Status Memory::start_closing(void* addr, Closing& closing) {
+  const auto address = reinterpret_cast<uint64_t>(addr);
+  Buffer* buffer = registry_.find_exact(address);
+  if (buffer == nullptr || buffer->registering()) {
+    return error(Code::kNotFound,
+                 "no buffer is registered that begins at {}: give the address that was registered",
+                 addr);
+  }
+  if (buffer->left_closing.exchange(false)) {
+    closing.again.push_back(buffer);
+    return {};
+  }
+  if (!buffer->closing() && buffer->registrations.load() > 1) {
+    closing.stay.push_back(address);  // first, because it may throw
+    if (buffer->forget_one()) return {};
+    closing.stay.pop_back();
+  }
+  if (!buffer->close()) {
+    return error(Code::kBusy, "the memory at {} is being unregistered already", addr);
+  }
+  closing.buffers.push_back(buffer);
+  return {};
+}
+
 Status Memory::remove_buffers(std::span<void* const> addrs, int64_t until_ns) try {
-  Closing closing(addrs.size());
+  Closing closing(*this, addrs.size());
   TE_RETURN_IF_ERROR(start_closing(addrs, closing));
+  if (closing.buffers.empty() && closing.again.empty()) {
+    closing.stay.clear();
+    return {};
+  }
   std::vector<Buffer*> buffers, quiet;
   buffers.reserve(addrs.size());
   quiet.reserve(addrs.size());
@@ -484,6 +572,7 @@ Status Memory::remove_buffers(std::span<void* const> addrs, int64_t until_ns) tr
     buffers.insert(buffers.end(), closing.again.begin(), closing.again.end());
     closing.buffers.clear();
     closing.again.clear();
+    closing.stay.clear();
     generation_.fetch_add(1);
     // Peers are refused from here on; then whoever is in the middle of something is waited for.
     for (Buffer* buffer : buffers) drop(*buffer, transports, false);

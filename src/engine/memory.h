@@ -32,7 +32,8 @@ class Memory {
  public:
   Memory(uint64_t instance, const Config& config, Transports& transports);
 
-  // All or none, also when memory runs out (kResource).
+  // All or none, also when memory runs out (kResource). A buffer that is there already, with the
+  // same range, location and rights, is counted: it goes with the last of its registrations.
   Status add(std::span<const BufferEntry> buffers, std::string_view location, Access access);
   Status remove(std::span<void* const> addrs);
   // Memory that is registered from its allocation to its end, in a memory file of its own.
@@ -80,7 +81,10 @@ class Memory {
 
   Status add_asked(const Asked& asked);
   Result<void*> keep_allocated(MemoryFile file, Asked asked);
+  Status try_to_add(const Asked& asked, bool& another_first);
   Status place(const Asked& asked, Placed& placed);
+  // Whether the range is there already, and counts once more.
+  Result<bool> count_again(const Asked& asked, size_t index, Placed& placed) TE_REQUIRES(mutex_);
   // Makes what peers know of buffers that hold one of these numbers invalid; see ARCHITECTURE.md.
   Status renew(const std::vector<NumberRange>& numbers);
   Status renew_one(Buffer& old, const Installed& transports) TE_REQUIRES(barrier_);
@@ -89,6 +93,7 @@ class Memory {
   Status remove_buffers(std::span<void* const> addrs, int64_t until_ns);
   static Status await_quiet(Buffer& buffer, const Installed& transports, int64_t until_ns);
   Status start_closing(std::span<void* const> addrs, Closing& closing);
+  Status start_closing(void* addr, Closing& closing) TE_REQUIRES_SHARED(mutex_);
   // Every buffer, with the lock held for few of them at a time.
   template <typename Visit>
   void for_each_ready(Visit&& visit);
@@ -107,6 +112,7 @@ class Memory {
   Ambiguity ambiguity_ TE_GUARDED_BY(mutex_);
   std::map<void*, MemoryFile> allocated_ TE_GUARDED_BY(mutex_);
   std::atomic<uint64_t> generation_{1};
+  std::atomic<uint32_t> placements_ended_{0};  // calls that placed buffers, however they ended
 
   Mutex cache_mutex_{LockRank::kDescriptor};
   std::shared_ptr<const Descriptor> descriptor_ TE_GUARDED_BY(cache_mutex_);

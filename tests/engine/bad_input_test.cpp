@@ -168,7 +168,7 @@ TEST(BadInput, Registrations) {
   EXPECT_TRUE(
       fails_with(engine.register_memory(at + 8192, SIZE_MAX), Code::kInvalidArgument, "wrap"));
   for (const auto& [begin, length] : std::vector<std::pair<size_t, size_t>>{
-           {1024, 4096}, {1024, 1}, {5119, 1}, {0, 1025}, {0, kSize}, {2048, 100}, {5119, 4096}}) {
+           {1024, 4095}, {1024, 1}, {5119, 1}, {0, 1025}, {0, kSize}, {2048, 100}, {5119, 4096}}) {
     EXPECT_TRUE(
         fails_with(engine.register_memory(at + begin, length), Code::kAlreadyExists, "overlap"))
         << begin << " " << length;

@@ -123,6 +123,11 @@ class MemoryTest : public testing::Test {
   Status add(size_t first, size_t count = 1) {
     return memory_.add(entries(first, count), "*", Access::kDefault);
   }
+  // Half of a piece: not the range that add() registers.
+  Status add_part(size_t index) {
+    const BufferEntry half{piece(index), kPiece / 2};
+    return memory_.add({&half, 1}, "*", Access::kDefault);
+  }
   Status remove(size_t index) {
     void* address = piece(index);
     return memory_.remove({&address, 1});
@@ -177,7 +182,7 @@ TEST_F(MemoryTest, NobodyWaitsForATransportThatTakesItsTime) {
     for (const size_t index : {1, 2, 3}) {
       EXPECT_EQ(pin(index), nullptr) << "not registered yet";
       EXPECT_EQ(remove(index).code(), Code::kNotFound);
-      EXPECT_EQ(add(index).code(), Code::kAlreadyExists);
+      EXPECT_EQ(add_part(index).code(), Code::kAlreadyExists);
     }
     EXPECT_EQ(memory_.descriptor()->size(), 1u);
     EXPECT_TRUE(add(10, 5).ok());
@@ -231,8 +236,105 @@ TEST_F(MemoryTest, ARefusedBatchLeavesNothingBehind) {
   EXPECT_TRUE(add(1, 1'000).ok());
   EXPECT_EQ(memory_.descriptor()->buffer(1).offset, kPiece) << "the layout has holes";
   // An overlap in the middle of a batch.
-  EXPECT_TRUE(fails_with(add(500, 1'000), Code::kAlreadyExists, "buffer 0"));
+  std::vector<BufferEntry> overlapping = entries(1'500, 1'000);
+  overlapping[700] = {piece(10), 2 * kPiece};
+  EXPECT_TRUE(fails_with(memory_.add(overlapping, "*", Access::kDefault), Code::kAlreadyExists,
+                         "buffer 700"));
   EXPECT_EQ(tcp_->live(), 1'001u);
+}
+
+TEST_F(MemoryTest, ARangeIsThereForAsLongAsItIsRegisteredOnce) {
+  ASSERT_TRUE(add(0, 2).ok());
+  const uint64_t generation = memory_.generation();
+  ASSERT_TRUE(add(0, 3).ok()) << "two of them again";
+  ASSERT_TRUE(add(0).ok());
+  EXPECT_EQ(tcp_->live(), 3u);
+  EXPECT_EQ(memory_.generation(), generation + 1) << "what peers are told changed once";
+  EXPECT_TRUE(remove(0).ok());
+  EXPECT_TRUE(remove(0).ok());
+  EXPECT_TRUE(tcp_->reaches(piece(0)));
+  EXPECT_TRUE(remove(0).ok());
+  EXPECT_FALSE(tcp_->reaches(piece(0)));
+  EXPECT_EQ(remove(0).code(), Code::kNotFound);
+  // One call that names it several times.
+  std::vector<BufferEntry> tied = entries(10, 3);
+  tied.push_back(tied[1]);
+  ASSERT_TRUE(memory_.add(tied, "*", Access::kDefault).ok());
+  EXPECT_EQ(tcp_->live(), 5u);
+  std::vector<void*> twice = {piece(11), piece(11)};
+  EXPECT_TRUE(memory_.remove(twice).ok());
+  EXPECT_FALSE(tcp_->reaches(piece(11)));
+  EXPECT_EQ(tcp_->live(), 4u);
+}
+
+TEST_F(MemoryTest, ACountThatFailsIsTakenBack) {
+  ASSERT_TRUE(add(0, 2).ok());
+  tcp_->refuse(piece(2));
+  EXPECT_EQ(add(0, 3).code(), Code::kResource);
+  void* unknown[] = {piece(0), piece(1), piece(9)};
+  ASSERT_TRUE(add(1).ok());
+  EXPECT_EQ(memory_.remove(unknown).code(), Code::kNotFound);
+  EXPECT_TRUE(remove(1).ok());
+  EXPECT_TRUE(tcp_->reaches(piece(1)));
+  EXPECT_TRUE(remove(0).ok());
+  EXPECT_TRUE(remove(1).ok());
+  EXPECT_EQ(tcp_->live(), 0u);
+}
+
+TEST_F(MemoryTest, TheSameRangeOtherwiseIsAnError) {
+  ASSERT_TRUE(add(0).ok());
+  const std::vector<BufferEntry> same = entries(0, 1);
+  EXPECT_TRUE(fails_with(memory_.add(same, "cpu:0", Access::kDefault), Code::kAlreadyExists,
+                         "location '*'"));
+  EXPECT_TRUE(
+      fails_with(memory_.add(same, "*", Access::kRead), Code::kAlreadyExists, "READ and WRITE"));
+  EXPECT_TRUE(remove(0).ok());
+  EXPECT_EQ(tcp_->live(), 0u);
+}
+
+// Both want ranges of the other, and neither waits for ever.
+TEST_F(MemoryTest, CallsThatRegisterTheSameAtOnceWaitForEachOther) {
+  tcp_->hold(piece(1));
+  std::atomic<int> ended{0};
+  std::thread first([&] {
+    EXPECT_TRUE(add(0, 3).ok());
+    ++ended;
+  });
+  ASSERT_TRUE(tcp_->wait_until_held());
+  std::vector<BufferEntry> backwards = {entries(5, 1)[0], entries(2, 1)[0], entries(1, 1)[0]};
+  std::thread second([&] {
+    EXPECT_TRUE(memory_.add(backwards, "*", Access::kDefault).ok());
+    ++ended;
+  });
+  std::this_thread::sleep_for(milliseconds(50));
+  EXPECT_EQ(ended, 0);
+  tcp_->let_go();
+  first.join();
+  second.join();
+  EXPECT_EQ(tcp_->live(), 4u);
+  for (const size_t index : {2, 1}) EXPECT_TRUE(remove(index).ok());
+  EXPECT_EQ(tcp_->live(), 4u);
+  for (const size_t index : {2, 1, 5}) EXPECT_TRUE(remove(index).ok());
+  EXPECT_EQ(tcp_->live(), 1u);
+}
+
+TEST_F(MemoryTest, ManyThreadsCountOneRange) {
+  constexpr int kThreads = 4;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([this] {
+      for (int round = 0; round < 500; ++round) {
+        ASSERT_TRUE(eventually([this] { return add(0, 2).ok(); })) << "closing at times";
+        Buffer* buffer = pin(1);
+        ASSERT_NE(buffer, nullptr) << "registered by this thread";
+        buffer->release();
+        ASSERT_TRUE(remove(0).ok());
+        ASSERT_TRUE(remove(1).ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(tcp_->live(), 0u);
 }
 
 TEST_F(MemoryTest, InstallingAndRegisteringDoNotMeet) {

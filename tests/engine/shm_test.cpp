@@ -417,7 +417,9 @@ TEST(Allocated, WrongUseIsAnError) {
   EXPECT_TRUE(fails_with(engine->free(&other), Code::kNotFound, "allocate"));
   const Result<void*> memory = engine->allocate(5000, {.location = "cpu:0"});
   ASSERT_TRUE(memory.ok()) << memory.status().to_string();
-  EXPECT_TRUE(fails_with(engine->register_memory(*memory, 5000), Code::kAlreadyExists, "overlap"));
+  EXPECT_TRUE(fails_with(engine->register_memory(*memory, 50), Code::kAlreadyExists, "overlap"));
+  EXPECT_TRUE(fails_with(engine->register_memory(*memory, 5000, "cpu:0"), Code::kAlreadyExists,
+                         "allocated by the engine"));
   EXPECT_TRUE(fails_with(engine->unregister_memory(*memory), Code::kInvalidArgument, "free"));
   EXPECT_EQ(engine->describe_segment(kLocalSegment)->buffers.at(0).length, 5000u);
   EXPECT_TRUE(engine->free(*memory).ok());
