@@ -19,8 +19,8 @@
  *    allocateMemory() with its parent, and has copies of all other memory. posix_spawn() and exec
  *    are not affected.
  *  - Lengths and offsets are in bytes. Text is UTF-8 with a NUL at its end.
- *  - Functions that fill a text buffer fail with TE_ERR_NO_SPACE if it is too small. The error text
- *    says how many bytes are needed.
+ *  - Functions that fill a text buffer fail with TE_ERR_NO_SPACE if it is too small. With a null
+ *    buffer of 0 bytes they return the number of bytes that the text needs now, with its NUL.
  */
 #ifndef TRANSFER_ENGINE_C_H
 #define TRANSFER_ENGINE_C_H
@@ -113,9 +113,24 @@ struct buffer_entry {
 };
 typedef struct buffer_entry buffer_entry_t;
 
-/* Two texts, each of which ends at its first NUL. Encode binary data: a NUL inside is refused. A
- * name has at most 262,144 bytes, a message 524,288. The target keeps up to max_notifications
- * (65,536) of them that nobody has taken; then more are refused with TE_ERR_BUSY. */
+/* A setting, as `te info` lists them: it overrides the environment and the default. */
+struct engine_setting {
+  const char* name;
+  const char* value;
+};
+typedef struct engine_setting engine_setting_t;
+
+/* A message: a name, and bytes of any kind. The name is a text of at most 262,144 bytes; there are
+ * at most 524,288 bytes of data. The target keeps up to max_notifications (65,536) messages that
+ * nobody has taken; then more are refused with TE_ERR_BUSY. */
+struct notification {
+  const char* name;
+  const void* data; /* may be null if `length` is 0 */
+  size_t length;
+};
+typedef struct notification notification_t;
+
+/* The same with a text as data: it ends at its first NUL. */
 struct notify_msg {
   char* name;
   char* msg;
@@ -132,10 +147,11 @@ typedef struct nic_load_stat nic_load_stat_t;
 /* For submitTransferWithOptions(). Zero means the default everywhere, so start with
  * {sizeof(submit_options_t)}. Later versions may add members at the end. */
 struct submit_options {
-  size_t struct_size;             /* sizeof(submit_options_t) as the caller was compiled */
-  int addressing;                 /* ADDRESSING_*, for all requests of the submission */
-  uint64_t timeout_ms;            /* 0: the engine's transfer_timeout_ms */
-  const notify_msg_t* notify_msg; /* as submitTransferWithNotify(); null: none */
+  size_t struct_size;                 /* sizeof(submit_options_t) as the caller was compiled */
+  int addressing;                     /* ADDRESSING_*, for all requests of the submission */
+  uint64_t timeout_ms;                /* 0: the engine's transfer_timeout_ms */
+  const notify_msg_t* notify_msg;     /* as submitTransferWithNotify(); null: none */
+  const notification_t* notification; /* the same with any bytes; null: none; not with notify_msg */
 };
 typedef struct submit_options submit_options_t;
 
@@ -162,6 +178,11 @@ TE_C_API transfer_engine_t createTransferEngine(const char* metadata_conn_string
                                                 const char* local_server_name,
                                                 const char* ip_or_host_name, uint64_t rpc_port,
                                                 int auto_discover);
+/* The same with settings for this engine. An unknown name, or a value that a setting does not
+ * accept, is an error that names it. */
+TE_C_API transfer_engine_t createTransferEngineWithSettings(
+    const char* metadata_conn_string, const char* local_server_name, const char* ip_or_host_name,
+    uint64_t rpc_port, int auto_discover, const engine_setting_t* settings, size_t setting_count);
 /* Cancels transfers in flight and withdraws the segment. Null is allowed. Waits at most 80 ms for
  * the metadata server: if it does not answer, the name stays until it does, or until its lease
  * ends. */
@@ -298,10 +319,17 @@ TE_C_API int freeBatchID(transfer_engine_t engine, batch_id_t batch_id);
 /* Sends a message to the target, the id of an open segment. Returns when the message is in the
  * target's queue. It arrives at most once. After TE_ERR_TIMEOUT it may be there, but does not
  * arrive later. */
+TE_C_API int sendNotification(transfer_engine_t engine, segment_id_t target_id,
+                              const notification_t* notification);
+/* Takes all messages that have arrived: `*list` has `*count` of them, in the order of arrival, to
+ * be freed with freeNotifications(). Null if there are none, or on failure. */
+TE_C_API int takeNotifications(transfer_engine_t engine, notification_t** list, size_t* count);
+TE_C_API void freeNotifications(notification_t* list); /* null is allowed */
+/* The same for text. A message with a NUL in its data seems to end there. */
 TE_C_API int genNotifyInEngine(transfer_engine_t engine, uint64_t target_id,
                                notify_msg_t notify_msg);
-/* Takes all messages that have arrived: `*size` messages, to be freed with freeNotifsMsgBuf(). Null
- * if there are none (`*size` 0) or on failure (`*size` negative). */
+/* `*size` messages, to be freed with freeNotifsMsgBuf(). Null if there are none (`*size` 0) or on
+ * failure (`*size` negative). */
 TE_C_API notify_msg_t* getNotifsFromEngine(transfer_engine_t engine, int* size);
 TE_C_API int freeNotifsMsgBuf(notify_msg_t* msg, int size);
 

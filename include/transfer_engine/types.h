@@ -92,8 +92,8 @@ struct AllocateOptions {
 };
 
 struct Notification {
-  std::string name = {};
-  std::string message = {};
+  std::string name = {};     // text: no NUL; at most 262,144 bytes
+  std::string message = {};  // any bytes; at most 524,288
 };
 
 // One buffer of a segment. `offset` is where it begins in the segment; target_offset of a

@@ -68,6 +68,21 @@ pub struct buffer_entry {
 pub type buffer_entry_t = buffer_entry;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct engine_setting {
+    pub name: *const ::std::os::raw::c_char,
+    pub value: *const ::std::os::raw::c_char,
+}
+pub type engine_setting_t = engine_setting;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct notification {
+    pub name: *const ::std::os::raw::c_char,
+    pub data: *const ::std::os::raw::c_void,
+    pub length: usize,
+}
+pub type notification_t = notification;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct notify_msg {
     pub name: *mut ::std::os::raw::c_char,
     pub msg: *mut ::std::os::raw::c_char,
@@ -88,6 +103,7 @@ pub struct submit_options {
     pub addressing: ::std::os::raw::c_int,
     pub timeout_ms: u64,
     pub notify_msg: *const notify_msg_t,
+    pub notification: *const notification_t,
 }
 pub type submit_options_t = submit_options;
 #[repr(C)]
@@ -114,6 +130,15 @@ extern "C" {
         ip_or_host_name: *const ::std::os::raw::c_char,
         rpc_port: u64,
         auto_discover: ::std::os::raw::c_int,
+    ) -> transfer_engine_t;
+    pub fn createTransferEngineWithSettings(
+        metadata_conn_string: *const ::std::os::raw::c_char,
+        local_server_name: *const ::std::os::raw::c_char,
+        ip_or_host_name: *const ::std::os::raw::c_char,
+        rpc_port: u64,
+        auto_discover: ::std::os::raw::c_int,
+        settings: *const engine_setting_t,
+        setting_count: usize,
     ) -> transfer_engine_t;
     pub fn destroyTransferEngine(engine: transfer_engine_t);
     pub fn discoverTopology(engine: transfer_engine_t) -> ::std::os::raw::c_int;
@@ -275,6 +300,17 @@ extern "C" {
         engine: transfer_engine_t,
         batch_id: batch_id_t,
     ) -> ::std::os::raw::c_int;
+    pub fn sendNotification(
+        engine: transfer_engine_t,
+        target_id: segment_id_t,
+        notification: *const notification_t,
+    ) -> ::std::os::raw::c_int;
+    pub fn takeNotifications(
+        engine: transfer_engine_t,
+        list: *mut *mut notification_t,
+        count: *mut usize,
+    ) -> ::std::os::raw::c_int;
+    pub fn freeNotifications(list: *mut notification_t);
     pub fn genNotifyInEngine(
         engine: transfer_engine_t,
         target_id: u64,

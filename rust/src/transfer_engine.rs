@@ -111,20 +111,56 @@ impl TransferEngine {
         ip_or_host_name: &str,
         rpc_port: u64,
     ) -> Result<Self> {
+        Self::with_settings(metadata_uri, local_server_name, ip_or_host_name, rpc_port, &[])
+    }
+
+    /// As [`with_address`](Self::with_address), with settings for this engine by name and value, as
+    /// `te info` lists them. They override the environment.
+    ///
+    /// # Errors
+    /// As for [`with_address`](Self::with_address), and for an unknown name or a value that the
+    /// setting does not accept.
+    pub fn with_settings(
+        metadata_uri: &str,
+        local_server_name: &str,
+        ip_or_host_name: &str,
+        rpc_port: u64,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let uri = c_string("new", "metadata_uri", metadata_uri)?;
         let name = c_string("new", "local_server_name", local_server_name)?;
         let host = c_string("new", "ip_or_host_name", ip_or_host_name)?;
-        // SAFETY: C strings that live through the call.
+        let mut texts = Vec::with_capacity(settings.len());
+        for (setting, value) in settings {
+            texts.push((c_string("new", "setting", setting)?, c_string("new", setting, value)?));
+        }
+        let native: Vec<_> = texts
+            .iter()
+            .map(|(name, value)| ffi::engine_setting_t {
+                name: name.as_ptr(),
+                value: value.as_ptr(),
+            })
+            .collect();
+        // SAFETY: C strings, and a list of them, that live through the call.
         let handle = unsafe {
             let no_discovery = 0;
-            let (uri, name, host) = (uri.as_ptr(), name.as_ptr(), host.as_ptr());
-            ffi::createTransferEngine(uri, name, host, rpc_port, no_discovery)
+            ffi::createTransferEngineWithSettings(
+                uri.as_ptr(),
+                name.as_ptr(),
+                host.as_ptr(),
+                rpc_port,
+                no_discovery,
+                native.as_ptr(),
+                native.len(),
+            )
         };
         match NonNull::new(handle) {
             handle @ Some(_) => {
                 let engine = Self { handle };
-                // The environment's word counts more.
-                if env::var_os("TRANSFER_ENGINE_ADDRESSING").is_none() {
+                // The environment's word, and the caller's, count more.
+                if env::var_os("TRANSFER_ENGINE_ADDRESSING").is_none()
+                    && !settings.iter().any(|(name, _)| *name == "addressing")
+                {
                     engine.set_addressing(Addressing::Offset)?;
                 }
                 Ok(engine)

@@ -94,7 +94,7 @@ fn a_target_is_addressed_by_offset_or_by_address() {
     assert!(refused.contains("out_of_range"), "{refused}");
     assert!(refused.contains("addressing mode to address"), "{refused}");
     let batch = initiator.allocate_batch_id(2).unwrap();
-    let note = Notification { name: "n".to_string(), message: "m".to_string() };
+    let note = Notification::new("n", "m");
     let options = SubmitOptions {
         addressing: Addressing::Address,
         timeout: Some(LONG),
@@ -155,7 +155,7 @@ fn a_nul_inside_a_text_is_an_error_that_names_the_argument() {
     let mut memory = vec![0u8; 64];
     let at = addr(&mut memory);
     let entry = BufferEntry { addr: at, length: 64 };
-    let message = Notification { name: "a\0b".to_string(), message: String::new() };
+    let message = Notification::new("a\0b", "");
     let refused = [
         ("metadata_uri", TransferEngine::new("a\0b", "n", 0).map(drop)),
         ("local_server_name", TransferEngine::new("P2PHANDSHAKE", "a\0b", 0).map(drop)),
@@ -236,7 +236,7 @@ fn what_is_not_there_is_an_error_with_the_engines_text() {
     engine_error(engine.close_segment(12345));
     engine_error(engine.describe_segment(12345));
     engine_error(engine.remove_local_segment("someone else's"));
-    let message = Notification { name: "n".to_string(), message: "m".to_string() };
+    let message = Notification::new("n", "m");
     engine_error(engine.notify(-1, &message));
 }
 
@@ -368,7 +368,7 @@ fn messages_arrive_alone_and_after_a_batch() {
     let segment = initiator.open_segment(name(&target)).unwrap();
     assert_eq!(target.take_notifications().unwrap(), []);
 
-    let alone = Notification { name: "é".to_string(), message: "x".repeat(1000) };
+    let alone = Notification::new("é", vec![0u8; 1000]);
     initiator.notify(segment, &alone).unwrap();
     assert_eq!(target.take_notifications().unwrap(), std::slice::from_ref(&alone));
 

@@ -32,7 +32,7 @@ fn written_bytes_come_back() {
     assert_eq!(batch.wait(Some(LONG)).unwrap(), LENGTH as u64);
     assert!(remote.to_vec() == bytes(1, LENGTH));
 
-    let message = Notification { name: "read".to_string(), message: "all".to_string() };
+    let message = Notification::new("read", "all");
     let read = Request::read(back.slice(..).unwrap(), &segment, 0);
     batch.submit_with_notify(vec![read], &message).unwrap();
     assert_eq!(batch.wait(None).unwrap(), 2 * LENGTH as u64);

@@ -1,15 +1,11 @@
-// The C API: a thin layer over the C++ one. Nothing is thrown across it, memory shortage included.
+// The C API: engines, segments, memory and diagnostics. c_api_transfers.cpp has the rest.
 #include "transfer_engine_c.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <stdexcept>
 #include <string>
 
-#include "base/log.h"
-#include "base/per_thread.h"
 #include "engine/c_arguments.h"
+#include "engine/c_calls.h"
 #include "engine/links.h"
 #include "engine/shutdown.h"
 #include "transfer_engine/engine.h"
@@ -18,126 +14,13 @@ namespace {
 
 using te::Code;
 using te::Status;
+using te::c_api::fill_text;
+using te::c_api::guarded;
+using te::c_api::null_argument;
+using te::c_api::report;
+using te::c_api::with_engine;
 
-static_assert(sizeof(transfer_request_t) == sizeof(te::TransferRequest));
-static_assert(offsetof(transfer_request_t, opcode) == offsetof(te::TransferRequest, opcode));
-static_assert(offsetof(transfer_request_t, source) == offsetof(te::TransferRequest, source));
-static_assert(offsetof(transfer_request_t, target_id) == offsetof(te::TransferRequest, target_id));
-static_assert(offsetof(transfer_request_t, target_offset) ==
-              offsetof(te::TransferRequest, target_offset));
-static_assert(offsetof(transfer_request_t, length) == offsetof(te::TransferRequest, length));
 static_assert(sizeof(buffer_entry_t) == sizeof(te::BufferEntry));
-
-thread_local const char* last_error_text = "";
-
-struct LastError {
-  ~LastError() { last_error_text = ""; }
-  std::string text;
-};
-
-// Takes no memory.
-int report_no_memory() noexcept {
-  last_error_text = "resource: out of memory; free some, then try again";
-  return static_cast<int>(Code::kResource);
-}
-
-int report(const Status& status) noexcept {
-  if (status.ok()) return 0;
-  try {
-    std::string& text = te::per_thread<LastError>().text;
-    text = status.to_string();
-    last_error_text = text.c_str();
-  } catch (...) {
-    report_no_memory();
-  }
-  return static_cast<int>(status.code());
-}
-
-// What an exception means; nothing but memory shortage should throw.
-int report_exception() noexcept {
-  try {
-    throw;
-  } catch (const std::bad_alloc&) {
-    return report_no_memory();
-  } catch (const std::length_error&) {  // a count that no memory holds
-    return report_no_memory();
-  } catch (const std::exception& failure) {
-    try {
-      return report(Status(Code::kInternal, failure.what()));
-    } catch (...) {
-      return report_no_memory();
-    }
-  } catch (...) {
-    return report_no_memory();
-  }
-}
-
-// Runs `body`, which returns a Status.
-template <typename Body>
-int guarded(Body&& body) noexcept {
-  try {
-    return report(body());
-  } catch (...) {
-    return report_exception();
-  }
-}
-
-// The same for an engine that must not be null.
-template <typename Body>
-int with_engine(transfer_engine_t engine, Body&& body) noexcept {
-  return guarded([&]() -> Status {
-    if (engine == nullptr) {
-      return Status(Code::kInvalidArgument, "the engine is null: was it created?");
-    }
-    auto& known = *static_cast<te::Engine*>(engine);
-    TE_RETURN_IF_ERROR(known.check_process());
-    return body(known);
-  });
-}
-
-Status null_argument(const char* name) {
-  return Status(Code::kInvalidArgument, std::string("the argument ") + name + " is null");
-}
-
-Status fill_text(const std::string& text, char* buf_out, size_t buf_len) {
-  if (buf_out == nullptr) return null_argument("buf_out");
-  if (buf_len < text.size() + 1) {
-    return te::error(Code::kNoSpace, "the buffer has {} bytes: {} are needed", buf_len,
-                     text.size() + 1);
-  }
-  std::memcpy(buf_out, text.c_str(), text.size() + 1);
-  return {};
-}
-
-std::span<const te::TransferRequest> as_requests(const struct transfer_request* entries,
-                                                 size_t count) {
-  return {reinterpret_cast<const te::TransferRequest*>(entries), count};
-}
-
-int submit(transfer_engine_t engine, batch_id_t batch_id, struct transfer_request* entries,
-           size_t count, const te::SubmitOptions& options) {
-  return with_engine(engine, [&](te::Engine& e) {
-    if (entries == nullptr && count > 0) return null_argument("entries");
-    return e.submit(batch_id, as_requests(entries, count), options);
-  });
-}
-
-Status to_notification(const notify_msg_t& message, te::Notification* out) {
-  if (message.name == nullptr) return null_argument("notify_msg.name");
-  if (message.msg == nullptr) return null_argument("notify_msg.msg");
-  *out = {message.name, message.msg};
-  return {};
-}
-
-std::chrono::milliseconds milliseconds(uint64_t count) {
-  return std::chrono::milliseconds(static_cast<int64_t>(std::min<uint64_t>(count, INT64_MAX)));
-}
-
-char* duplicate(const std::string& text) {
-  auto* copy = static_cast<char*>(std::malloc(text.size() + 1));
-  if (copy != nullptr) std::memcpy(copy, text.c_str(), text.size() + 1);
-  return copy;
-}
 
 // A name that may be absent becomes empty.
 std::string text_or_empty(const char* text) { return text == nullptr ? "" : text; }
@@ -160,10 +43,18 @@ extern "C" {
 transfer_engine_t createTransferEngine(const char* metadata_conn_string,
                                        const char* local_server_name, const char* ip_or_host_name,
                                        uint64_t rpc_port, int auto_discover) {
+  return createTransferEngineWithSettings(metadata_conn_string, local_server_name, ip_or_host_name,
+                                          rpc_port, auto_discover, nullptr, 0);
+}
+
+transfer_engine_t createTransferEngineWithSettings(
+    const char* metadata_conn_string, const char* local_server_name, const char* ip_or_host_name,
+    uint64_t rpc_port, int auto_discover, const engine_setting_t* settings, size_t setting_count) {
   te::Engine* created = nullptr;
   guarded([&]() -> Status {
     if (metadata_conn_string == nullptr) return null_argument("metadata_conn_string");
     if (local_server_name == nullptr) return null_argument("local_server_name");
+    if (settings == nullptr && setting_count > 0) return null_argument("settings");
     if (rpc_port > 65535) {
       return te::error(Code::kInvalidArgument, "rpc_port {} is not a port: give 0 to 65535",
                        rpc_port);
@@ -175,6 +66,9 @@ transfer_engine_t createTransferEngine(const char* metadata_conn_string,
     options.port = static_cast<uint16_t>(rpc_port);
     options.auto_discover = auto_discover != 0;
     options.addressing = te::Addressing::kAuto;
+    for (const engine_setting_t& setting : std::span(settings, setting_count)) {
+      TE_RETURN_IF_ERROR(te::add_setting(setting, &options.config));
+    }
     te::Result<std::unique_ptr<te::Engine>> engine = te::Engine::create(options);
     if (engine.ok()) created = engine.take().release();
     return engine.status();
@@ -192,22 +86,15 @@ int discoverTopology(transfer_engine_t engine) {
 }
 
 int getTopology(transfer_engine_t engine, char* buf_out, size_t buf_len) {
-  return with_engine(engine, [&](te::Engine& e) {
-    const te::Result<std::string> text = e.topology();
-    return text.ok() ? fill_text(*text, buf_out, buf_len) : text.status();
-  });
+  return fill_text(engine, buf_out, buf_len, [](te::Engine& e) { return e.topology(); });
 }
 
 int getNicPriorityMatrix(transfer_engine_t engine, char* buf_out, size_t buf_len) {
-  return with_engine(engine, [&](te::Engine& e) {
-    const te::Result<std::string> text = e.nic_priority_matrix();
-    return text.ok() ? fill_text(*text, buf_out, buf_len) : text.status();
-  });
+  return fill_text(engine, buf_out, buf_len, [](te::Engine& e) { return e.nic_priority_matrix(); });
 }
 
 int getLocalIpAndPort(transfer_engine_t engine, char* buf_out, size_t buf_len) {
-  return with_engine(
-      engine, [&](te::Engine& e) { return fill_text(e.local_endpoint(), buf_out, buf_len); });
+  return fill_text(engine, buf_out, buf_len, [](te::Engine& e) { return e.local_endpoint(); });
 }
 
 transport_t installTransport(transfer_engine_t engine, const char* proto, void** args) {
@@ -359,167 +246,6 @@ int freeMemory(transfer_engine_t engine, void* addr) {
   return with_engine(engine, [&](te::Engine& e) { return e.free(addr); });
 }
 
-batch_id_t allocateBatchID(transfer_engine_t engine, size_t batch_size) {
-  batch_id_t id = INVALID_BATCH;
-  with_engine(engine, [&](te::Engine& e) {
-    te::Result<te::BatchId> batch = e.allocate_batch(batch_size);
-    if (batch.ok()) id = *batch;
-    return batch.status();
-  });
-  return id;
-}
-
-int submitTransfer(transfer_engine_t engine, batch_id_t batch_id, struct transfer_request* entries,
-                   size_t count) {
-  return submit(engine, batch_id, entries, count, {});
-}
-
-int submitTransferWithNotify(transfer_engine_t engine, batch_id_t batch_id,
-                             struct transfer_request* entries, size_t count,
-                             notify_msg_t notify_msg) {
-  te::SubmitOptions options;
-  const int code = guarded([&] {
-    te::Notification notification;
-    Status status = to_notification(notify_msg, &notification);
-    options.notification = std::move(notification);
-    return status;
-  });
-  if (code != 0) return code;
-  return submit(engine, batch_id, entries, count, options);
-}
-
-int submitTransferWithTimeout(transfer_engine_t engine, batch_id_t batch_id,
-                              struct transfer_request* entries, size_t count, uint64_t timeout_ms) {
-  te::SubmitOptions options;
-  options.timeout = milliseconds(timeout_ms);
-  return submit(engine, batch_id, entries, count, options);
-}
-
-int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batch_id,
-                              struct transfer_request* entries, size_t count,
-                              const submit_options_t* options) {
-  te::SubmitOptions to;
-  const int code = guarded([&]() -> Status {
-    if (options == nullptr) return null_argument("options");
-    submit_options_t from{};
-    TE_RETURN_IF_ERROR(te::copy_submit_options(*options, &from));
-    to.addressing = static_cast<te::Addressing>(from.addressing);
-    if (from.timeout_ms > 0) to.timeout = milliseconds(from.timeout_ms);
-    if (from.notify_msg == nullptr) return {};
-    te::Notification notification;
-    Status status = to_notification(*from.notify_msg, &notification);
-    to.notification = std::move(notification);
-    return status;
-  });
-  if (code != 0) return code;
-  return submit(engine, batch_id, entries, count, to);
-}
-
-int setAddressing(transfer_engine_t engine, int addressing) {
-  return with_engine(engine, [&](te::Engine& e) {
-    return e.set_addressing(static_cast<te::Addressing>(addressing));
-  });
-}
-
-int getTransferStatus(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
-                      struct transfer_status* status) {
-  return with_engine(engine, [&](te::Engine& e) {
-    if (status == nullptr) return null_argument("status");
-    te::Result<te::TransferStatus> found = e.status(batch_id, task_id);
-    if (found.ok()) *status = {static_cast<int>(found->state), found->transferred_bytes};
-    return found.status();
-  });
-}
-
-int getBatchStatus(transfer_engine_t engine, batch_id_t batch_id, struct transfer_status* status) {
-  return with_engine(engine, [&](te::Engine& e) {
-    if (status == nullptr) return null_argument("status");
-    te::Result<te::TransferStatus> found = e.batch_status(batch_id);
-    if (found.ok()) *status = {static_cast<int>(found->state), found->transferred_bytes};
-    return found.status();
-  });
-}
-
-int getTransferError(transfer_engine_t engine, batch_id_t batch_id, size_t task_id, char* buf_out,
-                     size_t buf_len) {
-  return with_engine(engine, [&](te::Engine& e) {
-    te::Result<te::TaskError> found = e.task_error(batch_id, task_id);
-    if (!found.ok()) return found.status();
-    const Status& why = found->status;
-    return fill_text(why.ok() ? "" : why.to_string(), buf_out, buf_len);
-  });
-}
-
-int waitBatch(transfer_engine_t engine, batch_id_t batch_id, int64_t timeout_ms) {
-  return with_engine(engine, [&](te::Engine& e) {
-    if (timeout_ms < 0) return e.wait(batch_id);
-    return e.wait(batch_id, std::chrono::milliseconds(timeout_ms));
-  });
-}
-
-int cancelBatch(transfer_engine_t engine, batch_id_t batch_id) {
-  return with_engine(engine, [&](te::Engine& e) { return e.cancel(batch_id); });
-}
-
-int getBatchEventFd(transfer_engine_t engine, batch_id_t batch_id) {
-  int fd = -1;
-  const int code = with_engine(engine, [&](te::Engine& e) {
-    te::Result<int> found = e.event_fd(batch_id);
-    if (found.ok()) fd = *found;
-    return found.status();
-  });
-  return code == 0 ? fd : code;
-}
-
-int freeBatchID(transfer_engine_t engine, batch_id_t batch_id) {
-  return with_engine(engine, [&](te::Engine& e) { return e.free_batch(batch_id); });
-}
-
-int genNotifyInEngine(transfer_engine_t engine, uint64_t target_id, notify_msg_t notify_msg) {
-  return with_engine(engine, [&](te::Engine& e) -> Status {
-    te::Notification notification;
-    TE_RETURN_IF_ERROR(to_notification(notify_msg, &notification));
-    if (target_id > INT32_MAX) {
-      return te::error(Code::kNotFound, "there is no open segment with id {}", target_id);
-    }
-    return e.notify(static_cast<te::SegmentId>(target_id), notification);
-  });
-}
-
-notify_msg_t* getNotifsFromEngine(transfer_engine_t engine, int* size) {
-  if (size == nullptr) {
-    report(null_argument("size"));
-    return nullptr;
-  }
-  notify_msg_t* messages = nullptr;
-  const int code = with_engine(engine, [&](te::Engine& e) -> Status {
-    const std::vector<te::Notification> taken = e.take_notifications();
-    *size = 0;
-    if (taken.empty()) return {};
-    messages = static_cast<notify_msg_t*>(std::calloc(taken.size(), sizeof(notify_msg_t)));
-    if (messages == nullptr) return Status(Code::kResource, "out of memory");
-    for (const te::Notification& from : taken) {
-      messages[*size] = {duplicate(from.name), duplicate(from.message)};
-      ++*size;
-    }
-    return {};
-  });
-  if (code != 0) *size = code;
-  return messages;
-}
-
-int freeNotifsMsgBuf(notify_msg_t* msg, int size) {
-  if (size < 0 || (msg == nullptr && size > 0)) {
-    return report(Status(Code::kInvalidArgument, "the messages to free are not what was returned"));
-  }
-  for (int i = 0; i < size; ++i) {
-    std::free(msg[i].name);
-    std::free(msg[i].msg);
-  }
-  std::free(msg);
-  return 0;
-}
-
 int getNicLoadStats(transfer_engine_t engine, nic_load_stat_t* stats, size_t* count) {
   return with_engine(engine, [&](te::Engine& e) -> Status {
     if (count == nullptr) return null_argument("count");
@@ -535,18 +261,14 @@ int getNicLoadStats(transfer_engine_t engine, nic_load_stat_t* stats, size_t* co
 }
 
 int showLinks(transfer_engine_t engine, char* buf_out, size_t buf_len, int json) {
-  return with_engine(engine, [&](te::Engine& e) {
-    return fill_text(json != 0 ? te::links_as_json(e.paths()) : links_as_text(e.paths()), buf_out,
-                     buf_len);
+  return fill_text(engine, buf_out, buf_len, [json](te::Engine& e) {
+    return json != 0 ? te::links_as_json(e.paths()) : links_as_text(e.paths());
   });
 }
 
 int getEffectiveConfig(transfer_engine_t engine, char* buf_out, size_t buf_len) {
-  return with_engine(
-      engine, [&](te::Engine& e) { return fill_text(e.effective_config(), buf_out, buf_len); });
+  return fill_text(engine, buf_out, buf_len, [](te::Engine& e) { return e.effective_config(); });
 }
-
-const char* transferEngineLastError(void) { return last_error_text; }
 
 const char* transferEngineErrorName(int code) {
   return te::code_name(static_cast<Code>(code)).data();

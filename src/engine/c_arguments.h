@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <map>
+#include <string>
 
 #include "base/log.h"
 #include "transfer_engine/types.h"
@@ -41,6 +43,18 @@ inline Status copy_submit_options(const submit_options_t& from, submit_options_t
     }
   }
   std::memcpy(to, &from, std::min(size, sizeof *to));
+  return {};
+}
+
+inline Status add_setting(const engine_setting_t& setting,
+                          std::map<std::string, std::string>* config) {
+  if (setting.name == nullptr || setting.value == nullptr) {
+    return error(Code::kInvalidArgument, "the {} of a setting is null",
+                 setting.name == nullptr ? "name" : "value");
+  }
+  if (!config->emplace(setting.name, setting.value).second) {
+    return error(Code::kInvalidArgument, "the setting '{}' is given twice", setting.name);
+  }
   return {};
 }
 

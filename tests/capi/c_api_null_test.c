@@ -24,7 +24,9 @@ static void check_null_engine(void) {
   segment_buffer_t buffer;
   nic_load_stat_t load;
   notify_msg_t message = {text, text};
-  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL};
+  notification_t note = {text, text, 1};
+  notification_t* taken;
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, NULL};
   memset(&request, 0, sizeof request);
   memset(text, 0, sizeof text);
 
@@ -66,6 +68,8 @@ static void check_null_engine(void) {
   NULL_ENGINE(getBatchEventFd(NULL, 1));
   NULL_ENGINE(freeBatchID(NULL, 1));
   NULL_ENGINE(genNotifyInEngine(NULL, 0, message));
+  NULL_ENGINE(sendNotification(NULL, 0, &note));
+  NULL_ENGINE(takeNotifications(NULL, &taken, &count));
   CHECK(getNotifsFromEngine(NULL, &size) == NULL);
   CHECK(size == TE_ERR_INVALID_ARGUMENT);
   count = 1;
@@ -78,8 +82,10 @@ static void check_null_pointers(transfer_engine_t engine) {
   char text[64] = "text";
   size_t count = 1;
   notify_msg_t no_name = {NULL, text};
+  notification_t nameless = {NULL, text, 1};
+  notification_t* taken;
   notify_msg_t no_text = {text, NULL};
-  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, NULL};
   transfer_request_t request;
   batch_id_t batch = allocateBatchID(engine, 1);
   memset(&request, 0, sizeof request);
@@ -118,6 +124,11 @@ static void check_null_pointers(transfer_engine_t engine) {
   NULL_ARGUMENT(getTransferError(engine, batch, 0, NULL, 10), "buf_out");
   NULL_ARGUMENT(genNotifyInEngine(engine, 0, no_name), "notify_msg.name");
   NULL_ARGUMENT(genNotifyInEngine(engine, 0, no_text), "notify_msg.msg");
+  NULL_ARGUMENT(sendNotification(engine, 0, NULL), "notification");
+  NULL_ARGUMENT(sendNotification(engine, 0, &nameless), "notification.name");
+  NULL_ARGUMENT(takeNotifications(engine, NULL, &count), "list");
+  NULL_ARGUMENT(takeNotifications(engine, &taken, NULL), "count");
+  freeNotifications(NULL);
   CHECK(getNotifsFromEngine(engine, NULL) == NULL);
   CHECK(strstr(transferEngineLastError(), "size") != NULL);
   CHECK(freeNotifsMsgBuf(NULL, 0) == 0);

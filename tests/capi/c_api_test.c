@@ -7,36 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "c_api_pair.h"
 #include "checks.h"
 #include "transfer_engine_c.h"
 
 int checks_done = 0;
 int checks_failed = 0;
 
-enum { kSize = 1 << 20, kText = 65536 };
-
-typedef struct {
-  transfer_engine_t initiator;
-  transfer_engine_t target;
-  char name[128];
-  segment_id_t segment;
-  unsigned char* local;
-  unsigned char* remote;
-} pair_t;
-
 static void stamp(unsigned char* at, size_t length, unsigned seed) {
   size_t i;
   for (i = 0; i < length; ++i) at[i] = (unsigned char)((i * 2654435761u + seed * 97u) >> 7);
-}
-
-static transfer_request_t request(const pair_t* pair, int opcode, uint64_t at, uint64_t length) {
-  transfer_request_t result;
-  result.opcode = opcode;
-  result.source = pair->local + at;
-  result.target_id = pair->segment;
-  result.target_offset = at;
-  result.length = length;
-  return result;
 }
 
 static int transfer(const pair_t* pair, int opcode, uint64_t at, uint64_t length) {
@@ -128,33 +108,6 @@ static void check_timeout(const pair_t* pair) {
   CHECK(closeSegment(pair->initiator, one.target_id) == 0);
 }
 
-static void check_notifications(const pair_t* pair) {
-  char name[] = "name", text[] = "text \xE2\x82\xAC";
-  notify_msg_t message;
-  notify_msg_t* got;
-  transfer_request_t one = request(pair, OPCODE_WRITE, 0, 100);
-  batch_id_t batch = allocateBatchID(pair->initiator, 1);
-  int size = -1;
-  message.name = name;
-  message.msg = text;
-  got = getNotifsFromEngine(pair->target, &size);
-  CHECK(got == NULL && size == 0);
-  CHECK(genNotifyInEngine(pair->initiator, (uint64_t)pair->segment, message) == 0);
-  CHECK(submitTransferWithNotify(pair->initiator, batch, &one, 1, message) == 0);
-  CHECK(waitBatch(pair->initiator, batch, -1) == 0);
-  got = getNotifsFromEngine(pair->target, &size);
-  CHECK(got != NULL && size == 2);
-  if (got != NULL && size == 2) {
-    CHECK(strcmp(got[0].name, name) == 0 && strcmp(got[0].msg, text) == 0);
-    CHECK(strcmp(got[1].msg, text) == 0);
-    CHECK(freeNotifsMsgBuf(got, size) == 0);
-  }
-  CHECK(freeNotifsMsgBuf(NULL, -1) == TE_ERR_INVALID_ARGUMENT);
-  CHECK(genNotifyInEngine(pair->initiator, UINT64_MAX, message) == TE_ERR_NOT_FOUND);
-  CHECK(genNotifyInEngine(pair->initiator, 12345, message) == TE_ERR_NOT_FOUND);
-  CHECK(freeBatchID(pair->initiator, batch) == 0);
-}
-
 static char task_text[512]; /* why the task of submitted_with() failed */
 
 /* What submitting says; if that is 0, STATUS_FAILED for a task that failed. */
@@ -188,8 +141,8 @@ static void check_submit_options(const pair_t* pair) {
   struct {
     submit_options_t known;
     uint64_t later;
-  } longer = {{sizeof longer, ADDRESSING_AUTO, 0, NULL}, 0};
-  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 10000, NULL};
+  } longer = {{sizeof longer, ADDRESSING_AUTO, 0, NULL, NULL}, 0};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 10000, NULL, NULL};
   uint64_t address = (uint64_t)(uintptr_t)pair->remote;
   char name[] = "a", text[] = "b";
   notify_msg_t message;
@@ -411,6 +364,7 @@ static void check_allocated_memory(const pair_t* pair) {
     snprintf(needed, sizeof needed, "%lu", (unsigned long)size_needed); \
     CHECK(strstr(transferEngineLastError(), needed) != NULL);           \
     CHECK(call_with(big, 0) == TE_ERR_NO_SPACE);                        \
+    CHECK(call_with(NULL, 0) == (int)size_needed);                      \
     CHECK(big[size_needed - 1] == 'x');                                 \
   } while (0)
 
@@ -567,6 +521,8 @@ int main(void) {
   check_notifications(&pair);
   check_segments(&pair);
   check_submit_options(&pair);
+  check_binary_notifications(&pair);
+  check_settings();
   check_access(&pair);
   check_warm_up(&pair);
   check_memory(&pair);

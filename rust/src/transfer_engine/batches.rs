@@ -1,7 +1,7 @@
 //! Batches: submit, wait, cancel; and notifications.
 
 use std::convert::TryInto;
-use std::os::raw::{c_char, c_int};
+use std::os::raw::c_int;
 use std::os::unix::io::RawFd;
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl TransferEngine {
     /// times out, is cancelled or fails, the target may have it or not, and does not get it later.
     ///
     /// # Errors
-    /// Also for a text with a NUL inside, and for an empty list: use [`notify`](Self::notify).
+    /// Also for a name with a NUL inside, and for an empty list: use [`notify`](Self::notify).
     pub fn submit_transfer_with_notify(
         &self,
         batch_id: BatchID,
@@ -86,12 +86,8 @@ impl TransferEngine {
             let message = "there is no request to follow; send a message alone with notify()";
             return Err(EngineError::new(code::INVALID_ARGUMENT, CALL, message).into());
         }
-        let (entries, count) = (native(requests), requests.len());
-        let answer = with_message(CALL, notification, |message| {
-            // SAFETY: as in submit_transfer(); the message lives through the call.
-            unsafe { ffi::submitTransferWithNotify(self.raw(), batch_id, entries, count, message) }
-        })?;
-        check(answer, || submission(CALL, batch_id, requests)).map(drop)
+        let options = SubmitOptions { notification: Some(notification), ..Default::default() };
+        self.submit(CALL, batch_id, requests, &options)
     }
 
     /// As [`submit_transfer`](Self::submit_transfer), with all options of a submission.
@@ -104,7 +100,16 @@ impl TransferEngine {
         requests: &[TransferRequest],
         options: &SubmitOptions<'_>,
     ) -> Result<()> {
-        const CALL: &str = "submit_transfer_with_options";
+        self.submit("submit_transfer_with_options", batch_id, requests, options)
+    }
+
+    fn submit(
+        &self,
+        call: &str,
+        batch_id: BatchID,
+        requests: &[TransferRequest],
+        options: &SubmitOptions<'_>,
+    ) -> Result<()> {
         let (entries, count) = (native(requests), requests.len());
         let mut native_options = ffi::submit_options_t {
             struct_size: std::mem::size_of::<ffi::submit_options_t>(),
@@ -112,19 +117,20 @@ impl TransferEngine {
             // 0 would mean the engine's own limit.
             timeout_ms: options.timeout.map_or(0, |timeout| milliseconds(timeout).max(1)),
             notify_msg: std::ptr::null(),
+            notification: std::ptr::null(),
         };
         let submit = |options: &ffi::submit_options_t| {
             // SAFETY: as in submit_transfer(); the options and the message live through the call.
             unsafe { ffi::submitTransferWithOptions(self.raw(), batch_id, entries, count, options) }
         };
         let answer = match options.notification {
-            Some(notification) => with_message(CALL, notification, |message| {
-                native_options.notify_msg = &message;
+            Some(notification) => with_message(call, notification, |message| {
+                native_options.notification = message;
                 submit(&native_options)
             })?,
             None => submit(&native_options),
         };
-        check(answer, || submission(CALL, batch_id, requests)).map(drop)
+        check(answer, || submission(call, batch_id, requests)).map(drop)
     }
 
     /// The status of task `task_id` of a batch: the number of a [`TransferStatusEnum`], and the
@@ -202,36 +208,36 @@ impl TransferEngine {
     /// [`code::TIMEOUT`] it may be there, but does not arrive later.
     pub fn notify(&self, target_id: i32, notification: &Notification) -> Result<()> {
         let answer = with_message("notify", notification, |message| {
-            // A negative number stays one that no segment has.
             // SAFETY: a live handle; the message lives through the call.
-            unsafe { ffi::genNotifyInEngine(self.raw(), target_id as u64, message) }
+            unsafe { ffi::sendNotification(self.raw(), target_id, message) }
         })?;
         check(answer, || format!("notify({target_id}, {:?})", notification.name)).map(drop)
     }
 
     /// Takes all messages that have arrived.
     pub fn take_notifications(&self) -> Result<Vec<Notification>> {
-        let mut count = 0;
-        // SAFETY: a live handle and a place for the number.
-        let messages = unsafe { ffi::getNotifsFromEngine(self.raw(), &mut count) };
-        let count_or_code = check(count, || "take_notifications")?;
-        if messages.is_null() {
+        let (mut list, mut count) = (std::ptr::null_mut(), 0);
+        // SAFETY: a live handle, and places for the list and its length.
+        let answer = unsafe { ffi::takeNotifications(self.raw(), &mut list, &mut count) };
+        check(answer, || "take_notifications")?;
+        if list.is_null() {
             return Ok(Vec::new());
         }
-        // SAFETY: that many messages, each with two C strings, ours until they are freed.
+        // SAFETY: that many messages, each with a C string and as many bytes as it says, ours until
+        // they are freed.
         let taken = unsafe {
-            let messages = std::slice::from_raw_parts(messages, count_or_code as usize);
+            let messages = std::slice::from_raw_parts(list, count);
             messages
                 .iter()
                 .map(|message| Notification {
                     name: text_of(message.name),
-                    message: text_of(message.msg),
+                    message: std::slice::from_raw_parts(message.data.cast(), message.length)
+                        .to_vec(),
                 })
                 .collect()
         };
-        // SAFETY: what getNotifsFromEngine() gave, once.
-        let answer = unsafe { ffi::freeNotifsMsgBuf(messages, count) };
-        check(answer, || "take_notifications")?;
+        // SAFETY: what takeNotifications() gave, once.
+        unsafe { ffi::freeNotifications(list) };
         Ok(taken)
     }
 }
@@ -256,13 +262,13 @@ fn submission(call: &str, batch_id: BatchID, requests: &[TransferRequest]) -> St
 fn with_message(
     call: &str,
     notification: &Notification,
-    send: impl FnOnce(ffi::notify_msg_t) -> i32,
+    send: impl FnOnce(&ffi::notification_t) -> i32,
 ) -> Result<i32> {
     let name = c_string(call, "notification.name", &notification.name)?;
-    let message = c_string(call, "notification.message", &notification.message)?;
-    Ok(send(ffi::notify_msg_t {
-        name: name.as_ptr() as *mut c_char,
-        msg: message.as_ptr() as *mut c_char,
+    Ok(send(&ffi::notification_t {
+        name: name.as_ptr(),
+        data: notification.message.as_ptr().cast(),
+        length: notification.message.len(),
     }))
 }
 

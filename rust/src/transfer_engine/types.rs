@@ -264,10 +264,17 @@ pub struct SegmentBuffer {
 /// A message from engine to engine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Notification {
-    /// What it is about.
+    /// What it is about: at most 262,144 bytes, no NUL.
     pub name: String,
-    /// Its text.
-    pub message: String,
+    /// Bytes of any kind, at most 524,288.
+    pub message: Vec<u8>,
+}
+
+impl Notification {
+    /// A message, such as `Notification::new("done", "layer 3")`.
+    pub fn new(name: impl Into<String>, message: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.into(), message: message.into() }
+    }
 }
 
 /// Load of one NIC, or of one transport without NICs.

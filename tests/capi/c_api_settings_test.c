@@ -1,0 +1,98 @@
+/* Settings of one engine, and notifications: text and bytes. One thread. */
+#include <string.h>
+
+#include "c_api_pair.h"
+#include "checks.h"
+#include "transfer_engine_c.h"
+
+/* Settings of one engine: beside another that has none, and above the environment. */
+void check_settings(void) {
+  static char text[kText];
+  engine_setting_t settings[2] = {{"transfer_timeout_ms", "1234"}, {"addressing", "offset"}};
+  transfer_engine_t engine =
+      createTransferEngineWithSettings("P2PHANDSHAKE", "", "127.0.0.1", 0, 0, settings, 2);
+  CHECK(engine != NULL);
+  CHECK(getEffectiveConfig(engine, text, sizeof text) == 0);
+  CHECK(strstr(text, "1234") != NULL);
+  destroyTransferEngine(engine);
+  engine = createTransferEngine("P2PHANDSHAKE", "", "127.0.0.1", 0, 0);
+  CHECK(getEffectiveConfig(engine, text, sizeof text) == 0);
+  CHECK(strstr(text, "1234") == NULL);
+  destroyTransferEngine(engine);
+#define REFUSED_SETTINGS(count, expected)                                                 \
+  CHECK(createTransferEngineWithSettings("P2PHANDSHAKE", "", "127.0.0.1", 0, 0, settings, \
+                                         count) == NULL);                                 \
+  CHECK(strstr(transferEngineLastError(), expected) != NULL)
+  settings[1].name = "transfer_timeout_ms";
+  REFUSED_SETTINGS(2, "twice");
+  settings[1].name = "no_such_setting";
+  REFUSED_SETTINGS(2, "no_such_setting");
+  settings[0].value = "soon";
+  REFUSED_SETTINGS(1, "transfer_timeout_ms");
+  settings[0].value = NULL;
+  REFUSED_SETTINGS(1, "value of a setting is null");
+  CHECK(createTransferEngineWithSettings("P2PHANDSHAKE", "", "127.0.0.1", 0, 0, NULL, 1) == NULL);
+  CHECK(strstr(transferEngineLastError(), "settings") != NULL);
+}
+
+void check_notifications(const pair_t* pair) {
+  char name[] = "name", text[] = "text \xE2\x82\xAC";
+  notify_msg_t message;
+  notify_msg_t* got;
+  transfer_request_t one = request(pair, OPCODE_WRITE, 0, 100);
+  batch_id_t batch = allocateBatchID(pair->initiator, 1);
+  int size = -1;
+  message.name = name;
+  message.msg = text;
+  got = getNotifsFromEngine(pair->target, &size);
+  CHECK(got == NULL && size == 0);
+  CHECK(genNotifyInEngine(pair->initiator, (uint64_t)pair->segment, message) == 0);
+  CHECK(submitTransferWithNotify(pair->initiator, batch, &one, 1, message) == 0);
+  CHECK(waitBatch(pair->initiator, batch, -1) == 0);
+  got = getNotifsFromEngine(pair->target, &size);
+  CHECK(got != NULL && size == 2);
+  if (got != NULL && size == 2) {
+    CHECK(strcmp(got[0].name, name) == 0 && strcmp(got[0].msg, text) == 0);
+    CHECK(strcmp(got[1].msg, text) == 0);
+    CHECK(freeNotifsMsgBuf(got, size) == 0);
+  }
+  CHECK(freeNotifsMsgBuf(NULL, -1) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(genNotifyInEngine(pair->initiator, UINT64_MAX, message) == TE_ERR_NOT_FOUND);
+  CHECK(genNotifyInEngine(pair->initiator, 12345, message) == TE_ERR_NOT_FOUND);
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+}
+
+void check_binary_notifications(const pair_t* pair) {
+  unsigned char bytes[256];
+  notification_t sent = {"blocks", bytes, sizeof bytes};
+  notification_t empty = {"", NULL, 0};
+  notification_t no_data = {"a", NULL, 1};
+  notification_t* got = &sent;
+  char name[] = "a", text[] = "b";
+  notify_msg_t message = {name, text};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, &sent};
+  transfer_request_t one = request(pair, OPCODE_WRITE, 0, 100);
+  batch_id_t batch = allocateBatchID(pair->initiator, 1);
+  size_t count = 9, i;
+  for (i = 0; i < sizeof bytes; ++i) bytes[i] = (unsigned char)i;
+  CHECK(takeNotifications(pair->target, &got, &count) == 0 && got == NULL && count == 0);
+  CHECK(submitTransferWithOptions(pair->initiator, batch, &one, 1, &options) == 0);
+  CHECK(waitBatch(pair->initiator, batch, -1) == 0);
+  CHECK(sendNotification(pair->initiator, pair->segment, &empty) == 0);
+  CHECK(sendNotification(pair->initiator, pair->segment, &sent) == 0);
+  CHECK(takeNotifications(pair->target, &got, &count) == 0 && count == 3);
+  if (count == 3) {
+    CHECK(strcmp(got[0].name, "blocks") == 0 && got[0].length == sizeof bytes);
+    CHECK(memcmp(got[0].data, bytes, sizeof bytes) == 0);
+    CHECK(got[1].name[0] == 0 && got[1].length == 0);
+    CHECK(memcmp(got[2].data, bytes, sizeof bytes) == 0);
+  }
+  freeNotifications(got);
+  CHECK(sendNotification(pair->initiator, 12345, &sent) == TE_ERR_NOT_FOUND);
+  CHECK(sendNotification(pair->initiator, pair->segment, &no_data) == TE_ERR_INVALID_ARGUMENT);
+  options.notify_msg = &message;
+  CHECK(submitTransferWithOptions(pair->initiator, batch, &one, 1, &options) ==
+        TE_ERR_INVALID_ARGUMENT);
+  CHECK(strstr(transferEngineLastError(), "both set") != NULL);
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+}
