@@ -155,6 +155,21 @@ struct submit_options {
 };
 typedef struct submit_options submit_options_t;
 
+/* For allocateBatchIDWithOptions(). Zero means the default everywhere, so start with
+ * {sizeof(batch_options_t)}. Later versions may add members at the end. */
+struct batch_options {
+  size_t struct_size;   /* sizeof(batch_options_t) as the caller was compiled */
+  int completion_queue; /* not 0: when it has ended, it goes into the engine's completion queue */
+};
+typedef struct batch_options batch_options_t;
+
+/* A batch of the completion queue, and its status as by getBatchStatus(). */
+struct completion {
+  batch_id_t batch_id;
+  transfer_status_t status;
+};
+typedef struct completion completion_t;
+
 /* One buffer of a segment, as described by describeSegment(). */
 struct segment_buffer {
   uint64_t address; /* in the target's process */
@@ -262,6 +277,9 @@ TE_C_API int freeMemory(transfer_engine_t engine, void* addr);
 
 /* For up to `batch_size` requests, at most 4,194,304. INVALID_BATCH on failure. */
 TE_C_API batch_id_t allocateBatchID(transfer_engine_t engine, size_t batch_size);
+/* The same with options. Null means none. */
+TE_C_API batch_id_t allocateBatchIDWithOptions(transfer_engine_t engine, size_t batch_size,
+                                               const batch_options_t* options);
 /* Accepts all requests or none. Never waits for the network: a range that the target is not known
  * to offer is accepted, and its task ends in STATUS_FAILED once the target itself has refused
  * (getTransferError() has the reason). A target that restarted has retry_window_ms to register its
@@ -311,6 +329,13 @@ TE_C_API int cancelBatch(transfer_engine_t engine, batch_id_t batch_id);
 /* A descriptor >= 0 that is readable while no task is in flight, after at least one submission. It
  * belongs to the engine: never read or close it. freeBatchID() closes it. */
 TE_C_API int getBatchEventFd(transfer_engine_t engine, batch_id_t batch_id);
+/* Takes batches that have ended, oldest first: of those that were allocated with completion_queue.
+ * `*count` in: capacity of `completions`; out: filled. A batch comes once each time that its last
+ * task in flight ends, unless it is freed, or used again, before it is taken. */
+TE_C_API int takeCompletions(transfer_engine_t engine, completion_t* completions, size_t* count);
+/* A descriptor >= 0 that is readable while there is a batch to take. It belongs to the engine:
+ * never read or close it. */
+TE_C_API int getCompletionFd(transfer_engine_t engine);
 /* Waits until every task is terminal (deadlines bound that), then frees the batch. */
 TE_C_API int freeBatchID(transfer_engine_t engine, batch_id_t batch_id);
 

@@ -161,7 +161,7 @@ class TE_EXPORT Engine {
   Status set_addressing(Addressing addressing);
 
   // Room for `size` requests, submitted together or one after another.
-  Result<BatchId> allocate_batch(size_t size);
+  Result<BatchId> allocate_batch(size_t size, const BatchOptions& options = {});
   // Accepts all requests or none. Task ids are assigned in order of submission, from 0. Never waits
   // for the network: a range that the target is not known to offer is accepted, and its task fails
   // (out_of_range, permission, unavailable) once the target itself has refused. A target that
@@ -186,6 +186,13 @@ class TE_EXPORT Engine {
   // A descriptor that is readable while no task is in flight, after at least one submission. It
   // belongs to the engine: never read or close it. free_batch() closes it.
   Result<int> event_fd(BatchId batch);
+  // Takes batches that have ended, oldest first, and returns how many: of those that were allocated
+  // with completion_queue. A batch comes once each time that its last task in flight ends, unless
+  // it is freed, or used again, before it is taken.
+  size_t take_completions(std::span<Completion> completions);
+  // A descriptor that is readable while there is a batch to take. It belongs to the engine: never
+  // read or close it.
+  Result<int> completion_fd();
   // Waits until every task is terminal, then frees.
   Status free_batch(BatchId batch);
 

@@ -58,6 +58,17 @@ struct TransferStatus {
   uint64_t transferred_bytes = 0;
 };
 
+struct BatchOptions {
+  // When the batch has ended, it goes into the completion queue of the engine.
+  bool completion_queue = false;
+};
+
+// A batch of the completion queue, and its status over all tasks.
+struct Completion {
+  BatchId batch = kInvalidBatch;
+  TransferStatus status = {};
+};
+
 // Why a task failed: peer, address, reason, what to do. Ok if it completed or is not terminal.
 struct TaskError {
   Status status = {};

@@ -108,6 +108,20 @@ pub struct submit_options {
 pub type submit_options_t = submit_options;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct batch_options {
+    pub struct_size: usize,
+    pub completion_queue: ::std::os::raw::c_int,
+}
+pub type batch_options_t = batch_options;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct completion {
+    pub batch_id: batch_id_t,
+    pub status: transfer_status_t,
+}
+pub type completion_t = completion;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct segment_buffer {
     pub address: u64,
     pub offset: u64,
@@ -234,6 +248,11 @@ extern "C" {
         addr: *mut ::std::os::raw::c_void,
     ) -> ::std::os::raw::c_int;
     pub fn allocateBatchID(engine: transfer_engine_t, batch_size: usize) -> batch_id_t;
+    pub fn allocateBatchIDWithOptions(
+        engine: transfer_engine_t,
+        batch_size: usize,
+        options: *const batch_options_t,
+    ) -> batch_id_t;
     pub fn submitTransfer(
         engine: transfer_engine_t,
         batch_id: batch_id_t,
@@ -296,6 +315,12 @@ extern "C" {
         engine: transfer_engine_t,
         batch_id: batch_id_t,
     ) -> ::std::os::raw::c_int;
+    pub fn takeCompletions(
+        engine: transfer_engine_t,
+        completions: *mut completion_t,
+        count: *mut usize,
+    ) -> ::std::os::raw::c_int;
+    pub fn getCompletionFd(engine: transfer_engine_t) -> ::std::os::raw::c_int;
     pub fn freeBatchID(
         engine: transfer_engine_t,
         batch_id: batch_id_t,

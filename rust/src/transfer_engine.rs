@@ -22,8 +22,9 @@ use crate::ffi;
 
 pub use inspect::version;
 pub use types::{
-    Access, Addressing, BatchID, BufferEntry, HugePages, NicLoad, Notification, OpcodeEnum,
-    SegmentBuffer, SubmitOptions, TaskId, TransferRequest, TransferStatusEnum, UnknownStatus,
+    Access, Addressing, BatchID, BufferEntry, Completion, HugePages, NicLoad, Notification,
+    OpcodeEnum, SegmentBuffer, SubmitOptions, TaskId, TransferRequest, TransferStatusEnum,
+    UnknownStatus,
 };
 
 /// The number of the caller's own segment.

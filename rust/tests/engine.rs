@@ -485,3 +485,45 @@ fn engines_and_requests_go_to_other_threads() {
         assert!(bytes.iter().all(|&byte| usize::from(byte) == part + 1));
     }
 }
+
+#[test]
+fn batches_that_ended_are_taken_in_bulk() {
+    let (target, initiator) = (engine(), engine());
+    let mut remote = vec![0u8; 4096];
+    let mut local = bytes(7, 4096);
+    target.register_local_memory(addr(&mut remote), 4096, "*").unwrap();
+    initiator.register_local_memory(addr(&mut local), 4096, "*").unwrap();
+    let segment = initiator.open_segment(name(&target)).unwrap();
+    let write = request(OpcodeEnum::Write, &mut local, segment, 0);
+    assert!(initiator.completion_fd().unwrap() >= 0);
+    let mut batches = Vec::new();
+    for _ in 0..3 {
+        let batch = initiator.allocate_queued_batch_id(1).unwrap();
+        initiator.submit_transfer(batch, &[write]).unwrap();
+        initiator.wait_batch(batch, Some(LONG)).unwrap();
+        batches.push(batch);
+    }
+    let two = initiator.take_completions(2).unwrap();
+    assert_eq!(two.iter().map(|each| each.batch_id).collect::<Vec<_>>(), batches[..2]);
+    let rest = initiator.take_completions(8).unwrap();
+    assert_eq!(rest.len(), 1);
+    assert_eq!(rest[0].batch_id, batches[2]);
+    assert_eq!(rest[0].status, TransferStatusEnum::Completed);
+    assert_eq!(rest[0].transferred_bytes, 4096);
+    for batch in batches {
+        initiator.free_batch_id(batch).unwrap();
+    }
+}
+
+#[test]
+fn settings_are_of_one_engine() {
+    let set = |name, value| {
+        TransferEngine::with_settings("P2PHANDSHAKE", "127.0.0.1", "", 0, &[(name, value)])
+    };
+    let one = set("transfer_timeout_ms", "4321").unwrap();
+    assert!(one.effective_config().unwrap().contains("4321"));
+    assert!(!engine().effective_config().unwrap().contains("4321"));
+    let unknown = engine_error(set("no_such_setting", "1"));
+    assert_eq!(unknown.code, code::INVALID_ARGUMENT);
+    assert!(unknown.message.contains("no_such_setting"), "{unknown}");
+}

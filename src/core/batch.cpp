@@ -87,6 +87,7 @@ void BatchTable::release(Batch& batch) {
   batch.submitted.store(0, std::memory_order_relaxed);
   batch.deadline_ns.store(kNever, std::memory_order_relaxed);
   batch.closing = false;
+  batch.reports = false;
   batch.event.reset();
   for (size_t i = 0; i < batch.submissions_used; ++i) batch.submissions[i]->reset();
   batch.submissions_used = 0;

@@ -168,6 +168,14 @@ struct TaskBlock {
   const std::unique_ptr<Task[]> tasks;
 };
 
+// Where a batch is in the engine's CompletionQueue, which guards it.
+struct QueuePlace {
+  bool queued = false;
+  BatchId id = kInvalidBatch;
+  Batch* before = nullptr;
+  Batch* behind = nullptr;
+};
+
 struct Batch {
   std::atomic<uint64_t> generation{0};  // odd while allocated
   std::atomic<TaskBlock*> block{nullptr};
@@ -176,10 +184,12 @@ struct Batch {
   std::atomic<uint32_t> active{0};           // submissions under way; changed under `mutex`
   std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them, 0: the timer is to look
   uint32_t slot = 0;
+  QueuePlace place;
 
   Mutex mutex{LockRank::kBatch};
   CondVar idle;                               // active became 0, or closing
   bool closing TE_GUARDED_BY(mutex) = false;  // being freed: no new submission
+  bool reports TE_GUARDED_BY(mutex) = false;  // goes into the completion queue when it is idle
   Fd event TE_GUARDED_BY(mutex);
   Waker* helper TE_GUARDED_BY(mutex) = nullptr;  // of a thread that may sleep inside a transport
   // Reused by the next batch in this slot.

@@ -90,9 +90,17 @@ notification_t* as_one_block(const std::vector<te::Notification>& from) {
 extern "C" {
 
 batch_id_t allocateBatchID(transfer_engine_t engine, size_t batch_size) {
+  return allocateBatchIDWithOptions(engine, batch_size, nullptr);
+}
+
+batch_id_t allocateBatchIDWithOptions(transfer_engine_t engine, size_t batch_size,
+                                      const batch_options_t* options) {
   batch_id_t id = INVALID_BATCH;
-  with_engine(engine, [&](te::Engine& e) {
-    te::Result<te::BatchId> batch = e.allocate_batch(batch_size);
+  with_engine(engine, [&](te::Engine& e) -> Status {
+    batch_options_t known{};
+    if (options != nullptr) TE_RETURN_IF_ERROR(te::copy_options(*options, &known));
+    te::Result<te::BatchId> batch =
+        e.allocate_batch(batch_size, {.completion_queue = known.completion_queue != 0});
     if (batch.ok()) id = *batch;
     return batch.status();
   });
@@ -132,7 +140,7 @@ int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batch_id,
   const int code = guarded([&]() -> Status {
     if (options == nullptr) return null_argument("options");
     submit_options_t from{};
-    TE_RETURN_IF_ERROR(te::copy_submit_options(*options, &from));
+    TE_RETURN_IF_ERROR(te::copy_options(*options, &from));
     to.addressing = static_cast<te::Addressing>(from.addressing);
     if (from.timeout_ms > 0) to.timeout = milliseconds(from.timeout_ms);
     if (from.notify_msg == nullptr && from.notification == nullptr) return {};
@@ -201,6 +209,30 @@ int getBatchEventFd(transfer_engine_t engine, batch_id_t batch_id) {
   int fd = -1;
   const int code = with_engine(engine, [&](te::Engine& e) {
     te::Result<int> found = e.event_fd(batch_id);
+    if (found.ok()) fd = *found;
+    return found.status();
+  });
+  return code == 0 ? fd : code;
+}
+
+int takeCompletions(transfer_engine_t engine, completion_t* completions, size_t* count) {
+  return with_engine(engine, [&](te::Engine& e) -> Status {
+    if (count == nullptr) return null_argument("count");
+    if (completions == nullptr && *count > 0) return null_argument("completions");
+    size_t filled = 0;
+    for (te::Completion next; filled < *count && e.take_completions({&next, 1}) == 1; ++filled) {
+      completions[filled] = {next.batch,
+                             {static_cast<int>(next.status.state), next.status.transferred_bytes}};
+    }
+    *count = filled;
+    return {};
+  });
+}
+
+int getCompletionFd(transfer_engine_t engine) {
+  int fd = -1;
+  const int code = with_engine(engine, [&](te::Engine& e) {
+    te::Result<int> found = e.completion_fd();
     if (found.ok()) fd = *found;
     return found.status();
   });

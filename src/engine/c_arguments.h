@@ -25,14 +25,17 @@ static_assert(ADDRESSING_ADDRESS == static_cast<int>(Addressing::kAddress));
 
 constexpr size_t kMaxStruct = 4096;  // of one that callers give the size of
 
+inline const char* options_name(const submit_options_t&) { return "submit_options_t"; }
+inline const char* options_name(const batch_options_t&) { return "batch_options_t"; }
+
 // What the caller was compiled with may be shorter, or longer, than what is known here.
-inline Status copy_submit_options(const submit_options_t& from, submit_options_t* to) {
+template <typename Options>
+Status copy_options(const Options& from, Options* to) {
   const size_t size = from.struct_size;
-  constexpr size_t kLeast = offsetof(submit_options_t, addressing) + sizeof(int);
+  constexpr size_t kLeast = sizeof(size_t) + sizeof(int);  // the first member was there always
   if (size < kLeast || size > kMaxStruct) {
-    return error(Code::kInvalidArgument,
-                 "options.struct_size is {}: set it to sizeof(submit_options_t), {} here", size,
-                 sizeof(submit_options_t));
+    return error(Code::kInvalidArgument, "options.struct_size is {}: set it to sizeof({}), {} here",
+                 size, options_name(from), sizeof from);
   }
   const auto* bytes = reinterpret_cast<const unsigned char*>(&from);
   for (size_t i = sizeof *to; i < size; ++i) {

@@ -215,6 +215,7 @@ void Transfers::finish_submission(Submission& submission) {
   shrink(batch.active, 1, std::memory_order_release);
   if (batch.active.load(std::memory_order_relaxed) > 0) return;
   set_readable(batch.event, true);
+  if (batch.reports && !batch.closing) completions_.push(batch);
   batch.idle.notify_all();
   if (batch.helper != nullptr && batch.helper->of_another_thread()) batch.helper->wake();
 }

@@ -478,9 +478,17 @@ Status Engine::set_addressing(Addressing addressing) {
   return {};
 }
 
-Result<BatchId> Engine::allocate_batch(size_t size) {
+Result<BatchId> Engine::allocate_batch(size_t size, const BatchOptions& options) {
   TE_RETURN_IF_ERROR(impl_->check_process());
-  return impl_->transfers().allocate(size);
+  return impl_->transfers().allocate(size, options);
+}
+size_t Engine::take_completions(std::span<Completion> completions) {
+  if (!impl_->check_process().ok()) return 0;
+  return impl_->transfers().take_completions(completions);
+}
+Result<int> Engine::completion_fd() {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->transfers().completion_fd();
 }
 Status Engine::submit(BatchId batch, std::span<const TransferRequest> requests,
                       const SubmitOptions& options) {

@@ -277,7 +277,10 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   }
   ++batch->submissions_used;
   batch->submitted.store(used + submission.task_count, std::memory_order_release);
-  if (batch->active.load(std::memory_order_relaxed) == 0) set_readable(batch->event, false);
+  if (batch->active.load(std::memory_order_relaxed) == 0) {
+    set_readable(batch->event, false);
+    if (batch->reports) completions_.remove(*batch);
+  }
   grow(batch->active, 1);
   batch->deadline_ns.store(0, std::memory_order_relaxed);
   return {};

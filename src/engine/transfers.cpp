@@ -48,7 +48,26 @@ Status Transfers::start() {
 
 Transfers::~Transfers() { finish_stop(); }
 
-Result<BatchId> Transfers::allocate(uint64_t size) { return table_.allocate(size); }
+Result<BatchId> Transfers::allocate(uint64_t size, const BatchOptions& options) {
+  Result<BatchId> id = table_.allocate(size);
+  if (id.ok() && options.completion_queue) {
+    Batch* batch = table_.find(*id);
+    MutexLock lock(batch->mutex);
+    batch->reports = true;
+  }
+  return id;
+}
+
+size_t Transfers::take_completions(std::span<Completion> completions) {
+  size_t count = 0;
+  while (count < completions.size()) {
+    BatchId id = kInvalidBatch;
+    if (completions_.take({&id, 1}) == 0) break;
+    const Result<TransferStatus> status = batch_status(id);
+    if (status.ok()) completions[count++] = {id, *status};  // else another thread freed it
+  }
+  return count;
+}
 
 Result<TransferStatus> Transfers::status(BatchId id, size_t task) {
   Result<TransferStatus> result = read_status(id, task);
@@ -259,6 +278,7 @@ Status Transfers::free(BatchId id) {
     inside.emplace(waiting_);
     wait_idle(*batch, id, kNever);
   }
+  if (batch->reports) completions_.remove(*batch);
   table_.release(*batch);
   return {};
 }

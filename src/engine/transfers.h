@@ -16,6 +16,7 @@
 #include "base/options.h"
 #include "base/thread.h"
 #include "core/batch.h"
+#include "engine/completion_queue.h"
 #include "engine/fences.h"
 #include "engine/memory.h"
 #include "engine/recovery.h"
@@ -50,7 +51,7 @@ class Transfers final : public SliceOwner {
   void set_addressing(Addressing addressing) {
     addressing_.store(addressing, std::memory_order_relaxed);
   }
-  Result<BatchId> allocate(uint64_t size);
+  Result<BatchId> allocate(uint64_t size, const BatchOptions& options = {});
   Status submit(BatchId id, std::span<const TransferRequest> requests,
                 const SubmitOptions& options);
   // One request, whose target is an address, to this run of the segment's engine alone, without a
@@ -64,6 +65,8 @@ class Transfers final : public SliceOwner {
   Status wait(BatchId id, std::optional<std::chrono::milliseconds> timeout);
   Status cancel(BatchId id);
   Result<int> event_fd(BatchId id);
+  size_t take_completions(std::span<Completion> completions);
+  Result<int> completion_fd() { return completions_.event_fd(); }
   // Reads a byte of the target, and forgets it: what the way there takes is in the caches
   // afterwards. Only for transports that need not know the local memory. False: it did not work.
   bool rehearse(SegmentId segment, uint64_t address);
@@ -155,6 +158,7 @@ class Transfers final : public SliceOwner {
   Staging* staging_ = nullptr;
   const Notify notify_;
   BatchTable table_;
+  CompletionQueue completions_;
 
   std::atomic<Addressing> addressing_{Addressing::kOffset};
   std::atomic<bool> stopping_{false};

@@ -25,6 +25,7 @@ static void check_null_engine(void) {
   nic_load_stat_t load;
   notify_msg_t message = {text, text};
   notification_t note = {text, text, 1};
+  completion_t done;
   notification_t* taken;
   submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, NULL};
   memset(&request, 0, sizeof request);
@@ -70,6 +71,9 @@ static void check_null_engine(void) {
   NULL_ENGINE(genNotifyInEngine(NULL, 0, message));
   NULL_ENGINE(sendNotification(NULL, 0, &note));
   NULL_ENGINE(takeNotifications(NULL, &taken, &count));
+  NULL_ENGINE(takeCompletions(NULL, &done, &count));
+  NULL_ENGINE(getCompletionFd(NULL));
+  CHECK(allocateBatchIDWithOptions(NULL, 1, NULL) == INVALID_BATCH);
   CHECK(getNotifsFromEngine(NULL, &size) == NULL);
   CHECK(size == TE_ERR_INVALID_ARGUMENT);
   count = 1;

@@ -5,6 +5,33 @@
 #include "checks.h"
 #include "transfer_engine_c.h"
 
+void check_completions(const pair_t* pair) {
+  batch_options_t options = {sizeof options, 1};
+  transfer_request_t one = request(pair, OPCODE_WRITE, 0, 100);
+  completion_t got[4];
+  size_t count = 4;
+  batch_id_t queued = allocateBatchIDWithOptions(pair->initiator, 1, &options);
+  batch_id_t plain = allocateBatchIDWithOptions(pair->initiator, 1, NULL);
+  CHECK(queued != INVALID_BATCH && plain != INVALID_BATCH);
+  CHECK(getCompletionFd(pair->initiator) >= 0);
+  CHECK(takeCompletions(pair->initiator, got, &count) == 0 && count == 0);
+  CHECK(submitTransfer(pair->initiator, plain, &one, 1) == 0);
+  CHECK(submitTransfer(pair->initiator, queued, &one, 1) == 0);
+  CHECK(waitBatch(pair->initiator, plain, -1) == 0);
+  CHECK(waitBatch(pair->initiator, queued, -1) == 0);
+  count = 4;
+  CHECK(takeCompletions(pair->initiator, got, &count) == 0 && count == 1);
+  CHECK(got[0].batch_id == queued && got[0].status.status == STATUS_COMPLETED);
+  CHECK(got[0].status.transferred_bytes == 100);
+  CHECK(takeCompletions(pair->initiator, NULL, &count) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(takeCompletions(pair->initiator, got, NULL) == TE_ERR_INVALID_ARGUMENT);
+  options.struct_size = 3;
+  CHECK(allocateBatchIDWithOptions(pair->initiator, 1, &options) == INVALID_BATCH);
+  CHECK(strstr(transferEngineLastError(), "batch_options_t") != NULL);
+  CHECK(freeBatchID(pair->initiator, queued) == 0);
+  CHECK(freeBatchID(pair->initiator, plain) == 0);
+}
+
 /* Settings of one engine: beside another that has none, and above the environment. */
 void check_settings(void) {
   static char text[kText];

@@ -523,6 +523,7 @@ int main(void) {
   check_submit_options(&pair);
   check_binary_notifications(&pair);
   check_settings();
+  check_completions(&pair);
   check_access(&pair);
   check_warm_up(&pair);
   check_memory(&pair);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{
-    BatchID, Notification, SubmitOptions, TaskId, TransferEngine, TransferRequest,
+    BatchID, Completion, Notification, SubmitOptions, TaskId, TransferEngine, TransferRequest,
     TransferStatusEnum,
 };
 use crate::error::{c_string, check, code, filled_text, text_of, EngineError};
@@ -26,6 +26,52 @@ impl TransferEngine {
             return Err(EngineError::last(None, format!("allocate_batch_id({batch_size})")).into());
         }
         Ok(batch_id)
+    }
+
+    /// As [`allocate_batch_id`](Self::allocate_batch_id), for a batch that goes into the engine's
+    /// completion queue when it has ended: see [`take_completions`](Self::take_completions).
+    pub fn allocate_queued_batch_id(&self, batch_size: usize) -> Result<BatchID> {
+        let options = ffi::batch_options_t {
+            struct_size: std::mem::size_of::<ffi::batch_options_t>(),
+            completion_queue: 1,
+        };
+        // SAFETY: a live handle, and options that live through the call.
+        let batch_id = unsafe { ffi::allocateBatchIDWithOptions(self.raw(), batch_size, &options) };
+        if batch_id == u64::MAX {
+            let call = format!("allocate_queued_batch_id({batch_size})");
+            return Err(EngineError::last(None, call).into());
+        }
+        Ok(batch_id)
+    }
+
+    /// Takes at most `most` batches that have ended, oldest first: of those of
+    /// [`allocate_queued_batch_id`](Self::allocate_queued_batch_id). A batch comes once each time
+    /// that its last task in flight ends, unless it is freed, or used again, before it is taken.
+    pub fn take_completions(&self, most: usize) -> Result<Vec<Completion>> {
+        let none = ffi::transfer_status_t { status: 0, transferred_bytes: 0 };
+        let mut list = vec![ffi::completion_t { batch_id: u64::MAX, status: none }; most];
+        let mut count = most;
+        // SAFETY: a live handle, and a list with as many places as `count` says.
+        let answer = unsafe { ffi::takeCompletions(self.raw(), list.as_mut_ptr(), &mut count) };
+        check(answer, || format!("take_completions({most})"))?;
+        list[..count]
+            .iter()
+            .map(|each| {
+                Ok(Completion {
+                    batch_id: each.batch_id,
+                    status: each.status.status.try_into()?,
+                    transferred_bytes: each.status.transferred_bytes,
+                })
+            })
+            .collect()
+    }
+
+    /// A descriptor that is readable while there is a batch to take. It belongs to the engine:
+    /// never read or close it.
+    pub fn completion_fd(&self) -> Result<RawFd> {
+        // SAFETY: a live handle.
+        let fd = unsafe { ffi::getCompletionFd(self.raw()) };
+        check(fd, || "completion_fd")
     }
 
     /// Submits requests: all are accepted, or none. Task numbers follow the order of submission,

@@ -261,6 +261,17 @@ pub struct SegmentBuffer {
     pub access: Access,
 }
 
+/// A batch of the completion queue, and its status over all tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    /// The batch.
+    pub batch_id: BatchID,
+    /// The worst status of its tasks.
+    pub status: TransferStatusEnum,
+    /// The sum of the bytes.
+    pub transferred_bytes: u64,
+}
+
 /// A message from engine to engine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Notification {
