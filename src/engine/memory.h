@@ -79,6 +79,10 @@ class Memory {
   class Describer;
   class Introduced;
 
+  static constexpr size_t kBuffersAtOnce =
+      128;  // buffers for which the registry's lock is held at a time
+  static Status out_of_memory();
+
   Status add_asked(const Asked& asked);
   Result<void*> keep_allocated(MemoryFile file, Asked asked);
   Status try_to_add(const Asked& asked, bool& another_first);
