@@ -12,20 +12,19 @@ namespace te {
 // Outermost first.
 enum class LockRank : uint8_t {
   kUnchecked,    // part of another lock
-  kReceiving,    // receiving on a TCP connection
   kInstall,      // installing a transport
   kLease,        // host memory that a peer stages in
   kBarrier,      // registration, against installation
-  kTarget,       // a new target of a segment
-  kDescriptor,   // the encoded descriptor
-  kTransports,   // the installed transports
   kTopology,     // the topology
   kDirectory,    // one call to the directory after the other
+  kReceiving,    // receiving on a TCP connection
+  kRecovery,     // slices in recovery
+  kNotifier,     // notifications to be sent
   kBatch,        // a batch
   kBatchTable,   // the table of batches
-  kSegments,     // the open segments
-  kSegment,      // a segment
-  kMemory,       // the registry of buffers
+  kTarget,       // a new target of a segment
+  kDescriptor,   // the encoded descriptor
+  kMeter,        // the load of devices
   kLinkOwner,    // what a link to another process is made by
   kLink,         // a link to another process
   kTransport,    // what a transport made
@@ -36,6 +35,10 @@ enum class LockRank : uint8_t {
   kRegions,      // memory regions
   kResponders,   // the responders of a NIC
   kResponder,    // a responder
+  kSegments,     // the open segments
+  kSegment,      // a segment
+  kMemory,       // the registry of buffers
+  kTransports,   // the installed transports
   kLeaf,         // a leaf: only those of base follow
   kLoop,         // an event loop or a pool
   kLibrary,      // libraries opened at run time

@@ -27,7 +27,7 @@ class LoadMeter {
     double bytes_per_s = 0;
   };
 
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kMeter};
   std::map<std::string, Reading> last_ TE_GUARDED_BY(mutex_);  // by device
 };
 

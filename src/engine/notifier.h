@@ -110,7 +110,7 @@ class Notifier {
 
   const uint64_t own_instance_;
   NotifierHost& host_;
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kNotifier};
   std::unordered_map<Segment*, Line> lines_ TE_GUARDED_BY(mutex_);
   uint64_t next_sequence_ TE_GUARDED_BY(mutex_) = 1;
   bool stopping_ TE_GUARDED_BY(mutex_) = false;

@@ -95,7 +95,7 @@ class Recovery {
   const Config& config_;
   RecoveryHost& host_;
   SliceOwner* owner_ = nullptr;
-  Mutex mutex_;
+  Mutex mutex_{LockRank::kRecovery};
   std::unordered_map<Segment*, Job> jobs_ TE_GUARDED_BY(mutex_);
   uint64_t jobs_made_ TE_GUARDED_BY(mutex_) = 0;
   // Tasks that the peer, which answers, got again: since when, and what had got through by then.
