@@ -47,17 +47,20 @@ Result<bool> Transports::install(std::string_view name, bool implicit, const Nic
     return error(Code::kNotFound, "there is no transport '{}' in this build: it has {}", name,
                  all_names());
   }
-  MutexLock lock(mutex_);
-  for (Entry& present : entries_) {
-    if (present.transport->name() != name) continue;
-    present.implicit = present.implicit && implicit;
-    return false;
+  {
+    MutexLock lock(mutex_);
+    for (Entry& present : entries_) {
+      if (present.transport->name() != name) continue;
+      present.implicit = present.implicit && implicit;
+      return false;
+    }
   }
+  // Without the lock, which submissions take: opening libraries and NICs takes its time.
   const TransportSetup setup{
       host_, config_, name, [&] { return nic_matrix(matrix); }, matrix != nullptr, nodes_of};
   Result<std::unique_ptr<Transport>> made = transport_factories()[place]->make(setup);
   if (!made.ok()) return made.status();
-  add_locked(made.take(), implicit);
+  add(made.take(), implicit);
   return true;
 }
 
@@ -71,10 +74,6 @@ Result<NicMatrix> Transports::nic_matrix(const NicMatrix* given) const {
 
 void Transports::add(std::shared_ptr<Transport> transport, bool implicit) {
   MutexLock lock(mutex_);
-  add_locked(std::move(transport), implicit);
-}
-
-void Transports::add_locked(std::shared_ptr<Transport> transport, bool implicit) {
   entries_.push_back({std::move(transport), implicit});
   std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
     return rank(a.transport->name()) < rank(b.transport->name());

@@ -53,7 +53,6 @@ class Transports {
 
   // As given, if it fits this machine; else as discovered.
   Result<NicMatrix> nic_matrix(const NicMatrix* given) const;
-  void add_locked(std::shared_ptr<Transport> transport, bool implicit) TE_REQUIRES(mutex_);
 
   TransportHost& host_;
   const Config& config_;
