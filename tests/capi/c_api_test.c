@@ -298,7 +298,10 @@ static void check_memory(const pair_t* pair) {
   entries[1].addr = addresses[1] = memory + 4096;
   entries[0].length = entries[1].length = 4096;
   CHECK(registerLocalMemoryBatch(pair->target, entries, 2, "cpu:0") == 0);
-  CHECK(registerLocalMemoryBatch(pair->target, entries, 2, "cpu:0") == TE_ERR_ALREADY_EXISTS);
+  CHECK(registerLocalMemoryBatch(pair->target, entries, 2, "*") == TE_ERR_ALREADY_EXISTS);
+  CHECK(registerLocalMemoryBatch(pair->target, entries, 2, "cpu:0") == 0); /* counted */
+  CHECK(registerLocalMemory(pair->target, memory + 10, 5, "*", 0) == TE_ERR_ALREADY_EXISTS);
+  CHECK(unregisterLocalMemoryBatch(pair->target, addresses, 2) == 0);
   CHECK(registerLocalMemory(pair->target, memory + 10, 5, "*", 0) == TE_ERR_ALREADY_EXISTS);
   CHECK(unregisterLocalMemoryBatch(pair->target, addresses, 2) == 0);
   CHECK(unregisterLocalMemoryBatch(pair->target, addresses, 2) == TE_ERR_NOT_FOUND);

@@ -35,7 +35,7 @@ class NoEngine : public TransportHost {
 class Hostile : public testing::Test {
  protected:
   void begin() {
-    const Config config;
+    const Config config{};
     Result<std::unique_ptr<Transport>> target =
         kRdmaFactory.make({host_, config, "rdma", [] {
                              return NicMatrix{{{"*", {"rxe1"}, {}}}};
