@@ -308,8 +308,7 @@ TE_C_API int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batc
  * its number is both an offset of the segment and an address that was ever registered there; the
  * error names this function. The other two modes always work. */
 TE_C_API int setAddressing(transfer_engine_t engine, int addressing);
-/* A memory load. A thread that asks again and again while the task is in flight makes progress now
- * and then, as waitBatch() with a timeout of 0 does, or lets other threads run. */
+/* A memory load. Makes no progress; a thread that spins on it gives way to others (sched_yield). */
 TE_C_API int getTransferStatus(transfer_engine_t engine, batch_id_t batch_id, size_t task_id,
                                struct transfer_status* status);
 /* Over all submitted tasks: pending while any is, then the worst status; and the sum of the bytes.

@@ -168,8 +168,8 @@ class TE_EXPORT Engine {
   // restarted has retry_window_ms to register its memory again.
   Status submit(BatchId batch, std::span<const TransferRequest> requests,
                 const SubmitOptions& options = {});
-  // A memory load, without a lock. A thread that asks again and again while the task is in flight
-  // makes progress now and then, as wait() with a timeout of zero does, or lets other threads run.
+  // A memory load: makes no progress, takes no lock. A thread that spins on it gives way to others
+  // now and then (sched_yield).
   Result<TransferStatus> status(BatchId batch, size_t task) const;
   // Over all submitted tasks: pending while any is; then the worst state (failed, timeout,
   // cancelled, completed); and the sum of the bytes.

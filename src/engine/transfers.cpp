@@ -16,12 +16,18 @@ namespace {
 
 constexpr int64_t kTickMs = 10;
 constexpr int64_t kEndingNs = 5'000;
-constexpr uint32_t kLooksPerTurn = 64;  // of a thread that spins on a status: some 0.5 us
 
 // Made once: who polls hears it dozens of times in one transfer.
 const Status& still_in_flight() {
   static const Status& status = *new Status(Code::kTimeout, "the batch is still in flight");
   return status;
+}
+
+// Threads that spin on the status of what is in flight must not keep the cores from those that move
+// the bytes.
+void give_way(TaskState state) {
+  static constinit thread_local uint32_t looks = 0;
+  if (state == TaskState::kPending && ++looks % kPollsPerYield == 0) std::this_thread::yield();
 }
 
 }  // namespace
@@ -69,36 +75,7 @@ size_t Transfers::take_completions(std::span<Completion> completions) {
   return count;
 }
 
-Result<TransferStatus> Transfers::status(BatchId id, size_t task) {
-  Result<TransferStatus> result = read_status(id, task);
-  const bool pending = result.ok() && result->state == TaskState::kPending;
-  return pending && saw_pending(id) ? read_status(id, task) : result;
-}
-
-Result<TransferStatus> Transfers::batch_status(BatchId id) {
-  Result<TransferStatus> result = read_batch_status(id);
-  const bool pending = result.ok() && result->state == TaskState::kPending;
-  return pending && saw_pending(id) ? read_batch_status(id) : result;
-}
-
-bool Transfers::saw_pending(BatchId id) {
-  static constinit thread_local uint32_t looks = 0;
-  if (++looks % kLooksPerTurn != 0) return false;
-  const Inside inside(waiting_);
-  bool useful = false;
-  Batch* batch = table_.find(id);
-  if (batch == nullptr) return true;
-  {
-    MutexLock lock(batch->mutex);
-    if (!table_.is(*batch, id)) return true;
-    useful = batch->active.load(std::memory_order_relaxed) != 0 && help(*batch, 0);
-  }
-  // Threads that spin must not keep the cores from those that move the bytes.
-  if (!useful || looks % (kLooksPerTurn * kPollsPerYield) == 0) std::this_thread::yield();
-  return true;
-}
-
-Result<TransferStatus> Transfers::read_status(BatchId id, size_t task) const {
+Result<TransferStatus> Transfers::status(BatchId id, size_t task) const {
   const Batch* batch = table_.find(id);
   if (batch == nullptr) return no_batch(id);
   const TaskBlock* block = batch->block.load(std::memory_order_relaxed);
@@ -113,10 +90,11 @@ Result<TransferStatus> Transfers::read_status(BatchId id, size_t task) const {
   // Not submitted: what is there may be the block's last user's.
   if (task >= batch->submitted.load(std::memory_order_acquire)) result = {};
   if (!table_.is(*batch, id)) return no_batch(id);
+  give_way(result.state);
   return result;
 }
 
-Result<TransferStatus> Transfers::read_batch_status(BatchId id) const {
+Result<TransferStatus> Transfers::batch_status(BatchId id) const {
   const Batch* batch = table_.find(id);
   if (batch == nullptr) return no_batch(id);
   const TaskBlock* block = batch->block.load(std::memory_order_relaxed);
@@ -138,6 +116,7 @@ Result<TransferStatus> Transfers::read_batch_status(BatchId id) const {
   }
   if (pending) result.state = TaskState::kPending;
   if (!table_.is(*batch, id)) return no_batch(id);
+  give_way(result.state);
   return result;
 }
 
@@ -192,7 +171,7 @@ Status Transfers::wait(BatchId id, std::optional<std::chrono::milliseconds> time
 // Where the engine ends, nobody can ask what became of the tasks.
 Status Transfers::waited_for(BatchId id) const {
   if (!stopping_.load(std::memory_order_relaxed)) return {};
-  const Result<TransferStatus> end = read_batch_status(id);
+  const Result<TransferStatus> end = batch_status(id);
   if (!end.ok() || end->state != TaskState::kCancelled) return {};
   return Status(Code::kCancelled, "the engine was destroyed, which cancelled tasks of the batch");
 }

@@ -58,9 +58,8 @@ class Transfers final : public SliceOwner {
   // deadline. kStale when another run is there, now or later.
   Status submit_to(BatchId id, const TransferRequest& request,
                    const std::shared_ptr<Segment>& segment, uint64_t instance);
-  // Who reads again and again while tasks are in flight makes progress, or gives way to others.
-  Result<TransferStatus> status(BatchId id, size_t task);
-  Result<TransferStatus> batch_status(BatchId id);
+  Result<TransferStatus> status(BatchId id, size_t task) const;
+  Result<TransferStatus> batch_status(BatchId id) const;
   Result<TaskError> task_error(BatchId id, size_t task) const;
   Status wait(BatchId id, std::optional<std::chrono::milliseconds> timeout);
   Status cancel(BatchId id);
@@ -115,10 +114,6 @@ class Transfers final : public SliceOwner {
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
 
   // Waiting.
-  Result<TransferStatus> read_status(BatchId id, size_t task) const;
-  Result<TransferStatus> read_batch_status(BatchId id) const;
-  // The calling thread saw a task in flight. True: it is worth another look.
-  bool saw_pending(BatchId id);
   Status waited_for(BatchId id) const;
   bool help(Batch& batch, int64_t until_ns) TE_REQUIRES(batch.mutex);
   static void await_end(Batch& batch) TE_REQUIRES(batch.mutex);

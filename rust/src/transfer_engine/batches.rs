@@ -180,8 +180,7 @@ impl TransferEngine {
     }
 
     /// The status of task `task_id` of a batch: the number of a [`TransferStatusEnum`], and the
-    /// bytes transferred. A memory load; tasks progress without it. A thread that asks again and
-    /// again while the task is in flight lends itself to the transfer now and then.
+    /// bytes transferred. A memory load; tasks progress without it.
     pub fn get_transfer_status(
         &self,
         batch_id: BatchID,
