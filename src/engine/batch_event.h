@@ -27,14 +27,14 @@ inline void set_readable(const Fd& event, bool readable) {
 
 // Counts a caller in for as long as it lives. The count has the size of a futex: others share a
 // counter of the library's, which each call would change too.
-class Inside {
+class CallCounter {
  public:
-  explicit Inside(std::atomic<uint32_t>& count) : count_(count) { count_.fetch_add(1); }
-  ~Inside() {
+  explicit CallCounter(std::atomic<uint32_t>& count) : count_(count) { count_.fetch_add(1); }
+  ~CallCounter() {
     if (count_.fetch_sub(1) == 1) count_.notify_all();
   }
-  Inside(const Inside&) = delete;
-  Inside& operator=(const Inside&) = delete;
+  CallCounter(const CallCounter&) = delete;
+  CallCounter& operator=(const CallCounter&) = delete;
 
  private:
   std::atomic<uint32_t>& count_;

@@ -288,15 +288,15 @@ Status Engine::Impl::warm_up(std::string_view name) {
   }
   // Last, so that both ends are still awake for what comes next.
   for (const std::shared_ptr<Path>& path : target->paths) path->transport.warm_up(*path);
-  return readable ? rehearse(name, *readable) : Status();
+  return readable ? read_to_warm_up(name, *readable) : Status();
 }
 
-Status Engine::Impl::rehearse(std::string_view name, uint64_t address) {
+Status Engine::Impl::read_to_warm_up(std::string_view name, uint64_t address) {
   constexpr int kTimes = 16;
   const Result<SegmentId> segment = segments().open(name, false);
   if (!segment.ok()) return segment.status();
   // What does not work is for the first transfer to say.
-  for (int i = 0; i < kTimes && transfers_->rehearse(*segment, address);) ++i;
+  for (int i = 0; i < kTimes && transfers_->read_to_warm_up(*segment, address);) ++i;
   return segments().close(*segment);
 }
 

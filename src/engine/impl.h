@@ -62,7 +62,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status uninstall(std::string_view protocol);
   Status remove_local_segment(std::string_view name);
   Status warm_up(std::string_view name);
-  Status rehearse(std::string_view name, uint64_t address);
+  Status read_to_warm_up(std::string_view name, uint64_t address);
   Status notify(SegmentId target, const Notification& notification);
   Result<ProbeResult> probe(std::string_view name, size_t rounds);
   Result<SegmentInfo> describe(SegmentId id);

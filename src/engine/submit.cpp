@@ -47,7 +47,7 @@ struct Transfers::Plan {
   std::vector<StagedRequest> staged;
   uint8_t attempts = 0;            // of a task that is planned again
   Submission::Use bound;           // of submit_to(), else empty
-  std::byte* rehearsal = nullptr;  // where a rehearsal's byte goes, instead of its source
+  std::byte* discarded = nullptr;  // where the byte of a warm-up read goes, instead of its source
 };
 
 Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
@@ -76,7 +76,7 @@ Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
         "{:#x}: a request lies inside one buffer",
         left, request.length, source, buffer.length, buffer.address);
   }
-  if (!plan.rehearsal && !contains(buffer.local, source_rights(request.opcode))) {
+  if (!plan.discarded && !contains(buffer.local, source_rights(request.opcode))) {
     return error(
         Code::kPermission,
         "the local buffer of {} bytes at {:#x} cannot be {}: this process has it mapped "
@@ -189,7 +189,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
   task.submission = plan.submission;
   task.segment = plan.segment;
   task.instance = plan.target->descriptor.instance;
-  task.source = plan.rehearsal ? plan.rehearsal : static_cast<std::byte*>(request.source);
+  task.source = plan.discarded ? plan.discarded : static_cast<std::byte*>(request.source);
   task.target_offset = request.target_offset;
   task.length = request.length;
   task.transferred.store(0, std::memory_order_relaxed);
@@ -199,8 +199,8 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
     plan.empty.push_back(&task);
     return {};
   }
-  if (!plan.rehearsal || request.source) TE_RETURN_IF_ERROR(find_source(request, plan));
-  task.kind = plan.rehearsal ? MemoryKind::kHost : plan.buffer->kind;
+  if (!plan.discarded || request.source) TE_RETURN_IF_ERROR(find_source(request, plan));
+  task.kind = plan.discarded ? MemoryKind::kHost : plan.buffer->kind;
   Status status = cut(task, request.opcode, *plan.target, plan);
   if (status.ok() || !may_come(status, *plan.segment, segments_, request)) return status;
   wait_for_target(request, task, plan);
@@ -288,7 +288,7 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
 
 Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
                          const SubmitOptions& options) {
-  const Inside inside(submitting_);
+  const CallCounter counted(submitting_);
   if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
   if (requests.empty()) {
     if (!options.notification) return {};
@@ -305,7 +305,7 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
 Status Transfers::submit_to(BatchId id, const TransferRequest& request,
                             const std::shared_ptr<Segment>& segment, uint64_t instance) {
   constexpr auto kNoTimeout = std::chrono::hours(24 * 365);
-  const Inside inside(submitting_);
+  const CallCounter counted(submitting_);
   if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
   if (segment->self) segments_.refresh_self(*segment);
   Plan plan;
@@ -322,7 +322,7 @@ Status Transfers::submit_to(BatchId id, const TransferRequest& request,
   return {};
 }
 
-bool Transfers::rehearse(SegmentId segment, uint64_t address) {
+bool Transfers::read_to_warm_up(SegmentId segment, uint64_t address) {
   constexpr auto kLimit = std::chrono::milliseconds(100);
   std::byte there{};
   TransferRequest request{Opcode::kRead, nullptr, segment, address, 1};
@@ -335,9 +335,9 @@ bool Transfers::rehearse(SegmentId segment, uint64_t address) {
   const Result<BatchId> batch = allocate(1);
   if (!batch.ok()) return false;
   {
-    const Inside inside(submitting_);
+    const CallCounter counted(submitting_);
     Plan plan;
-    plan.rehearsal = &there;
+    plan.discarded = &there;
     if (!stopping_.load() && accept(*batch, {&request, 1}, options, plan).ok()) {
       post(plan);
     }

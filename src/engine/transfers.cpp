@@ -157,7 +157,7 @@ Status Transfers::wait(BatchId id, std::optional<std::chrono::milliseconds> time
   }
   int64_t until = kNever;
   if (timeout) until = timeout->count() <= 0 ? 0 : deadline_after_ms(now_ns(), timeout->count());
-  const Inside inside(waiting_);
+  const CallCounter counted(waiting_);
   {
     MutexLock lock(batch->mutex);
     if (!table_.is(*batch, id)) return no_batch(id);
@@ -249,12 +249,13 @@ Result<int> Transfers::event_fd(BatchId id) {
 Status Transfers::free(BatchId id) {
   Batch* batch = table_.find(id);
   if (batch == nullptr) return no_batch(id);
-  std::optional<Inside> inside;  // until the lock is let go, where there is something to wait for
+  std::optional<CallCounter>
+      counted;  // until the lock is let go, where there is something to wait for
   MutexLock lock(batch->mutex);
   if (!table_.is(*batch, id) || batch->closing) return no_batch(id);
   batch->closing = true;
   if (batch->active.load(std::memory_order_relaxed) != 0) {
-    inside.emplace(waiting_);
+    counted.emplace(waiting_);
     wait_idle(*batch, id, kNever);
   }
   if (batch->reports) completions_.remove(*batch);

@@ -68,7 +68,7 @@ class Transfers final : public SliceOwner {
   Result<int> completion_fd() { return completions_.event_fd(); }
   // Reads a byte of the target, and forgets it: what the way there takes is in the caches
   // afterwards. Only for transports that need not know the local memory. False: it did not work.
-  bool rehearse(SegmentId segment, uint64_t address);
+  bool read_to_warm_up(SegmentId segment, uint64_t address);
   Status free(BatchId id);
 
   // No submission succeeds after this, and none is under way; then everything in flight is

@@ -51,7 +51,7 @@ class CopyCrew {
   void helper_came() { expected_ = 0; }
   // Whether one more of the pool's threads would only get in the way of those that copy, and of a
   // helper that is about to come back.
-  bool crowded() const {
+  bool enough_copying() const {
     const size_t coming = own_copying_ > 0 && expected_ > 0 ? 1 : 0;
     return copying_ + coming >= size_;
   }

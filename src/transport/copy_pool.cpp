@@ -21,7 +21,7 @@ constexpr uint64_t kWorthWaking = 128 << 10;
 // and within this.
 constexpr uint64_t kMostRunBytes = 1 << 20;
 constexpr uint64_t kLeastRunBytes = 64 << 10;
-// Less is not dealt out in parts: the last level of a page table spans 2 MiB.
+// Less is not distributed in parts: the last level of a page table spans 2 MiB.
 constexpr uint64_t kWorthDealing = 4 << 20;
 // For how long a thread looks for more to do, or for the end of what others do, before it sleeps.
 constexpr int64_t kLingerNs = 50'000;
@@ -245,7 +245,7 @@ void CopyPool::linger() {
 void CopyPool::work() {
   MutexLock lock(mutex_);
   for (;;) {
-    while (!stopping_ && (queued_ == 0 || crew_.crowded())) {
+    while (!stopping_ && (queued_ == 0 || crew_.enough_copying())) {
       crew_.begin_sleep();
       changed_.wait(mutex_);
       crew_.end_sleep();

@@ -2,7 +2,7 @@
 //
 // Who posts helps: a small copy is carried out by the thread that asked for it, without a
 // hand-over. The pool's own threads are woken where more is queued than that thread does in some
-// microseconds, and where a helper leaves something behind. Much at once is dealt out in as many
+// microseconds, and where a helper leaves something behind. Much at once is distributed in as many
 // parts as there are threads, and each thread stays in one: two that copy neighbouring pages across
 // memory wait for each other at the kernel's page tables.
 //

@@ -34,11 +34,11 @@ TEST(CopyCrew, CountsHelpersAmongThoseThatCopy) {
   crew.begin(false);
   EXPECT_TRUE(crew.copying());
   EXPECT_FALSE(crew.at_work());
-  EXPECT_FALSE(crew.crowded());
+  EXPECT_FALSE(crew.enough_copying());
   EXPECT_TRUE(crew.wake_one());
   EXPECT_FALSE(crew.wake_one()) << "two copy";
   crew.begin(false);
-  EXPECT_TRUE(crew.crowded());
+  EXPECT_TRUE(crew.enough_copying());
   crew.end(false);
   crew.end(false);
   EXPECT_FALSE(crew.copying());
@@ -66,9 +66,9 @@ TEST(CopyCrew, LeavesSomeRunsToAHelperThatComesBack) {
   crew.end_sleep();
   crew.begin(true);
   crew.expect_helper();
-  EXPECT_TRUE(crew.crowded()) << "of two, one copies and a helper comes";
+  EXPECT_TRUE(crew.enough_copying()) << "of two, one copies and a helper comes";
   crew.helper_came();
-  EXPECT_FALSE(crew.crowded());
+  EXPECT_FALSE(crew.enough_copying());
 }
 
 TEST(CopyStream, BeginsWithSixteenMebibytesWithoutAPause) {

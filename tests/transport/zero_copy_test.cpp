@@ -60,27 +60,27 @@ TEST(ZeroCopyTrial, SomePairsMayBeLost) {
 }
 
 TEST(ZeroCopyTrial, AKernelThatCopiesSettlesIt) {
-  constexpr uint64_t kTold = ZeroCopyTrial::kTold;
+  constexpr uint64_t kTold = ZeroCopyTrial::kReported;
   ZeroCopyTrial fresh(ZeroCopyMode::kAuto);
   EXPECT_TRUE(fresh.without_copy());
-  fresh.told(kTold - 1, kTold - 1);
+  fresh.reported(kTold - 1, kTold - 1);
   EXPECT_EQ(fresh.verdict(), Verdict::kOpen);
-  fresh.told(kTold, kTold);
+  fresh.reported(kTold, kTold);
   EXPECT_EQ(fresh.verdict(), Verdict::kGiveUp);
   EXPECT_FALSE(fresh.without_copy());
   // A packet now and then is no matter.
   ZeroCopyTrial mostly_not(ZeroCopyMode::kAuto);
   for (uint64_t i = 1; i <= 100; ++i) {
-    mostly_not.told(i * kTold, i * ZeroCopyTrial::kMostCopied);
+    mostly_not.reported(i * kTold, i * ZeroCopyTrial::kMostCopied);
   }
   EXPECT_EQ(mostly_not.verdict(), Verdict::kOpen);
   // Later as well: the way to the peer may have changed.
   ZeroCopyTrial kept(ZeroCopyMode::kAuto);
   for (int i = 0; i < ZeroCopyTrial::kWinsToKeep; ++i) pair(kept, 1, 1'000'000);
   ASSERT_EQ(kept.verdict(), Verdict::kKeep);
-  kept.told(10 * kTold, 0);
+  kept.reported(10 * kTold, 0);
   EXPECT_EQ(kept.verdict(), Verdict::kKeep);
-  kept.told(11 * kTold, kTold);
+  kept.reported(11 * kTold, kTold);
   EXPECT_EQ(kept.verdict(), Verdict::kGiveUp);
 }
 
@@ -96,7 +96,7 @@ TEST(ZeroCopyTrial, TooManyRefusalsInARowSettleIt) {
 
 TEST(ZeroCopyTrial, TheSettingOverrulesIt) {
   ZeroCopyTrial on(ZeroCopyMode::kOn);
-  on.told(1000, 1000);
+  on.reported(1000, 1000);
   for (int i = 0; i < 2 * ZeroCopyTrial::kMostRefused; ++i) on.refused();
   for (int i = 0; i < 10 * kFramesOfPeriod; ++i) on.sent(kFrame, 1'000'000'000);
   EXPECT_TRUE(on.without_copy());

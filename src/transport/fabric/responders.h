@@ -2,7 +2,7 @@
 // room, so that closing it ends what is left of that path and disturbs no other. Beyond that
 // several paths share one, and closing it interrupts them all: they connect again.
 //
-// Threads: any; serve() and what is about sleeping, the transport's poller.
+// Threads: any; serve() and what is about sleeping, the progress thread.
 #pragma once
 
 #include <poll.h>
@@ -22,7 +22,7 @@ namespace te::fabric {
 
 class Responders {
  public:
-  // At most `most` endpoints. `wake`: makes the poller come.
+  // At most `most` endpoints. `wake`: wakes the progress thread.
   Responders(Domain& domain, size_t most, std::function<void()> wake)
       : domain_(domain), most_(most), wake_(std::move(wake)) {}
   ~Responders() { stop(); }
@@ -72,7 +72,7 @@ class Responders {
   const std::function<void()> wake_;
   size_t depth_ = 1;
   std::atomic<bool> changed_{false};
-  std::vector<ResponderRef> polled_;  // the poller's
+  std::vector<ResponderRef> polled_;  // the progress thread's
   Mutex mutex_{LockRank::kResponders};
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
   std::unordered_map<uint64_t, User> users_ TE_GUARDED_BY(mutex_);  // by the path's id

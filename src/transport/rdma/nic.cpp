@@ -16,10 +16,10 @@ namespace te::rdma {
 namespace {
 
 constexpr uint32_t kSends = 256;  // work requests in one queue pair
-constexpr uint32_t kServingSends = 4;
+constexpr uint32_t kResponderSends = 4;
 constexpr uint32_t kInlined = 220;
 constexpr int kCompletions = 16'384;
-constexpr int kServingCompletions = 4'096;
+constexpr int kResponderCompletions = 4'096;
 constexpr int kMostReads = 16;  // of one queue pair, that a device serves at once
 
 // A lost packet is sent again after 67 ms or more, six times: a peer that is gone is noticed after
@@ -88,8 +88,8 @@ Status VerbsNic::start(ibv_device* device) {
       {library_.completions.destroy_cq}};
   if (!completions_) return failed("no completion queue", errno);
   serving_completions_ = {
-      library_.completions.create_cq(context_.get(), std::min(kServingCompletions, limits_.max_cqe),
-                                     nullptr, nullptr, 0),
+      library_.completions.create_cq(
+          context_.get(), std::min(kResponderCompletions, limits_.max_cqe), nullptr, nullptr, 0),
       {library_.completions.destroy_cq}};
   if (!serving_completions_) return failed("no completion queue", errno);
   // Those of queue pairs that are gone may still lie in the queue.
@@ -127,7 +127,7 @@ Result<std::unique_ptr<QueuePair>> VerbsNic::make_queue_pair(bool serving) {
   wanted.qp_type = IBV_QPT_RC;
   wanted.send_cq = wanted.recv_cq = serving ? serving_completions_.get() : completions_.get();
   wanted.cap.max_send_wr = std::bit_floor(
-      std::min(serving ? kServingSends : kSends, static_cast<uint32_t>(limits_.max_qp_wr)));
+      std::min(serving ? kResponderSends : kSends, static_cast<uint32_t>(limits_.max_qp_wr)));
   wanted.cap.max_recv_wr = wanted.cap.max_send_sge = wanted.cap.max_recv_sge = 1;
   const uint32_t sends = wanted.cap.max_send_wr;
   wanted.cap.max_inline_data = serving ? 0 : kInlined;

@@ -6,7 +6,7 @@
 // is. So that is done on a pool, and a hello is answered soon in any case: a peer whose end is not
 // ready then has to repeat its first packets, as NICs do by themselves.
 //
-// Threads: accept() any; attend() the transport's poller.
+// Threads: accept() any; attend() the progress thread.
 #pragma once
 
 #include <memory>
@@ -73,7 +73,7 @@ class Responder {
   Ends ends_ TE_GUARDED_BY(mutex_);
   std::unordered_set<uint64_t> leaving_ TE_GUARDED_BY(mutex_);  // out of `ends_`, not destroyed yet
   bool stopped_ TE_GUARDED_BY(mutex_) = false;
-  int64_t next_ns_ = 0;      // the poller's
+  int64_t next_ns_ = 0;      // the progress thread's
   TaskPool pool_{kThreads};  // last: its threads use the rest
 };
 

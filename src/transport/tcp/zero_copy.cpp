@@ -37,7 +37,7 @@ const sock_extended_err* notification(msghdr& message) {
 
 void ZeroCopyCompletions::add(uint32_t first, uint32_t last) {
   const uint32_t ahead = first - static_cast<uint32_t>(below_);
-  if (ahead > INT32_MAX) return;  // it was told before
+  if (ahead > INT32_MAX) return;  // it was reported before
   const uint64_t from = below_ + ahead;
   early_.emplace_back(from, from + static_cast<uint32_t>(last - first) + 1);
   std::sort(early_.begin(), early_.end());
@@ -68,11 +68,11 @@ void ZeroCopy::close() {
 bool ZeroCopy::takes(uint64_t bytes, size_t requests) {
   if (!totals_ || !ZeroCopyTrial::is_large(bytes, requests)) return false;
   // The number of all comes last: of those that it counts, every copy is known.
-  const uint64_t told = told_.load(std::memory_order_acquire);
-  trial_.told(told, copied_.load(std::memory_order_relaxed));
+  const uint64_t reported = reported_.load(std::memory_order_acquire);
+  trial_.reported(reported, copied_.load(std::memory_order_relaxed));
   const ZeroCopyTrial::Verdict verdict = trial_.verdict();
   measures_.store(verdict == ZeroCopyTrial::Verdict::kOpen, std::memory_order_relaxed);
-  without_copy_ = trial_.without_copy() && !is_slow(told);
+  without_copy_ = trial_.without_copy() && !is_slow(reported);
   refused_ = false;
   bytes_ = bytes;
   cpu_ns_ = 0;
@@ -80,10 +80,10 @@ bool ZeroCopy::takes(uint64_t bytes, size_t requests) {
 }
 
 // Whether sends are slow to complete.
-bool ZeroCopy::is_slow(uint64_t told) {
-  const bool held = told != sends_.load(std::memory_order_relaxed);
-  if (!held || told != last_told_ || held_since_ns_ == 0) {
-    last_told_ = told;
+bool ZeroCopy::is_slow(uint64_t reported) {
+  const bool held = reported != sends_.load(std::memory_order_relaxed);
+  if (!held || reported != last_reported_ || held_since_ns_ == 0) {
+    last_reported_ = reported;
     held_since_ns_ = held ? now_ns() : 0;
     return false;
   }
@@ -151,7 +151,7 @@ void ZeroCopy::take_notifications(int fd) {
       copied_.fetch_add(count, std::memory_order_relaxed);
       totals_->copied += count;
     }
-    told_.fetch_add(count, std::memory_order_release);
+    reported_.fetch_add(count, std::memory_order_release);
   }
   if (measures) notifications_ns_ += thread_cpu_ns() - begin_ns;
 }

@@ -74,20 +74,20 @@ class ZeroCopy {
   // Where packets are queued for longer, tasks whose memory they hold could not end in time.
   static constexpr int64_t kSlowNs = 10'000'000;
 
-  bool is_slow(uint64_t told);
+  bool is_slow(uint64_t reported);
 
   std::shared_ptr<ZeroCopyTotals> totals_;
   // The sender's.
   ZeroCopyTrial trial_{ZeroCopyMode::kOff};
-  bool without_copy_ = false;  // this frame
-  uint64_t last_told_ = 0;     // of told_, when it changed last
-  int64_t held_since_ns_ = 0;  // since then some are outstanding, and none completed
-  bool refused_ = false;       // some of it
-  uint64_t bytes_ = 0;         // its payload
-  int64_t cpu_ns_ = 0;         // for it
+  bool without_copy_ = false;   // this frame
+  uint64_t last_reported_ = 0;  // of reported_, when it changed last
+  int64_t held_since_ns_ = 0;   // since then some are outstanding, and none completed
+  bool refused_ = false;        // some of it
+  uint64_t bytes_ = 0;          // its payload
+  int64_t cpu_ns_ = 0;          // for it
 
   std::atomic<uint64_t> sends_{0};
-  std::atomic<uint64_t> told_{0};  // of them
+  std::atomic<uint64_t> reported_{0};  // of them
   std::atomic<uint64_t> copied_{0};
   std::atomic<bool> measures_{false};
   std::atomic<int64_t> notifications_ns_{0};  // of the processor, not counted yet

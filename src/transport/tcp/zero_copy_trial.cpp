@@ -25,11 +25,12 @@ void ZeroCopyTrial::end_period() {
   cpu_ns_ = 0;
 }
 
-void ZeroCopyTrial::told(uint64_t sends, uint64_t copied) {
-  if (forced_ || sends - told_ < kTold) return;
+void ZeroCopyTrial::reported(uint64_t sends, uint64_t copied) {
+  if (forced_ || sends - reported_ < kReported) return;
   // All that is new is judged together, however much it is.
-  if ((copied - copied_) * kTold > kMostCopied * (sends - told_)) verdict_ = Verdict::kGiveUp;
-  told_ = sends;
+  if ((copied - copied_) * kReported > kMostCopied * (sends - reported_))
+    verdict_ = Verdict::kGiveUp;
+  reported_ = sends;
   copied_ = copied;
 }
 

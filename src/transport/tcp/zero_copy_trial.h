@@ -2,11 +2,11 @@
 //
 // Where the way to the peer leads through memory (loopback, veth) or through a NIC that cannot
 // gather, the kernel copies all the same and says so: that settles it, unless it is a packet now
-// and then. Elsewhere it may still cost more to look up pages, and to be told when they are free
-// again, than to copy. So periods with and without a copy take turns, and what needs less of the
-// processor for a byte stays.
+// and then. Elsewhere it may still cost more to look up pages, and to be notified when they are
+// free again, than to copy. So periods with and without a copy take turns, and what needs less of
+// the processor for a byte stays.
 //
-// It is told everything: no socket and no clock of its own. One thread at a time.
+// Everything is reported to it: no socket and no clock of its own. One thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +33,7 @@ class ZeroCopyTrial {
   static constexpr int kWinsToKeep = 6;
   static constexpr double kGain = 1.1;
   // The kernel does not do without a copy when it made more than these, of so many sends.
-  static constexpr uint64_t kTold = 16;
+  static constexpr uint64_t kReported = 16;
   static constexpr uint64_t kMostCopied = 8;
   // The kernel's limits (optmem_max, RLIMIT_MEMLOCK) are too tight after this many in a row.
   static constexpr int kMostRefused = 16;
@@ -51,8 +51,8 @@ class ZeroCopyTrial {
   }
   // It went so, and took this much of the processor.
   void sent(uint64_t bytes, int64_t cpu_ns);
-  // Of so many sends without a copy the kernel told what it did; counted from the first one.
-  void told(uint64_t sends, uint64_t copied);
+  // Of so many sends without a copy the kernel reported what it did; counted from the first one.
+  void reported(uint64_t sends, uint64_t copied);
   // It did not take a send without a copy, which went with one.
   void refused();
 
@@ -68,7 +68,7 @@ class ZeroCopyTrial {
   int pairs_ = 0;
   int wins_ = 0;
   int refused_ = 0;  // in a row
-  uint64_t told_ = 0;
+  uint64_t reported_ = 0;
   uint64_t copied_ = 0;
 };
 
