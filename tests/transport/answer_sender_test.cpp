@@ -1,13 +1,12 @@
 #include "transport/tcp/answer_sender.h"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include <string>
 
-#include "base/fd.h"
 #include "support/fragile_memory.h"
 #include "transport/frames.h"
+#include "transport/socket_pair.h"
 
 namespace te::tcp::test {
 namespace {
@@ -18,13 +17,7 @@ using te::test::FragileMemory;
 
 class AnswerSenderTest : public testing::Test {
  protected:
-  AnswerSenderTest() {
-    int fds[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    ours_ = Fd(fds[0]);
-    peers_ = Fd(fds[1]);
-    key_ = add(memory_.data(), memory_.size());
-  }
+  AnswerSenderTest() { key_ = add(memory_.data(), memory_.size()); }
   AccessKey add(const void* begin, uint64_t length) {
     return *table_.add(reinterpret_cast<uint64_t>(begin), length, Rights::kRead);
   }
@@ -35,21 +28,13 @@ class AnswerSenderTest : public testing::Test {
   PeerRequest read(size_t offset, uint32_t length, uint64_t sequence) {
     return read(memory_.data() + offset, length, key_, sequence);
   }
-  Outcome send(bool careful = false) { return answers_.send(ours_.get(), careful); }
-  std::string take() {
-    std::string out;
-    char buffer[65536];
-    for (;;) {
-      const ssize_t got = ::recv(peers_.get(), buffer, sizeof buffer, 0);
-      if (got <= 0) return out;
-      out.append(buffer, static_cast<size_t>(got));
-    }
-  }
+  Outcome send(bool careful = false) { return answers_.send(sockets_.ours.get(), careful); }
+  std::string take() { return sockets_.take(); }
 
   std::string memory_ = "abcdefghijklmnopqrstuvwxyz";
   AccessTable table_;
   AccessKey key_;
-  Fd ours_, peers_;
+  SocketPair sockets_;
   AnswerSender answers_{table_};
 };
 
@@ -151,7 +136,7 @@ TEST_F(AnswerSenderTest, MemoryThatTurnsUnreadableInTheMiddleEndsIt) {
 }
 
 TEST_F(AnswerSenderTest, APeerThatIsGoneEndsIt) {
-  peers_.reset();
+  sockets_.peers.reset();
   answers_.acknowledge(1);
   EXPECT_EQ(send(), Outcome::kFailed);
   EXPECT_EQ(errno, EPIPE);

@@ -81,7 +81,7 @@ TEST_F(LaneReceiverTest, TheEndOfTheStreamIsReadEvenBehindAnswers) {
   const Slice& slice = send(Opcode::kWrite, w);
   EXPECT_NE(take(), "");
   put(ack(1));
-  peers_.reset();
+  sockets_.peers.reset();
   EXPECT_EQ(receiver_.receive(true), Outcome::kClosed);
   EXPECT_EQ(host_.code_of(&slice), Code::kOk);
 }

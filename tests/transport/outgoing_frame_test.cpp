@@ -1,15 +1,14 @@
 #include "transport/tcp/outgoing_frame.h"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "base/fd.h"
 #include "support/fragile_memory.h"
 #include "transport/frames.h"
+#include "transport/socket_pair.h"
 
 namespace te::tcp::test {
 namespace {
@@ -21,13 +20,7 @@ const AccessKey kKey = AccessKey::decode(kKeyBytes);
 
 class OutgoingFrameTest : public testing::Test {
  protected:
-  OutgoingFrameTest() {
-    int fds[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    ours_ = Fd(fds[0]);
-    peers_ = Fd(fds[1]);
-    frame_.clear();
-  }
+  OutgoingFrameTest() { frame_.clear(); }
   static Slice slice(Opcode opcode, std::byte* local, uint32_t length, uint64_t address) {
     Slice slice;
     slice.opcode = opcode;
@@ -41,18 +34,10 @@ class OutgoingFrameTest : public testing::Test {
     return slice(opcode, reinterpret_cast<std::byte*>(local.data()),
                  static_cast<uint32_t>(local.size()), address);
   }
-  Outcome send() { return frame_.send(ours_.get(), zero_copy_); }
-  std::string take() {
-    std::string out;
-    char buffer[65536];
-    for (;;) {
-      const ssize_t got = ::recv(peers_.get(), buffer, sizeof buffer, 0);
-      if (got <= 0) return out;
-      out.append(buffer, static_cast<size_t>(got));
-    }
-  }
+  Outcome send() { return frame_.send(sockets_.ours.get(), zero_copy_); }
+  std::string take() { return sockets_.take(); }
 
-  Fd ours_, peers_;
+  SocketPair sockets_;
   ZeroCopy zero_copy_;
   OutgoingFrame frame_;
 };

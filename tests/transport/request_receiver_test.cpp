@@ -6,38 +6,32 @@
 #include <string>
 #include <string_view>
 
-#include "base/fd.h"
 #include "transport/frames.h"
+#include "transport/socket_pair.h"
 
 namespace te::tcp::test {
 namespace {
 
 class RequestReceiverTest : public testing::Test {
  protected:
-  RequestReceiverTest() {
-    int fds[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    ours_ = Fd(fds[0]);
-    peers_ = Fd(fds[1]);
-    key_ = *table_.add(address(), memory_.size(), Rights::kBoth);
-  }
+  RequestReceiverTest() { key_ = *table_.add(address(), memory_.size(), Rights::kBoth); }
   uint64_t address() { return reinterpret_cast<uint64_t>(memory_.data()); }
   Entry entry(size_t offset, uint32_t length) { return {address() + offset, length, key_}; }
   // Carries out what was put. Why it has to end.
   std::string_view take(std::string_view bytes) {
-    EXPECT_EQ(::send(peers_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+    EXPECT_EQ(::send(sockets_.peers.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(bytes.size()));
     for (;;) {
-      const Stream::Outcome outcome = requests_.receive(ours_.get());
+      const Stream::Outcome outcome = requests_.receive(sockets_.ours.get());
       if (const std::string_view why = requests_.carry_out(); !why.empty()) return why;
       if (outcome != Stream::Outcome::kMore) return {};
     }
   }
   // What it is answered.
   std::string answers() {
-    EXPECT_EQ(answers_.send(ours_.get(), false), AnswerSender::Outcome::kSent);
+    EXPECT_EQ(answers_.send(sockets_.ours.get(), false), AnswerSender::Outcome::kSent);
     std::string out(65536, '\0');
-    const ssize_t got = ::recv(peers_.get(), out.data(), out.size(), 0);
+    const ssize_t got = ::recv(sockets_.peers.get(), out.data(), out.size(), 0);
     out.resize(got > 0 ? static_cast<size_t>(got) : 0);
     return out;
   }
@@ -45,7 +39,7 @@ class RequestReceiverTest : public testing::Test {
   std::string memory_ = std::string(4096, '.');
   AccessTable table_;
   AccessKey key_;
-  Fd ours_, peers_;
+  SocketPair sockets_;
   AnswerSender answers_{table_};
   RequestReceiver requests_{table_, answers_};
 };
@@ -98,9 +92,9 @@ TEST_F(RequestReceiverTest, WhatCannotBeAnHonestPeerEndsIt) {
        }) {
     AnswerSender answers(table_);
     RequestReceiver requests(table_, answers);
-    EXPECT_EQ(::send(peers_.get(), frame.data(), frame.size(), 0),
+    EXPECT_EQ(::send(sockets_.peers.get(), frame.data(), frame.size(), 0),
               static_cast<ssize_t>(frame.size()));
-    requests.receive(ours_.get());
+    requests.receive(sockets_.ours.get());
     EXPECT_NE(requests.carry_out(), "");
     EXPECT_TRUE(answers.empty());
   }

@@ -1,7 +1,6 @@
 #include "transport/tcp/stream.h"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -14,9 +13,9 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "base/fd.h"
 #include "support/child.h"
 #include "support/fragile_memory.h"
+#include "transport/socket_pair.h"
 
 namespace te::tcp {
 namespace {
@@ -31,16 +30,7 @@ std::string make_text(size_t length, uint32_t seed) {
 // A stream at one end of a pair of sockets, the test at the other.
 class StreamTest : public testing::Test {
  protected:
-  void SetUp() override {
-    int fds[2];
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    ours_ = Fd(fds[0]);
-    theirs_ = Fd(fds[1]);
-  }
-  void put(std::string_view bytes) {
-    ASSERT_EQ(::send(theirs_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(bytes.size()));
-  }
+  void put(std::string_view bytes) { sockets_.put(bytes); }
   std::string head(size_t size) {
     const auto bytes = stream_.buffered().first(size);
     std::string result(reinterpret_cast<const char*>(bytes.data()), size);
@@ -50,26 +40,26 @@ class StreamTest : public testing::Test {
   static Stream::Piece piece(std::string& into) {
     return {reinterpret_cast<std::byte*>(into.data()), into.size()};
   }
-  Fd ours_, theirs_;
+  test::SocketPair sockets_;
   Stream stream_;
 };
 
 TEST_F(StreamTest, TellsHowAReceptionEnded) {
-  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kDrained);
   EXPECT_EQ(stream_.received(), 0u);
   put("abc");
-  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kDrained);
   EXPECT_EQ(stream_.received(), 3u);
   EXPECT_EQ(head(3), "abc");
   put(make_text(Stream::kBufferSize, 1));
-  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kMore);
+  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kMore);
   EXPECT_EQ(stream_.received(), Stream::kBufferSize);
   stream_.consume(Stream::kBufferSize);
   put("x");
-  theirs_.reset();
-  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kDrained);
+  sockets_.peers.reset();
+  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kDrained);
   EXPECT_EQ(head(1), "x");
-  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kClosed);
+  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kClosed);
   EXPECT_EQ(stream_.received(), 0u);
   errno = 0;
   EXPECT_EQ(stream_.receive(-1), Stream::Outcome::kFailed);
@@ -78,10 +68,10 @@ TEST_F(StreamTest, TellsHowAReceptionEnded) {
 
 TEST_F(StreamTest, HeadsStayBufferedUntilConsumed) {
   put("abcd");
-  stream_.receive(ours_.get());
+  stream_.receive(sockets_.ours.get());
   EXPECT_EQ(head(2), "ab");
   put("efgh");
-  stream_.receive(ours_.get());
+  stream_.receive(sockets_.ours.get());
   EXPECT_EQ(stream_.buffered().size(), 6u);
   EXPECT_EQ(head(6), "cdefgh");
   EXPECT_TRUE(stream_.buffered().empty());
@@ -92,7 +82,7 @@ TEST_F(StreamTest, OneCallTakesThePayloadAndTheNextHead) {
   std::string first(5, '.'), second(3, '.');
   stream_.start_payload() = {piece(first), {nullptr, 4}, piece(second)};
   put("11111....222head");
-  EXPECT_EQ(stream_.receive(ours_.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kDrained);
   EXPECT_EQ(stream_.received(), 16u);
   EXPECT_FALSE(stream_.in_payload());
   EXPECT_EQ(stream_.filled_pieces(), 3u);
@@ -103,7 +93,7 @@ TEST_F(StreamTest, OneCallTakesThePayloadAndTheNextHead) {
 
 TEST_F(StreamTest, WhatIsBufferedOfAPayloadIsCopiedOut) {
   put("h112222n");
-  stream_.receive(ours_.get());
+  stream_.receive(sockets_.ours.get());
   EXPECT_EQ(head(1), "h");
   std::string first(2, '.'), second(4, '.');
   stream_.start_payload() = {piece(first), piece(second)};
@@ -119,7 +109,7 @@ TEST_F(StreamTest, PiecesWithoutBytesAreFullAtOnce) {
   stream_.copy_buffered();
   EXPECT_EQ(stream_.filled_pieces(), 1u);
   put("ab");
-  stream_.receive(ours_.get());
+  stream_.receive(sockets_.ours.get());
   EXPECT_EQ(stream_.filled_pieces(), 4u);
   EXPECT_EQ(only, "ab");
   stream_.start_payload() = {{nullptr, 0}};
@@ -131,11 +121,11 @@ TEST_F(StreamTest, APieceMayBeTakenBackHalfWay) {
   std::string first(4, '.'), second(4, '.');
   stream_.start_payload() = {piece(first), piece(second)};
   put("11");
-  stream_.receive(ours_.get());
+  stream_.receive(sockets_.ours.get());
   ASSERT_EQ(stream_.open_pieces().size(), 2u);
   stream_.open_pieces()[0].to = nullptr;
   put("xx2222");
-  stream_.receive(ours_.get());
+  stream_.receive(sockets_.ours.get());
   EXPECT_FALSE(stream_.in_payload());
   EXPECT_EQ(first, "11..");
   EXPECT_EQ(second, "2222");
@@ -143,12 +133,12 @@ TEST_F(StreamTest, APieceMayBeTakenBackHalfWay) {
 
 // The discarded bytes go to memory of the thread, which must still be there.
 TEST_F(StreamTest, DiscardsInExitHandlersToo) {
-  const test::ChildEnd end = test::run_in_child([this] {
+  const te::test::ChildEnd end = te::test::run_in_child([this] {
     static std::function<bool()>& discards = *new std::function<bool()>([this] {
       stream_.start_payload() = {{nullptr, 4}};
       put("dropnext");
-      return stream_.receive(ours_.get()) == Stream::Outcome::kDrained && !stream_.in_payload() &&
-             head(4) == "next";
+      return stream_.receive(sockets_.ours.get()) == Stream::Outcome::kDrained &&
+             !stream_.in_payload() && head(4) == "next";
     });
     const int handler = std::atexit([] {
       // This would be where the memory was.
@@ -174,13 +164,13 @@ TEST_F(StreamTest, LongPayloadsTakeSeveralCalls) {
   put("next");
   int calls = 0;
   while (stream_.in_payload()) {
-    ASSERT_NE(stream_.receive(ours_.get()), Stream::Outcome::kFailed);
+    ASSERT_NE(stream_.receive(sockets_.ours.get()), Stream::Outcome::kFailed);
     ASSERT_LT(++calls, 20);
   }
   std::string joined;
   for (const std::string& part : parts) joined += part;
   EXPECT_TRUE(joined == text.substr(90'000));
-  while (stream_.buffered().size() < 4) stream_.receive(ours_.get());
+  while (stream_.buffered().size() < 4) stream_.receive(sockets_.ours.get());
   EXPECT_EQ(head(4), "next");
 }
 
@@ -200,7 +190,7 @@ TEST_F(StreamTest, PayloadThatCannotBeWrittenGoesNowhere) {
         const std::string text = "head" + ("aaa" + std::string(length, 'x')) + "bbbbb" + "next";
         if (buffered) {
           put(text.substr(0, 6));
-          while (stream_.buffered().size() < 6) stream_.receive(ours_.get());
+          while (stream_.buffered().size() < 6) stream_.receive(sockets_.ours.get());
           EXPECT_EQ(head(4), "head");
         }
         // The second begins where it still can be written, if it is long.
@@ -209,7 +199,7 @@ TEST_F(StreamTest, PayloadThatCannotBeWrittenGoesNowhere) {
         if (buffered) stream_.copy_buffered();
         put(text.substr(buffered ? 6 : 4));
         for (int calls = 0; stream_.in_payload() || stream_.buffered().size() < 4; ++calls) {
-          ASSERT_NE(stream_.receive(ours_.get()), Stream::Outcome::kFailed);
+          ASSERT_NE(stream_.receive(sockets_.ours.get()), Stream::Outcome::kFailed);
           stream_.copy_buffered();
           ASSERT_LT(calls, 50);
         }
@@ -230,7 +220,7 @@ TEST_F(StreamTest, WhatIsCopiedOutOfTheBufferMayFault) {
   ASSERT_TRUE(memory.damage(Damage::kProtected, 0, 4096));
   std::string behind(2, '.');
   put("h1122n");
-  stream_.receive(ours_.get());
+  stream_.receive(sockets_.ours.get());
   EXPECT_EQ(head(1), "h");
   stream_.start_payload() = {{memory.data(), 2}, piece(behind)};
   stream_.copy_buffered();
@@ -300,7 +290,7 @@ TEST_F(StreamTest, FramesMayBeSplitAnywhere) {
     const Frames frames(seed * 100);
     for (size_t a = 0; a <= frames.bytes.size(); ++a) {
       for (size_t b = a; b <= frames.bytes.size(); b += 3) {
-        Reader reader(ours_.get());
+        Reader reader(sockets_.ours.get());
         for (const std::string& part :
              {frames.bytes.substr(0, a), frames.bytes.substr(a, b - a), frames.bytes.substr(b)}) {
           if (!part.empty()) put(part);
@@ -314,7 +304,7 @@ TEST_F(StreamTest, FramesMayBeSplitAnywhere) {
 
 TEST_F(StreamTest, FramesMayComeByteByByte) {
   const Frames frames(7);
-  Reader reader(ours_.get());
+  Reader reader(sockets_.ours.get());
   for (const char c : frames.bytes) {
     put({&c, 1});
     reader.pump();
