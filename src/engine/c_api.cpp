@@ -17,6 +17,7 @@ using te::Status;
 using te::c_api::fill_text;
 using te::c_api::guarded;
 using te::c_api::null_argument;
+using te::c_api::number_or_code;
 using te::c_api::report;
 using te::c_api::with_engine;
 
@@ -120,25 +121,17 @@ void enableGracefulShutdown(transfer_engine_t engine) {
 }
 
 segment_id_t openSegment(transfer_engine_t engine, const char* segment_name) {
-  segment_id_t id = -1;
-  const int code = with_engine(engine, [&](te::Engine& e) {
+  return number_or_code(engine, [&](te::Engine& e) -> te::Result<te::SegmentId> {
     if (segment_name == nullptr) return null_argument("segment_name");
-    te::Result<te::SegmentId> opened = e.open_segment(segment_name);
-    if (opened.ok()) id = *opened;
-    return opened.status();
+    return e.open_segment(segment_name);
   });
-  return code == 0 ? id : code;
 }
 
 segment_id_t openSegmentNoCache(transfer_engine_t engine, const char* segment_name) {
-  segment_id_t id = -1;
-  const int code = with_engine(engine, [&](te::Engine& e) {
+  return number_or_code(engine, [&](te::Engine& e) -> te::Result<te::SegmentId> {
     if (segment_name == nullptr) return null_argument("segment_name");
-    te::Result<te::SegmentId> opened = e.open_segment_no_cache(segment_name);
-    if (opened.ok()) id = *opened;
-    return opened.status();
+    return e.open_segment_no_cache(segment_name);
   });
-  return code == 0 ? id : code;
 }
 
 int closeSegment(transfer_engine_t engine, segment_id_t segment_id) {

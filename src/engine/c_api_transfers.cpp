@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <span>
 #include <string>
@@ -19,6 +20,7 @@ using te::Status;
 using te::c_api::fill_text;
 using te::c_api::guarded;
 using te::c_api::null_argument;
+using te::c_api::number_or_code;
 using te::c_api::report;
 using te::c_api::with_engine;
 
@@ -206,13 +208,7 @@ int cancelBatch(transfer_engine_t engine, batch_id_t batch_id) {
 }
 
 int getBatchEventFd(transfer_engine_t engine, batch_id_t batch_id) {
-  int fd = -1;
-  const int code = with_engine(engine, [&](te::Engine& e) {
-    te::Result<int> found = e.event_fd(batch_id);
-    if (found.ok()) fd = *found;
-    return found.status();
-  });
-  return code == 0 ? fd : code;
+  return number_or_code(engine, [&](te::Engine& e) { return e.event_fd(batch_id); });
 }
 
 int takeCompletions(transfer_engine_t engine, completion_t* completions, size_t* count) {
@@ -220,9 +216,15 @@ int takeCompletions(transfer_engine_t engine, completion_t* completions, size_t*
     if (count == nullptr) return null_argument("count");
     if (completions == nullptr && *count > 0) return null_argument("completions");
     size_t filled = 0;
-    for (te::Completion next; filled < *count && e.take_completions({&next, 1}) == 1; ++filled) {
-      completions[filled] = {next.batch,
-                             {static_cast<int>(next.status.state), next.status.transferred_bytes}};
+    te::Completion taken[64];
+    while (filled < *count) {
+      const size_t most = std::min(std::size(taken), *count - filled);
+      const size_t got = e.take_completions({taken, most});
+      if (got == 0) break;
+      for (const te::Completion& each : std::span(taken, got)) {
+        completions[filled++] = {
+            each.batch, {static_cast<int>(each.status.state), each.status.transferred_bytes}};
+      }
     }
     *count = filled;
     return {};
@@ -230,13 +232,7 @@ int takeCompletions(transfer_engine_t engine, completion_t* completions, size_t*
 }
 
 int getCompletionFd(transfer_engine_t engine) {
-  int fd = -1;
-  const int code = with_engine(engine, [&](te::Engine& e) {
-    te::Result<int> found = e.completion_fd();
-    if (found.ok()) fd = *found;
-    return found.status();
-  });
-  return code == 0 ? fd : code;
+  return number_or_code(engine, [](te::Engine& e) { return e.completion_fd(); });
 }
 
 int freeBatchID(transfer_engine_t engine, batch_id_t batch_id) {

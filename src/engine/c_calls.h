@@ -45,26 +45,35 @@ int with_engine(transfer_engine_t engine, Body&& body) noexcept {
   });
 }
 
+// The number, such as an id or a descriptor, that `make(engine)` returns, or its error code.
+template <typename Make>
+int number_or_code(transfer_engine_t engine, Make&& make) noexcept {
+  int number = 0;
+  const int code = with_engine(engine, [&](Engine& e) -> Status {
+    const Result<int> made = make(e);
+    if (made.ok()) number = *made;
+    return made.status();
+  });
+  return code == 0 ? number : code;
+}
+
 // Fills a buffer with the text that `make(engine)` returns, or tells what it needs.
 template <typename Make>
 int fill_text(transfer_engine_t engine, char* buf_out, size_t buf_len, Make&& make) noexcept {
-  int needed = 0;
-  const int code = with_engine(engine, [&](Engine& e) -> Status {
+  return number_or_code(engine, [&](Engine& e) -> Result<int> {
     if (buf_out == nullptr && buf_len > 0) return null_argument("buf_out");
     const Result<std::string> text = make(e);
     if (!text.ok()) return text.status();
     const size_t size = text->size() + 1;
     if (buf_len == 0 && buf_out == nullptr) {
-      needed = static_cast<int>(std::min<size_t>(size, INT_MAX));
-      return {};
+      return static_cast<int>(std::min<size_t>(size, INT_MAX));
     }
     if (buf_len < size) {
       return error(Code::kNoSpace, "the buffer has {} bytes: {} are needed", buf_len, size);
     }
     std::memcpy(buf_out, text->c_str(), size);
-    return {};
+    return 0;
   });
-  return code == 0 ? needed : code;
 }
 
 }  // namespace te::c_api

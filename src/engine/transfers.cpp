@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/log.h"
@@ -65,12 +66,16 @@ Result<BatchId> Transfers::allocate(uint64_t size, const BatchOptions& options) 
 }
 
 size_t Transfers::take_completions(std::span<Completion> completions) {
+  std::array<BatchId, 64> ids;  // with one lock
   size_t count = 0;
   while (count < completions.size()) {
-    BatchId id = kInvalidBatch;
-    if (completions_.take({&id, 1}) == 0) break;
-    const Result<TransferStatus> status = batch_status(id);
-    if (status.ok()) completions[count++] = {id, *status};  // else another thread freed it
+    const size_t most = std::min(ids.size(), completions.size() - count);
+    const size_t taken = completions_.take({ids.data(), most});
+    if (taken == 0) break;
+    for (const BatchId id : std::span(ids).first(taken)) {
+      const Result<TransferStatus> status = batch_status(id);
+      if (status.ok()) completions[count++] = {id, *status};  // else another thread freed it
+    }
   }
   return count;
 }
