@@ -39,6 +39,7 @@ extern "C" {
 #endif
 
 typedef void* transfer_engine_t; /* an engine */
+typedef void* prepared_list_t;   /* a prepared list: opaque, freed with freePreparedList() */
 typedef void* transport_t;       /* an installed transport: opaque, never to be freed */
 typedef int32_t segment_handle_t;
 typedef int32_t segment_id_t;
@@ -112,6 +113,40 @@ struct buffer_entry {
   size_t length;
 };
 typedef struct buffer_entry buffer_entry_t;
+
+/* Two arrays of blocks of one size, here and at the target, such as one layer of a KV cache. */
+struct block_region {
+  void* source;           /* where block 0 begins here */
+  uint64_t target_offset; /* where block 0 begins at the target: ADDRESSING_* */
+  uint64_t block_size;    /* bytes */
+};
+typedef struct block_region block_region_t;
+
+/* READs or WRITEs of whole blocks, as one task: in each region, block source_blocks[i] here and
+ * block target_blocks[i] at the target. Blocks that follow each other at both ends are moved
+ * together. */
+struct block_list {
+  int opcode;
+  segment_id_t target_id;
+  const block_region_t* regions;
+  size_t region_count;
+  const uint64_t* source_blocks;
+  const uint64_t* target_blocks;
+  size_t block_count; /* of each of the two */
+};
+typedef struct block_list block_list_t;
+
+/* READs or WRITEs of ranges, as one task. Ranges that follow each other at both ends are moved
+ * together. */
+struct address_list {
+  int opcode;
+  segment_id_t target_id;
+  const uint64_t* sources; /* addresses here */
+  const uint64_t* target_offsets;
+  const uint64_t* lengths;
+  size_t count; /* of each of the three */
+};
+typedef struct address_list address_list_t;
 
 /* A setting, as `te info` lists them: it overrides the environment and the default. */
 struct engine_setting {
@@ -302,6 +337,22 @@ TE_C_API int submitTransferWithTimeout(transfer_engine_t engine, batch_id_t batc
 TE_C_API int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batch_id,
                                        struct transfer_request* entries, size_t count,
                                        const submit_options_t* options);
+/* One task each, with all ranges of the list: it completes when all of them have. Nothing of the
+ * list is used after the call. Each range lies in one buffer at either end, and all local memory is
+ * of one kind. At most 4,194,304 ranges after merging. `options` may be null. */
+TE_C_API int submitBlocks(transfer_engine_t engine, batch_id_t batch_id, const block_list_t* list,
+                          const submit_options_t* options);
+TE_C_API int submitAddresses(transfer_engine_t engine, batch_id_t batch_id,
+                             const address_list_t* list, const submit_options_t* options);
+/* Checks a list as its submission does, and merges its ranges, to be submitted many times. It holds
+ * no memory or segment: what it names is looked up again in each submission, so a peer may register
+ * its memory again, or restart, in between. Null on failure. */
+TE_C_API prepared_list_t prepareBlocks(transfer_engine_t engine, const block_list_t* list);
+TE_C_API prepared_list_t prepareAddresses(transfer_engine_t engine, const address_list_t* list);
+TE_C_API int submitPreparedList(transfer_engine_t engine, batch_id_t batch_id, prepared_list_t list,
+                                const submit_options_t* options);
+/* Submissions go on. Null is allowed. */
+TE_C_API void freePreparedList(prepared_list_t list);
 /* Sets the addressing mode of the engine, ADDRESSING_AUTO, _OFFSET or _ADDRESS: how target_offset
  * is read unless a submission states it. Call it once after createTransferEngine(). The default is
  * ADDRESSING_AUTO, or the value of TRANSFER_ENGINE_ADDRESSING. ADDRESSING_AUTO refuses a request if

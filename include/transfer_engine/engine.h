@@ -67,6 +67,21 @@ struct SubmitOptions {
   Addressing addressing = Addressing::kDefault;
 };
 
+// A list that is checked, with its ranges merged, to be submitted many times. A value; copies share
+// it. It refers to the engine's segment by id, and to no memory: what it names is looked up again
+// in each submission, so a peer may register its memory again, or restart, in between.
+class TE_EXPORT PreparedList {
+ public:
+  // Ranges after merging, and their bytes.
+  size_t ranges() const;
+  uint64_t bytes() const;
+
+ private:
+  friend class Engine;
+  struct Ranges;
+  std::shared_ptr<const Ranges> ranges_;
+};
+
 class TE_EXPORT Engine {
  public:
   // Listens, publishes the name. Fails on a taken port or name, an unreachable directory, a wrong
@@ -168,6 +183,16 @@ class TE_EXPORT Engine {
   // restarted has retry_window_ms to register its memory again.
   Status submit(BatchId batch, std::span<const TransferRequest> requests,
                 const SubmitOptions& options = {});
+  // One task each, with all ranges of the list: it completes when all of them have. Nothing of the
+  // list is used after the call. Each range lies in one buffer at either end, and all local memory
+  // is of one kind. At most 4,194,304 ranges after merging.
+  Status submit_list(BatchId batch, const BlockList& blocks, const SubmitOptions& options = {});
+  Status submit_list(BatchId batch, const AddressList& addresses,
+                     const SubmitOptions& options = {});
+  Status submit_list(BatchId batch, const PreparedList& list, const SubmitOptions& options = {});
+  // Checks a list as its submission does.
+  Result<PreparedList> prepare(const BlockList& blocks);
+  Result<PreparedList> prepare(const AddressList& addresses);
   // A memory load: makes no progress, takes no lock. A thread that spins on it gives way to others
   // now and then (sched_yield).
   Result<TransferStatus> status(BatchId batch, size_t task) const;
@@ -210,6 +235,8 @@ class TE_EXPORT Engine {
 
  private:
   class Impl;
+  template <typename List>
+  Result<PreparedList> prepare_checked(const List& list);
   explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,34 @@ struct TransferRequest {
   SegmentId target_id = kLocalSegment;
   uint64_t target_offset = 0;  // bytes from the segment's start, unless Addressing differs
   uint64_t length = 0;         // bytes; 0 completes at once
+};
+
+// Two arrays of blocks of one size, here and at the target, such as one layer of a KV cache.
+struct BlockRegion {
+  void* source = nullptr;      // where block 0 begins here
+  uint64_t target_offset = 0;  // where block 0 begins at the target; read as that of a request
+  uint64_t block_size = 0;     // bytes
+};
+
+// READs or WRITEs of whole blocks, as one task: in each region, block source_blocks[i] here and
+// block target_blocks[i] at the target. Blocks that follow each other at both ends are moved
+// together.
+struct BlockList {
+  Opcode opcode = Opcode::kWrite;
+  SegmentId target_id = kLocalSegment;
+  std::span<const BlockRegion> regions = {};
+  std::span<const uint64_t> source_blocks = {};
+  std::span<const uint64_t> target_blocks = {};  // as many
+};
+
+// READs or WRITEs of ranges, as one task. Ranges that follow each other at both ends are moved
+// together. The arrays have the same length.
+struct AddressList {
+  Opcode opcode = Opcode::kWrite;
+  SegmentId target_id = kLocalSegment;
+  std::span<const uint64_t> sources = {};  // addresses here
+  std::span<const uint64_t> target_offsets = {};
+  std::span<const uint64_t> lengths = {};
 };
 
 struct TransferStatus {

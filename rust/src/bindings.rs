@@ -38,6 +38,7 @@ pub const TE_ERR_NO_SPACE: i32 = -13;
 pub const TE_ERR_RESOURCE: i32 = -14;
 pub const TE_ERR_INTERNAL: i32 = -15;
 pub type transfer_engine_t = *mut ::std::os::raw::c_void;
+pub type prepared_list_t = *mut ::std::os::raw::c_void;
 pub type transport_t = *mut ::std::os::raw::c_void;
 pub type segment_handle_t = i32;
 pub type segment_id_t = i32;
@@ -66,6 +67,37 @@ pub struct buffer_entry {
     pub length: usize,
 }
 pub type buffer_entry_t = buffer_entry;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct block_region {
+    pub source: *mut ::std::os::raw::c_void,
+    pub target_offset: u64,
+    pub block_size: u64,
+}
+pub type block_region_t = block_region;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct block_list {
+    pub opcode: ::std::os::raw::c_int,
+    pub target_id: segment_id_t,
+    pub regions: *const block_region_t,
+    pub region_count: usize,
+    pub source_blocks: *const u64,
+    pub target_blocks: *const u64,
+    pub block_count: usize,
+}
+pub type block_list_t = block_list;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct address_list {
+    pub opcode: ::std::os::raw::c_int,
+    pub target_id: segment_id_t,
+    pub sources: *const u64,
+    pub target_offsets: *const u64,
+    pub lengths: *const u64,
+    pub count: usize,
+}
+pub type address_list_t = address_list;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct engine_setting {
@@ -280,6 +312,33 @@ extern "C" {
         count: usize,
         options: *const submit_options_t,
     ) -> ::std::os::raw::c_int;
+    pub fn submitBlocks(
+        engine: transfer_engine_t,
+        batch_id: batch_id_t,
+        list: *const block_list_t,
+        options: *const submit_options_t,
+    ) -> ::std::os::raw::c_int;
+    pub fn submitAddresses(
+        engine: transfer_engine_t,
+        batch_id: batch_id_t,
+        list: *const address_list_t,
+        options: *const submit_options_t,
+    ) -> ::std::os::raw::c_int;
+    pub fn prepareBlocks(
+        engine: transfer_engine_t,
+        list: *const block_list_t,
+    ) -> prepared_list_t;
+    pub fn prepareAddresses(
+        engine: transfer_engine_t,
+        list: *const address_list_t,
+    ) -> prepared_list_t;
+    pub fn submitPreparedList(
+        engine: transfer_engine_t,
+        batch_id: batch_id_t,
+        list: prepared_list_t,
+        options: *const submit_options_t,
+    ) -> ::std::os::raw::c_int;
+    pub fn freePreparedList(list: prepared_list_t);
     pub fn setAddressing(
         engine: transfer_engine_t,
         addressing: ::std::os::raw::c_int,

@@ -7,6 +7,7 @@
 
 mod batches;
 mod inspect;
+mod lists;
 mod types;
 
 use std::env;
@@ -21,6 +22,7 @@ use crate::error::{c_string, check, code, EngineError};
 use crate::ffi;
 
 pub use inspect::version;
+pub use lists::{AddressList, BlockList, BlockRegion, PreparedList};
 pub use types::{
     Access, Addressing, BatchID, BufferEntry, Completion, HugePages, NicLoad, Notification,
     OpcodeEnum, SegmentBuffer, SubmitOptions, TaskId, TransferRequest, TransferStatusEnum,

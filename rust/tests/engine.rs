@@ -9,8 +9,8 @@ use std::ptr;
 use common::{addr, bytes, engine, engine_error, engine_over, name, transport, LONG};
 use transfer_engine_rust::code;
 use transfer_engine_rust::transfer_engine::{
-    version, Access, Addressing, BufferEntry, Notification, OpcodeEnum, SubmitOptions,
-    TransferEngine, TransferRequest, TransferStatusEnum, LOCAL_SEGMENT,
+    version, Access, AddressList, Addressing, BlockList, BlockRegion, BufferEntry, Notification,
+    OpcodeEnum, SubmitOptions, TransferEngine, TransferRequest, TransferStatusEnum, LOCAL_SEGMENT,
 };
 
 const LENGTH: usize = 1 << 20;
@@ -526,4 +526,60 @@ fn settings_are_of_one_engine() {
     let unknown = engine_error(set("no_such_setting", "1"));
     assert_eq!(unknown.code, code::INVALID_ARGUMENT);
     assert!(unknown.message.contains("no_such_setting"), "{unknown}");
+}
+
+#[test]
+fn lists_are_one_task() {
+    let (target, initiator) = (engine(), engine());
+    let mut remote = vec![0u8; 8192];
+    let mut local = bytes(11, 8192);
+    target.register_local_memory(addr(&mut remote), 8192, "*").unwrap();
+    initiator.register_local_memory(addr(&mut local), 8192, "*").unwrap();
+    let segment = initiator.open_segment(name(&target)).unwrap();
+    let regions = [
+        BlockRegion { source: addr(&mut local), target_offset: 0, block_size: 512 },
+        BlockRegion { source: addr(&mut local[4096..]), target_offset: 4096, block_size: 512 },
+    ];
+    let list = BlockList {
+        opcode: OpcodeEnum::Write,
+        target_id: segment,
+        regions: &regions,
+        source_blocks: &[0, 3, 4, 7],
+        target_blocks: &[7, 1, 2, 0],
+    };
+    let options = SubmitOptions { timeout: Some(LONG), ..Default::default() };
+    let batch = initiator.allocate_batch_id(3).unwrap();
+    initiator.submit_blocks(batch, &list, &options).unwrap();
+    initiator.wait_batch(batch, Some(LONG)).unwrap();
+    assert_eq!(initiator.get_transfer_status(batch, 0).unwrap(), (4, 4096));
+    for begin in [0, 4096] {
+        for (here, there) in [(0, 7), (3, 1), (4, 2), (7, 0)] {
+            let (here, there) = (begin + here * 512, begin + there * 512);
+            assert!(local[here..here + 512] == remote[there..there + 512]);
+        }
+    }
+
+    let prepared = initiator.prepare_blocks(&list).unwrap();
+    remote.fill(0);
+    initiator.submit_prepared(batch, &prepared, &options).unwrap();
+    let at = addr(&mut local) as u64;
+    let ranges = AddressList {
+        opcode: OpcodeEnum::Write,
+        target_id: segment,
+        sources: &[at + 10, at],
+        target_offsets: &[3000, 2000],
+        lengths: &[5, 7],
+    };
+    initiator.wait_batch(batch, Some(LONG)).unwrap();
+    assert!(remote[512..1536] == local[3 * 512..5 * 512]);
+    initiator.submit_addresses(batch, &ranges, &options).unwrap();
+    initiator.wait_batch(batch, Some(LONG)).unwrap();
+    assert!(remote[3000..3005] == local[10..15] && remote[2000..2007] == local[..7]);
+    assert!(initiator.prepare_addresses(&ranges).is_ok());
+
+    let uneven = BlockList { target_blocks: &[1], ..list };
+    assert_eq!(engine_error(initiator.prepare_blocks(&uneven)).code, code::INVALID_ARGUMENT);
+    let beyond = BlockList { source_blocks: &[0, 3, 4, 99], ..list };
+    assert_eq!(engine_error(initiator.prepare_blocks(&beyond)).code, code::INVALID_ARGUMENT);
+    initiator.free_batch_id(batch).unwrap();
 }

@@ -19,6 +19,7 @@ void Submission::reset() {
   uses.clear();
   pins.clear();
   extra_slices.clear();
+  list_slices.clear();
   errors.clear();
 }
 

@@ -46,6 +46,11 @@ struct Slice {
   inline bool cancelled() const;
 };
 
+// A slice of a task that is a list. It has its own range at the target.
+struct ListSlice : Slice {
+  uint64_t target_offset = 0;
+};
+
 // A list of slices, linked by `next`.
 struct SliceList {
   Slice* first = nullptr;
@@ -76,12 +81,38 @@ struct SliceList {
   }
 };
 
+// Slices of lists, in pieces of memory that the next user has again. Not thread-safe.
+class ListSlices {
+ public:
+  // May throw.
+  ListSlice& add() {
+    if (used_ == chunks_.size() * kChunk) chunks_.push_back(std::make_unique<ListSlice[]>(kChunk));
+    ListSlice& slice = chunks_[used_ / kChunk][used_ % kChunk];
+    ++used_;
+    return slice;
+  }
+  size_t size() const { return used_; }
+  // From here on nothing refers to them.
+  void clear() {
+    used_ = 0;
+    if (chunks_.size() > kKept) chunks_.resize(kKept);
+  }
+
+ private:
+  static constexpr size_t kChunk = 1024;
+  static constexpr size_t kKept = 64;
+
+  std::vector<std::unique_ptr<ListSlice[]>> chunks_;
+  size_t used_ = 0;
+};
+
 struct Task {
   std::atomic<TaskState> state{TaskState::kWaiting};
   std::atomic<uint32_t> slices_left{0};
   std::atomic<uint64_t> transferred{0};
   std::atomic<Code> failure{Code::kOk};  // the first
   MemoryKind kind = MemoryKind::kHost;   // of its local memory
+  bool is_list = false;                  // its slices are ListSlices, and `first` is none
   Submission* submission = nullptr;
   Segment* segment = nullptr;
   uint64_t instance = 0;  // the run of the target that its slices go to
@@ -125,6 +156,7 @@ struct Submission {
   MostlyOne<Use> uses;        // with the batch's mutex
   std::vector<Buffer*> pins;  // one use of each
   std::vector<std::unique_ptr<Slice[]>> extra_slices;
+  ListSlices list_slices;
   std::vector<std::pair<uint32_t, Status>> errors;  // by task, few; with the batch's mutex
 
   void release_pins() {

@@ -19,9 +19,12 @@ using te::Code;
 using te::Status;
 using te::c_api::fill_text;
 using te::c_api::guarded;
+using te::c_api::milliseconds;
 using te::c_api::null_argument;
 using te::c_api::number_or_code;
 using te::c_api::report;
+using te::c_api::to_notification;
+using te::c_api::to_submit_options;
 using te::c_api::with_engine;
 
 static_assert(sizeof(transfer_request_t) == sizeof(te::TransferRequest));
@@ -43,24 +46,6 @@ int submit(transfer_engine_t engine, batch_id_t batch_id, struct transfer_reques
     if (entries == nullptr && count > 0) return null_argument("entries");
     return e.submit(batch_id, as_requests(entries, count), options);
   });
-}
-
-Status to_notification(const notification_t& from, te::Notification* out) {
-  if (from.name == nullptr) return null_argument("notification.name");
-  if (from.data == nullptr && from.length > 0) return null_argument("notification.data");
-  *out = {from.name, std::string(static_cast<const char*>(from.data), from.length)};
-  return {};
-}
-
-Status to_notification(const notify_msg_t& message, te::Notification* out) {
-  if (message.name == nullptr) return null_argument("notify_msg.name");
-  if (message.msg == nullptr) return null_argument("notify_msg.msg");
-  *out = {message.name, message.msg};
-  return {};
-}
-
-std::chrono::milliseconds milliseconds(uint64_t count) {
-  return std::chrono::milliseconds(static_cast<int64_t>(std::min<uint64_t>(count, INT64_MAX)));
 }
 
 char* duplicate(const std::string& text) {
@@ -141,22 +126,7 @@ int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batch_id,
   te::SubmitOptions to;
   const int code = guarded([&]() -> Status {
     if (options == nullptr) return null_argument("options");
-    submit_options_t from{};
-    TE_RETURN_IF_ERROR(te::copy_options(*options, &from));
-    to.addressing = static_cast<te::Addressing>(from.addressing);
-    if (from.timeout_ms > 0) to.timeout = milliseconds(from.timeout_ms);
-    if (from.notify_msg == nullptr && from.notification == nullptr) return {};
-    if (from.notify_msg != nullptr && from.notification != nullptr) {
-      return Status(Code::kInvalidArgument,
-                    "options.notify_msg and options.notification are both set: a submission has "
-                    "one notification");
-    }
-    te::Notification notification;
-    Status status = from.notification != nullptr
-                        ? to_notification(*from.notification, &notification)
-                        : to_notification(*from.notify_msg, &notification);
-    to.notification = std::move(notification);
-    return status;
+    return to_submit_options(*options, &to);
   });
   if (code != 0) return code;
   return submit(engine, batch_id, entries, count, to);

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "base/per_thread.h"
+#include "engine/c_arguments.h"
 
 namespace te::c_api {
 namespace {
@@ -56,6 +57,43 @@ int report_exception() noexcept {
 
 Status null_argument(const char* name) {
   return Status(Code::kInvalidArgument, std::string("the argument ") + name + " is null");
+}
+
+std::chrono::milliseconds milliseconds(uint64_t count) {
+  return std::chrono::milliseconds(static_cast<int64_t>(std::min<uint64_t>(count, INT64_MAX)));
+}
+
+Status to_notification(const notification_t& from, Notification* out) {
+  if (from.name == nullptr) return null_argument("notification.name");
+  if (from.data == nullptr && from.length > 0) return null_argument("notification.data");
+  *out = {from.name, std::string(static_cast<const char*>(from.data), from.length)};
+  return {};
+}
+
+Status to_notification(const notify_msg_t& from, Notification* out) {
+  if (from.name == nullptr) return null_argument("notify_msg.name");
+  if (from.msg == nullptr) return null_argument("notify_msg.msg");
+  *out = {from.name, from.msg};
+  return {};
+}
+
+Status to_submit_options(const submit_options_t& from, SubmitOptions* out) {
+  submit_options_t known{};
+  TE_RETURN_IF_ERROR(copy_options(from, &known));
+  out->addressing = static_cast<Addressing>(known.addressing);
+  if (known.timeout_ms > 0) out->timeout = milliseconds(known.timeout_ms);
+  if (known.notify_msg == nullptr && known.notification == nullptr) return {};
+  if (known.notify_msg != nullptr && known.notification != nullptr) {
+    return Status(Code::kInvalidArgument,
+                  "options.notify_msg and options.notification are both set: a submission has one "
+                  "notification");
+  }
+  Notification notification;
+  Status status = known.notification != nullptr
+                      ? to_notification(*known.notification, &notification)
+                      : to_notification(*known.notify_msg, &notification);
+  out->notification = std::move(notification);
+  return status;
 }
 
 }  // namespace te::c_api

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <climits>
 #include <cstring>
 #include <string>
@@ -21,6 +22,11 @@ int report(const Status& status) noexcept;
 // The same for the exception being handled.
 int report_exception() noexcept;
 Status null_argument(const char* name);
+
+std::chrono::milliseconds milliseconds(uint64_t count);
+Status to_notification(const notification_t& from, Notification* out);
+Status to_notification(const notify_msg_t& from, Notification* out);
+Status to_submit_options(const submit_options_t& from, SubmitOptions* out);
 
 // Runs `body`, which returns a Status.
 template <typename Body>

@@ -212,6 +212,7 @@ void Transfers::finish_submission(Submission& submission) {
   MutexLock lock(batch.mutex);
   uses = submission.uses.take();
   submission.extra_slices.clear();
+  submission.list_slices.clear();
   shrink(batch.active, 1, std::memory_order_release);
   if (batch.active.load(std::memory_order_relaxed) > 0) return;
   set_readable(batch.event, true);

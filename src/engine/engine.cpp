@@ -496,6 +496,52 @@ Status Engine::submit(BatchId batch, std::span<const TransferRequest> requests,
   TE_RETURN_IF_ERROR(check_addressing(options.addressing));
   return impl_->transfers().submit(batch, requests, options);
 }
+struct PreparedList::Ranges {
+  MergedList list;
+};
+size_t PreparedList::ranges() const { return ranges_ ? ranges_->list.ranges.size() : 0; }
+uint64_t PreparedList::bytes() const { return ranges_ ? ranges_->list.bytes : 0; }
+
+Status Engine::submit_list(BatchId batch, const BlockList& blocks, const SubmitOptions& options) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  TE_RETURN_IF_ERROR(check_addressing(options.addressing));
+  TE_RETURN_IF_ERROR(check_list(blocks));
+  return impl_->transfers().submit_list(batch, &blocks, options);
+}
+Status Engine::submit_list(BatchId batch, const AddressList& addresses,
+                           const SubmitOptions& options) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  TE_RETURN_IF_ERROR(check_addressing(options.addressing));
+  TE_RETURN_IF_ERROR(check_list(addresses));
+  return impl_->transfers().submit_list(batch, &addresses, options);
+}
+Status Engine::submit_list(BatchId batch, const PreparedList& list, const SubmitOptions& options) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  TE_RETURN_IF_ERROR(check_addressing(options.addressing));
+  if (!list.ranges_) return Status(Code::kInvalidArgument, "the list was not prepared");
+  return impl_->transfers().submit_list(batch, &list.ranges_->list, options);
+}
+Result<PreparedList> Engine::prepare(const BlockList& blocks) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  TE_RETURN_IF_ERROR(check_list(blocks));
+  return prepare_checked(blocks);
+}
+Result<PreparedList> Engine::prepare(const AddressList& addresses) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  TE_RETURN_IF_ERROR(check_list(addresses));
+  return prepare_checked(addresses);
+}
+template <typename List>
+Result<PreparedList> Engine::prepare_checked(const List& list) try {
+  auto ranges = std::make_shared<PreparedList::Ranges>();
+  ranges->list = merge(list);
+  TE_RETURN_IF_ERROR(impl_->transfers().check(&ranges->list));
+  PreparedList prepared;
+  prepared.ranges_ = std::move(ranges);
+  return prepared;
+} catch (const std::bad_alloc&) {
+  return Status(Code::kResource, "there is no memory to prepare the list");
+}
 Result<TransferStatus> Engine::status(BatchId batch, size_t task) const {
   TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->transfers().status(batch, task);

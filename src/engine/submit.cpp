@@ -9,19 +9,12 @@
 #include "core/plan.h"
 #include "engine/batch_event.h"
 #include "engine/notifier.h"
+#include "engine/submission_plan.h"
 #include "engine/transfers.h"
 
 namespace te {
 
 namespace {
-
-// Whether the target may offer by now, or soon, what is not known of it here.
-bool may_come(const Status& status, const Segment& segment, const Segments& segments,
-              const TransferRequest& request) {
-  if (segment.self || request.target_offset + request.length < request.length) return false;
-  if (status.code() == Code::kUnavailable) return segments.reach_peers();
-  return status.code() == Code::kOutOfRange || status.code() == Code::kPermission;
-}
 
 Status restarted(const Segment& segment) {
   return error(Code::kStale, "'{}' restarted in the middle of the request", segment.name);
@@ -29,26 +22,12 @@ Status restarted(const Segment& segment) {
 
 }  // namespace
 
-// What one submission works with while it is planned.
-struct Transfers::Plan {
-  Submission* submission = nullptr;
-  TaskBlock* block = nullptr;
-  // The segment and buffer of the request before: most often the next one's too. The submission
-  // keeps them.
-  SegmentId segment_id = kLocalSegment;
-  Segment* segment = nullptr;
-  const Target* target = nullptr;
-  const Buffer* buffer = nullptr;
-  // Those of one path are in order; few paths that take turns have one list each.
-  MostlyOne<SliceList> slices;
-  std::vector<Task*> empty;    // of length zero: over as soon as the rest is posted
-  std::vector<Task*> unknown;  // the target has to be asked about them first
-  std::vector<std::unique_ptr<Slice[]>>* extra_slices = nullptr;
-  std::vector<StagedRequest> staged;
-  uint8_t attempts = 0;            // of a task that is planned again
-  Submission::Use bound;           // of submit_to(), else empty
-  std::byte* discarded = nullptr;  // where the byte of a warm-up read goes, instead of its source
-};
+bool Transfers::may_come(const Status& status, uint64_t offset, uint64_t length,
+                         const Plan& plan) const {
+  if (plan.segment->self || offset + length < length) return false;
+  if (status.code() == Code::kUnavailable) return segments_.reach_peers();
+  return status.code() == Code::kOutOfRange || status.code() == Code::kPermission;
+}
 
 Status Transfers::find_source(const TransferRequest& request, Plan& plan) {
   const auto source = reinterpret_cast<uint64_t>(request.source);
@@ -194,6 +173,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
   task.length = request.length;
   task.transferred.store(0, std::memory_order_relaxed);
   task.failure.store(Code::kOk, std::memory_order_relaxed);
+  task.is_list = false;
   if (request.length == 0) {
     task.slices_left.store(0, std::memory_order_relaxed);
     plan.empty.push_back(&task);
@@ -202,7 +182,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
   if (!plan.discarded || request.source) TE_RETURN_IF_ERROR(find_source(request, plan));
   task.kind = plan.discarded ? MemoryKind::kHost : plan.buffer->kind;
   Status status = cut(task, request.opcode, *plan.target, plan);
-  if (status.ok() || !may_come(status, *plan.segment, segments_, request)) return status;
+  if (status.ok() || !may_come(status, request.target_offset, request.length, plan)) return status;
   wait_for_target(request, task, plan);
   return {};
 }
@@ -238,21 +218,22 @@ Submission& Transfers::take_submission(Batch& batch) {
 
 Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
                          const SubmitOptions& options, Plan& plan) {
+  const size_t count = plan.is_list() ? 1 : requests.size();
   Batch* batch = table_.find(id);
   if (batch == nullptr) return no_batch(id);
   MutexLock lock(batch->mutex);
   if (!table_.is(*batch, id) || batch->closing) return no_batch(id);
   const uint32_t used = batch->submitted.load(std::memory_order_relaxed);
   const uint32_t size = batch->size.load(std::memory_order_relaxed);
-  if (requests.size() > size - used) {
-    return error(
-        Code::kNoSpace, "{} not fit: the batch holds {}, of which {} used; allocate a larger one",
-        requests.size() == 1 ? "1 request does" : fmt::format("{} requests do", requests.size()),
-        size, used == 1 ? "1 is" : fmt::format("{} are", used));
+  if (count > size - used) {
+    return error(Code::kNoSpace,
+                 "{} not fit: the batch holds {}, of which {} used; allocate a larger one",
+                 count == 1 ? "1 request does" : fmt::format("{} requests do", count), size,
+                 used == 1 ? "1 is" : fmt::format("{} are", used));
   }
   Submission& submission = take_submission(*batch);
   submission.first_task = used;
-  submission.task_count = static_cast<uint32_t>(requests.size());
+  submission.task_count = static_cast<uint32_t>(count);
   submission.addressing = options.addressing == Addressing::kDefault
                               ? addressing_.load(std::memory_order_relaxed)
                               : options.addressing;
@@ -263,10 +244,11 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
   plan.submission = &submission;
   plan.extra_slices = &submission.extra_slices;
   plan.block = batch->block.load(std::memory_order_relaxed);
-  if (Status status = plan_all(requests, options, plan); !status.ok()) {
+  Status planned = plan.is_list() ? plan_list(options, plan) : plan_all(requests, options, plan);
+  if (!planned.ok()) {
     submission.release_pins();
     submission.reset();
-    return status;
+    return planned;
   }
   submission.timeout_ms = options.timeout ? std::max<int64_t>(options.timeout->count(), 0)
                                           : static_cast<int64_t>(config_.transfer_timeout_ms);
@@ -298,6 +280,17 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
   if (options.notification) TE_RETURN_IF_ERROR(check_notification(*options.notification));
   Plan plan;
   TE_RETURN_IF_ERROR(accept(id, requests, options, plan));
+  post(plan);
+  return {};
+}
+
+Status Transfers::submit_list(BatchId id, AnyList list, const SubmitOptions& options) {
+  const CallCounter counted(submitting_);
+  if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
+  if (options.notification) TE_RETURN_IF_ERROR(check_notification(*options.notification));
+  Plan plan;
+  plan.list = list;
+  TE_RETURN_IF_ERROR(accept(id, {}, options, plan));
   post(plan);
   return {};
 }
@@ -351,6 +344,10 @@ void Transfers::post(Plan& plan) {
   wake_timer();
   plan.slices.for_each([this](const SliceList& slices) { post(slices); });
   for (Task* task : plan.unknown) recovery_.add(segment_of(*task), &task->first, Code::kStale);
+  while (!plan.unknown_slices.empty()) {
+    Slice* slice = plan.unknown_slices.pop();
+    recovery_.add(segment_of(*slice->task), slice, Code::kStale);
+  }
   for (Task* task : plan.empty) data_done(*task);
   start(plan.staged);
   one_less(*plan.submission);
@@ -414,11 +411,15 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
     *why = restarted(*segment);
     return Outcome::kFailed;
   }
-  if (slice->path == nullptr) return plan_again(task, segment, target, why);
+  if (slice->path == nullptr && !task.is_list) return plan_again(task, segment, target, why);
+  RemoteRange range{task.target_offset, task.length, target_rights(slice->opcode),
+                    task.submission->addressing};
+  if (task.is_list) {
+    range.target_offset = static_cast<const ListSlice*>(slice)->target_offset;
+    range.length = slice->length;
+  }
   uint64_t address = 0;
-  Result<size_t> buffer = target->descriptor.resolve(
-      {task.target_offset, task.length, target_rights(slice->opcode), task.submission->addressing},
-      &address);
+  Result<size_t> buffer = target->descriptor.resolve(range, &address);
   if (!buffer.ok()) {
     *why = buffer.status().with_context(fmt::format("segment '{}'", segment->name));
     return buffer.code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;
@@ -430,7 +431,8 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
     return Outcome::kNotOffered;
   }
   task.instance = target->descriptor.instance;
-  slice->remote_address = address + static_cast<uint64_t>(slice->local - task.source);
+  slice->remote_address =
+      task.is_list ? address : address + static_cast<uint64_t>(slice->local - task.source);
   slice->path = path;
   slice->key = key;
   slice->attempts = static_cast<uint8_t>(slice->attempts + 1);

@@ -16,6 +16,7 @@
 #include "base/options.h"
 #include "base/thread.h"
 #include "core/batch.h"
+#include "core/transfer_list.h"
 #include "engine/completion_queue.h"
 #include "engine/fences.h"
 #include "engine/memory.h"
@@ -54,6 +55,10 @@ class Transfers final : public SliceOwner {
   Result<BatchId> allocate(uint64_t size, const BatchOptions& options = {});
   Status submit(BatchId id, std::span<const TransferRequest> requests,
                 const SubmitOptions& options);
+  // One task with all ranges of the list, which is checked (core/transfer_list.h).
+  Status submit_list(BatchId id, AnyList list, const SubmitOptions& options);
+  // Whether it could be submitted now.
+  Status check(AnyList list);
   // One request, whose target is an address, to this run of the segment's engine alone, without a
   // deadline. kStale when another run is there, now or later.
   Status submit_to(BatchId id, const TransferRequest& request,
@@ -91,6 +96,7 @@ class Transfers final : public SliceOwner {
 
  private:
   struct Plan;
+  class ListPlanner;
 
   // Down.
   Status accept(BatchId id, std::span<const TransferRequest> requests, const SubmitOptions& options,
@@ -98,6 +104,9 @@ class Transfers final : public SliceOwner {
   Status plan_all(std::span<const TransferRequest> requests, const SubmitOptions& options,
                   Plan& plan);
   Status plan_one(const TransferRequest& request, Task& task, Plan& plan);
+  Status plan_list(const SubmitOptions& options, Plan& plan);
+  // Whether the target may offer by now, or soon, what is not known of it here.
+  bool may_come(const Status& status, uint64_t offset, uint64_t length, const Plan& plan) const;
   Status find_source(const TransferRequest& request, Plan& plan);
   Status find_segment(SegmentId id, Plan& plan);
   Status cut(Task& task, Opcode opcode, const Target& target, Plan& plan);

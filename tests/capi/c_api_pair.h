@@ -29,6 +29,7 @@ static inline transfer_request_t request(const pair_t* pair, int opcode, uint64_
 /* Of the other files. */
 void check_settings(void);
 void check_completions(const pair_t* pair);
+void check_lists(const pair_t* pair);
 void check_notifications(const pair_t* pair);
 void check_binary_notifications(const pair_t* pair);
 

@@ -32,6 +32,59 @@ void check_completions(const pair_t* pair) {
   CHECK(freeBatchID(pair->initiator, plain) == 0);
 }
 
+void check_lists(const pair_t* pair) {
+  block_region_t regions[2] = {{0}};
+  const uint64_t here[3] = {0, 1, 5}, there[3] = {4, 5, 0};
+  block_list_t blocks = {OPCODE_WRITE, 0, regions, 2, here, there, 3};
+  uint64_t sources[2], offsets[2] = {9000, 100}, lengths[2] = {50, 7};
+  address_list_t addresses = {OPCODE_WRITE, 0, sources, offsets, lengths, 2};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 20000, NULL, NULL};
+  transfer_status_t status = {STATUS_FAILED, 0};
+  batch_id_t batch = allocateBatchID(pair->initiator, 3);
+  prepared_list_t prepared;
+  size_t i, k;
+  for (i = 0; i < 2; ++i) {
+    regions[i].source = pair->local + i * 100000;
+    regions[i].target_offset = i * 100000;
+    regions[i].block_size = 1000;
+  }
+  blocks.target_id = addresses.target_id = pair->segment;
+  for (i = 0; i < kSize; ++i) pair->local[i] = (unsigned char)(i * 7 + i / 1000);
+  CHECK(submitBlocks(pair->initiator, batch, &blocks, &options) == 0);
+  CHECK(waitBatch(pair->initiator, batch, -1) == 0);
+  CHECK(getTransferStatus(pair->initiator, batch, 0, &status) == 0);
+  CHECK(status.status == STATUS_COMPLETED && status.transferred_bytes == 6000);
+  for (i = 0; i < 2; ++i) {
+    for (k = 0; k < 3; ++k) {
+      CHECK(memcmp(pair->local + i * 100000 + here[k] * 1000,
+                   pair->remote + i * 100000 + there[k] * 1000, 1000) == 0);
+    }
+  }
+  sources[0] = (uint64_t)(uintptr_t)(pair->local + 333);
+  sources[1] = (uint64_t)(uintptr_t)(pair->local + 20000);
+  prepared = prepareAddresses(pair->initiator, &addresses);
+  CHECK(prepared != NULL);
+  CHECK(submitPreparedList(pair->initiator, batch, prepared, NULL) == 0);
+  freePreparedList(prepared);
+  CHECK(submitAddresses(pair->initiator, batch, &addresses, NULL) == 0);
+  CHECK(waitBatch(pair->initiator, batch, -1) == 0);
+  CHECK(memcmp(pair->local + 333, pair->remote + 9000, 50) == 0);
+  CHECK(memcmp(pair->local + 20000, pair->remote + 100, 7) == 0);
+  prepared = prepareBlocks(pair->initiator, &blocks);
+  CHECK(prepared != NULL);
+  freePreparedList(prepared);
+  freePreparedList(NULL);
+  CHECK(freeBatchID(pair->initiator, batch) == 0);
+  CHECK(submitPreparedList(pair->initiator, 1, NULL, NULL) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(submitBlocks(pair->initiator, 1, NULL, NULL) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(submitAddresses(pair->initiator, 1, NULL, NULL) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(prepareBlocks(NULL, &blocks) == NULL);
+  blocks.source_blocks = NULL;
+  CHECK(submitBlocks(pair->initiator, 1, &blocks, NULL) == TE_ERR_INVALID_ARGUMENT);
+  CHECK(strstr(transferEngineLastError(), "source_blocks") != NULL);
+  CHECK(prepareBlocks(pair->initiator, &blocks) == NULL);
+}
+
 /* Settings of one engine: beside another that has none, and above the environment. */
 void check_settings(void) {
   static char text[kText];

@@ -527,6 +527,7 @@ int main(void) {
   check_binary_notifications(&pair);
   check_settings();
   check_completions(&pair);
+  check_lists(&pair);
   check_access(&pair);
   check_warm_up(&pair);
   check_memory(&pair);

@@ -157,25 +157,10 @@ impl TransferEngine {
         options: &SubmitOptions<'_>,
     ) -> Result<()> {
         let (entries, count) = (native(requests), requests.len());
-        let mut native_options = ffi::submit_options_t {
-            struct_size: std::mem::size_of::<ffi::submit_options_t>(),
-            addressing: options.addressing as c_int,
-            // 0 would mean the engine's own limit.
-            timeout_ms: options.timeout.map_or(0, |timeout| milliseconds(timeout).max(1)),
-            notify_msg: std::ptr::null(),
-            notification: std::ptr::null(),
-        };
-        let submit = |options: &ffi::submit_options_t| {
+        let answer = with_options(call, options, |options| {
             // SAFETY: as in submit_transfer(); the options and the message live through the call.
             unsafe { ffi::submitTransferWithOptions(self.raw(), batch_id, entries, count, options) }
-        };
-        let answer = match options.notification {
-            Some(notification) => with_message(call, notification, |message| {
-                native_options.notification = message;
-                submit(&native_options)
-            })?,
-            None => submit(&native_options),
-        };
+        })?;
         check(answer, || submission(call, batch_id, requests)).map(drop)
     }
 
@@ -302,6 +287,29 @@ fn submission(call: &str, batch_id: BatchID, requests: &[TransferRequest]) -> St
         None => "nothing".to_string(),
     };
     format!("{call}(batch {batch_id:#x}, {} requests, the first: {first})", requests.len())
+}
+
+/// Calls `submit` with the options as C sees them.
+pub(super) fn with_options(
+    call: &str,
+    options: &SubmitOptions<'_>,
+    submit: impl Fn(&ffi::submit_options_t) -> i32,
+) -> Result<i32> {
+    let mut native = ffi::submit_options_t {
+        struct_size: std::mem::size_of::<ffi::submit_options_t>(),
+        addressing: options.addressing as c_int,
+        // 0 would mean the engine's own limit.
+        timeout_ms: options.timeout.map_or(0, |timeout| milliseconds(timeout).max(1)),
+        notify_msg: std::ptr::null(),
+        notification: std::ptr::null(),
+    };
+    match options.notification {
+        Some(notification) => with_message(call, notification, |message| {
+            native.notification = message;
+            submit(&native)
+        }),
+        None => Ok(submit(&native)),
+    }
 }
 
 fn with_message(

@@ -1,0 +1,196 @@
+// The way down of a list: one task, whose slices each have a range of their own at the target.
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <utility>
+#include <variant>
+
+#include "base/log.h"
+#include "core/plan.h"
+#include "core/transfer_list.h"
+#include "engine/batch_event.h"
+#include "engine/submission_plan.h"
+
+namespace te {
+namespace {
+
+constexpr uint64_t kMostSlices = BatchTable::kMaxSize;
+
+struct Heading {
+  std::pair<Opcode, SegmentId> operator()(std::monostate) const { return {}; }
+  template <typename List>
+  std::pair<Opcode, SegmentId> operator()(const List* list) const {
+    return {list->opcode, list->target_id};
+  }
+};
+
+// Hands each range of a list to the planner, until one is refused.
+template <typename Planner>
+struct Ranges {
+  Planner& planner;
+
+  Status operator()(std::monostate) const { return {}; }
+  template <typename List>
+  Status operator()(const List* list) const {
+    return for_each_range(*list, [this](const ListRange& range) { return planner.add(range); });
+  }
+};
+
+}  // namespace
+
+// Cuts ranges into slices. Most ranges lie in the buffers of the one before: these, and the way to
+// them, are looked up when that changes.
+class Transfers::ListPlanner {
+ public:
+  ListPlanner(Transfers& transfers, Opcode opcode, Task& task, Plan& plan)
+      : transfers_(transfers), opcode_(opcode), task_(task), plan_(plan) {}
+
+  Status add(const ListRange& range) {
+    TE_RETURN_IF_ERROR(transfers_.find_source(
+        {opcode_, range.source, plan_.segment_id, range.target_offset, range.length}, plan_));
+    if (plan_.buffer != local_) TE_RETURN_IF_ERROR(change_local());
+    const uint64_t begin = range.target_offset - remote_begin_;
+    if (range.target_offset < remote_begin_ || begin >= remote_length_ ||
+        range.length > remote_length_ - begin) {
+      Status status = change_remote(range);
+      if (!status.ok()) {
+        if (!transfers_.may_come(status, range.target_offset, range.length, plan_)) return status;
+        return cut(range, 0, nullptr, transfers_.config_.slice_bytes);
+      }
+    }
+    return cut(range, address_ + (range.target_offset - remote_begin_), path_, slice_bytes_);
+  }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  Status change_local() {
+    if (local_ != nullptr && plan_.buffer->kind != task_.kind) {
+      return Status(Code::kInvalidArgument,
+                    "the local buffers of a list are of different kinds of memory: submit a list "
+                    "for each");
+    }
+    local_ = plan_.buffer;
+    task_.kind = local_->kind;
+    remote_length_ = 0;  // the path depends on both
+    return {};
+  }
+
+  Status change_remote(const ListRange& range) {
+    const Target& target = *plan_.target;
+    const Addressing addressing = task_.submission->addressing;
+    remote_length_ = 0;
+    uint64_t address = 0;
+    const Result<size_t> found = target.descriptor.resolve(
+        {range.target_offset, range.length, target_rights(opcode_), addressing}, &address);
+    if (!found.ok()) {
+      return found.status().with_context(fmt::format("segment '{}'", target.segment));
+    }
+    path_ = choose_path(target, *found, task_.kind, nullptr, &key_);
+    if (path_ == nullptr) {
+      const std::byte* key = nullptr;
+      if (!find_staged_ends(target, *found, task_.kind, &key).any()) {
+        return no_path(target, *found, task_.kind);
+      }
+      return Status(Code::kUnsupported,
+                    "a list reaches memory that has to be staged by requests alone: submit those");
+    }
+    slice_bytes_ =
+        std::min(transfers_.config_.slice_bytes, path_->transport.capabilities().slice_bytes);
+    const RemoteBuffer& buffer = target.descriptor.buffer(*found);
+    // Where a number of the buffer might mean something else, each is looked up.
+    const bool ambiguous = addressing == Addressing::kAuto && !target.descriptor.ambiguous.empty();
+    const bool by_address = range.target_offset == address;
+    remote_begin_ = ambiguous ? range.target_offset : by_address ? buffer.address : buffer.offset;
+    remote_length_ = ambiguous ? range.length : buffer.length;
+    address_ = ambiguous ? address : buffer.address;
+    return {};
+  }
+
+  Status cut(const ListRange& range, uint64_t address, Path* path, uint64_t slice_bytes) {
+    ListSlices& slices = plan_.submission->list_slices;
+    for (uint64_t begin = 0; begin < range.length; begin += slice_bytes) {
+      if (count_ == kMostSlices) {
+        return error(Code::kInvalidArgument, "the list has more than {} slices: submit it in parts",
+                     kMostSlices);
+      }
+      ListSlice& slice = slices.add();
+      ++count_;
+      slice.task = &task_;
+      slice.path = path;
+      slice.local = range.source + begin;
+      slice.remote_address = address + begin;
+      slice.key = key_;
+      slice.length = static_cast<uint32_t>(std::min(slice_bytes, range.length - begin));
+      slice.opcode = opcode_;
+      slice.attempts = 0;
+      slice.target_offset = range.target_offset + begin;
+      if (path != nullptr) {
+        append(&slice, plan_);
+      } else {
+        plan_.unknown_slices.push(&slice);
+      }
+    }
+    bytes_ += range.length;
+    task_.slices_left.store(static_cast<uint32_t>(count_), std::memory_order_relaxed);
+    return {};
+  }
+
+  Transfers& transfers_;
+  const Opcode opcode_;
+  Task& task_;
+  Plan& plan_;
+  const Buffer* local_ = nullptr;
+  // Numbers from `remote_begin_` on mean what is at `address_` at the target.
+  uint64_t remote_begin_ = 0;
+  uint64_t remote_length_ = 0;
+  uint64_t address_ = 0;
+  const std::byte* key_ = nullptr;
+  Path* path_ = nullptr;
+  uint64_t slice_bytes_ = 0;
+  uint64_t bytes_ = 0;
+  uint64_t count_ = 0;
+};
+
+Status Transfers::plan_list(const SubmitOptions& options, Plan& plan) try {
+  const auto [opcode, segment] = std::visit(Heading(), plan.list);
+  TE_RETURN_IF_ERROR(find_segment(segment, plan));
+  Task& task = plan.block->tasks[plan.submission->first_task];
+  task.submission = plan.submission;
+  task.segment = plan.segment;
+  task.instance = plan.target->descriptor.instance;
+  task.source = nullptr;
+  task.target_offset = 0;
+  task.kind = MemoryKind::kHost;
+  task.is_list = true;
+  task.transferred.store(0, std::memory_order_relaxed);
+  task.failure.store(Code::kOk, std::memory_order_relaxed);
+  task.slices_left.store(0, std::memory_order_relaxed);
+  ListPlanner planner(*this, opcode, task, plan);
+  Status status = std::visit(Ranges{planner}, plan.list);
+  if (!status.ok()) return status;
+  task.length = planner.bytes();
+  if (task.length == 0) plan.empty.push_back(&task);
+  plan.submission->notification = options.notification;
+  return {};
+} catch (const std::bad_alloc&) {
+  return Status(Code::kResource, "there is no memory to plan the list: submit it in parts");
+}
+
+Status Transfers::check(AnyList list) {
+  const CallCounter counted(submitting_);
+  if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
+  Submission submission;
+  Plan plan;
+  std::unique_ptr<Task[]> task(new (std::nothrow) Task[1]);
+  if (!task) return Status(Code::kResource, "out of memory");
+  TaskBlock block(1, std::move(task));
+  plan.submission = &submission;
+  plan.block = &block;
+  plan.list = list;
+  submission.addressing = addressing_.load(std::memory_order_relaxed);
+  Status status = plan_list({}, plan);
+  submission.release_pins();
+  return status;
+}
+
+}  // namespace te
