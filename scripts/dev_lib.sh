@@ -206,11 +206,12 @@ rust_env() {
 
 # step NAME COMMAND...: a check that counts as one test, whatever it exits with.
 step() {
-  local name=$1 status=0
+  local name=$1 status=0 log
   shift
   say "$name"
-  ("$@") || status=$?
-  echo "$status $name" >>"build/$PRESET/steps"
+  log=build/$PRESET/step-$(wc -l <"build/$PRESET/steps").log
+  ("$@") 2>&1 | tee "$log" || status=$?
+  echo "$status $log $name" >>"build/$PRESET/steps"
 }
 
 # sanitized PRESET [--only PROGRAM]... [ARGUMENT...]: builds all tests or those programs, and runs

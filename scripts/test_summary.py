@@ -5,8 +5,8 @@ Usage: test_summary.py [--steps FILE] [--skips-denied FILE]
                        TESTS.xml [RUST.log RUST_STATUS [MSRV.log MSRV_STATUS]]
 The statuses are exit statuses; RUST_STATUS is "skipped" when cargo was not run. TESTS.xml alone:
 of a part of ctest's tests, which may all be skipped.
---steps: other checks, one line each: the exit status (77: skipped) and the name; each counts as
-one test.
+--steps: other checks, one line each: the exit status (77: skipped), the file with its output and
+the name; each counts as one test. The end of the output of one that failed is printed again.
 --skips-denied: patterns of reasons, one a line, for which no test may be skipped: such a skip is a
 failure.
 Prints what was skipped and why, and last "N passed, N failed, N skipped". Exit status 1 when
@@ -16,6 +16,7 @@ import argparse
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import deque
 
 
 def ctest_counts(path):
@@ -32,7 +33,8 @@ def ctest_counts(path):
         # ctest says "not run" of a test that skipped itself, and of one whose program is missing.
         ran = case.find("skipped") is None or "SKIP" in case.find("skipped").get("message", "")
         if status == "fail" or case.find("failure") is not None or not ran and status != "disabled":
-            print(f"failed: {name}")
+            print(f"failed: {name}; the end of its output:")
+            show_end(output.splitlines())
             failed += 1
         elif status in ("notrun", "disabled"):
             skipped.append((name, skip_reason(output)))
@@ -43,6 +45,12 @@ def ctest_counts(path):
                 reasons = re.findall(r"(?m) \.\.\. skipped ['\"](.+)['\"]$", output)
                 skipped += [(f"a case of {name}", "; ".join(reasons))] * int(part[1])
     return passed, failed, skipped
+
+
+def show_end(lines):
+    """Of what failed, since a log may be cut above, where it was printed first."""
+    for line in deque(lines, 40):
+        print(f"  {line.rstrip()}")
 
 
 def skip_reason(output):
@@ -88,11 +96,13 @@ def msrv_counts(path, status):
 def step_counts(path):
     """Of other checks, each of which counts as one test."""
     with open(path, encoding="utf-8") as file:
-        steps = [line.split(maxsplit=1) for line in file if line.strip()]
-    skipped = [(name.strip(), "as it said above") for status, name in steps if status == "77"]
-    failed = [(name.strip(), status) for status, name in steps if status not in ("0", "77")]
-    for name, status in failed:
-        print(f"failed: {name}, with exit status {status}")
+        steps = [line.strip().split(maxsplit=2) for line in file if line.strip()]
+    skipped = [(name, "as it said above") for status, _, name in steps if status == "77"]
+    failed = [step for step in steps if step[0] not in ("0", "77")]
+    for status, log, name in failed:
+        print(f"failed: {name}, with exit status {status}; the end of its output:")
+        with open(log, encoding="utf-8", errors="replace") as file:
+            show_end(file)
     return len(steps) - len(failed) - len(skipped), len(failed), skipped
 
 

@@ -35,6 +35,7 @@ class Summary(unittest.TestCase):
                 command += [oldest, msrv[1]]
             for option, text in (("--steps", steps), ("--skips-denied", skips_denied)):
                 if text is not None:
+                    text = text.replace("LOG", log)
                     named = os.path.join(folder, option.strip("-"))
                     with open(named, "w", encoding="utf-8") as file:
                         file.write(text)
@@ -84,14 +85,20 @@ class Summary(unittest.TestCase):
         self.assertIn("skipped: the build with the oldest Rust: no rustup", lines)
 
     def test_other_steps_count_as_one_each(self):
-        for steps, last in [("0 a soak\n", "2 passed, 0 failed, 1 skipped"),
-                            ("0 a soak\n3 tsan\n", "2 passed, 1 failed, 1 skipped"),
-                            ("77 a soak\n", "1 passed, 0 failed, 2 skipped"),
+        for steps, last in [("0 LOG a soak\n", "2 passed, 0 failed, 1 skipped"),
+                            ("0 LOG a soak\n3 LOG tsan\n", "2 passed, 1 failed, 1 skipped"),
+                            ("77 LOG a soak\n", "1 passed, 0 failed, 2 skipped"),
                             ("", "1 passed, 0 failed, 1 skipped")]:
             status, lines = self.run_it([PASSED], steps=steps)
             self.assertEqual((status, lines[-1]), (int("3" in steps), last))
-        self.assertIn("failed: tsan, with exit status 3",
-                      self.run_it([PASSED], steps="3 tsan\n")[1])
+
+    def test_the_end_of_what_failed_is_shown_again(self):
+        lines = self.run_it([PASSED], rust="one\ntwo\n", rust_status="0", steps="3 LOG a soak\n")[1]
+        at = lines.index("failed: a soak, with exit status 3; the end of its output:")
+        self.assertEqual(lines[at + 1:at + 3], ["  one", "  two"])
+        failed = '<testcase name="A.b" status="fail"><system-out>why\n</system-out></testcase>'
+        self.assertEqual(self.run_it([failed], part=True)[1][:2],
+                         ["failed: A.b; the end of its output:", "  why"])
 
     def test_a_skip_that_is_denied_is_a_failure(self):
         status, lines = self.run_it([PASSED, SKIPPED], part=True, skips_denied="# zsh\n\nno etcd")
