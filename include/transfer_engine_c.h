@@ -338,7 +338,7 @@ TE_C_API int submitTransferWithOptions(transfer_engine_t engine, batch_id_t batc
                                        struct transfer_request* entries, size_t count,
                                        const submit_options_t* options);
 /* One task each, with all ranges of the list: it completes when all of them have. Nothing of the
- * list is used after the call. Each range lies in one buffer at either end, and all local memory is
+ * list is used after the call. A range may go on in the next buffer, and all local memory is
  * of one kind. At most 4,194,304 ranges after merging. `options` may be null. */
 TE_C_API int submitBlocks(transfer_engine_t engine, batch_id_t batch_id, const block_list_t* list,
                           const submit_options_t* options);

@@ -184,8 +184,8 @@ class TE_EXPORT Engine {
   Status submit(BatchId batch, std::span<const TransferRequest> requests,
                 const SubmitOptions& options = {});
   // One task each, with all ranges of the list: it completes when all of them have. Nothing of the
-  // list is used after the call. Each range lies in one buffer at either end, and all local memory
-  // is of one kind. At most 4,194,304 ranges after merging.
+  // list is used after the call. A range may go on in the next buffer, and all local memory is of
+  // one kind. At most 4,194,304 ranges after merging.
   Status submit_list(BatchId batch, const BlockList& blocks, const SubmitOptions& options = {});
   Status submit_list(BatchId batch, const AddressList& addresses,
                      const SubmitOptions& options = {});

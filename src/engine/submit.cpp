@@ -402,6 +402,35 @@ SliceOwner::Outcome Transfers::plan_again(Task& task, const std::shared_ptr<Segm
   return Outcome::kPosted;
 }
 
+// The ranges of a list were merged: at a target that registered again, one may go on in the next
+// buffer. That part is a slice of its own then.
+Status Transfers::split_at_border(ListSlice& slice, const Target& target,
+                                  const std::shared_ptr<Segment>& segment) try {
+  Submission& submission = *slice.task->submission;
+  uint64_t address = 0;
+  const Result<size_t> found = target.descriptor.resolve(
+      {slice.target_offset, 1, target_rights(slice.opcode), submission.addressing}, &address);
+  if (!found.ok()) return found.status();
+  const RemoteBuffer& buffer = target.descriptor.buffer(*found);
+  const uint64_t left = buffer.length - (address - buffer.address);
+  if (slice.length <= left) return {};
+  ListSlice* rest = nullptr;
+  {
+    MutexLock lock(submission.batch->mutex);
+    rest = &submission.list_slices.add();
+  }
+  *rest = slice;
+  rest->local += left;
+  rest->target_offset += left;
+  rest->length -= static_cast<uint32_t>(left);
+  slice.length = static_cast<uint32_t>(left);
+  slice.task->slices_left.fetch_add(1, std::memory_order_relaxed);
+  recovery_.add(segment, rest, Code::kStale);
+  return {};
+} catch (const std::bad_alloc&) {
+  return Status(Code::kResource, "there is no memory to divide a range of a list");
+}
+
 SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segment>& segment,
                                       Status* why) {
   Task& task = *slice->task;
@@ -414,12 +443,15 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
   if (slice->path == nullptr && !task.is_list) return plan_again(task, segment, target, why);
   RemoteRange range{task.target_offset, task.length, target_rights(slice->opcode),
                     task.submission->addressing};
+  Status divided;
   if (task.is_list) {
-    range.target_offset = static_cast<const ListSlice*>(slice)->target_offset;
-    range.length = slice->length;
+    auto& of_list = static_cast<ListSlice&>(*slice);
+    divided = split_at_border(of_list, *target, segment);
+    range.target_offset = of_list.target_offset;
+    range.length = of_list.length;
   }
   uint64_t address = 0;
-  Result<size_t> buffer = target->descriptor.resolve(range, &address);
+  Result<size_t> buffer = divided.ok() ? target->descriptor.resolve(range, &address) : divided;
   if (!buffer.ok()) {
     *why = buffer.status().with_context(fmt::format("segment '{}'", segment->name));
     return buffer.code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;

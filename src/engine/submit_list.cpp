@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -24,18 +25,6 @@ struct Heading {
   }
 };
 
-// Hands each range of a list to the planner, until one is refused.
-template <typename Planner>
-struct Ranges {
-  Planner& planner;
-
-  Status operator()(std::monostate) const { return {}; }
-  template <typename List>
-  Status operator()(const List* list) const {
-    return for_each_range(*list, [this](const ListRange& range) { return planner.add(range); });
-  }
-};
-
 }  // namespace
 
 // Cuts ranges into slices. Most ranges lie in the buffers of the one before: these, and the way to
@@ -45,24 +34,40 @@ class Transfers::ListPlanner {
   ListPlanner(Transfers& transfers, Opcode opcode, Task& task, Plan& plan)
       : transfers_(transfers), opcode_(opcode), task_(task), plan_(plan) {}
 
-  Status add(const ListRange& range) {
-    TE_RETURN_IF_ERROR(transfers_.find_source(
-        {opcode_, range.source, plan_.segment_id, range.target_offset, range.length}, plan_));
-    if (plan_.buffer != local_) TE_RETURN_IF_ERROR(change_local());
-    const uint64_t begin = range.target_offset - remote_begin_;
-    if (range.target_offset < remote_begin_ || begin >= remote_length_ ||
-        range.length > remote_length_ - begin) {
-      Status status = change_remote(range);
-      if (!status.ok()) {
-        if (!transfers_.may_come(status, range.target_offset, range.length, plan_)) return status;
-        return cut(range, 0, nullptr, transfers_.config_.slice_bytes);
-      }
+  // What was merged may go on in the next buffer, here or at the target.
+  Status add(ListRange range) {
+    while (range.length > 0) {
+      ListRange part = range;
+      TE_RETURN_IF_ERROR(add_start(part));
+      range.source += part.length;
+      range.target_offset += part.length;
+      range.length -= part.length;
     }
-    return cut(range, address_ + (range.target_offset - remote_begin_), path_, slice_bytes_);
+    return {};
   }
   uint64_t bytes() const { return bytes_; }
 
  private:
+  // As much as lies in one buffer at either end, which `part` is then.
+  Status add_start(ListRange& part) {
+    TE_RETURN_IF_ERROR(transfers_.find_source(
+        {opcode_, part.source, plan_.segment_id, part.target_offset, 1}, plan_));
+    if (plan_.buffer != local_) TE_RETURN_IF_ERROR(change_local());
+    const uint64_t source = reinterpret_cast<uint64_t>(part.source) - local_->address;
+    part.length = std::min(part.length, local_->length - source);
+    if (part.target_offset < remote_begin_ ||
+        part.target_offset - remote_begin_ >= remote_length_) {
+      Status status = change_remote(part);
+      if (!status.ok()) {
+        if (!transfers_.may_come(status, part.target_offset, part.length, plan_)) return status;
+        return cut(part, 0, nullptr, transfers_.config_.slice_bytes);
+      }
+    }
+    const uint64_t begin = part.target_offset - remote_begin_;
+    part.length = std::min(part.length, remote_length_ - begin);
+    return cut(part, address_ + begin, path_, slice_bytes_);
+  }
+
   Status change_local() {
     if (local_ != nullptr && plan_.buffer->kind != task_.kind) {
       return Status(Code::kInvalidArgument,
@@ -75,13 +80,14 @@ class Transfers::ListPlanner {
     return {};
   }
 
+  // To where the first byte goes.
   Status change_remote(const ListRange& range) {
     const Target& target = *plan_.target;
     const Addressing addressing = task_.submission->addressing;
     remote_length_ = 0;
     uint64_t address = 0;
     const Result<size_t> found = target.descriptor.resolve(
-        {range.target_offset, range.length, target_rights(opcode_), addressing}, &address);
+        {range.target_offset, 1, target_rights(opcode_), addressing}, &address);
     if (!found.ok()) {
       return found.status().with_context(fmt::format("segment '{}'", target.segment));
     }
@@ -99,9 +105,9 @@ class Transfers::ListPlanner {
     const RemoteBuffer& buffer = target.descriptor.buffer(*found);
     // Where a number of the buffer might mean something else, each is looked up.
     const bool ambiguous = addressing == Addressing::kAuto && !target.descriptor.ambiguous.empty();
-    const bool by_address = range.target_offset == address;
-    remote_begin_ = ambiguous ? range.target_offset : by_address ? buffer.address : buffer.offset;
-    remote_length_ = ambiguous ? range.length : buffer.length;
+    const uint64_t begin = address - buffer.address;
+    remote_begin_ = range.target_offset - (ambiguous ? 0 : begin);
+    remote_length_ = ambiguous ? std::min(range.length, buffer.length - begin) : buffer.length;
     address_ = ambiguous ? address : buffer.address;
     return {};
   }
@@ -166,8 +172,16 @@ Status Transfers::plan_list(const SubmitOptions& options, Plan& plan) try {
   task.failure.store(Code::kOk, std::memory_order_relaxed);
   task.slices_left.store(0, std::memory_order_relaxed);
   ListPlanner planner(*this, opcode, task, plan);
-  Status status = std::visit(Ranges{planner}, plan.list);
-  if (!status.ok()) return status;
+  TE_RETURN_IF_ERROR(std::visit(
+      [&planner](const auto& list) -> Status {
+        if constexpr (std::is_same_v<std::decay_t<decltype(list)>, std::monostate>) {
+          return {};
+        } else {
+          return for_each_range(*list,
+                                [&planner](const ListRange& range) { return planner.add(range); });
+        }
+      },
+      plan.list));
   task.length = planner.bytes();
   if (task.length == 0) plan.empty.push_back(&task);
   plan.submission->notification = options.notification;

@@ -115,6 +115,8 @@ class Transfers final : public SliceOwner {
   static void wait_for_target(const TransferRequest& request, Task& task, Plan& plan);
   Outcome plan_again(Task& task, const std::shared_ptr<Segment>& segment,
                      const std::shared_ptr<const Target>& target, Status* why);
+  Status split_at_border(ListSlice& slice, const Target& target,
+                         const std::shared_ptr<Segment>& segment);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
   void start(std::vector<StagedRequest>& staged);

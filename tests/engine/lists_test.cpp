@@ -173,6 +173,52 @@ TEST_P(Lists, ANotificationFollowsTheLastByte) {
   EXPECT_TRUE(is_moved(list));
 }
 
+// Buffers that adjoin, with other borders here than there, and others again after the target
+// registered them anew.
+TEST_P(Lists, ARangeGoesOnInTheNextBuffer) {
+  static constexpr size_t kBytes = 1 << 20;
+  std::vector<std::byte> here(kBytes), there(kBytes);
+  const auto register_parts = [](Engine& engine, std::byte* begin, std::vector<size_t> borders) {
+    borders.push_back(kBytes);
+    size_t from = 0;
+    for (const size_t border : borders) {
+      ASSERT_TRUE(engine.register_memory(begin + from, border - from).ok());
+      from = border;
+    }
+  };
+  const auto unregister_parts = [](Engine& engine, std::byte* begin, std::vector<size_t> borders) {
+    borders.insert(borders.begin(), 0);
+    for (const size_t border : borders) {
+      ASSERT_TRUE(engine.unregister_memory(begin + border).ok());
+    }
+  };
+  const std::vector<size_t> first = {300'001, 700'003}, second = {100'007, 650'021, 900'001};
+  register_parts(pair_.initiator(), here.data(), {4'099, 500'009});
+  register_parts(pair_.target(), there.data(), first);
+  const std::vector<uint64_t> sources = {reinterpret_cast<uint64_t>(here.data())};
+  const std::vector<uint64_t> targets = {reinterpret_cast<uint64_t>(there.data())};
+  const std::vector<uint64_t> lengths = {kBytes};
+  const AddressList writes{Opcode::kWrite, pair_.segment(), sources, targets, lengths};
+  const SubmitOptions options{.addressing = Addressing::kAddress};
+  stamp(here.data(), kBytes, 40);
+  const TransferStatus end = run(writes, options);
+  EXPECT_EQ(end.state, TaskState::kCompleted) << why_.to_string();
+  EXPECT_EQ(end.transferred_bytes, kBytes);
+  EXPECT_EQ(difference(there.data(), kBytes, 40), kSame);
+  const Result<PreparedList> prepared = pair_.initiator().prepare(writes);
+  ASSERT_TRUE(prepared.ok()) << prepared.status().to_string();
+  EXPECT_EQ(prepared->ranges(), 1u);
+  unregister_parts(pair_.target(), there.data(), first);
+  register_parts(pair_.target(), there.data(), second);
+  stamp(here.data(), kBytes, 41);
+  const TransferStatus again = run(*prepared, options);
+  EXPECT_EQ(again.state, TaskState::kCompleted) << why_.to_string();
+  EXPECT_EQ(again.transferred_bytes, kBytes);
+  EXPECT_EQ(difference(there.data(), kBytes, 41), kSame);
+  unregister_parts(pair_.initiator(), here.data(), {4'099, 500'009});
+  unregister_parts(pair_.target(), there.data(), second);
+}
+
 INSTANTIATE_TEST_SUITE_P(Over, Lists, testing::Values("tcp", "shm", "fabric:tcp"), transport_name);
 
 // A range that comes while the list waits for it, and a target that restarts.
