@@ -4,8 +4,6 @@
 // Threads: one loop of its own. The service is called on it, and must not block for long.
 #pragma once
 
-#include <atomic>
-#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -15,31 +13,11 @@
 #include "base/options.h"
 #include "base/socket.h"
 #include "core/wire.h"
+#include "engine/control_service.h"
+#include "engine/inbound.h"
 #include "engine/newcomers.h"
-#include "transport/transport.h"
 
 namespace te {
-
-// What the engine does for its peers.
-class ControlService {
- public:
-  virtual ~ControlService() = default;
-  virtual std::shared_ptr<const Bytes> describe() = 0;
-  virtual uint64_t generation() = 0;
-  virtual Status notified(wire::NotifyBody body) = 0;
-  // Returns at once. Ok: `answered` is called once, on another thread; else it is not, and the peer
-  // is refused.
-  virtual Status exchange(wire::ExchangeBody body, std::function<void(Result<Bytes>)> answered) = 0;
-  // The engine's own links, as JSON.
-  virtual Bytes links() { return "[]"; }
-  // False, and nothing taken: no transport serves such connections.
-  virtual bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
-  // See Transport.
-  virtual void end_idlest(int64_t before_ns, const MayEnd& may_end) {
-    (void)before_ns;
-    (void)may_end;
-  }
-};
 
 class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
  public:
@@ -53,7 +31,6 @@ class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
 
  private:
   class Caller;
-  class Inbound;
 
   ControlServer(uint64_t instance, const Config& config, ControlService& service);
   // Acceptor::Owner.
