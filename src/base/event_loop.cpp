@@ -111,7 +111,11 @@ void EventLoop::again(Handler* handler) {
 }
 
 void EventLoop::run_after(int64_t delay_ms, std::function<void()> task) {
-  timers_.push({now_ns() + delay_ms * kNsPerMs, next_timer_++, std::move(task)});
+  run_at(deadline_after_ms(now_ns(), delay_ms), std::move(task));
+}
+
+void EventLoop::run_at(int64_t due_ns, std::function<void()> task) {
+  timers_.push({due_ns, next_timer_++, std::move(task)});
 }
 
 void EventLoop::run_tasks() {

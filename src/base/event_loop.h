@@ -85,6 +85,7 @@ class EventLoop {
   void again(Handler* handler);
   // Runs `task` once, about `delay_ms` from now.
   void run_after(int64_t delay_ms, std::function<void()> task);
+  void run_at(int64_t due_ns, std::function<void()> task);
   // The loop polls for at most this long before it sleeps; before start().
   void set_spin_ns(int64_t spin_ns) { spin_ = SpinPolicy(spin_ns); }
 

@@ -142,7 +142,7 @@ struct Submission {
   std::atomic<bool> failed{false};
   std::atomic<Code> cancel{Code::kOk};  // kTimeout or kCancelled: its slices are wanted back
   int64_t timeout_ms = 0;
-  int64_t deadline_ns = 0;  // from the timer's first look at it, which saves submit() the clock
+  int64_t deadline_ns = 0;
   uint32_t first_task = 0;
   uint32_t task_count = 0;
   Addressing addressing = Addressing::kAuto;  // never kDefault
@@ -214,7 +214,7 @@ struct Batch {
   std::atomic<uint32_t> size{0};             // what the caller asked for
   std::atomic<uint32_t> submitted{0};        // tasks
   std::atomic<uint32_t> active{0};           // submissions under way; changed under `mutex`
-  std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them, 0: the timer is to look
+  std::atomic<int64_t> deadline_ns{kNever};  // the earliest of them
   uint32_t slot = 0;
   QueuePlace place;
 

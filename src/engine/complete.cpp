@@ -173,12 +173,11 @@ void Transfers::delivered(Submission& submission, const Status& status) {
 bool Transfers::long_overdue(const Submission& submission, Code cancel) {
   constexpr int64_t kMarginNs = 40 * kNsPerMs;
   Batch& batch = *submission.batch;
-  // Of those that the timer did not end. Not known yet for what takes a few milliseconds.
+  const int64_t now = now_at_tick_ns();
   const int64_t first_ns = batch.deadline_ns.load(std::memory_order_relaxed);
-  const bool known = first_ns != 0 && first_ns != kNever;
-  if (cancel == Code::kOk && !(known && now_ns() - first_ns > kMarginNs)) return false;
+  if (cancel == Code::kOk && now - first_ns <= kMarginNs) return false;
   MutexLock lock(batch.mutex);
-  return submission.deadline_ns != 0 && now_ns() - submission.deadline_ns > kMarginNs;
+  return now - submission.deadline_ns > kMarginNs;
 }
 
 void Transfers::finish_task(Task& task) {

@@ -51,12 +51,10 @@ void Notifier::send(Message message) {
       line.entries.push_back({sequence, std::move(message), {}});
     }
   }
-  const bool taken = sequence != 0 && host_.run_after(0, [this, key, sequence, timeout_ms] {
-    if (timeout_ms >= 0) {
-      (void)host_.run_after(timeout_ms, [this, key, sequence] { expire(key, sequence); });
-    }
-    pump(key);
-  });
+  const bool taken = sequence != 0 && host_.run_after(0, [this, key] { pump(key); }) &&
+                     (timeout_ms < 0 || host_.run_after(timeout_ms, [this, key, sequence] {
+                       expire(key, sequence);
+                     }));
   if (sequence == 0) done(given_up(Code::kCancelled));
   if (sequence != 0 && !taken) stop();
 }

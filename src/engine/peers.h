@@ -37,8 +37,8 @@ class Peers final : public RecoveryHost, public NotifierHost {
   int64_t now_ns() override { return te::now_ns(); }
   bool run_after(int64_t delay_ms, std::function<void()> task) override {
     if (delay_ms <= 0) return loop_->run(std::move(task));
-    return loop_->run(
-        [this, delay_ms, task = std::move(task)] { loop_->run_after(delay_ms, task); });
+    const int64_t due_ns = deadline_after_ms(te::now_ns(), delay_ms);
+    return loop_->run([this, due_ns, task = std::move(task)] { loop_->run_at(due_ns, task); });
   }
   void refresh(const std::shared_ptr<Segment>& segment,
                std::function<void(Status)> refreshed) override {

@@ -4,6 +4,7 @@
 #include <new>
 #include <optional>
 
+#include "base/clock.h"
 #include "base/counts.h"
 #include "base/log.h"
 #include "core/plan.h"
@@ -18,6 +19,13 @@ namespace {
 
 Status restarted(const Segment& segment) {
   return error(Code::kStale, "'{}' restarted in the middle of the request", segment.name);
+}
+
+// Never too soon, at most a tick too late. Counted from here, and not from when the timer looks:
+// the process may be stopped in between.
+int64_t deadline_of(int64_t timeout_ms) {
+  const int64_t tick = now_at_tick_ns();
+  return timeout_ms == 0 ? tick : deadline_after_ms(tick + tick_ns(), timeout_ms);
 }
 
 }  // namespace
@@ -264,7 +272,10 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
     if (batch->reports) completions_.remove(*batch);
   }
   grow(batch->active, 1);
-  batch->deadline_ns.store(0, std::memory_order_relaxed);
+  submission.deadline_ns = deadline_of(submission.timeout_ms);
+  if (submission.deadline_ns < batch->deadline_ns.load(std::memory_order_relaxed)) {
+    batch->deadline_ns.store(submission.deadline_ns, std::memory_order_relaxed);
+  }
   return {};
 }
 

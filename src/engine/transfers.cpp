@@ -299,9 +299,6 @@ void Transfers::attend(Batch& batch, std::vector<std::shared_ptr<const Target>>&
   for (size_t i = 0; i < batch.submissions_used; ++i) {
     Submission& submission = *batch.submissions[i];
     if (submission.tasks_left.load() == 0) continue;
-    if (submission.deadline_ns == 0) {
-      submission.deadline_ns = deadline_after_ms(now, submission.timeout_ms);
-    }
     if (submission.deadline_ns <= now) {
       Code expected = Code::kOk;
       submission.cancel.compare_exchange_strong(expected, Code::kTimeout);
@@ -347,7 +344,6 @@ bool Transfers::anything_under_way() const {
   return any;
 }
 
-// What was submitted since the last look counts from this one.
 int64_t Transfers::look_at_deadlines() {
   const int64_t now = now_ns();
   int64_t next = kNever;
@@ -357,8 +353,7 @@ int64_t Transfers::look_at_deadlines() {
       MutexLock lock(batch.mutex);
       attend(batch, targets);
     }
-    const int64_t its = batch.deadline_ns.load(std::memory_order_relaxed);
-    if (its != 0) next = std::min(next, its);
+    next = std::min(next, batch.deadline_ns.load(std::memory_order_relaxed));
   });
   sweep(targets);
   return next;

@@ -5,12 +5,15 @@
 // seconds.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <sstream>
 #include <thread>
 
 #include "base/log.h"
 #include "engine/pair.h"
+#include "support/child.h"
 #include "support/peer.h"
 
 namespace te::test {
@@ -146,6 +149,43 @@ TEST(Deadlines, AStoppedTargetIsNeitherAskedBySubmitNorWaitedForByIt) {
   EXPECT_EQ(engine->batch_status(again)->state, TaskState::kFailed);
   EXPECT_TRUE(fails_with(engine->task_error(again, 0)->status, Code::kOutOfRange, "no buffer"));
   EXPECT_TRUE(engine->free_batch(again).ok());
+}
+
+// Not from when the engine first looks at it, which is when the process goes on.
+TEST(Deadlines, AreCountedFromTheSubmissionThoughTheProcessIsStoppedNext) {
+  if (kThreadSanitized) GTEST_SKIP() << "ThreadSanitizer allows no threads in a forked child";
+  const ChildEnd end = run_in_child([] {
+    constexpr int64_t kTimeoutMs = 2'000;
+    int submitted[2];
+    if (::pipe(submitted) != 0) return 1;
+    const pid_t self = ::getpid();
+    const pid_t other = ::fork();
+    if (other == 0) {
+      char byte = 0;
+      (void)!::read(submitted[0], &byte, 1);
+      std::this_thread::sleep_for(milliseconds(kTimeoutMs + 200));
+      ::kill(self, SIGCONT);
+      ::_exit(0);
+    }
+    PeerProcess peer({});
+    std::unique_ptr<Engine> engine = make_engine();
+    Registered local(*engine, kLength);
+    const Result<SegmentId> id = engine->open_segment(peer.segment());
+    EXPECT_TRUE(id.ok()) << id.status().to_string();
+    if (!id.ok()) return 1;
+    peer.stop();
+    const BatchId batch =
+        submit_new(*engine, {{Opcode::kWrite, local.data(), *id, 0, kLength}}, within(kTimeoutMs));
+    (void)!::write(submitted[1], "x", 1);
+    ::raise(SIGSTOP);
+    const Stopwatch watch;
+    EXPECT_TRUE(engine->wait(batch, kPatience).ok());
+    EXPECT_LE(watch.ms(), kLateMs);
+    EXPECT_EQ(engine->batch_status(batch)->state, TaskState::kTimeout);
+    ::waitpid(other, nullptr, 0);
+    return 0;
+  });
+  EXPECT_TRUE(end.ok()) << end.describe();
 }
 
 TEST(Deadlines, TheEndOfAnEngineDoesNotWaitForAStoppedTarget) {
