@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/fork.h"
 #include "base/log.h"
@@ -155,12 +155,6 @@ bool is_blocked() {
                      [&mask](int signal) { return ::sigismember(&mask, signal) == 1; });
 }
 
-int64_t coarse_ns() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
-}
-
 // Whether a fault of this thread reaches the guard.
 bool guard_works() {
   struct Known {
@@ -169,7 +163,7 @@ bool guard_works() {
   };
   static thread_local Known known;
   if (!handler_wanted.load(std::memory_order_relaxed)) return false;
-  const int64_t now = coarse_ns();
+  const int64_t now = now_at_tick_ns();
   if (known.at_ns == now && handler_in_place.load(std::memory_order_relaxed)) return known.works;
   const bool ours = std::all_of(kSignals.begin(), kSignals.end(), is_ours);
   handler_in_place.store(ours, std::memory_order_relaxed);

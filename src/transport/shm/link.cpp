@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include <cerrno>
 #include <thread>
@@ -29,13 +28,6 @@ Result<Fd> connect_within(uint64_t instance, int64_t limit_ms) {
     if (delay_ms < 0) return socket;
     std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
   }
-}
-
-// As now_ns(), as of the last tick, at a fraction of the cost.
-int64_t recent_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
 }
 
 }  // namespace
@@ -140,7 +132,7 @@ void Link::close() {
 
 bool Link::alive() {
   if (!alive_.load(std::memory_order_relaxed)) return false;
-  const int64_t now = recent_ns();
+  const int64_t now = now_at_tick_ns();
   if (now - checked_ns_.load(std::memory_order_relaxed) < kCheckNs) return true;
   // The socket too: a process that becomes another program keeps its pid, but closes that.
   pollfd entries[] = {{process_.pidfd.get(), POLLIN, 0}, {socket_.get(), POLLRDHUP, 0}};
