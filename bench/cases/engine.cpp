@@ -115,6 +115,80 @@ class Submitting : public Experiment {
   std::vector<TransferRequest> requests_;
 };
 
+// The layout of a KV cache: in each of 61 layers the same blocks, of which none adjoin, in one
+// list.
+class SubmittingList : public Experiment {
+ public:
+  static constexpr uint64_t kLayers = 61;
+  static constexpr uint64_t kBlocks = 1'000;  // of each layer
+  static constexpr uint64_t kBlock = 1 << 10;
+
+  std::vector<Row> rows() const override {
+    const std::string what = "submit of a list of 61 x 1,000 blocks of 1 KiB";
+    return {{what, "ms", "", Bar::value_at_most(1)},
+            {what + ", prepared", "ms", "", Bar::value_at_most(1)}};
+  }
+
+  Status prepare(Bench& bench) override {
+    TE_RETURN_IF_ERROR(link_.open(bench, "tcp", Opcode::kWrite));
+    for (uint64_t layer = 0; layer < kLayers; ++layer) {
+      const uint64_t offset = layer * kBlocks * kBlock;
+      regions_.push_back({bench.buffers.main.data() + offset, offset, kBlock});
+    }
+    // Neighbours would be merged.
+    for (uint64_t i = 0; i < kBlocks; ++i) blocks_.push_back(i * 7 % kBlocks);
+    const Result<PreparedList> prepared = link_.engine().prepare(list());
+    if (!prepared.ok()) return prepared.status();
+    prepared_ = *prepared;
+    return time_submit(list()).status();
+  }
+
+  Status round(Bench& bench, std::span<Row> rows) override {
+    const auto measure = [this, &bench](const auto& what, Row& row) -> Status {
+      std::vector<double> times;
+      const Clock::time_point end = bench.window_end();
+      do {
+        const Result<Clock::duration> time = time_submit(what);
+        if (!time.ok()) return time.status();
+        times.push_back(ms_count(*time));
+      } while (Clock::now() < end);
+      row.add(summarize(std::move(times)).median);
+      return {};
+    };
+    TE_RETURN_IF_ERROR(measure(list(), rows[0]));
+    return measure(prepared_, rows[1]);
+  }
+
+  Result<uint64_t> verify(Bench& bench) override {
+    uint64_t verified = 0;
+    TE_RETURN_IF_ERROR(link_.verify(bench, "main", 0, 1, kLayers * kBlocks * kBlock, &verified));
+    return verified;
+  }
+
+  void finish(Bench& bench) override { link_.close(bench); }
+
+ private:
+  BlockList list() const { return {Opcode::kWrite, link_.segment(), regions_, blocks_, blocks_}; }
+  template <typename List>
+  Result<Clock::duration> time_submit(const List& what) {
+    Engine& engine = link_.engine();
+    const Result<BatchId> batch = engine.allocate_batch(1);
+    if (!batch.ok()) return batch.status();
+    const Clock::time_point begin = Clock::now();
+    TE_RETURN_IF_ERROR(engine.submit_list(*batch, what));
+    const Clock::duration result = Clock::now() - begin;
+    TE_RETURN_IF_ERROR(engine.wait(*batch));
+    TE_RETURN_IF_ERROR(batch_end(engine, *batch, 1));
+    TE_RETURN_IF_ERROR(engine.free_batch(*batch));
+    return result;
+  }
+
+  Link link_;
+  std::vector<BlockRegion> regions_;
+  std::vector<uint64_t> blocks_;
+  PreparedList prepared_;
+};
+
 // 100,000 small buffers, registered in one call; then submissions that find one each time among
 // them, against submissions that need to find only one at all.
 class Registering : public Experiment {
@@ -344,6 +418,7 @@ void add_engine(Experiments& experiments) {
   for (const uint64_t count : {uint64_t{1'000}, uint64_t{10'000}, Submitting::kMany}) {
     experiments.push_back(std::make_unique<Submitting>(count));
   }
+  experiments.push_back(std::make_unique<SubmittingList>());
   experiments.push_back(std::make_unique<Registering>());
   experiments.push_back(std::make_unique<Starting>());
   experiments.push_back(std::make_unique<FirstTransfer>("TCP write", "tcp", false));
