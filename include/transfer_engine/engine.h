@@ -149,6 +149,9 @@ class TE_EXPORT Engine {
   // Unregisters and frees the memory. Waits as unregister_memory() does, but never for a stopped
   // process.
   Status free(void* addr);
+  // Unregisters the memory and leaves it mapped: from now on it is the caller's, also after the end
+  // of the engine. Returns the bytes to unmap (munmap). Waits as free() does.
+  Result<size_t> release(void* addr);
 
   // Resolves, connects and learns the segment's buffers. The same name has the same id until it
   // is closed as often as opened. The engine follows a target that restarts under the same name. If

@@ -154,6 +154,13 @@ void MemoryFile::bury() {
   mapping_.bury();
 }
 
+size_t MemoryFile::leave() {
+  const size_t mapped = mapping_.size();
+  mapping_.leave();
+  fd_ = Fd();
+  return mapped;
+}
+
 bool is_fixed_memory_file(int fd, size_t length) {
   const int seals = ::fcntl(fd, F_GET_SEALS);
   struct stat facts {};

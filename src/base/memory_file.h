@@ -21,6 +21,8 @@ class Mapping {
   static Result<Mapping> anonymous(size_t length);
   // Keeps the addresses, without memory behind them, for good.
   void bury();
+  // Leaves the range mapped.
+  void leave() { data_ = nullptr, size_ = 0; }
   Mapping() = default;
   Mapping(Mapping&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -73,6 +75,8 @@ class MemoryFile {
   // The same, and nothing will ever lie at these addresses again in this process. So an access from
   // outside that comes late finds no memory, rather than what was mapped there next.
   void bury();
+  // Leaves the memory mapped, for others to unmap: so many bytes.
+  size_t leave();
 
  private:
   Fd fd_;

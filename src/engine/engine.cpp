@@ -428,6 +428,10 @@ Status Engine::free(void* addr) {
   TE_RETURN_IF_ERROR(impl_->check_process());
   return impl_->memory().free(addr);
 }
+Result<size_t> Engine::release(void* addr) {
+  TE_RETURN_IF_ERROR(impl_->check_process());
+  return impl_->memory().release(addr);
+}
 
 Result<SegmentId> Engine::open_segment(std::string_view name) {
   TE_RETURN_IF_ERROR(impl_->check_process());

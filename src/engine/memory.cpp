@@ -439,6 +439,23 @@ const MemoryDriver* Memory::driver_at(uint64_t address) {
 }
 
 Status Memory::free(void* addr) {
+  Result<Taken> taken = take_allocated(addr);
+  if (!taken.ok()) return taken.status();
+  if (taken->in_use) {
+    taken->file.bury();
+  } else {
+    taken->file.discard();
+  }
+  return {};
+}
+
+Result<size_t> Memory::release(void* addr) {
+  Result<Taken> taken = take_allocated(addr);
+  if (!taken.ok()) return taken.status();
+  return taken->file.leave();
+}
+
+Result<Memory::Taken> Memory::take_allocated(void* addr) {
   {
     ReaderLock lock(mutex_);
     if (!allocated_.contains(addr)) {
@@ -450,30 +467,22 @@ Status Memory::free(void* addr) {
   }
   const Status status = remove_buffers({&addr, 1}, deadline_after_ms(now_ns(), kFreeWaitMs));
   if (!status.ok() && status.code() != Code::kBusy) return status;
-  std::optional<MemoryFile> file;
-  {
-    const ReaderLock barrier(barrier_);
-    const Installed transports = transports_.installed();
-    WriterLock lock(mutex_);
-    const auto found = allocated_.find(addr);
-    if (found == allocated_.end()) return {};  // another call was quicker
-    if (!status.ok()) {
-      Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
-      if (buffer == nullptr || !buffer->left_closing) return status;
-      log_info("{}; its memory is given back, and its addresses are kept", status.message());
-      drop(*buffer, transports, true);
-      registry_.remove(buffer);
-      generation_.fetch_add(1);
-    }
-    file = std::move(found->second);
-    allocated_.erase(found);
+  const ReaderLock barrier(barrier_);
+  const Installed transports = transports_.installed();
+  WriterLock lock(mutex_);
+  const auto found = allocated_.find(addr);
+  if (found == allocated_.end()) return Taken();  // another call was quicker
+  if (!status.ok()) {
+    Buffer* buffer = registry_.find_exact(reinterpret_cast<uint64_t>(addr));
+    if (buffer == nullptr || !buffer->left_closing) return status;
+    log_info("{}; its memory is given back, and its addresses are kept", status.message());
+    drop(*buffer, transports, true);
+    registry_.remove(buffer);
+    generation_.fetch_add(1);
   }
-  if (status.ok()) {
-    file->discard();
-  } else {
-    file->bury();
-  }
-  return {};
+  Taken taken{std::move(found->second), !status.ok()};
+  allocated_.erase(found);
+  return taken;
 }
 
 // Keys of one transport for buffers that were ready before; unregistered unless they are kept.

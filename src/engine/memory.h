@@ -41,6 +41,8 @@ class Memory {
   // The same for the engine's own use, outside of the layout of the segment.
   Result<std::byte*> allocate_own(size_t length, Rights remote);
   Status free(void* addr);
+  // Unregisters it and leaves it mapped, for the caller to unmap: so many bytes.
+  Result<size_t> release(void* addr);
 
   // Held from before a transport is installed until introduce() returned, and from before one is
   // taken out until it stopped. Taken before mutex().
@@ -73,6 +75,11 @@ class Memory {
  private:
   using Installed = std::vector<std::shared_ptr<Transport>>;
   struct Asked;
+  // Memory that was allocated and is unregistered now.
+  struct Taken {
+    MemoryFile file;
+    bool in_use = false;  // a stopped process may still touch it
+  };
   class Placed;
   class Keys;
   class Closing;
@@ -85,6 +92,7 @@ class Memory {
 
   Status add_asked(const Asked& asked);
   Result<void*> keep_allocated(MemoryFile file, Asked asked);
+  Result<Taken> take_allocated(void* addr);
   Status try_to_add(const Asked& asked, bool& another_first);
   Status place(const Asked& asked, Placed& placed);
   // Whether the range is there already, and counts once more.

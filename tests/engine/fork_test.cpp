@@ -130,6 +130,7 @@ TEST_F(Fork, EveryCallInTheChildIsAnErrorThatSaysWhy) {
                 refused(engine.register_memory(pair.local(), 1));
                 refused(engine.unregister_memory(pair.local()));
                 refused(engine.allocate(4096).status());
+                refused(engine.release(pair.local()).status());
                 refused(engine.open_segment(pair.target().local_endpoint()).status());
                 refused(engine.install_transport("tcp"));
                 refused(engine.notify(pair.segment(), {"a", "b"}));

@@ -406,6 +406,30 @@ TEST(Allocated, ManyComeAndGoWithoutAnythingLeft) {
   EXPECT_TRUE(pair.works());
 }
 
+TEST(Allocated, ReleasedMemoryOutlivesTheEngine) {
+  constexpr size_t kLength = 100'000;
+  std::unique_ptr<Engine> target = make_engine({}, "shm");
+  std::unique_ptr<Engine> initiator = make_engine({}, "shm");
+  Registered local(*initiator, kLength);
+  const Result<void*> memory = target->allocate(kLength);
+  ASSERT_TRUE(memory.ok()) << memory.status().to_string();
+  const Result<SegmentId> segment = initiator->open_segment(target->local_endpoint());
+  ASSERT_TRUE(segment.ok()) << segment.status().to_string();
+  stamp(local.data(), kLength, 1);
+  const TransferRequest write{Opcode::kWrite, local.data(), *segment,
+                              reinterpret_cast<uint64_t>(*memory), kLength};
+  ASSERT_EQ(transfer(*initiator, {write}).state, TaskState::kCompleted);
+  const Result<size_t> mapped = target->release(*memory);
+  ASSERT_TRUE(mapped.ok()) << mapped.status().to_string();
+  EXPECT_GE(*mapped, kLength);
+  EXPECT_TRUE(target->describe_segment(kLocalSegment)->buffers.empty());
+  EXPECT_TRUE(fails_with(target->free(*memory), Code::kNotFound, "allocate"));
+  EXPECT_TRUE(fails_with(target->release(*memory), Code::kNotFound, "allocate"));
+  target.reset();
+  EXPECT_EQ(difference(static_cast<std::byte*>(*memory), kLength, 1), kSame);
+  EXPECT_EQ(::munmap(*memory, *mapped), 0);
+}
+
 TEST(Allocated, WrongUseIsAnError) {
   std::unique_ptr<Engine> engine = make_engine();
   EXPECT_TRUE(fails_with(engine->allocate(0), Code::kInvalidArgument, "length"));
