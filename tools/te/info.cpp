@@ -9,7 +9,7 @@
 
 #include "arguments.h"
 #include "command.h"
-#include "host_info.h"
+#include "machine_info.h"
 #include "table.h"
 #include "topology_view.h"
 
@@ -24,64 +24,9 @@ struct InfoArguments {
   bool topology = false;
 };
 
-Json libraries_json(const std::string& rdma_library, const std::string& fabric_library) {
-  Json rows = Json::array();
-  for (const LibraryInfo& library : libraries(rdma_library, fabric_library)) {
-    rows.push_back({{"name", library.name},
-                    {"used_for", library.used_for},
-                    {"found", library.found},
-                    {"detail", library.detail}});
-  }
-  return rows;
-}
-
-std::string setting(const Json& configuration, const char* name) {
-  for (const Json& row : configuration) {
-    if (row.value("name", "") == name) return row.value("value", "");
-  }
-  return {};
-}
-
-// Everything as JSON; the text form is made from it, so the two never disagree. Where no engine can
-// be made, "error" says why and what only an engine knows is left out.
+// The text form is made from the JSON, so the two never disagree.
 Json collect(const InfoArguments& arguments) {
-  Json info;
-  info["version"] = std::string(version());
-  info["error"] = "";
-  info["libraries"] = libraries_json("", "");
-  info["addresses"] = Json::array();
-  for (const HostAddress& address : host_addresses()) {
-    info["addresses"].push_back({{"interface", address.interface},
-                                 {"address", address.address},
-                                 {"up", address.up},
-                                 {"loopback", address.loopback}});
-  }
-  const Result<std::unique_ptr<Engine>> engine = make_engine(arguments.engine, "te-info");
-  if (!engine.ok()) {
-    info["error"] = engine.status().to_string();
-    return info;
-  }
-  info["endpoint"] = (*engine)->local_endpoint();
-  info["transports"] = Json::array();
-  for (const TransportInfo& transport : (*engine)->transports()) {
-    info["transports"].push_back({{"name", transport.name},
-                                  {"available", transport.available},
-                                  {"installed", transport.installed},
-                                  {"detail", transport.detail}});
-  }
-  if (const Result<std::string> topology = (*engine)->topology(); topology.ok()) {
-    info["topology"] = Json::parse(*topology, nullptr, false);
-  } else {
-    info["error"] = topology.status().to_string();
-  }
-  info["configuration"] = Json::parse((*engine)->effective_config(), nullptr, false);
-  if (!info["configuration"].is_array()) {
-    info["configuration"] = Json::array();
-    info["error"] = "internal: the engine's configuration is not a JSON array";
-  }
-  info["libraries"] = libraries_json(setting(info["configuration"], "rdma_library"),
-                                     setting(info["configuration"], "fabric_library"));
-  return info;
+  return machine_info(make_engine(arguments.engine, "te-info"));
 }
 
 std::string text_of(const Json& row, const char* key) {
