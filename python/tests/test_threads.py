@@ -1,0 +1,275 @@
+"""The GIL is free while the library works, waits have limits, and Ctrl-C interrupts them."""
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import transfer_engine as te
+from conftest import HERE
+
+numpy = pytest.importorskip("numpy")
+SIZE = 64 << 20
+
+
+class Counter:
+    """A thread that counts, and the share of the time in which it could count.
+
+    It waits for nothing but the GIL. So of the wall time, what it neither ran nor was ready to run
+    (/proc: schedstat) it waited for the GIL. A busy machine does not change that share.
+    """
+
+    def __init__(self):
+        self.count = 0
+        self._stop = False
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        begin = self._look()
+        while not self._stop:
+            self.count += 1
+        wall, ran, ready = (end - start for end, start in zip(self._look(), begin))
+        self.share = min(1.0, (ran + ready) / wall)
+
+    @staticmethod
+    def _look():
+        with open(f"/proc/self/task/{threading.get_native_id()}/schedstat") as file:
+            ran, ready, _ = file.read().split()
+        return time.monotonic_ns(), int(ran), int(ready)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop = True
+        self._thread.join()
+
+
+def longest_stop(work, thread_s=0.002):
+    """The longest time in which no other thread could run Python while `work` ran."""
+    gaps, stop = [0.0], False
+
+    def look():
+        last = time.monotonic()
+        while not stop:
+            time.sleep(thread_s)  # it gives the GIL back, and wants it again
+            now = time.monotonic()
+            gaps.append(now - last)
+            last = now
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        work()
+    finally:
+        stop = True
+        thread.join()
+    return max(gaps)
+
+
+def test_a_counting_thread_keeps_its_speed(tcp, start_peer):
+    peer = start_peer(SIZE)
+    local = numpy.ones(SIZE, numpy.uint8)
+    with Counter() as counter:
+        for _ in range(3):
+            with tcp.register(local):
+                segment = tcp.open(peer.name)
+                segment.write(local).wait(60)
+                segment.read(local).wait(60)
+    assert counter.share >= 0.9
+
+
+def test_the_counting_thread_would_notice():
+    with Counter() as counter:
+        ctypes.PyDLL(None).usleep(300_000)  # PyDLL keeps the GIL
+    assert counter.share < 0.9
+
+
+@pytest.mark.parametrize("call", ["register", "write", "read", "wait", "unregister", "allocate",
+                                  "prepare", "list"])
+def test_long_calls_let_other_threads_run(engine, start_peer, call):
+    peer = start_peer(SIZE)
+    local = numpy.ones(SIZE, numpy.uint8)
+    segment = engine.open(peer.name)
+    if call not in ("register", "allocate"):
+        engine.register(local)
+    addresses = numpy.arange(200_000, dtype=numpy.uint64) * 64
+    work = {
+        "register": lambda: engine.register(local),
+        "write": lambda: segment.write(local),
+        "read": lambda: segment.read(local),
+        "wait": lambda: segment.write(local).wait(),
+        "unregister": lambda: engine.unregister(local),
+        "allocate": lambda: engine.allocate(SIZE).free(),
+        "prepare": lambda: segment.prepare_write(addresses + local.ctypes.data, addresses, 32),
+        "list": lambda: segment.write(addresses + local.ctypes.data, addresses, 32).wait(),
+    }[call]
+    begin = time.monotonic()
+    stop_s = longest_stop(work)
+    took_s = time.monotonic() - begin
+    if took_s < 0.05:
+        return  # too short to keep anybody out
+    assert stop_s < 0.5 * took_s, f"{call} took {took_s:.3f} s, others stopped for {stop_s:.3f} s"
+
+
+def test_wait_has_a_limit_and_the_transfer_goes_on(tcp, start_peer):
+    peer = start_peer(64 << 20)
+    local = bytearray(64 << 20)
+    tcp.register(local)
+    segment = tcp.open(peer.name)
+    peer.freeze()
+    transfer = segment.write(local)
+    for timeout in (0, 0.05, 0.25):
+        begin = time.monotonic()
+        with pytest.raises(te.TransferTimeoutError, match="still in flight") as info:
+            transfer.wait(timeout)
+        assert timeout <= time.monotonic() - begin < timeout + 2
+        assert isinstance(info.value, TimeoutError) and info.value.peer == peer.name
+    assert not transfer.done() and transfer.error is None
+    peer.process.send_signal(signal.SIGCONT)
+    assert transfer.wait(60) == len(local)
+
+
+def test_a_deadline_ends_the_transfer(tcp, start_peer):
+    peer = start_peer(64 << 20)
+    local = bytearray(64 << 20)
+    tcp.register(local)
+    segment = tcp.open(peer.name)
+    peer.freeze()
+    transfer = segment.write(local, timeout=0.1)
+    with pytest.raises(te.TransferTimeoutError, match="deadline") as info:
+        transfer.wait()
+    assert transfer.done() and info.value.peer == peer.name
+    assert isinstance(transfer.error, te.TransferTimeoutError)
+
+
+def test_cancel_ends_the_transfer(tcp, start_peer):
+    peer = start_peer(64 << 20)
+    local = bytearray(64 << 20)
+    tcp.register(local)
+    segment = tcp.open(peer.name)
+    peer.freeze()
+    transfer = segment.write(local)
+    transfer.cancel()
+    with pytest.raises(te.TransferCancelledError):
+        transfer.wait(10)
+    transfer.cancel()  # nothing is left to cancel
+
+
+def test_many_threads_use_one_engine(engine, start_peer):
+    peer = start_peer(8 << 20)
+    segment = engine.open(peer.name)
+    failures = []
+
+    def work(index):
+        try:
+            for _ in range(50):
+                local = numpy.full(1 << 16, index, numpy.uint8)
+                with engine.register(local):
+                    segment.write(local, index << 16).wait()
+                    local[:] = 0
+                    segment.read(local, index << 16).wait()
+                    assert (local == index).all()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+
+
+def test_threads_that_wait_for_one_transfer_all_see_its_end(tcp, start_peer):
+    peer = start_peer(64 << 20)
+    local = bytearray(64 << 20)
+    tcp.register(local)
+    segment = tcp.open(peer.name)
+    for _ in range(3):
+        transfer = segment.write(local)
+        seen = []
+        threads = [threading.Thread(target=lambda: seen.append(transfer.wait(60)))
+                   for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert seen == [len(local)] * 6
+
+
+def test_close_wakes_threads_that_wait(start_peer):
+    peer = start_peer(64 << 20)
+    engine = te.Engine(host="127.0.0.1")
+    engine.install_transport("tcp")
+    local = bytearray(64 << 20)
+    engine.register(local)
+    segment = engine.open(peer.name)
+    peer.freeze()
+    transfer = segment.write(local)
+    errors = []
+
+    def wait():
+        with pytest.raises(te.TransferCancelledError) as info:
+            transfer.wait()
+        errors.append(info.value)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    engine.close()
+    for thread in threads:
+        thread.join(10)
+    assert len(errors) == 3
+    local.append(1)  # the buffer is no longer exported
+
+
+@pytest.mark.parametrize("loop", ["wait", "await"])
+def test_ctrl_c_interrupts(start_peer, loop):
+    peer = start_peer(64 << 20)
+    peer.freeze()
+    code = """
+import asyncio, sys
+import transfer_engine as te
+engine = te.Engine(host="127.0.0.1")
+engine.install_transport("tcp")
+local = bytearray(64 << 20)
+engine.register(local)
+transfer = engine.open(sys.argv[1]).write(local)
+async def move():
+    print("waits", flush=True)
+    await transfer
+try:
+    if sys.argv[2] == "wait":
+        print("waits", flush=True)
+        transfer.wait()
+    else:
+        asyncio.run(move())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    # It is open to the peer before that stands still.
+    peer.process.send_signal(signal.SIGCONT)
+    program = subprocess.Popen([sys.executable, "-c", code.replace(
+        "transfer = engine", "segment = engine.open(sys.argv[1]); print('opened', flush=True); "
+        "sys.stdin.readline(); transfer = engine"), peer.name, loop], cwd=HERE,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout.readline() == "opened\n"
+    peer.freeze()
+    program.stdin.write("\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "waits\n"
+    time.sleep(0.2)
+    begin = time.monotonic()
+    os.kill(program.pid, signal.SIGINT)
+    assert program.stdout.readline() == "interrupted\n"
+    assert time.monotonic() - begin < 1
+    rest, errors = program.communicate(timeout=20)
+    assert (program.returncode, rest, errors) == (0, "", "")
