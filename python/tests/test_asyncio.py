@@ -1,4 +1,4 @@
-"""Transfers that are awaited: many on one loop, on several loops, cancelled, with a closed engine."""
+"""Transfers that are awaited: many on a loop, on several loops, cancelled, with a closed engine."""
 import asyncio
 import threading
 import time
@@ -105,7 +105,8 @@ def test_loops_of_several_threads_share_an_engine(tcp, start_peer):
     def run():
         async def move():
             for _ in range(20):
-                assert await asyncio.gather(*(segment.write(local) for _ in range(8))) == [LENGTH] * 8
+                moved = await asyncio.gather(*(segment.write(local) for _ in range(8)))
+                assert moved == [LENGTH] * 8
         asyncio.run(move())
         results.append(True)
 
@@ -127,7 +128,8 @@ def test_two_tasks_and_a_thread_wait_for_one_transfer(tcp, start_peer):
         for _ in range(3):
             transfer = segment.write(local)
             thread = asyncio.get_running_loop().run_in_executor(None, transfer.wait)
-            assert await asyncio.gather(_await(transfer), _await(transfer), thread) == [64 << 20] * 3
+            moved = await asyncio.gather(_await(transfer), _await(transfer), thread)
+            assert moved == [64 << 20] * 3
 
     asyncio.run(move())
 

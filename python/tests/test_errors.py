@@ -105,7 +105,8 @@ def test_memory_that_is_not_registered(engine, segment):
     other = bytearray(64)
     error = raises(INVALID, "register it first", segment.write, other)
     assert error.peer == segment.name and error.address
-    raises(te.NotFoundError, "no buffer is registered", engine.unregister, other, also=[LookupError])
+    raises(te.NotFoundError, "no buffer is registered", engine.unregister, other,
+           also=[LookupError])
     raises(te.NotFoundError, "0x1000", engine.unregister, 4096)
     raises(te.NotFoundError, "0x1000", engine.unregister_batch, [4096])
 

@@ -1,4 +1,4 @@
-"""Nothing crashes and nothing leaks: cycles, dropped objects, exceptions, the interpreter's end, forks.
+"""Nothing crashes or leaks: cycles, dropped objects, exceptions, the interpreter's end, forks.
 
 Programs that must end well run in processes of their own; nanobind reports there what was leaked.
 """

@@ -1,4 +1,4 @@
-"""What the package holds beside the engine: stubs, texts, `te`, and no needs but the C libraries."""
+"""What the package holds beside the engine: stubs, texts, `te`; and how little it needs."""
 import ast
 import inspect
 import json

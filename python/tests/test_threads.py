@@ -43,6 +43,8 @@ class Counter:
 
     def __enter__(self):
         self._thread.start()
+        while self.count == 0:
+            time.sleep(0.001)
         return self
 
     def __exit__(self, *_):
