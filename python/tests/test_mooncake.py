@@ -291,6 +291,14 @@ def test_bytes_that_are_no_text_survive_a_notification(made, source):
         b"\xff\xfe"]
 
 
+def test_lengths_beyond_all_memory_fail(made, source, peer):
+    for length in (SIZE + 1, 1 << 40, (1 << 64) - 1):
+        assert made.transfer_sync_read(peer.session, source.address, peer.address, length) == -1
+        assert made.transfer_sync_write(peer.session, source.address, peer.address, length) == -1
+        assert made.batch_transfer_async_write(peer.session, [source.address], [peer.address],
+                                               [length, length]) == 0
+
+
 # --- Ids ---
 
 def test_ids_are_small_and_their_status_stays(made, source, peer):

@@ -12,6 +12,7 @@ or, for programs that import `mooncake.engine` themselves, before they do so:
 docs/migrating.md says what differs. Peers speak this engine's protocol, so all of them have
 to use this package.
 """
+import importlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -39,8 +40,7 @@ def install() -> None:
 def _package() -> types.ModuleType:
     """The package `mooncake`: the installed one, or an empty one if there is none that works."""
     try:
-        import mooncake
-        return mooncake
+        return importlib.import_module("mooncake")
     except ImportError:
         sys.modules.pop("mooncake", None)
     found = importlib.util.find_spec("mooncake")

@@ -79,8 +79,6 @@ class TransferNotify:
 class TransferEngine:
     """One engine. Nothing can be transferred before initialize()."""
 
-    TransferOpcode = TransferOpcode
-
     def __init__(self) -> None:
         self._engine: te.Engine | None = None
         self._segments: dict[str | bytes, te.Segment] = {}
@@ -348,7 +346,10 @@ class TransferEngine:
         for batch_id in _plain(batch_ids):
             batch = self._batches.get(batch_id, FAILED)
             if not isinstance(batch, int):
-                self._wait(batch)
+                try:
+                    batch.wait()
+                except (te.TransferEngineError, OSError):
+                    pass  # it is in batch.error too
                 batch = self._ended(batch_id, batch)
             statuses.append(batch)
         return 0 if all(status == COMPLETED for status in statuses) else FAILED
@@ -401,7 +402,7 @@ class TransferEngine:
 
         The limit of time is Mooncake's: the timeout, and 1 ns for each byte.
         """
-        options = {"timeout": self._timeout_s + int(total) * 1e-9}
+        options: dict[str, Any] = {"timeout": min(self._timeout_s + int(total) * 1e-9, 1e9)}
         if notify is not None:
             options["notification"] = _message(notify)
         try:
@@ -470,6 +471,10 @@ class TransferEngine:
         return result
 
 
+# In the class it would hide the class of that name.
+TransferEngine.TransferOpcode = TransferOpcode  # type: ignore[attr-defined]
+
+
 def _create(local_hostname: str, metadata_server: str, device_name: str,
             variables: environment.Environment) -> te.Engine:
     """An engine at a free port."""
@@ -534,6 +539,7 @@ def _is_write(opcode: TransferOpcode) -> bool:
 def _message(notify: TransferNotify) -> tuple[str, bytes]:
     if not isinstance(notify, TransferNotify):
         raise TypeError(f"notify takes a TransferNotify, not {type(notify).__name__}")
+    _require_text(name=notify.name, msg=notify.msg)
     return notify.name, notify.msg.encode(errors="surrogateescape")
 
 

@@ -60,19 +60,21 @@ def _move(engine: te.Engine, segment: te.Segment, write: bool, sources: Sequence
           targets: Sequence[int], lengths: Sequence[int], options: dict[str, Any]) -> None:
     """Moves all ranges; raises what a registered transfer raises, or OSError."""
     end = time.monotonic() + options.pop("timeout")
+    submit = segment.write if write else segment.read
     buffer = engine.allocate(max(1, min(PART, sum(lengths))), access=te.Access.NONE)
     try:
-        parts = list(_parts(sources, targets, lengths))
-        for number, part in enumerate(parts, 1):
+        parts = _parts(sources, targets, lengths)
+        following = next(parts, None)
+        while following is not None:
+            part, following = following, next(parts, None)
             places = list(itertools.accumulate((length for *_, length in part[:-1]),
                                                initial=buffer.address))
             if write:
                 for place, (source, _, length) in zip(places, part):
                     copy(place, source, length)
-            move = segment.write if write else segment.read
-            move(places, [target for _, target, _ in part], [length for *_, length in part],
-                 timeout=max(0.0, end - time.monotonic()),
-                 **(options if number == len(parts) else {})).wait()
+            submit(places, [target for _, target, _ in part], [length for *_, length in part],
+                   timeout=max(0.0, end - time.monotonic()),
+                   **(options if following is None else {})).wait()
             if not write:
                 for place, (source, _, length) in zip(places, part):
                     copy(source, place, length)
@@ -108,12 +110,17 @@ class Transfer:
         self.error: Exception | None = None
         self._ended = threading.Event()
         arguments = engine, segment, write, sources, targets, lengths, options
-        threading.Thread(target=self._run, args=arguments, name="te-mooncake", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=arguments, name="te-mooncake", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads
+            self.error = OSError(errno.EAGAIN, str(error))
+            self._ended.set()
 
     def _run(self, *arguments: Any) -> None:
         try:
             _move(*arguments)
-        except Exception as error:
+        except Exception as error:  # wait() raises it
             self.error = error
         finally:
             self._ended.set()
