@@ -159,15 +159,11 @@ void EngineObject::sweep() {
 void EngineObject::tell_waiters(BatchId batch) noexcept {
   if (!waiters_.is_valid()) return;
   const nb::object waiters = waiters_;
-  PyObject* type = nullptr;
-  PyObject* value = nullptr;
-  PyObject* trace = nullptr;
-  PyErr_Fetch(&type, &value, &trace);
+  const nb::error_scope untouched;
   PyObject* result =
       PyObject_CallMethod(waiters.ptr(), "ended", "K", static_cast<unsigned long long>(batch));
   if (result == nullptr) PyErr_WriteUnraisable(waiters.ptr());
   Py_XDECREF(result);
-  PyErr_Restore(type, value, trace);
 }
 
 nb::object EngineObject::waiters(nb::handle self) {

@@ -49,6 +49,4 @@ void raise_invalid_from_python(const std::string& message) {
   throw nb::python_error();
 }
 
-void forget_exceptions() { Py_CLEAR(classes); }
-
 }  // namespace te::py

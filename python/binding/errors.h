@@ -39,7 +39,4 @@ T check(Result<T> result, const ErrorContext& context = {}) {
   return result.take();
 }
 
-// Lets go of the classes.
-void forget_exceptions();
-
 }  // namespace te::py

@@ -26,6 +26,10 @@ NB_MODULE(_native, module) {
   module.doc() = "What the package transfer_engine is made of; import that.";
   const std::string_view version = te::version();
   module.attr("__version__") = nb::str(version.data(), version.size());
+  // Objects that a daemon thread still holds at the end of the interpreter are no defect. The tests
+  // ask for the warnings.
+  nb::set_leak_warnings(false);
+  module.def("_warn_of_leaks", [] { nb::set_leak_warnings(true); });
   te::py::define_values(module);
   te::py::define_engine(module);
   te::py::define_segment(module);

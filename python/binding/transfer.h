@@ -62,7 +62,9 @@ class Transfer {
 template <typename Submit>
 nb::object Transfer::start(nb::handle segment, LocalMemory memory, const Submit& submit) {
   SegmentObject& object = *nb::inst_ptr<SegmentObject>(segment);
+  // All that may raise comes first: once it is submitted, its memory must stay.
   auto flight = std::make_unique<Flight>();
+  nb::object result = nb::inst_alloc(nb::type<Transfer>());
   const Status status = object.engine_object().call([&](Engine& engine) -> Status {
     const Result<BatchId> batch = engine.allocate_batch(1, {.completion_queue = true});
     if (!batch.ok()) return batch.status();
@@ -77,7 +79,6 @@ nb::object Transfer::start(nb::handle segment, LocalMemory memory, const Submit&
     raise(status, context);
   }
   flight->memory = std::move(memory);
-  nb::object result = nb::inst_alloc(nb::type<Transfer>());
   new (nb::inst_ptr<Transfer>(result)) Transfer(nb::borrow(segment), std::move(flight));
   nb::inst_mark_ready(result);
   return result;

@@ -57,7 +57,7 @@ def test_objects_with_the_buffer_protocol_are_written(engine, start_peer, make):
 
 
 def test_torch_tensors_are_written_and_read(engine, start_peer):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch was not found: its tensors are not tested")
     peer = start_peer(LENGTH)
     tensor = torch.randint(0, 127, (LENGTH // 2,), dtype=torch.int16).to(torch.bfloat16)
     engine.register(tensor)
@@ -68,6 +68,33 @@ def test_torch_tensors_are_written_and_read(engine, start_peer):
     engine.register(back)
     segment.read(back).wait()
     assert torch.equal(back, tensor)
+
+
+def test_tensors_are_known_by_their_methods(engine, start_peer):
+    """What torch.Tensor has, also where torch is not installed."""
+    class Tensor:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def data_ptr(self):
+            return self.inner.ctypes.data
+
+        def is_contiguous(self):
+            return self.inner.flags.c_contiguous
+
+        def numel(self):
+            return self.inner.size
+
+        def element_size(self):
+            return self.inner.itemsize
+
+    peer = start_peer(LENGTH)
+    values = numpy.arange(LENGTH // 2, dtype=numpy.uint16).reshape(8, -1)
+    engine.register(Tensor(values))
+    engine.open(peer.name).write(Tensor(values)).wait()
+    assert peer.ask("sum") == digest(values)
+    with pytest.raises(te.InvalidArgumentError, match="not C-contiguous"):
+        engine.register(Tensor(values[:, ::2]))
 
 
 def test_dlpack_objects_are_written(engine, start_peer):
