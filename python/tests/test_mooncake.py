@@ -2,9 +2,12 @@
 
 Every method is in mooncake_*_cases.py, which test_mooncake_differential.py runs.
 """
+import importlib.util
 import inspect
 import logging
 import os
+import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -97,6 +100,26 @@ transfer_engine.mooncake.install()
 import mooncake.engine, mooncake.other
 print(mooncake.other.own, mooncake.engine.TransferEngine.__module__)
 """, path=tmp_path) == "3 transfer_engine.mooncake.engine"
+
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "mooncake" / "src"
+SHOW = "import mooncake.engine as e; print(e.TransferEngine.__module__, sorted(e.__all__)[-1])"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mooncake") is not None, reason="Mooncake is installed")
+def test_the_package_alone():
+    assert python(SHOW, path=PACKAGE) == "transfer_engine.mooncake.engine Write"
+
+
+def test_the_package_beside_mooncake(tmp_path):
+    """It shares no file with Mooncake, and comes before its engine."""
+    installed = tmp_path / "mooncake"
+    shutil.copytree(PACKAGE / "mooncake", installed)
+    assert [path.name for path in installed.iterdir() if path.name != "__pycache__"] == ["engine"]
+    (installed / "__init__.py").write_text("own = 1\n")
+    (installed / "engine.so").write_bytes(b"no library")
+    assert python(SHOW + "; import mooncake; print(mooncake.own)", path=tmp_path) == (
+        "transfer_engine.mooncake.engine Write\n1")
 
 
 def test_cuda_calls_are_absent():
