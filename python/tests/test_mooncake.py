@@ -106,7 +106,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "mooncake" / "src"
 SHOW = "import mooncake.engine as e; print(e.TransferEngine.__module__, sorted(e.__all__)[-1])"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mooncake") is not None, reason="Mooncake is installed")
+@pytest.mark.skipif(importlib.util.find_spec("mooncake") is not None,
+                    reason="Mooncake is installed")
 def test_the_package_alone():
     assert python(SHOW, path=PACKAGE) == "transfer_engine.mooncake.engine Write"
 
