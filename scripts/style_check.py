@@ -39,7 +39,7 @@ PLAIN_IF = re.compile(r"__clang__|__cplusplus|_VERSION_NUM|TE_BUILDING_LIBRARY|_
 # What the README shows is what the tests run.
 GENERATED = "rust/src/bindings.rs"
 SHOWN = {"cpp": "examples/cpp/minimal.cpp", "c": "examples/c/minimal.c",
-         "rust": "rust/examples/minimal.rs"}
+         "python": "examples/python/minimal.py", "rust": "rust/examples/minimal.rs"}
 
 
 def files():
