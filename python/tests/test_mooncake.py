@@ -353,6 +353,24 @@ def test_ids_in_flight_are_not_forgotten(made, source, stopped, monkeypatch):
     assert made.get_batch_transfer_status(ids) == 0
 
 
+def test_threads_forget_ids_together(made, source, peer, monkeypatch):
+    monkeypatch.setattr(module, "BATCHES_MAX", 20)
+    statuses = []
+
+    def send():
+        for _ in range(200):
+            statuses.append(poll(made, made.transfer_submit_write(
+                peer.session, source.address, peer.address, 64)))
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [1] * 1600
+    assert len(made._batches) <= 20 + len(threads)
+
+
 def test_waiting_for_ids_leaves_other_threads_free(made, source, stopped):
     batch = made.batch_transfer_async_read(stopped.session, [source.address], [stopped.address],
                                            [64])

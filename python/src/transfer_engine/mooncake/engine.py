@@ -16,6 +16,7 @@ import json
 import logging
 import operator
 import random
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,7 +78,10 @@ class TransferNotify:
 
 
 class TransferEngine:
-    """One engine. Nothing can be transferred before initialize()."""
+    """One engine. Nothing can be transferred before initialize().
+
+    Every `transport_hint` is ignored: the engine chooses the path.
+    """
 
     def __init__(self) -> None:
         self._engine: te.Engine | None = None
@@ -86,8 +90,9 @@ class TransferEngine:
         self._peer_to_peer = True
         self._efa = False
         self._ids = itertools.count(1)
-        # A batch in flight, or how it ended.
+        # A batch in flight, or how it ended; `_lock` for whoever adds or removes one.
         self._batches: dict[int, Any] = {}
+        self._lock = threading.Lock()
         self._buffers: dict[int, te.Memory] = {}
         self._warned = False
 
@@ -443,11 +448,12 @@ class TransferEngine:
         if transfer is None:
             return 0
         batch_id = next(self._ids)
-        self._batches[batch_id] = transfer
-        if len(self._batches) > BATCHES_MAX:
-            oldest = next(iter(self._batches))
-            if self.transfer_check_status(oldest) != PENDING:
-                self._batches.pop(oldest, None)
+        with self._lock:
+            self._batches[batch_id] = transfer
+            if len(self._batches) > BATCHES_MAX:
+                oldest, batch = next(iter(self._batches.items()))
+                if isinstance(batch, int) or batch.done():
+                    del self._batches[oldest]
         return batch_id
 
     def _ended(self, batch_id: int, transfer: Any) -> int:
@@ -457,7 +463,9 @@ class TransferEngine:
                   TIMED_OUT if isinstance(error, te.TransferTimeoutError) else FAILED)
         if error is not None:
             self._failed(f"batch {batch_id}", error)
-        self._batches[batch_id] = status
+        with self._lock:
+            if batch_id in self._batches:
+                self._batches[batch_id] = status
         return status
 
     def _failed(self, what: str, error: Exception | str, result: Any = FAILED) -> Any:
