@@ -22,6 +22,7 @@ struct Settings {
   std::chrono::milliseconds window{300};  // of one measurement
   uint64_t memory_bytes = 256 << 20;      // of each buffer; larger than the caches
   bool quick = false;
+  std::string python;  // an interpreter that has the package, or empty
 };
 
 // What the experiments share: this process's memory and the process opposite.
@@ -70,6 +71,7 @@ void add_many_peers(Experiments& experiments);
 void add_spinning(Experiments& experiments);
 void add_fabric(Experiments& experiments);
 void add_rdma(Experiments& experiments);
+void add_python(Experiments& experiments);
 void add_other_programs(Experiments& experiments);
 
 }  // namespace te::bench

@@ -35,6 +35,7 @@ Experiments all_experiments() {
   add_spinning(result);
   add_fabric(result);
   add_rdma(result);
+  add_python(result);
   add_other_programs(result);
   return result;
 }

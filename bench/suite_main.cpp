@@ -38,6 +38,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "Write the results as JSON, for bench/plot.py too; - is stdout")
       ->type_name("FILE")
       ->take_last();
+  app.add_option("--python", arguments.settings.python,
+                 "An interpreter that has the package transfer_engine, for what its calls take")
+      ->type_name("PROGRAM");
   app.add_option("--role", arguments.role)->group("");
   app.add_option("--memory", arguments.settings.memory_bytes)->group("");
   app.footer(

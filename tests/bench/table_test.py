@@ -20,7 +20,8 @@ def measured(case, ratio, met):
 
 class TableTest(unittest.TestCase):
     def test_a_row_has_its_ratio_and_its_bar(self):
-        lines = table.table(report("Any", measured("write", 0.8, False), measured("read", 1.0, True),
+        lines = table.table(report("Any", measured("write", 0.8, False),
+                                   measured("read", 1.0, True),
                                    row("left out", skipped="nothing here")))
         self.assertEqual(lines[0], "### Any, 2 cores")
         self.assertIn("1 of 2 bars are met.", lines[2])
@@ -29,8 +30,9 @@ class TableTest(unittest.TestCase):
         self.assertIn("| left out |  |  |  |  | not measured: nothing here |", lines)
 
     def test_each_missed_bar_names_the_models(self):
-        lines = table.missed([report("One", measured("write", 0.8, False), measured("read", 1, True)),
-                              report("Two", measured("write", 1, True), measured("read", 1, True))])
+        read = measured("read", 1, True)
+        lines = table.missed([report("One", measured("write", 0.8, False), read),
+                              report("Two", measured("write", 1, True), read)])
         self.assertEqual(lines[2:], ["| write | One, 2 cores | Two, 2 cores |"])
         self.assertEqual(table.missed([report("Two", measured("write", 1, True))]),
                          ["Every bar is met on every model."])
