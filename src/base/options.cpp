@@ -16,7 +16,7 @@ namespace {
 // One that is a member of Config.
 struct Member {
   Setting setting;
-  std::variant<uint64_t Config::*, std::string Config::*> place;
+  std::variant<uint64_t Config::*, std::string Config::*, Secret Config::*> place;
 };
 
 constexpr std::string_view kGuardedCopiesHelp =
@@ -36,6 +36,10 @@ Member number(std::string_view name, std::string_view unit, std::string_view hel
 Member text(std::string_view name, std::string_view help, std::string Config::*place,
             std::span<const std::string_view> accepted = {}) {
   return {{name, "", help, Setting::Text{{}, accepted}}, place};
+}
+
+Member hidden(std::string_view name, std::string_view help, Secret Config::*place) {
+  return {{name, "", help, Setting::Hidden{}}, place};
 }
 
 std::string upper(std::string_view name) {
@@ -88,6 +92,24 @@ const std::vector<Member>& members() {
              &Config::directory_timeout_ms, 1, kDayMs),
       number("directory_lease_s", "s", "time after which the name of a crashed engine disappears",
              &Config::directory_lease_s, 1, 3'600),
+      text("directory_tls_ca",
+           "PEM file of the authorities that the metadata server's certificate may be from; empty: "
+           "those of the system",
+           &Config::directory_tls_ca),
+      text("directory_tls_cert",
+           "PEM file of the certificate that the engine shows the metadata server",
+           &Config::directory_tls_cert),
+      text("directory_tls_key", "PEM file of its private key; empty: directory_tls_cert has it",
+           &Config::directory_tls_key),
+      text("directory_user", "user name for the metadata server", &Config::directory_user),
+      hidden("directory_password", "password for the metadata server; its value is not shown",
+             &Config::directory_password),
+      text("directory_password_file", "file with the password, read at each login",
+           &Config::directory_password_file),
+      hidden("directory_token", "token for an HTTP metadata server; its value is not shown",
+             &Config::directory_token),
+      text("directory_token_file", "file with the token, read at each request",
+           &Config::directory_token_file),
       number("slice_bytes", "bytes", "larger requests are split into slices of this size",
              &Config::slice_bytes, 4'096, 1 << 30),
       number("staging_part_bytes", "bytes",
@@ -146,11 +168,21 @@ class Table {
 
 constexpr std::string_view kPrefix = "TRANSFER_ENGINE_";
 constexpr std::string_view kOlderPrefix = "TE_";
+constexpr std::string_view kMask = "***";
 // Variables with our prefix that other programs of the project read.
 constexpr std::string_view kBuildVariables[] = {"TRANSFER_ENGINE_LIB_DIR",
                                                 "TRANSFER_ENGINE_USE_INSTALLED"};
 
 std::string variable_name(std::string_view name) { return std::string(kPrefix) + upper(name); }
+
+bool is_hidden(const Setting& setting) {
+  return std::holds_alternative<Setting::Hidden>(setting.kind);
+}
+
+// A value as a person may see it.
+std::string_view masked(const Setting& setting, std::string_view value) {
+  return is_hidden(setting) && !value.empty() ? kMask : value;
+}
 
 Status parse(const Setting& setting, std::string_view shown, std::string_view value,
              std::variant<uint64_t, std::string>& parsed) {
@@ -178,6 +210,10 @@ Status parse(const Setting& setting, std::string_view shown, std::string_view va
 }
 
 Status assign(const Known& known, std::string_view shown, std::string_view value, Config& config) {
+  if (is_hidden(*known.setting)) {
+    config.*std::get<Secret Config::*>(known.member->place) = Secret(value);
+    return {};
+  }
   std::variant<uint64_t, std::string> parsed;
   TE_RETURN_IF_ERROR(parse(*known.setting, shown, value, parsed));
   if (known.member == nullptr) {
@@ -191,6 +227,9 @@ Status assign(const Known& known, std::string_view shown, std::string_view value
 }
 
 std::string shown_value(const Known& known, const Config& config) {
+  if (is_hidden(*known.setting)) {
+    return config.origins.contains(std::string(known.setting->name)) ? std::string(kMask) : "";
+  }
   const bool is_number = std::holds_alternative<Setting::Number>(known.setting->kind);
   if (known.member == nullptr) {
     return is_number ? std::to_string(config.number(*known.setting)) : config.text(*known.setting);
@@ -272,9 +311,10 @@ Status read_environment(const char* const* environment, const Table& table, Conf
   for (const auto& [known, variable] : older) {
     const auto also = ours.find(known);
     if (also == ours.end() || also->second.value == variable.value) continue;
+    const Setting& setting = *known->setting;
     config.warnings.push_back(fmt::format("{}='{}' has no effect: {}='{}' is set too, and counts",
-                                          variable.name, variable.value, also->second.name,
-                                          also->second.value));
+                                          variable.name, masked(setting, variable.value),
+                                          also->second.name, masked(setting, also->second.value)));
   }
   for (const std::string_view name : unknown) {
     if (std::ranges::count(kBuildVariables, name) > 0) continue;

@@ -18,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/secret.h"
 #include "transfer_engine/status.h"
 
 namespace te {
@@ -31,11 +32,12 @@ struct Setting {
     std::string_view standard;
     std::span<const std::string_view> accepted = {};  // empty: anything
   };
+  struct Hidden {};  // a password: its value is shown nowhere
 
   std::string_view name;
   std::string_view unit;
   std::string_view help;
-  std::variant<Number, Text> kind;
+  std::variant<Number, Text, Hidden> kind;
 };
 
 // How many connections peers may have here; 0: by RLIMIT_NOFILE.
@@ -51,6 +53,22 @@ struct ConnectionLimits {
   uint64_t local_inbound_limit() const;
   // Of the settings above those that need more descriptors than the process may have, for the log.
   std::vector<std::string> limits_without_descriptors() const;
+};
+
+// PEM files for directories over TLS.
+struct DirectoryTls {
+  std::string directory_tls_ca;  // empty: the system's
+  std::string directory_tls_cert;
+  std::string directory_tls_key;
+};
+
+// Who the engine is to the directory's server. See directory/credentials.h.
+struct DirectoryLogin {
+  std::string directory_user;
+  Secret directory_password;
+  std::string directory_password_file;
+  Secret directory_token;
+  std::string directory_token_file;
 };
 
 // The values of settings that are declared elsewhere.
@@ -71,7 +89,7 @@ class DeclaredSettings {
   std::map<std::string_view, std::variant<uint64_t, std::string>> values_;  // by name
 };
 
-struct Config : ConnectionLimits, DeclaredSettings {
+struct Config : ConnectionLimits, DirectoryTls, DirectoryLogin, DeclaredSettings {
   std::string addressing = "auto";
   std::string advertise_address;
   std::string bind_address;
@@ -100,7 +118,7 @@ struct Config : ConnectionLimits, DeclaredSettings {
   static Result<Config> load(const std::map<std::string, std::string>& settings,
                              std::vector<const Setting*> more, const char* const* environment);
 
-  // [{"name", "value", "default", "unit", "origin", "help"}, ...]
+  // [{"name", "value", "default", "unit", "origin", "help"}, ...]; "***" for a hidden value.
   std::string to_json() const;
 
   std::map<std::string, std::string> origins;  // name -> "environment" or "engine"

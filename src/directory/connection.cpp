@@ -20,7 +20,8 @@ constexpr uint16_t kHttpsPort = 443;
 constexpr std::string_view kDefaultPath = "/metadata";
 constexpr std::string_view kUnderstood =
     "understood are 'P2PHANDSHAKE', 'etcd://host:port[,host:port]' or 'host:port' (etcd), "
-    "'redis://[:password@]host:port[/db]' and 'http://host:port/path' or 'https://...'";
+    "'redis://[:password@]host:port[/db]' and 'http://host:port/path', and with TLS 'etcds://', "
+    "'rediss://' and 'https://'";
 
 bool is_alphanumeric(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -79,12 +80,19 @@ Result<HostPort> parse_endpoint(std::string_view text, uint16_t default_port) {
   return endpoint;
 }
 
-Result<Connection> parse_etcd(std::string_view rest, uint16_t default_port) {
+Result<Connection> parse_etcd(std::string_view rest, uint16_t default_port, bool tls) {
   Connection connection;
   connection.kind = DirectoryKind::kEtcd;
+  connection.tls = tls;
   if (rest.find('@') != std::string_view::npos) {
     return Status(Code::kInvalidArgument,
-                  "users and passwords are not supported for etcd: give 'etcd://host:port'");
+                  "an etcd address holds no user and no password: give them by the settings "
+                  "directory_user and directory_password_file");
+  }
+  if (rest.find("://") != std::string_view::npos) {
+    return Status(Code::kInvalidArgument,
+                  "the endpoints of etcd are 'host:port': give 'etcd://host:port,host:port', or "
+                  "'etcds://' for TLS");
   }
   while (true) {
     const size_t comma = rest.find(',');
@@ -106,10 +114,11 @@ Status parse_credentials(std::string_view text, Connection* connection) {
   if (colon == std::string_view::npos) {
     return Status(Code::kInvalidArgument,
                   "the redis address has an '@' without a password: write "
-                  "'redis://:password@host:port', with ':' before the password");
+                  "'redis://:password@host:port', with ':' before the password, or use the "
+                  "settings directory_user and directory_password_file");
   }
   const std::optional<std::string> user = percent_decode(text.substr(0, colon));
-  const std::optional<std::string> password = percent_decode(text.substr(colon + 1));
+  std::optional<std::string> password = percent_decode(text.substr(colon + 1));
   if (!user || !password) {
     return Status(Code::kInvalidArgument,
                   "the redis user or password has a '%' that is not followed by two hexadecimal "
@@ -119,13 +128,15 @@ Status parse_credentials(std::string_view text, Connection* connection) {
     return Status(Code::kInvalidArgument, "the redis address names a user without a password");
   }
   connection->user = *user;
-  connection->password = *password;
+  connection->password = Secret(*password);
+  cleanse(*password);
   return {};
 }
 
-Result<Connection> parse_redis(std::string_view rest) {
+Result<Connection> parse_redis(std::string_view rest, bool tls) {
   Connection connection;
   connection.kind = DirectoryKind::kRedis;
+  connection.tls = tls;
   // The last '@': a password in which '@' or '/' was not encoded must not end up in an error.
   if (const size_t at = rest.rfind('@'); at != std::string_view::npos) {
     TE_RETURN_IF_ERROR(parse_credentials(rest.substr(0, at), &connection));
@@ -154,8 +165,9 @@ Result<Connection> parse_http(std::string_view rest, bool tls) {
   connection.tls = tls;
   if (rest.find('@') != std::string_view::npos) {
     return Status(Code::kInvalidArgument,
-                  "users and passwords are not supported for an HTTP metadata server: give "
-                  "'http://host:port/path', with '%40' for '@' in the path");
+                  "the address of an HTTP metadata server holds no user and no password: give them "
+                  "by the settings directory_user and directory_password_file, or "
+                  "directory_token_file, and write '%40' for '@' in the path");
   }
   const size_t slash = rest.find('/');
   Result<HostPort> endpoint = parse_endpoint(rest.substr(0, slash), tls ? kHttpsPort : kHttpPort);
@@ -176,11 +188,13 @@ Result<Connection> parse_http(std::string_view rest, bool tls) {
 
 Result<Connection> parse_by_scheme(std::string_view text) {
   const size_t separator = text.find("://");
-  if (separator == std::string_view::npos) return parse_etcd(text, 0);
+  if (separator == std::string_view::npos) return parse_etcd(text, 0, false);
   const std::string_view scheme = text.substr(0, separator);
   const std::string_view rest = text.substr(separator + 3);
-  if (scheme == "etcd") return parse_etcd(rest, kEtcdPort);
-  if (scheme == "redis") return parse_redis(rest);
+  if (scheme == "etcd") return parse_etcd(rest, kEtcdPort, false);
+  if (scheme == "etcds") return parse_etcd(rest, kEtcdPort, true);
+  if (scheme == "redis") return parse_redis(rest, false);
+  if (scheme == "rediss") return parse_redis(rest, true);
   if (scheme == "http") return parse_http(rest, false);
   if (scheme == "https") return parse_http(rest, true);
   // Text before "://" that holds an '@' or a ':' may be part of a password.

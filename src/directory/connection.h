@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/secret.h"
 #include "base/socket.h"
 #include "transfer_engine/status.h"
 
@@ -19,14 +20,18 @@ struct Connection {
   DirectoryKind kind = DirectoryKind::kP2p;
   std::vector<HostPort> endpoints;  // one, except for etcd; none for p2p
   std::string user;                 // redis
-  std::string password;             // redis
+  Secret password;                  // redis
   uint32_t database = 0;            // redis
-  bool tls = false;                 // http
-  std::string path;                 // http: begins with '/'
+  bool tls = false;
+  std::string path;  // http: begins with '/'
 
   // "host:port" of every endpoint, with commas.
   std::string endpoint_list() const;
 };
+
+// What a message adds where TLS and plaintext may have been mixed up.
+inline constexpr std::string_view kTlsSchemes =
+    "'etcds://', 'rediss://' and 'https://' are for servers with TLS";
 
 // kInvalidArgument, saying what is understood, for everything else.
 Result<Connection> parse_connection(std::string_view text);

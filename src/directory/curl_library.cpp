@@ -12,7 +12,8 @@ Result<std::unique_ptr<CurlLibrary>> load(const std::string& path) {
   Result<DynamicLibrary> library = DynamicLibrary::open(path);
   if (!library.ok()) {
     return error(Code::kUnsupported,
-                 "etcd and HTTP metadata servers take libcurl: {}; install it (Debian: libcurl4)",
+                 "etcd, HTTP and TLS metadata servers take libcurl: {}; install it "
+                 "(Debian: libcurl4)",
                  library.status().message());
   }
   auto curl = std::make_unique<CurlLibrary>();
@@ -23,6 +24,8 @@ Result<std::unique_ptr<CurlLibrary>> load(const std::string& path) {
   library->look_up("curl_easy_setopt", &curl->easy_setopt);
   library->look_up("curl_easy_perform", &curl->easy_perform);
   library->look_up("curl_easy_getinfo", &curl->easy_getinfo);
+  library->look_up("curl_easy_recv", &curl->easy_recv);
+  library->look_up("curl_easy_send", &curl->easy_send);
   library->look_up("curl_easy_strerror", &curl->easy_strerror);
   library->look_up("curl_slist_append", &curl->slist_append);
   library->look_up("curl_slist_free_all", &curl->slist_free_all);

@@ -1,5 +1,5 @@
 // libcurl, which is opened when a directory first needs it: programs start without it, and those
-// without an etcd or HTTP directory never need it.
+// without a directory over HTTP or TLS never need it.
 //
 // Threads: any. It stays open until the process ends.
 #pragma once
@@ -20,6 +20,8 @@ struct CurlLibrary {
   decltype(&::curl_easy_setopt) easy_setopt;
   decltype(&::curl_easy_perform) easy_perform;
   decltype(&::curl_easy_getinfo) easy_getinfo;
+  decltype(&::curl_easy_recv) easy_recv;
+  decltype(&::curl_easy_send) easy_send;
   decltype(&::curl_easy_strerror) easy_strerror;
   decltype(&::curl_slist_append) slist_append;
   decltype(&::curl_slist_free_all) slist_free_all;

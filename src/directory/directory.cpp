@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "directory/connection.h"
+#include "directory/credentials.h"
 #include "directory/leased.h"
 #include "directory/p2p.h"
 #include "directory/store.h"
@@ -46,6 +47,7 @@ Result<std::unique_ptr<Directory>> open_directory(std::string_view connection,
   const Result<Connection> parsed = parse_connection(connection);
   if (!parsed.ok()) return parsed.status();
   if (parsed->kind == DirectoryKind::kP2p) return make_p2p_directory();
+  TE_RETURN_IF_ERROR(check_security(*parsed, options.tls, options.login));
 
   std::unique_ptr<Store> store = make_store(*parsed, options);
   TE_RETURN_IF_ERROR(store->check().with_context("cannot use the metadata server"));

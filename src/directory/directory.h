@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/options.h"
 #include "core/locator.h"
 #include "transfer_engine/status.h"
 
@@ -17,6 +18,8 @@ namespace te {
 struct DirectoryOptions {
   std::chrono::milliseconds timeout{3000};  // of one call, over all endpoints
   std::chrono::seconds lease{5};            // a name that nobody keeps alive is gone after this
+  DirectoryTls tls{};
+  DirectoryLogin login{};
 };
 
 class Directory {
@@ -49,9 +52,9 @@ class Directory {
 };
 
 // By connection string: "P2PHANDSHAKE", "etcd://h:p[,h:p]", "h:p", "redis://[:password@]h:p[/db]",
-// "http://h:p/path", "https://h:p/path". Contacts the server: kInvalidArgument for what cannot be
-// understood, kUnavailable, kPermission (wrong password) or kProtocol (something else answers
-// there).
+// "http://h:p/path"; with TLS "etcds://", "rediss://", "https://". Contacts the server:
+// kInvalidArgument for what cannot be understood, kUnavailable, kPermission (wrong password or
+// certificate) or kProtocol (something else answers there).
 Result<std::unique_ptr<Directory>> open_directory(std::string_view connection,
                                                   const DirectoryOptions& options);
 

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "directory/base64.h"
+#include "directory/credentials.h"
 #include "directory/http_client.h"
 #include "directory/last_server.h"
 #include "directory/record.h"
@@ -27,6 +28,7 @@ enum GrpcCode : int64_t {
   kGrpcNotFound = 5,
   kGrpcPermissionDenied = 7,
   kGrpcResourceExhausted = 8,
+  kGrpcFailedPrecondition = 9,
   kGrpcUnavailable = 14,
   kGrpcUnauthenticated = 16,
 };
@@ -67,12 +69,17 @@ Status error_of(const Json& answer, long http_status) {
       return Status(Code::kNotFound, message);
     case kGrpcPermissionDenied:
     case kGrpcUnauthenticated:
-      return error(Code::kPermission, "{} (users and passwords are not supported for etcd)",
-                   message);
+      return Status(Code::kPermission, message);
+    case kGrpcFailedPrecondition:
+      if (text->find("not enabled") == std::string::npos) return Status(Code::kProtocol, message);
+      return error(Code::kPermission, "{}: it wants no directory_user", message);
     case kGrpcInvalidArgument:
       if (text->find("user name is empty") != std::string::npos) {
-        return error(Code::kPermission, "{} (users and passwords are not supported for etcd)",
+        return error(Code::kPermission, "{}: set directory_user and directory_password_file",
                      message);
+      }
+      if (text->find("authentication failed") != std::string::npos) {
+        return error(Code::kPermission, "it refused directory_user and its password ({})", message);
       }
       return Status(Code::kProtocol, message);
     case kGrpcDeadlineExceeded:
@@ -82,6 +89,20 @@ Status error_of(const Json& answer, long http_status) {
     default:
       return error(Code::kProtocol, "{} (gRPC code {})", message, *code);
   }
+}
+
+// etcd forgets tokens with time, when it restarts, and when users or roles change.
+bool is_old_token(const Status& status) {
+  return status.message().find("invalid auth token") != std::string_view::npos ||
+         status.message().find("auth store is old") != std::string_view::npos;
+}
+
+// A server that repeats the request in its answer must not bring the password into a log.
+bool repeats(const Status& status, const Secret& password) {
+  const std::string_view text = status.message();
+  return text.find(password.view()) != std::string_view::npos ||
+         text.find("password\"") != std::string_view::npos ||
+         text.find("password\\\"") != std::string_view::npos;
 }
 
 Json compare_value(const std::string& key, const std::string& value) {
@@ -100,9 +121,12 @@ class EtcdStore final : public Store {
  public:
   EtcdStore(const Connection& connection, const DirectoryOptions& options)
       : endpoints_(connection.endpoints),
+        tls_(connection.tls),
         description_("etcd at " + connection.endpoint_list()),
         timeout_(options.timeout),
-        lease_ttl_s_(options.lease.count()) {}
+        lease_ttl_s_(options.lease.count()),
+        credentials_(connection, options.login),
+        client_(options.tls) {}
 
   std::string describe() const override { return description_; }
   Status check() override;
@@ -118,7 +142,11 @@ class EtcdStore final : public Store {
   int64_t deadline() const { return deadline_after_ms(now_ns(), timeout_.count()); }
   Result<Json> call(std::string_view path, const Json* request, int64_t deadline_ns);
   Result<Json> call_one(const HostPort& endpoint, std::string_view path, const std::string& body,
-                        int64_t time_ns);
+                        int64_t deadline_ns);
+  Result<Json> ask(const HostPort& endpoint, std::string_view path, const std::string& body,
+                   const Secret& token, int64_t deadline_ns);
+  Result<Secret> log_in(const HostPort& endpoint, int64_t deadline_ns) TE_EXCLUDES(mutex_);
+  Secret token() TE_EXCLUDES(mutex_);
   Result<std::optional<Entry>> range(const std::string& key, int64_t deadline_ns);
   Result<bool> put_if(Json compare, const std::string& key, const std::string& value,
                       int64_t deadline_ns);
@@ -127,26 +155,71 @@ class EtcdStore final : public Store {
   Result<int64_t> grant(int64_t deadline_ns);
 
   const std::vector<HostPort> endpoints_;
+  const bool tls_;
   const std::string description_;
   const std::chrono::milliseconds timeout_;
   const int64_t lease_ttl_s_;
+  const Credentials credentials_;
   HttpClient client_;
   LastServer server_;
   std::atomic<size_t> current_{0};  // the endpoint that answered last
 
   Mutex mutex_;  // never held across a call
   int64_t lease_ TE_GUARDED_BY(mutex_) = 0;
+  Secret token_ TE_GUARDED_BY(mutex_);  // of the last login
 };
 
+Secret EtcdStore::token() {
+  MutexLock lock(mutex_);
+  return token_;
+}
+
+Result<Secret> EtcdStore::log_in(const HostPort& endpoint, int64_t deadline_ns) {
+  const Result<Secret> password = credentials_.password();
+  if (!password.ok()) return password;
+  Json request = {{"name", credentials_.user()}, {"password", password->view()}};
+  std::string body = request.dump(-1, ' ', false, Json::error_handler_t::replace);
+  cleanse(request["password"].get_ref<std::string&>());
+  Result<Json> answer = ask(endpoint, "/v3/auth/authenticate", body, {}, deadline_ns);
+  cleanse(body);
+  if (repeats(answer.status(), *password)) {
+    return Status(Code::kProtocol, "what answers a login there is not etcd 3.4 or later");
+  }
+  if (!answer.ok()) return answer.status();
+  const auto token = answer->find("token");
+  if (token == answer->end() || !token->is_string()) {
+    return Status(Code::kProtocol, "a malformed answer to a login");
+  }
+  Secret fresh(token->get_ref<const std::string&>());
+  cleanse(token->get_ref<std::string&>());
+  MutexLock lock(mutex_);
+  token_ = fresh;
+  return fresh;
+}
+
 Result<Json> EtcdStore::call_one(const HostPort& endpoint, std::string_view path,
-                                 const std::string& body, int64_t time_ns) {
+                                 const std::string& body, int64_t deadline_ns) {
+  const bool anonymous = body.empty() || !credentials_.has_password();
+  if (anonymous) return ask(endpoint, path, body, {}, deadline_ns);
+  if (const Secret kept = token(); !kept.empty()) {
+    Result<Json> answer = ask(endpoint, path, body, kept, deadline_ns);
+    if (!is_old_token(answer.status())) return answer;
+  }
+  const Result<Secret> fresh = log_in(endpoint, deadline_ns);
+  if (!fresh.ok()) return fresh.status();
+  return ask(endpoint, path, body, *fresh, deadline_ns);
+}
+
+Result<Json> EtcdStore::ask(const HostPort& endpoint, std::string_view path,
+                            const std::string& body, const Secret& token, int64_t deadline_ns) {
   HttpRequest request;
   request.method = body.empty() ? "GET" : "POST";
-  request.url = http_origin(endpoint, false).append(path);
+  request.url = http_origin(endpoint, tls_).append(path);
   request.body = body;
   request.headers = {"Content-Type: application/json"};
-  request.timeout = std::chrono::milliseconds(time_ns / kNsPerMs);
-  const Result<HttpResponse> response = client_.perform(request);
+  request.timeout = std::chrono::milliseconds((deadline_ns - now_ns()) / kNsPerMs);
+  request.authorization = token;
+  Result<HttpResponse> response = client_.perform(request);
   if (!response.ok()) return response.status();
   server_.set(response->server);
   // Streams answer one JSON text a line; the first one is the answer to the one request.
@@ -159,6 +232,7 @@ Result<Json> EtcdStore::call_one(const HostPort& endpoint, std::string_view path
   }
   if (response->status != 200 || answer.contains("error"))
     return error_of(answer, response->status);
+  cleanse(response->body);  // of a login
   return answer;
 }
 
@@ -174,7 +248,7 @@ Result<Json> EtcdStore::call(std::string_view path, const Json* request, int64_t
     // What is left is shared out: one dead endpoint must not use up the others' time.
     const int64_t share_ns = (deadline_ns - now_ns()) / static_cast<int64_t>(count - i);
     Result<Json> answer = share_ns < kNsPerMs ? Status(Code::kUnavailable, "no time left to ask it")
-                                              : call_one(endpoint, path, body, share_ns);
+                                              : call_one(endpoint, path, body, now_ns() + share_ns);
     if (answer.ok() || answer.code() == Code::kNotFound) {
       current_.store(index, std::memory_order_relaxed);
       return answer;

@@ -3,10 +3,12 @@
 // The protocol knows neither leases nor comparisons: entries stay until they are deleted, and what
 // must be compared is read first and written then. Only creating is atomic, where the server
 // honours "If-None-Match". Threads: any.
+#include <algorithm>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "directory/credentials.h"
 #include "directory/http_client.h"
 #include "directory/last_server.h"
 #include "directory/record.h"
@@ -19,11 +21,27 @@ namespace {
 // a wrong path.
 constexpr std::string_view kProbeKey = "transfer_engine/probe";
 
+// The key was written with another token.
+constexpr long kNotOwner = 409;
+
+bool is_success(const HttpResponse& response) {
+  return response.status >= 200 && response.status < 300;
+}
+
+// A server that repeats the request in its answer must not bring the secret into a log.
+void hide(const Secret& authorization, std::string& body) {
+  const std::string_view header = authorization.view();
+  const std::string_view secret = header.substr(std::min(header.find(' ') + 1, header.size()));
+  if (!secret.empty() && body.find(secret) != std::string::npos) cleanse(body);
+}
+
 class HttpStore final : public Store {
  public:
   HttpStore(const Connection& connection, const DirectoryOptions& options)
       : url_(http_origin(connection.endpoints.front(), connection.tls) + connection.path),
-        timeout_(options.timeout) {}
+        timeout_(options.timeout),
+        credentials_(connection, options.login),
+        client_(options.tls) {}
 
   std::string describe() const override { return "the HTTP metadata server at " + url_; }
   Status check() override;
@@ -48,6 +66,7 @@ class HttpStore final : public Store {
 
   const std::string url_;
   const std::chrono::milliseconds timeout_;
+  const Credentials credentials_;
   HttpClient client_;
   LastServer server_;
 };
@@ -55,7 +74,10 @@ class HttpStore final : public Store {
 Result<HttpResponse> HttpStore::request(std::string_view method, std::string_view key,
                                         std::string_view body, int64_t deadline_ns,
                                         std::vector<std::string> headers) {
+  Result<Secret> authorization = credentials_.authorization();
+  if (!authorization.ok()) return authorization.status();
   HttpRequest request;
+  request.authorization = authorization.take();
   request.method = method;
   request.url = url_ + "?key=" + percent_encode(key);
   request.body = body;
@@ -64,6 +86,7 @@ Result<HttpResponse> HttpStore::request(std::string_view method, std::string_vie
   request.timeout = std::chrono::milliseconds((deadline_ns - now_ns()) / kNsPerMs);
   Result<HttpResponse> response = client_.perform(request);
   if (!response.ok()) return response.status().with_context(describe());
+  hide(request.authorization, response->body);
   server_.set(response->server);
   return response;
 }
@@ -72,7 +95,9 @@ Status HttpStore::refused(std::string_view method, const HttpResponse& response)
   const std::string answer =
       fmt::format("{}: {} was answered with HTTP status {} ('{}')", describe(), method,
                   response.status, printable(response.body));
-  if (response.status == 401 || response.status == 403) return Status(Code::kPermission, answer);
+  if (response.status == 401 || response.status == 403 || response.status == kNotOwner) {
+    return Status(Code::kPermission, answer);
+  }
   if (response.status == 413 || response.status == 507) return Status(Code::kResource, answer);
   if (response.status == 429 || response.status >= 500) return Status(Code::kUnavailable, answer);
   if (response.status >= 300 && response.status < 400) {
@@ -84,7 +109,7 @@ Status HttpStore::refused(std::string_view method, const HttpResponse& response)
 Status HttpStore::put(std::string_view key, std::string_view value, int64_t deadline_ns) {
   const Result<HttpResponse> response = request("PUT", key, value, deadline_ns);
   if (!response.ok()) return response.status();
-  if (response->status < 200 || response->status > 299) return refused("PUT", *response);
+  if (!is_success(*response)) return refused("PUT", *response);
   return {};
 }
 
@@ -105,11 +130,14 @@ Result<bool> HttpStore::holds(const std::string& key, const std::string& value,
 
 Status HttpStore::check() {
   const int64_t deadline_ns = deadline();
-  TE_RETURN_IF_ERROR(put(kProbeKey, "{}", deadline_ns));
+  // Another engine that starts now uses the same key: it may own it, or have deleted it.
+  const Result<HttpResponse> written = request("PUT", kProbeKey, "{}", deadline_ns);
+  if (!written.ok()) return written.status();
+  if (written->status == kNotOwner) return {};
+  if (!is_success(*written)) return refused("PUT", *written);
   const Result<HttpResponse> gone = request("DELETE", kProbeKey, {}, deadline_ns);
   if (!gone.ok()) return gone.status();
-  // Missing is fine: another engine that starts now uses the same key.
-  if (gone->status == 404 || (gone->status >= 200 && gone->status < 300)) return {};
+  if (gone->status == 404 || gone->status == kNotOwner || is_success(*gone)) return {};
   return refused("DELETE", *gone);
 }
 
@@ -122,7 +150,7 @@ Result<bool> HttpStore::create(const std::string& key, const std::string& value)
       request("PUT", key, value, deadline_ns, {"If-None-Match: *"});
   if (!response.ok()) return response.status();
   if (response->status == 412) return false;
-  if (response->status < 200 || response->status > 299) return refused("PUT", *response);
+  if (!is_success(*response)) return refused("PUT", *response);
   return true;
 }
 
@@ -146,7 +174,7 @@ Result<bool> HttpStore::remove(const std::string& key, const std::string& expect
   const Result<HttpResponse> response = request("DELETE", key, {}, deadline_ns);
   if (!response.ok()) return response.status();
   if (response->status == 404) return false;
-  if (response->status < 200 || response->status > 299) return refused("DELETE", *response);
+  if (!is_success(*response)) return refused("DELETE", *response);
   return true;
 }
 

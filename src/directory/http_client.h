@@ -7,10 +7,13 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/secret.h"
 #include "base/socket.h"
+#include "directory/curl_handle.h"
 #include "transfer_engine/status.h"
 
 namespace te {
@@ -21,6 +24,7 @@ struct HttpRequest {
   std::string_view body;  // of PUT and POST
   std::vector<std::string> headers;
   std::chrono::milliseconds timeout{0};
+  Secret authorization{};  // the value of that header; empty: none
 };
 
 struct HttpResponse {
@@ -33,22 +37,21 @@ inline constexpr size_t kMaxHttpReplyBytes = 64 * 1024;
 
 class HttpClient {
  public:
-  HttpClient() = default;
-  ~HttpClient();
+  explicit HttpClient(DirectoryTls tls = {}) : tls_(std::move(tls)) {}
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  // Any complete HTTP answer is a success, whatever its status. kUnavailable: no way to the server,
-  // or no answer in time; kProtocol: what answers does not speak HTTP (or TLS), or says too much;
-  // kPermission: its certificate is not trusted. The text does not name the URL.
+  // Any complete HTTP answer is a success, whatever its status. Failures are those of
+  // curl_failure(), and kProtocol for an answer that is too long. The text does not name the URL.
   Result<HttpResponse> perform(const HttpRequest& request);
 
  private:
-  void* take_handle() TE_EXCLUDES(mutex_);
-  void give_back(void* handle) TE_EXCLUDES(mutex_);
+  CurlHandle take_handle() TE_EXCLUDES(mutex_);
+  void give_back(CurlHandle handle) TE_EXCLUDES(mutex_);
 
+  const DirectoryTls tls_;
   Mutex mutex_;
-  std::vector<void*> idle_ TE_GUARDED_BY(mutex_);  // CURL handles, each with its connection
+  std::vector<CurlHandle> idle_ TE_GUARDED_BY(mutex_);  // each with its connection
 };
 
 // "http://host:port", with IPv6 addresses as URLs write them.

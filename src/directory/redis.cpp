@@ -36,6 +36,8 @@ class RedisStore final : public Store {
  public:
   RedisStore(const Connection& connection, const DirectoryOptions& options)
       : connection_(connection),
+        tls_(options.tls),
+        credentials_(connection, options.login),
         description_(describe_server(connection)),
         timeout_(options.timeout),
         lease_ms_(std::to_string(std::chrono::milliseconds(options.lease).count())) {}
@@ -67,6 +69,8 @@ class RedisStore final : public Store {
   Connections take_all_idle() TE_EXCLUDES(mutex_);
 
   const Connection connection_;
+  const DirectoryTls tls_;
+  const Credentials credentials_;
   const std::string description_;
   const std::chrono::milliseconds timeout_;
   const std::string lease_ms_;
@@ -98,8 +102,8 @@ RedisStore::Connections RedisStore::take_all_idle() {
 
 Result<RedisReply> RedisStore::run_fresh(const std::vector<std::string_view>& words,
                                          int64_t deadline_ns) {
-  Result<std::unique_ptr<RedisConnection>> opened =
-      RedisConnection::open(connection_, known_.load(std::memory_order_relaxed), deadline_ns);
+  Result<std::unique_ptr<RedisConnection>> opened = RedisConnection::open(
+      connection_, tls_, credentials_, known_.load(std::memory_order_relaxed), deadline_ns);
   if (!opened.ok()) return opened.status();
   std::unique_ptr<RedisConnection> connection = opened.take();
   Result<RedisReply> reply = connection->command(words, deadline_ns);

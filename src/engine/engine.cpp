@@ -79,6 +79,9 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(const EngineOptions& 
   DirectoryOptions directory_options;
   directory_options.timeout = std::chrono::milliseconds(config->directory_timeout_ms);
   directory_options.lease = std::chrono::seconds(config->directory_lease_s);
+  directory_options.tls = *config;
+  directory_options.login = *config;
+  config->directory_password = config->directory_token = Secret();  // the directory has them
   Result<std::unique_ptr<Directory>> directory =
       open_directory(options.metadata, directory_options);
   if (!directory.ok()) return directory.status();

@@ -156,6 +156,27 @@ TEST(Options, FreeTextIsTaken) {
   EXPECT_EQ(config->advertise_address, "node-1");
 }
 
+TEST(Options, APasswordIsTakenAndShownNowhere) {
+  const Result<Config> config =
+      load({}, {"TRANSFER_ENGINE_DIRECTORY_PASSWORD=hunter2", "TE_DIRECTORY_PASSWORD=hunter3",
+                "TRANSFER_ENGINE_DIRECTORY_TOKEN=hunter4"});
+  ASSERT_TRUE(config.ok()) << config.status().to_string();
+  EXPECT_EQ(config->directory_password.view(), "hunter2");
+  EXPECT_EQ(config->directory_token.view(), "hunter4");
+  ASSERT_EQ(config->warnings.size(), 1u);
+  EXPECT_EQ(config->warnings[0],
+            "TE_DIRECTORY_PASSWORD='***' has no effect: TRANSFER_ENGINE_DIRECTORY_PASSWORD='***' "
+            "is set too, and counts");
+  EXPECT_EQ(config->to_json().find("hunter"), std::string::npos);
+  size_t shown = 0;
+  for (const auto& row : nlohmann::json::parse(config->to_json())) {
+    const bool set = row["name"] == "directory_password" || row["name"] == "directory_token";
+    EXPECT_EQ(row["value"] == "***", set) << row.dump();
+    shown += set;
+  }
+  EXPECT_EQ(shown, 2u);
+}
+
 TEST(Options, UnknownSettingSuggestsTheNearest) {
   expect_refused({{"tcp_conections", "2"}}, {},
                  {"'tcp_conections'", "did you mean 'tcp_connections'?"});
@@ -316,7 +337,7 @@ TEST(Options, JsonTellsEverySetting) {
   ASSERT_TRUE(config.ok());
   const nlohmann::json rows = nlohmann::json::parse(config->to_json());
   ASSERT_TRUE(rows.is_array());
-  EXPECT_EQ(rows.size(), std::size(kNumbers) + 10);  // and those of text
+  EXPECT_EQ(rows.size(), std::size(kNumbers) + 18);  // and those of text
   std::map<std::string, nlohmann::json> by_name;
   for (const nlohmann::json& row : rows) {
     for (const char* field : {"name", "value", "default", "unit", "origin", "help", "variable"}) {

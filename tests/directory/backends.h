@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "certificates.h"
 #include "directory/directory.h"
 #include "directory/store.h"
 #include "support/servers.h"
@@ -27,6 +28,10 @@ class Backend {
   virtual std::string url() const = 0;
   virtual std::string endpoint() const = 0;
   virtual bool has_leases() const { return true; }
+  // The same port and the data that it kept.
+  virtual Status restart() { return restart_empty(); }
+  // What an engine's settings must say to use it.
+  virtual void secure(DirectoryOptions&) {}
 };
 
 std::unique_ptr<Backend> make_http_backend();
@@ -34,6 +39,25 @@ std::unique_ptr<Backend> make_redis_backend(const std::string& password = {});
 std::unique_ptr<Backend> make_etcd_backend();
 // A first endpoint where nobody listens, then the real one.
 std::unique_ptr<Backend> make_etcd_failover_backend();
+
+// A server with TLS: its certificate, and the authority of it and of its clients.
+struct Identity {
+  Identity() = default;
+  // As issued for `names`, see Authority::issue().
+  explicit Identity(const std::string& names, long valid_s = 3600)
+      : own(authority->issue(names, valid_s)) {}
+
+  std::shared_ptr<Authority> authority = std::make_shared<Authority>();
+  Authority::Issued own = authority->issue();
+};
+// All demand client certificates. http also wants a token, redis a password, etcd_user a user who
+// may use the keys of segments only.
+std::unique_ptr<Backend> make_http_tls_backend(const Identity& identity = {});
+std::unique_ptr<Backend> make_redis_tls_backend(const Identity& identity = {});
+std::unique_ptr<Backend> make_etcd_tls_backend(const Identity& identity = {});
+std::unique_ptr<Backend> make_etcd_user_backend(const Identity& identity = {});
+// Their token and password.
+inline constexpr const char* kBackendSecret = "a-secret-of-the-tests";
 
 // The store below the directory, to plant values as another process would.
 std::unique_ptr<Store> open_store(const std::string& url, const DirectoryOptions& options);

@@ -35,6 +35,7 @@ class Conformance : public testing::TestWithParam<BackendCase> {
     ASSERT_TRUE(status.ok()) << status.to_string();
     options_.lease = std::chrono::seconds(1);
     options_.timeout = std::chrono::milliseconds(3000);
+    backend_->secure(options_);
   }
 
   std::unique_ptr<Directory> open() {
@@ -304,6 +305,10 @@ TEST_P(Conformance, OneOfEightClaimantsWins) {
 INSTANTIATE_TEST_SUITE_P(
     Directory, Conformance,
     testing::Values(BackendCase{"http", [] { return make_http_backend(); }},
+                    BackendCase{"http_tls", [] { return make_http_tls_backend(); }},
+                    BackendCase{"redis_tls", [] { return make_redis_tls_backend(); }},
+                    BackendCase{"etcd_tls", [] { return make_etcd_tls_backend(); }},
+                    BackendCase{"etcd_user", [] { return make_etcd_user_backend(); }},
                     BackendCase{"redis", [] { return make_redis_backend(); }},
                     BackendCase{"redis_password", [] { return make_redis_backend("s3cret"); }},
                     BackendCase{"etcd", [] { return make_etcd_backend(); }},

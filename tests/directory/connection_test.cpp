@@ -30,18 +30,18 @@ TEST(Connection, Redis) {
   ASSERT_TRUE(plain.ok()) << plain.status().to_string();
   EXPECT_EQ(plain->kind, DirectoryKind::kRedis);
   EXPECT_EQ(plain->endpoint_list(), "host:6379");
-  EXPECT_EQ(plain->password, "");
+  EXPECT_EQ(plain->password.view(), "");
   EXPECT_EQ(plain->database, 0u);
 
   const Result<Connection> full = parse_connection("redis://me:p%40s%2Fs%25@[fe80::1]:7000/12");
   ASSERT_TRUE(full.ok()) << full.status().to_string();
   EXPECT_EQ(full->user, "me");
-  EXPECT_EQ(full->password, "p@s/s%");
+  EXPECT_EQ(full->password.view(), "p@s/s%");
   EXPECT_EQ(full->endpoint_list(), "[fe80::1]:7000");
   EXPECT_EQ(full->database, 12u);
 
   // What should have been encoded still is the password.
-  EXPECT_EQ(parse_connection("redis://:a@b/c:d@h:1")->password, "a@b/c:d");
+  EXPECT_EQ(parse_connection("redis://:a@b/c:d@h:1")->password.view(), "a@b/c:d");
 }
 
 TEST(Connection, Http) {
@@ -74,6 +74,9 @@ TEST(Connection, WhatIsNotUnderstoodIsExplained) {
       {"etcd://a:0", "port 0"},
       {"etcd://a:99999", "99999"},
       {"etcd://a:1/path", "not a port"},
+      {"etcd://https://a:1", "'etcds://' for TLS"},
+      {"etcds://u:p@a:1", "directory_password_file"},
+      {"rediss://u@a:1", "directory_password_file"},
       {"etcd://a b:1", "not 'host:port'"},
       {"etcd://a\n:1", "a?:1"},
       {"etcd://[::1:2379", "ipv6"},
@@ -103,6 +106,20 @@ TEST(Connection, WhatIsNotUnderstoodIsExplained) {
   }
 }
 
+TEST(Connection, TlsIsPartOfTheScheme) {
+  const Result<Connection> etcd = parse_connection("etcds://a,b:1");
+  ASSERT_TRUE(etcd.ok()) << etcd.status().to_string();
+  EXPECT_TRUE(etcd->tls);
+  EXPECT_EQ(etcd->endpoint_list(), "a:2379,b:1");
+  const Result<Connection> redis = parse_connection("rediss://u:p@a/2");
+  ASSERT_TRUE(redis.ok()) << redis.status().to_string();
+  EXPECT_TRUE(redis->tls);
+  EXPECT_EQ(redis->user, "u");
+  EXPECT_EQ(redis->database, 2u);
+  EXPECT_FALSE(parse_connection("a:1")->tls);
+  EXPECT_FALSE(parse_connection("redis://a")->tls);
+}
+
 TEST(Connection, TooManyEndpoints) {
   std::string text = "etcd://h:1";
   for (int i = 1; i < 32; ++i) text += ",h:1";
@@ -112,7 +129,8 @@ TEST(Connection, TooManyEndpoints) {
 
 TEST(Connection, UnknownSchemesListTheKnownOnes) {
   const std::string message = parse_connection("mysql://h:1").status().message();
-  for (const char* part : {"P2PHANDSHAKE", "etcd://", "redis://", "http://", "https://"}) {
+  for (const char* part :
+       {"P2PHANDSHAKE", "etcd://", "redis://", "http://", "https://", "etcds://", "rediss://"}) {
     EXPECT_NE(message.find(part), std::string::npos) << message;
   }
 }
@@ -121,8 +139,8 @@ TEST(Connection, ErrorsNeverShowThePassword) {
   for (const char* text :
        {"redis://hunter2@h:1", "redis://:hunter2@h:bad", "redis://:hunter2%@h:1",
         "redis://:hunter2@h:1/x", "redis://:hunter2/@", "redis://:x/hunter2@h:bad",
-        "rediss://:hunter2@h:1", "etcd://u:hunter2@h:1", "http://u:hunter2@h:1/m", "u:hunter2@h:1",
-        ":hunter2@://h:1", "a:hunter2@h", "redis://hunter2:@h:1"}) {
+        "rediss://:hunter2@h:bad", "etcd://u:hunter2@h:1", "http://u:hunter2@h:1/m",
+        "u:hunter2@h:1", ":hunter2@://h:1", "a:hunter2@h", "redis://hunter2:@h:1"}) {
     const Result<Connection> connection = parse_connection(text);
     ASSERT_FALSE(connection.ok()) << text;
     EXPECT_EQ(connection.status().message().find("hunter2"), std::string::npos)

@@ -9,7 +9,7 @@ namespace {
 TEST(CurlLibrary, ThatIsMissingIsNamedWithWhatToInstall) {
   const Status status = curl_library("/nonexistent/libcurl.so.4").status();
   EXPECT_EQ(status.code(), Code::kUnsupported);
-  for (const char* part : {"/nonexistent/libcurl.so.4", "etcd and HTTP", "libcurl4"}) {
+  for (const char* part : {"/nonexistent/libcurl.so.4", "etcd, HTTP and TLS", "libcurl4"}) {
     EXPECT_NE(status.message().find(part), std::string::npos) << status.to_string();
   }
 }

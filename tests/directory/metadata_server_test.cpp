@@ -13,7 +13,9 @@
 
 #include "backends.h"
 #include "base/fd.h"
+#include "certificates.h"
 #include "directory/http_client.h"
+#include "directory/record.h"
 
 namespace te::test {
 namespace {
@@ -148,6 +150,116 @@ TEST_F(Metadata, StartsEmptyAgain) {
   server_->stop();
   ASSERT_TRUE(server_->start().ok());
   EXPECT_EQ(ask("GET", "/metadata?key=a").status, 404);
+}
+
+class Tokens : public Metadata {
+ protected:
+  static constexpr const char* kOne = "Authorization: Bearer the-first-of-the-tokens";
+  static constexpr const char* kTwo = "Authorization: Bearer the-second-of-the-tokens";
+
+  MetadataServerOptions options_with_tokens() const {
+    MetadataServerOptions options = loopback();
+    options.token_file = authority_.write(
+        "tokens", "# of the tests\nthe-first-of-the-tokens\n\nthe-second-of-the-tokens\r\n");
+    return options;
+  }
+  Status refused(const MetadataServerOptions& options) const {
+    const Status status = MetadataServer(options).start().status();
+    EXPECT_EQ(status.code(), Code::kInvalidArgument) << status.to_string();
+    return status;
+  }
+
+  Authority authority_;
+};
+
+TEST_F(Tokens, OnlyWhoHasOneWrites) {
+  start(options_with_tokens());
+  for (const std::vector<std::string>& headers :
+       std::vector<std::vector<std::string>>{{},
+                                             {"Authorization: Bearer"},
+                                             {"Authorization: Bearer the-first-of-the-token"},
+                                             {"Authorization: Bearer the-first-of-the-tokens2"},
+                                             {"Authorization: Basic the-first-of-the-tokens"},
+                                             {"Authorization: Bearer # of the tests"}}) {
+    EXPECT_EQ(ask("PUT", "/metadata?key=a", "one", headers).status, 401);
+    EXPECT_EQ(ask("DELETE", "/metadata?key=a", "", headers).status, 401);
+  }
+  EXPECT_EQ(ask("PUT", "/metadata?key=a", "one", {kOne}).status, 201);
+  EXPECT_EQ(ask("GET", "/metadata?key=a").body, "one");
+  EXPECT_EQ(ask("GET", "/").status, 200);
+}
+
+TEST_F(Tokens, OnlyItsOwnerChangesAnEntry) {
+  start(options_with_tokens());
+  EXPECT_EQ(ask("PUT", "/metadata?key=a", "one", {kOne}).status, 201);
+  EXPECT_EQ(ask("PUT", "/metadata?key=a", "two", {kTwo}).status, 409);
+  EXPECT_EQ(ask("PUT", "/metadata?key=a", "two", {kTwo, "If-None-Match: *"}).status, 412);
+  EXPECT_EQ(ask("DELETE", "/metadata?key=a", "", {kTwo}).status, 409);
+  EXPECT_EQ(ask("GET", "/metadata?key=a").body, "one");
+  EXPECT_EQ(ask("PUT", "/metadata?key=a", "three", {kOne}).status, 200);
+  EXPECT_EQ(ask("DELETE", "/metadata?key=a", "", {kOne}).status, 200);
+  EXPECT_EQ(ask("PUT", "/metadata?key=a", "two", {kTwo}).status, 201) << "it has no owner any more";
+}
+
+TEST_F(Tokens, AnEngineThatRestartsReplacesWhatItLeft) {
+  start(options_with_tokens());
+  DirectoryOptions first, second;
+  first.login.directory_token = Secret("the-first-of-the-tokens");
+  second.login.directory_token = Secret("the-second-of-the-tokens");
+  const std::string left = *encode_record({"10.0.0.1", 1, 0xaaaa});  // by a run that crashed
+  ASSERT_TRUE(*open_store(origin_ + "/metadata", first)->create(*record_key("seg"), left));
+  const Locator again{"10.0.0.1", 2, 0xbbbb};
+  const auto dead = [](const Locator&) { return false; };
+  auto stranger = open_directory(origin_ + "/metadata", second);
+  auto owner = open_directory(origin_ + "/metadata", first);
+  ASSERT_TRUE(stranger.ok() && owner.ok());
+  const Status taken = (*stranger)->publish("seg", again, dead);
+  EXPECT_EQ(taken.code(), Code::kPermission) << taken.to_string();
+  EXPECT_NE(taken.message().find("another token"), std::string::npos) << taken.to_string();
+  const Status published = (*owner)->publish("seg", again, dead);
+  EXPECT_TRUE(published.ok()) << published.to_string();
+  EXPECT_EQ(*(*stranger)->resolve("seg"), again);
+}
+
+TEST_F(Tokens, ReadsAreProtectedWhereThatIsAskedFor) {
+  MetadataServerOptions options = options_with_tokens();
+  options.protect_reads = true;
+  start(options);
+  EXPECT_EQ(ask("PUT", "/metadata?key=a", "one", {kOne}).status, 201);
+  for (const char* page : {"/metadata?key=a", "/metadata", "/"}) {
+    EXPECT_EQ(ask("GET", page).status, 401) << page;
+    EXPECT_EQ(ask("GET", page, "", {kTwo}).status, 200) << page;
+  }
+  EXPECT_EQ(ask("GET", "/health").status, 200);
+}
+
+TEST_F(Tokens, FilesThatCannotBeUsedAreNamedAndNotShown) {
+  MetadataServerOptions options = loopback();
+  for (const char* text : {"", "# nothing\n", "tooshort\n", "a-token-of-two words\n"}) {
+    options.token_file = authority_.write("tokens", text);
+    const Status status = refused(options);
+    EXPECT_NE(status.message().find(options.token_file), std::string::npos) << status.to_string();
+    EXPECT_EQ(status.message().find("words"), std::string::npos) << status.to_string();
+    EXPECT_EQ(status.message().find("tooshort"), std::string::npos) << status.to_string();
+  }
+  options.token_file = "/nonexistent";
+  (void)refused(options);
+  options.token_file.clear();
+  options.protect_reads = true;
+  (void)refused(options);
+
+  options = loopback();
+  options.tls_ca = authority_.ca();
+  (void)refused(options);
+  const Authority::Issued own = authority_.issue(), other = authority_.issue();
+  options.tls_cert = own.cert;
+  options.tls_key = other.key;
+  EXPECT_NE(refused(options).message().find(other.key), std::string::npos);
+  options.tls_key = own.key;
+  options.tls_ca = own.key;
+  EXPECT_NE(refused(options).message().find("--tls-ca"), std::string::npos);
+  options.tls_cert = "/nonexistent";
+  EXPECT_NE(refused(options).message().find("--tls-cert"), std::string::npos);
 }
 
 // Runs the command in a child; its stdout comes through a pipe.

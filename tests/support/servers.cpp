@@ -54,6 +54,10 @@ bool answers(uint16_t port, std::string_view request, std::string_view wanted) {
   return got.find(wanted) != std::string::npos;
 }
 
+std::string tail(const std::string& text) {
+  return text.substr(text.size() - std::min<size_t>(text.size(), 1000));
+}
+
 // In the child, after fork: only async-signal-safe calls. It takes no descriptor along.
 [[noreturn]] void become(const char* binary, char* const* argv, int log_fd, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -135,12 +139,12 @@ Status ServerProcess::wait_until_ready() {
     int ended = 0;
     if (::waitpid(pid_, &ended, WNOHANG) == pid_) {
       pid_ = -1;
-      return error(Code::kUnavailable, "{} ended at once: {}", program_, log_tail());
+      return error(Code::kUnavailable, "{} ended at once: {}", program_, tail(log()));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   return error(Code::kTimeout, "{} did not start within {} ms: {}", program_, kStartLimitMs,
-               log_tail());
+               tail(log()));
 }
 
 void ServerProcess::signal(int number) const {
@@ -174,49 +178,61 @@ void ServerProcess::clear_data() const {
   }
 }
 
-std::string ServerProcess::log_tail() const {
+std::string ServerProcess::log() const {
   std::ifstream file(data_dir_ + "/log");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  return text.substr(text.size() - std::min<size_t>(text.size(), 1000));
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
-RedisServer::RedisServer(std::string password)
-    : ServerProcess("redis-server"), password_(std::move(password)) {}
+RedisServer::RedisServer(std::string password, ServerTls tls)
+    : ServerProcess("redis-server"), password_(std::move(password)), tls_(std::move(tls)) {}
 
 std::string RedisServer::url() const {
+  if (tls_.on()) return "rediss://" + endpoint();
   return password_.empty() ? "redis://" + endpoint() : "redis://:" + password_ + "@" + endpoint();
 }
 
 std::vector<std::string> RedisServer::arguments() {
-  std::vector<std::string> words = {"--bind",       "127.0.0.1", "--port", std::to_string(port()),
-                                    "--dir",        data_dir(),  "--save", "",
-                                    "--appendonly", "no"};
-  if (!password_.empty()) {
-    words.push_back("--requirepass");
-    words.push_back(password_);
+  const std::string own_port = std::to_string(port());
+  std::vector<std::string> words = {"--bind", "127.0.0.1", "--dir",        data_dir(),
+                                    "--save", "",          "--appendonly", "no"};
+  if (tls_.on()) {
+    words.insert(words.end(), {"--port", "0", "--tls-port", own_port, "--tls-ca-cert-file", tls_.ca,
+                               "--tls-cert-file", tls_.cert, "--tls-key-file", tls_.key});
+  } else {
+    words.insert(words.end(), {"--port", own_port});
   }
+  if (!password_.empty()) words.insert(words.end(), {"--requirepass", password_});
   return words;
 }
 
 bool RedisServer::ready() const {
+  if (tls_.on()) return log().find("Ready to accept connections") != std::string::npos;
   return password_.empty() ? answers(port(), "PING\r\n", "+PONG")
                            : answers(port(), "PING\r\n", "-NOAUTH");
 }
 
-EtcdServer::EtcdServer(uint16_t port) : ServerProcess("etcd", port) {}
+EtcdServer::EtcdServer(uint16_t port, ServerTls tls)
+    : ServerProcess("etcd", port), tls_(std::move(tls)) {}
 
 std::vector<std::string> EtcdServer::arguments() {
   if (peer_port_ == 0) peer_port_ = free_port();
-  const std::string client = "http://" + endpoint();
+  const std::string client = (tls_.on() ? "https://" : "http://") + endpoint();
   const std::string peer = "http://127.0.0.1:" + std::to_string(peer_port_);
-  return {"--name", "te", "--data-dir", data_dir() + "/data", "--listen-client-urls", client,
-          "--advertise-client-urls", client, "--listen-peer-urls", peer,
-          "--initial-advertise-peer-urls", peer, "--initial-cluster", "te=" + peer,
-          // A shorter election makes it serve at once.
-          "--heartbeat-interval", "20", "--election-timeout", "200"};
+  std::vector<std::string> words = {
+      "--name", "te", "--data-dir", data_dir() + "/data", "--listen-client-urls", client,
+      "--advertise-client-urls", client, "--listen-peer-urls", peer,
+      "--initial-advertise-peer-urls", peer, "--initial-cluster", "te=" + peer,
+      // A shorter election makes it serve at once.
+      "--heartbeat-interval", "20", "--election-timeout", "200"};
+  if (tls_.on()) {
+    words.insert(words.end(), {"--client-cert-auth", "--trusted-ca-file", tls_.ca, "--cert-file",
+                               tls_.cert, "--key-file", tls_.key});
+  }
+  return words;
 }
 
 bool EtcdServer::ready() const {
+  if (tls_.on()) return log().find("serving client") != std::string::npos;
   return answers(port(), "GET /health HTTP/1.0\r\nHost: test\r\n\r\n", "\"health\":\"true\"");
 }
 

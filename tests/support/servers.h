@@ -15,6 +15,15 @@
 
 namespace te::test {
 
+// The certificate that a server with TLS shows, and the authority of those that it demands of its
+// clients.
+struct ServerTls {
+  bool on() const { return !cert.empty(); }
+  std::string ca{};
+  std::string cert{};
+  std::string key{};
+};
+
 // A loopback port that was free a moment ago, and that the kernel gives to nobody who does not ask
 // for it, if there is one: whoever ends may come back at it.
 uint16_t free_port();
@@ -46,6 +55,8 @@ class ServerProcess {
   // "127.0.0.1:port"
   std::string endpoint() const;
   const std::string& data_dir() const { return data_dir_; }
+  // What it wrote since it was started.
+  std::string log() const;
 
  protected:
   // `port` 0: a free one.
@@ -57,7 +68,6 @@ class ServerProcess {
   Status launch();
   Status wait_until_ready();
   void clear_data() const;
-  std::string log_tail() const;
 
   const std::string program_;
   const std::string binary_;
@@ -68,9 +78,9 @@ class ServerProcess {
 
 class RedisServer final : public ServerProcess {
  public:
-  explicit RedisServer(std::string password = {});
+  explicit RedisServer(std::string password = {}, ServerTls tls = {});
   ~RedisServer() override { stop(); }
-  // "redis://[:password@]host:port"
+  // "redis://[:password@]host:port", or "rediss://host:port": the password is the test's to give.
   std::string url() const;
 
  protected:
@@ -79,19 +89,21 @@ class RedisServer final : public ServerProcess {
 
  private:
   const std::string password_;
+  const ServerTls tls_;
 };
 
 class EtcdServer final : public ServerProcess {
  public:
-  explicit EtcdServer(uint16_t port = 0);
+  explicit EtcdServer(uint16_t port = 0, ServerTls tls = {});
   ~EtcdServer() override { stop(); }
-  std::string url() const { return "etcd://" + endpoint(); }
+  std::string url() const { return (tls_.on() ? "etcds://" : "etcd://") + endpoint(); }
 
  protected:
   std::vector<std::string> arguments() override;
   bool ready() const override;
 
  private:
+  const ServerTls tls_;
   uint16_t peer_port_ = 0;
 };
 

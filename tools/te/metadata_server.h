@@ -3,7 +3,9 @@
 // "/" is a page for people; "/health" answers "ok".
 //
 // Entries have no lease: they stay until they are deleted, and are gone after a restart, when the
-// engines publish them again. Threads: every method from any thread, one at a time.
+// engines publish them again. With tokens only who has one may write, and only who has the token
+// that wrote an entry may change or delete it; an engine that restarts with its token may replace
+// what its last run left. Threads: every method from any thread, one at a time.
 #pragma once
 
 #include <cstddef>
@@ -11,16 +13,19 @@
 #include <memory>
 #include <string>
 
+#include "metadata_listener.h"
 #include "transfer_engine/status.h"
 
 namespace te::tool {
 
-struct MetadataServerOptions {
+struct MetadataServerOptions : ServerTlsFiles {
   std::string host = "0.0.0.0";
   uint16_t port = 8080;  // 0: any free one
   std::string path = "/metadata";
   size_t max_entries = 100'000;        // one more is refused with 507
   size_t max_value_bytes = 64 * 1024;  // longer values are refused with 413
+  std::string token_file;              // empty: everybody may do everything
+  bool protect_reads = false;          // values and lists need a token too
 };
 
 class MetadataServer {
@@ -31,8 +36,9 @@ class MetadataServer {
   MetadataServer(const MetadataServer&) = delete;
   MetadataServer& operator=(const MetadataServer&) = delete;
 
-  // Serves in threads of its own; returns the port. kAlreadyExists when the port is in use. May be
-  // called again after stop(), and then begins empty.
+  // Serves in threads of its own; returns the port. kAlreadyExists when the port is in use,
+  // kInvalidArgument for files that cannot be used. May be called again after stop(), and then
+  // begins empty.
   Result<uint16_t> start();
   // False once it accepts no connection any more: stopped, or refused by the system.
   bool serving() const;

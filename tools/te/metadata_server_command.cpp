@@ -6,6 +6,31 @@
 #include "metadata_server.h"
 
 namespace te::tool {
+namespace {
+
+void add_security(CLI::App& server, MetadataServerOptions& options) {
+  CLI::Option* const cert =
+      server
+          .add_option("--tls-cert", options.tls_cert, "Serve over TLS with this certificate (PEM)")
+          ->type_name("FILE");
+  server.add_option("--tls-key", options.tls_key, "Its private key; default: in the same file")
+      ->type_name("FILE")
+      ->needs(cert);
+  server
+      .add_option("--tls-ca", options.tls_ca,
+                  "Demand client certificates, from these authorities (PEM)")
+      ->type_name("FILE")
+      ->needs(cert);
+  CLI::Option* const tokens =
+      server
+          .add_option("--token-file", options.token_file,
+                      "Let only those write who have one of these tokens, one a line")
+          ->type_name("FILE");
+  server.add_flag("--protect-reads", options.protect_reads, "Demand a token to read names too")
+      ->needs(tokens);
+}
+
+}  // namespace
 
 void add_metadata_server(CLI::App& app, Action& action) {
   auto options = std::make_shared<MetadataServerOptions>();
@@ -34,11 +59,17 @@ void add_metadata_server(CLI::App& app, Action& action) {
       ->transform(size_between(1, 64 << 20))
       ->type_name("SIZE")
       ->default_str("64K");
+  add_security(*server, *options);
   server->footer(
       "Names are kept in memory. Exit code 0 after a stop signal.\n"
+      "With --token-file a name is changed or removed only with the token that wrote it. An "
+      "engine\n"
+      "gives its token by TRANSFER_ENGINE_DIRECTORY_TOKEN_FILE, and certificates by\n"
+      "TRANSFER_ENGINE_DIRECTORY_TLS_CA, ..._TLS_CERT and ..._TLS_KEY.\n"
       "Examples:\n"
       "  te metadata-server\n"
       "  te metadata-server --host 127.0.0.1 --port 8080\n"
+      "  te metadata-server --tls-cert server.crt --tls-key server.key --token-file tokens\n"
       "  te bench target --metadata http://127.0.0.1:8080/metadata --name node-7");
   server->callback(
       [options, &action] { action = [options] { return run_metadata_server(*options); }; });

@@ -1,0 +1,43 @@
+// Passwords and tokens in memory: overwritten before their memory is given back.
+//
+// Threads: as std::string. Copies that libcurl, the kernel or the environment keep are beyond
+// reach.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "transfer_engine/status.h"
+
+namespace te {
+
+inline constexpr size_t kMaxSecretBytes = 4096;
+
+class Secret {
+ public:
+  Secret() = default;
+  explicit Secret(std::string_view text) : bytes_(text.begin(), text.end()) {}
+  ~Secret();
+  Secret(const Secret&) = default;
+  Secret(Secret&&) noexcept = default;
+  Secret& operator=(Secret other) noexcept {
+    bytes_.swap(other.bytes_);
+    return *this;
+  }
+
+  bool empty() const { return bytes_.empty(); }
+  std::string_view view() const { return {bytes_.data(), bytes_.size()}; }
+
+ private:
+  std::vector<char> bytes_;  // unlike a string, it keeps nothing inside the object
+};
+
+// The first line of the file at `path`, without its end. kInvalidArgument, naming `setting` and the
+// path, where the file cannot be read, is empty, or is more than one line or kMaxSecretBytes long.
+Result<Secret> read_secret(std::string_view setting, const std::string& path);
+
+// Overwrites `text` and leaves it empty.
+void cleanse(std::string& text);
+
+}  // namespace te
