@@ -80,6 +80,9 @@ class UsageTest(TeTest):
             (["probe", "x:1", "--count", "0"], ("--count", "from 1")),
             (["metadata-server", "--path", "x"], ("--path", "begins with /")),
             (["metadata-server", "--max-entries", "0"], ("--max-entries", "from 1")),
+            (["metadata-server", "--tls-key", "x"], ("--tls-key", "--tls-cert")),
+            (["metadata-server", "--tls-ca", "x"], ("--tls-ca", "--tls-cert")),
+            (["metadata-server", "--protect-reads"], ("--protect-reads", "--token-file")),
             (["completion", "tcsh"], ("bash", "zsh", "fish")),
             (["info", "--jsn"], ("--jsn", "te info --help")),
             (["frobnicate"], ("frobnicate", "metadata-server")),
@@ -125,6 +128,17 @@ class InfoTest(TeTest):
             for key in ("value", "default", "unit", "origin", "help"):
                 self.assertIn(key, setting)
         self.assertIn("transfer_timeout_ms", names)
+
+    def test_passwords_are_not_shown(self):
+        settings = environment(TRANSFER_ENGINE_DIRECTORY_PASSWORD="hunter2",
+                               TE_DIRECTORY_PASSWORD="hunter3",
+                               TRANSFER_ENGINE_DIRECTORY_TOKEN="hunter4",
+                               TRANSFER_ENGINE_LOG_LEVEL="debug")
+        for arguments in ((), ("--json",)):
+            result = te("info", *arguments, env=settings)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertNotIn("hunter", result.stdout + result.stderr)
+            self.assertIn("***", result.stdout)
 
     def test_absent_transports_say_why(self):
         for transport in json.loads(te("info", "--json").stdout)["transports"]:
@@ -344,6 +358,20 @@ class TopTest(TeTest):
         with socket.create_server(("127.0.0.1", 0)) as unused:
             name = f"127.0.0.1:{unused.getsockname()[1]}"
         self.assert_failed(te("top", name), name)
+
+
+class ProcessListTest(TeTest):
+    def test_passwords_in_urls_are_overwritten(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"redis://user:hunter2@127.0.0.1:{silent.getsockname()[1]}"
+            for arguments in (("--metadata", url), (f"--metadata={url}",)):
+                with started("probe", "node", *arguments, stderr=subprocess.PIPE) as process:
+                    silent.accept()[0].close()  # it has its arguments
+                    with open(f"/proc/{process.pid}/cmdline", "rb") as line:
+                        shown = line.read()
+                    self.assertNotIn(b"hunter2", shown)
+                    self.assertIn(b"***@127.0.0.1", shown)
+                    self.assertNotIn("hunter2", process.stderr.read())
 
 
 class MetadataServerTest(TeTest):

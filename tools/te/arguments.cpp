@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 
 #include "size_text.h"
@@ -40,10 +41,22 @@ CLI::Validator whole_number_between(uint64_t min, uint64_t max) {
 
 CLI::Validator duration_ms() { return number_between(parse_duration_ms, 1, UINT64_MAX, "a time"); }
 
+void hide_passwords(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    const size_t scheme = word.find("://");
+    const size_t at = word.rfind('@');
+    if (scheme == std::string_view::npos || at == std::string_view::npos || at < scheme) continue;
+    std::fill(argv[i] + scheme + 3, argv[i] + at, '*');
+  }
+}
+
 void add_engine_options(CLI::App& app, EngineArguments& arguments) {
-  app.add_option("--metadata", arguments.metadata,
-                 "Directory of segment names: P2PHANDSHAKE (no server: names are host:port), "
-                 "etcd://host:port, redis://host:port or http://host:port/path")
+  app.add_option(
+         "--metadata", arguments.metadata,
+         "Directory of segment names: P2PHANDSHAKE (no server: names are host:port), "
+         "etcd://host:port, redis://host:port or http://host:port/path; with TLS "
+         "etcds://, rediss:// or https://. Passwords: TRANSFER_ENGINE_DIRECTORY_PASSWORD_FILE")
       ->type_name("DIRECTORY")
       ->capture_default_str();
   app.add_option("--host", arguments.host,

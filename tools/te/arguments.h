@@ -27,6 +27,9 @@ struct EngineArguments {
   bool peer_to_peer() const { return metadata == "P2PHANDSHAKE"; }
 };
 
+// Overwrites passwords in URLs, which other users of the machine see in the list of processes.
+// After the arguments were parsed.
+void hide_passwords(int argc, char** argv);
 // --metadata, --host, --protocol.
 void add_engine_options(CLI::App& app, EngineArguments& arguments);
 // --name, --port: for engines that others open.

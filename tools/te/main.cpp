@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "arguments.h"
 #include "command.h"
 #include "transfer_engine/engine.h"
 
@@ -63,6 +64,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return report_usage(app, error);
   }
+  hide_passwords(argc, argv);
   return action();
 }
 
