@@ -218,12 +218,13 @@ typedef struct segment_buffer segment_buffer_t;
 /* ---- Engine ---- */
 
 /* Null on failure. `metadata_conn_string`: "P2PHANDSHAKE", "etcd://h:p[,h:p]" or a bare "h:p",
- * "redis://[:password@]h:p[/db]", "http://h:p/path". `ip_or_host_name`: the address that
- * peers should use: one of this machine, or a name that resolves to one. Any other is an error,
- * unless the setting advertise_address is given. Null, empty, or the same text as the name: the
- * name if it is an address of this machine, else chosen by the engine. `rpc_port` 0: any free port;
- * a taken port is an error. `auto_discover` other than 0: discover the topology and install every
- * transport that this machine can serve. */
+ * "redis://[:password@]h:p[/db]", "http://h:p/path"; with TLS "etcds://", "rediss://", "https://".
+ * The settings directory_... have its certificates and passwords. `ip_or_host_name`: the address
+ * that peers should use: one of this machine, or a name that resolves to one. Any other is an
+ * error, unless the setting advertise_address is given. Null, empty, or the same text as the name:
+ * the name if it is an address of this machine, else chosen by the engine. `rpc_port` 0: any free
+ * port; a taken port is an error. `auto_discover` other than 0: discover the topology and install
+ * every transport that this machine can serve. */
 TE_C_API transfer_engine_t createTransferEngine(const char* metadata_conn_string,
                                                 const char* local_server_name,
                                                 const char* ip_or_host_name, uint64_t rpc_port,

@@ -32,7 +32,8 @@ namespace te {
 
 struct EngineOptions {
   // The directory: "P2PHANDSHAKE" (no server), "etcd://h:p[,h:p]" or a bare "h:p" (etcd),
-  // "redis://[:password@]h:p[/db]", "http://h:p/path", "https://...".
+  // "redis://[:password@]h:p[/db]", "http://h:p/path"; with TLS "etcds://...", "rediss://...",
+  // "https://...". The settings directory_... have its certificates, user, password and token.
   std::string metadata = "P2PHANDSHAKE";
   // The segment's name in the directory. With P2PHANDSHAKE it may be "host" or "host:port"; the
   // name others open is then local_endpoint().

@@ -91,7 +91,7 @@ impl TransferEngine {
     /// Starts an engine that listens on `rpc_port` and publishes `local_server_name`.
     ///
     /// * `metadata_uri`: `P2PHANDSHAKE` (no server), `etcd://host:port` or a bare `host:port`,
-    ///   `redis://host:port`, `http://host:port/path`.
+    ///   `redis://host:port`, `http://host:port/path`; with TLS `etcds://`, `rediss://`, `https://`.
     /// * `local_server_name`: the segment's name; if it is an address, the one that peers should
     ///   use.
     /// * `rpc_port`: 0 means any free port.

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
@@ -9,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/socket.h"
+#include "directory/base64.h"
 #include "directory/record.h"
 
 namespace te::test {
@@ -37,7 +39,8 @@ bool contains(const Status& status, const std::string& part) {
 
 TEST(ServerErrors, NobodyListens) {
   const std::string endpoint = "127.0.0.1:" + std::to_string(free_port());
-  for (const char* scheme : {"etcd://", "redis://", "http://", "https://"}) {
+  for (const char* scheme :
+       {"etcd://", "redis://", "http://", "etcds://", "rediss://", "https://"}) {
     const Status status = open_status(std::string(scheme) + endpoint);
     EXPECT_EQ(status.code(), Code::kUnavailable) << status.to_string();
     EXPECT_TRUE(contains(status, endpoint)) << status.to_string();
@@ -58,7 +61,8 @@ TEST(ServerErrors, AServerThatNeverAnswersCostsTheTimeout) {
   const std::string endpoint = local_address(silent->get()).to_string();
   for (const std::string& url : std::initializer_list<std::string>{
            "etcd://" + endpoint, "etcd://" + endpoint + "," + endpoint, "redis://" + endpoint,
-           "http://" + endpoint, "https://" + endpoint}) {
+           "http://" + endpoint, "etcds://" + endpoint, "rediss://" + endpoint,
+           "https://" + endpoint}) {
     const int64_t begin_ns = now_ns();
     const Status status = open_status(url, std::chrono::milliseconds(200));
     EXPECT_EQ(status.code(), Code::kUnavailable) << status.to_string();
@@ -68,7 +72,7 @@ TEST(ServerErrors, AServerThatNeverAnswersCostsTheTimeout) {
 }
 
 TEST(ServerErrors, AHostThatDoesNotExist) {
-  for (const char* scheme : {"etcd://", "redis://", "http://"}) {
+  for (const char* scheme : {"etcd://", "redis://", "http://", "rediss://"}) {
     const Status status = open_status(std::string(scheme) + "no-such-host.invalid:1");
     EXPECT_EQ(status.code(), Code::kUnavailable) << status.to_string();
     EXPECT_TRUE(contains(status, "no-such-host.invalid")) << status.to_string();
@@ -189,6 +193,79 @@ TEST(ServerErrors, ThePasswordIsShownNowhere) {
   EXPECT_EQ(log.all().find(kSecret), std::string::npos) << log.all();
 }
 
+std::string http_answer(const std::string& status, const std::string& body,
+                        const std::string& header = {}) {
+  return "HTTP/1.1 " + status + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
+         header + "Connection: close\r\n\r\n" + body;
+}
+
+// Answers every connection with what it was sent.
+class EchoServer {
+ public:
+  EchoServer() {
+    Result<Fd> listener = listen_tcp("127.0.0.1", 0, 16);
+    if (listener.ok()) listener_ = listener.take();
+    thread_ = std::thread([this] {
+      while (!stopping_) serve_one();
+    });
+  }
+  ~EchoServer() {
+    stopping_ = true;
+    thread_.join();
+  }
+  std::string endpoint() const { return local_address(listener_.get()).to_string(); }
+
+ private:
+  static bool readable(int fd) {
+    pollfd entry{fd, POLLIN, 0};
+    return ::poll(&entry, 1, 20) > 0;
+  }
+  void serve_one() {
+    if (!readable(listener_.get())) return;
+    const Fd peer(::accept(listener_.get(), nullptr, nullptr));
+    std::string asked(8192, ' ');
+    if (!readable(peer.get())) return;
+    const ssize_t got = ::recv(peer.get(), asked.data(), asked.size(), 0);
+    if (got <= 0) return;
+    asked.resize(static_cast<size_t>(got));
+    const std::string answer = asked.starts_with("*") ? "-ERR what is " + one_line(asked) + "\r\n"
+                               : asked.starts_with("GET /version")
+                                   ? http_answer("200 OK", R"({"etcdserver":"3.4.0"})")
+                                   : http_answer("400 Bad Request", asked);
+    (void)::send(peer.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+    ::shutdown(peer.get(), SHUT_WR);
+    while (!stopping_ && ::recv(peer.get(), asked.data(), asked.size(), MSG_DONTWAIT) != 0) {
+      readable(peer.get());
+    }
+  }
+  static std::string one_line(std::string text) {
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return c < ' '; }, ' ');
+    return text;
+  }
+
+  Fd listener_;
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+TEST(HostileServer, ThatRepeatsTheSecretGetsItIntoNoError) {
+  const EchoServer echo;
+  for (const char* scheme : {"redis://", "etcd://", "http://"}) {
+    for (const std::string& secret : {std::string(kSecret), std::string(200, 'h')}) {
+      DirectoryOptions options;
+      options.timeout = std::chrono::milliseconds(1000);
+      options.login.directory_user = "user";
+      options.login.directory_password = Secret(secret);
+      const Status status = open_directory(scheme + echo.endpoint(), options).status();
+      EXPECT_FALSE(status.ok());
+      for (const std::string& part : {secret.substr(0, 7), base64_encode("user:" + secret)}) {
+        EXPECT_FALSE(contains(status, part)) << scheme << " -> " << status.to_string();
+      }
+    }
+  }
+}
+
 TEST(ServerErrors, RedisDatabasesAreApart) {
   const auto redis = make_redis_backend();
   TE_START_OR_SKIP(redis);
@@ -292,12 +369,6 @@ TEST(HostileServer, RedisAnswers) {
         << answer.substr(0, 20) << " -> " << status.to_string();
     EXPECT_TRUE(contains(status, says)) << answer.substr(0, 20) << " -> " << status.to_string();
   }
-}
-
-std::string http_answer(const std::string& status, const std::string& body,
-                        const std::string& header = {}) {
-  return "HTTP/1.1 " + status + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
-         header + "Connection: close\r\n\r\n" + body;
 }
 
 TEST(HostileServer, HttpAnswers) {
