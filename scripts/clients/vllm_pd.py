@@ -18,6 +18,7 @@ HERE = pathlib.Path(__file__).resolve()
 BUILD = HERE.parents[2] / "build" / "clients"
 PROMPTS = 3
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "WARNING",
+               "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1",  # two at a time
                "VLLM_HOST_IP": "127.0.0.1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 
 

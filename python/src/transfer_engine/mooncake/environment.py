@@ -17,6 +17,9 @@ SETTINGS = {
     "MC_TE_FILTERS": ("nics", None),
 }
 
+# Mooncake's time to connect, longer than this engine's: clients give up a peer after one failure.
+CONNECT_TIMEOUT_MS = "5000"
+
 # Variables of Mooncake that have no counterpart.
 WITHOUT_EFFECT = frozenset("""
 MC_AUTO_GID_MAX_RETRIES MC_CONN_PAUSE_TTL_MS MC_ENABLE_DEST_DEVICE_AFFINITY
@@ -69,6 +72,8 @@ def read(variables: Mapping[str, str] = os.environ) -> Environment:
     """Raises ValueError with the variable's name if a value is wrong, OSError for a file."""
     warn_of_others(variables)
     settings = {}
+    if "TRANSFER_ENGINE_CONNECT_TIMEOUT_MS" not in variables:
+        settings["connect_timeout_ms"] = CONNECT_TIMEOUT_MS
     for name, (setting, factor) in SETTINGS.items():
         if variables.get(name):
             settings[setting] = (variables[name] if factor is None
