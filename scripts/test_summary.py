@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Sums up a ctest JUnit file and the output of `cargo test` and of rust/check-msrv.sh.
+"""Sums up the JUnit files of ctest and pytest, and the output of `cargo test` and check-msrv.sh.
 
-Usage: test_summary.py [--steps FILE] [--skips-denied FILE]
+Usage: test_summary.py [--python FILE] [--steps FILE] [--skips-denied FILE]
                        TESTS.xml [RUST.log RUST_STATUS [MSRV.log MSRV_STATUS]]
 The statuses are exit statuses; RUST_STATUS is "skipped" when cargo was not run. TESTS.xml alone:
 of a part of ctest's tests, which may all be skipped.
+--python: pytest's JUnit file.
 --steps: other checks, one line each: the exit status (77: skipped), the file with its output and
 the name; each counts as one test. The end of the output of one that failed is printed again.
 --skips-denied: patterns of reasons, one a line, for which no test may be skipped: such a skip is a
@@ -51,6 +52,26 @@ def show_end(lines):
     """Of what failed, since a log may be cut above, where it was printed first."""
     for line in deque(lines, 40):
         print(f"  {line.rstrip()}")
+
+
+def pytest_counts(path):
+    """Passed, failed, and the skipped ones with their reasons."""
+    try:
+        cases = list(ElementTree.parse(path).getroot().iter("testcase"))
+    except (OSError, ElementTree.ParseError) as error:
+        print(f"failed: the Python tests, which did not run: {error}")
+        return 0, 1, []
+    passed, failed, skipped = 0, 0, []
+    for case in cases:
+        name = f"{case.get('classname')}.{case.get('name')}"
+        if case.find("failure") is not None or case.find("error") is not None:
+            print(f"failed: {name}")
+            failed += 1
+        elif case.find("skipped") is not None:
+            skipped.append((name, case.find("skipped").get("message")))
+        else:
+            passed += 1
+    return passed, failed, skipped
 
 
 def skip_reason(output):
@@ -123,6 +144,7 @@ def divide_skipped(skipped, path):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--python")
     parser.add_argument("--steps")
     parser.add_argument("--skips-denied")
     parser.add_argument("files", nargs="+")
@@ -140,6 +162,8 @@ def main():
         parts.append(cargo_counts(files[1], files[2]))
     if len(files) == 5:
         parts.append(msrv_counts(files[3], files[4]))
+    if arguments.python:
+        parts.append(pytest_counts(arguments.python))
     if arguments.steps:
         parts.append(step_counts(arguments.steps))
     passed = sum(part[0] for part in parts)

@@ -66,12 +66,11 @@ with te.Engine(host="127.0.0.1") as engine:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_libraries_are_those_of_c_and_cxx():
-    shown = run("ldd", _native.__file__).stdout
-    for foreign in ("ibverbs", "fabric", "cuda", "curl", "hwloc", "python"):
-        assert foreign not in shown, shown
-    assert f"libtransfer_engine.so.0 => {os.path.realpath(FOLDER)}" in shown or \
-        "libtransfer_engine.so.0" in shown
+def test_vendors_libraries_are_not_linked():
+    names = [line.split()[0] for line in run("ldd", _native.__file__).stdout.splitlines()]
+    assert "libtransfer_engine.so.0" in names
+    for foreign in ("ibverbs", "fabric", "cuda", "curl", "hwloc", "libpython"):
+        assert not [name for name in names if foreign in name], names
 
 
 def test_stubs_are_complete():

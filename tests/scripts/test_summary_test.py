@@ -19,7 +19,7 @@ PARTLY = ('<testcase name="A.partly" status="run"><system-out>test_a ... skipped
 
 class Summary(unittest.TestCase):
     def run_it(self, cases, rust="", rust_status="skipped", msrv=None, part=False,
-               steps=None, skips_denied=None):
+               steps=None, skips_denied=None, python=None):
         with tempfile.TemporaryDirectory() as folder:
             xml, log = os.path.join(folder, "tests.xml"), os.path.join(folder, "rust.log")
             if cases is not None:
@@ -33,7 +33,8 @@ class Summary(unittest.TestCase):
                 with open(oldest, "w", encoding="utf-8") as file:
                     file.write(msrv[0])
                 command += [oldest, msrv[1]]
-            for option, text in (("--steps", steps), ("--skips-denied", skips_denied)):
+            for option, text in (("--python", python), ("--steps", steps),
+                                 ("--skips-denied", skips_denied)):
                 if text is not None:
                     text = text.replace("LOG", log)
                     named = os.path.join(folder, option.strip("-"))
@@ -51,6 +52,19 @@ class Summary(unittest.TestCase):
         self.assertEqual((status, lines[-1]), (0, "4 passed, 0 failed, 4 skipped"))
         for reason in ["A.skipped: no etcd here", "A.partly: no zsh", "port 2379 is taken"]:
             self.assertIn(reason, "\n".join(lines))
+
+    def test_python_tests_count(self):
+        cases = ('<testcase classname="t" name="a"/><testcase classname="t" name="b[x]">'
+                 '<skipped message="no torch here"/></testcase>')
+        status, lines = self.run_it([PASSED], python=f"<testsuites><testsuite>{cases}</testsuite>"
+                                    "</testsuites>")
+        self.assertEqual((status, lines[-1]), (0, "2 passed, 0 failed, 2 skipped"))
+        self.assertIn("skipped: t.b[x]: no torch here", lines)
+        for bad in ('<testsuite><testcase classname="t" name="a"><failure/></testcase></testsuite>',
+                    '<testsuite><testcase classname="t" name="a"><error/></testcase></testsuite>',
+                    ""):
+            status, lines = self.run_it([PASSED], python=bad)
+            self.assertEqual((status, lines[-1]), (1, "1 passed, 1 failed, 1 skipped"))
 
     def test_a_failure_fails(self):
         self.assertEqual(self.run_it([PASSED, FAILED])[0], 1)
