@@ -71,6 +71,8 @@ def longest_stop(work):
 
     thread = threading.Thread(target=look)
     thread.start()
+    while len(longest) == 1:
+        time.sleep(pause_s)
     try:
         work()
     finally:
