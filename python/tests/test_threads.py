@@ -93,11 +93,17 @@ def test_a_counting_thread_keeps_its_speed(tcp, start_peer):
     assert counter.share >= 0.9
 
 
-def test_the_counting_thread_would_notice():
-    with Counter() as counter:
+def test_it_would_be_noticed_if_a_call_kept_the_gil():
+    def keep():
         ctypes.PyDLL(None).usleep(300_000)  # PyDLL keeps the GIL
-    assert counter.share < 0.9
-    assert longest_stop(lambda: ctypes.PyDLL(None).usleep(300_000)) > 0.2
+
+    shares, stops = [], []
+    for _ in range(3):  # where the processors are taken, less of it is seen
+        with Counter() as counter:
+            keep()
+        shares.append(counter.share)
+        stops.append(longest_stop(keep))
+    assert min(shares) < 0.9 and max(stops) > 0.05
 
 
 @pytest.mark.parametrize("call", ["register", "write", "read", "wait", "unregister", "allocate",
