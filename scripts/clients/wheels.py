@@ -5,8 +5,8 @@
 Prints a JSON object: GB/s of WRITEs over TCP in batches of 4 KiB x 128, 64 KiB x 16 and 1 MiB x 16,
 and with a third word the median time in us of one WRITE of 4 KiB by the way that the library takes
 on one host.
-No two blocks of a batch adjoin. After each case the target's bytes are compared. The interpreter has
-the library: transfer_engine, mooncake or nixl.
+No two blocks of a batch adjoin. After each case the target's bytes are compared. The interpreter
+has the library: transfer_engine, mooncake or nixl.
 """
 import json
 import os
