@@ -12,6 +12,12 @@
 
 namespace te {
 
+// What one path gets, in order.
+struct Transfers::Posted {
+  SliceList slices;
+  uint64_t bytes = 0;
+};
+
 struct Transfers::Plan {
   Submission* submission = nullptr;
   TaskBlock* block = nullptr;
@@ -21,8 +27,7 @@ struct Transfers::Plan {
   Segment* segment = nullptr;
   const Target* target = nullptr;
   const Buffer* buffer = nullptr;
-  // Those of one path are in order; few paths that take turns have one list each.
-  MostlyOne<SliceList> slices;
+  MostlyOne<Posted> posted;    // few paths that take turns have one each
   std::vector<Task*> empty;    // of length zero: over as soon as the rest is posted
   std::vector<Task*> unknown;  // the target has to be asked about them first
   SliceList unknown_slices;    // the same of a list

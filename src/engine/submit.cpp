@@ -92,11 +92,17 @@ Status Transfers::find_segment(SegmentId id, Plan& plan) {
   return {};
 }
 
+Transfers::Posted& Transfers::posted_for(const Slice* slice, Plan& plan) {
+  Posted* posted = plan.posted.find_recent([slice](const Posted& each) {
+    return each.slices.empty() || each.slices.first->path == slice->path;
+  });
+  return posted != nullptr ? *posted : plan.posted.add({});
+}
+
 void Transfers::append(Slice* slice, Plan& plan) {
-  SliceList* slices = plan.slices.find_recent(
-      [slice](const SliceList& each) { return each.first->path == slice->path; });
-  if (slices == nullptr) slices = &plan.slices.add({});
-  slices->push(slice);
+  Posted& posted = posted_for(slice, plan);
+  posted.slices.push(slice);
+  posted.bytes += slice->length;
 }
 
 Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& plan) {
@@ -353,7 +359,7 @@ bool Transfers::read_to_warm_up(SegmentId segment, uint64_t address) {
 
 void Transfers::post(Plan& plan) {
   wake_timer();
-  plan.slices.for_each([this](const SliceList& slices) { post(slices); });
+  plan.posted.for_each([this](const Posted& each) { post(each.slices, each.bytes); });
   for (Task* task : plan.unknown) recovery_.add(segment_of(*task), &task->first, Code::kStale);
   while (!plan.unknown_slices.empty()) {
     Slice* slice = plan.unknown_slices.pop();
@@ -371,11 +377,7 @@ void Transfers::start(std::vector<StagedRequest>& staged) {
   }
 }
 
-void Transfers::post(SliceList slices) {
-  uint64_t bytes = 0;
-  for (const Slice* slice = slices.first; slice != nullptr; slice = slice->next) {
-    bytes += slice->length;
-  }
+void Transfers::post(SliceList slices, uint64_t bytes) {
   Path& path = *slices.first->path;
   path.inflight_bytes.fetch_add(bytes, std::memory_order_relaxed);
   if (fences_->any()) slices = fences_->hold(slices);
@@ -408,7 +410,7 @@ SliceOwner::Outcome Transfers::plan_again(Task& task, const std::shared_ptr<Segm
   }
   task.instance = target->descriptor.instance;
   task.transferred.store(0, std::memory_order_relaxed);  // what was staged begins anew
-  plan.slices.for_each([this](const SliceList& slices) { post(slices); });
+  plan.posted.for_each([this](const Posted& each) { post(each.slices, each.bytes); });
   start(plan.staged);
   return Outcome::kPosted;
 }
@@ -485,7 +487,7 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
     MutexLock lock(submission.batch->mutex);
     if (submission.uses.last().target != target) submission.uses.add({segment, target});
   }
-  post({slice, slice});
+  post({slice, slice}, slice->length);
   return Outcome::kPosted;
 }
 

@@ -34,8 +34,21 @@ class Transfers::ListPlanner {
   ListPlanner(Transfers& transfers, Opcode opcode, Task& task, Plan& plan)
       : transfers_(transfers), opcode_(opcode), task_(task), plan_(plan) {}
 
+  Status add(const ListRange& range) {
+    const uint64_t source = reinterpret_cast<uint64_t>(range.source) - local_begin_;
+    const uint64_t target = range.target_offset - remote_begin_;
+    if (source < local_length_ && range.length <= local_length_ - source &&
+        target < remote_length_ && range.length <= remote_length_ - target) {
+      return cut(range, address_ + target, path_, slice_bytes_);
+    }
+    return add_parts(range);
+  }
+  uint64_t bytes() const { return bytes_; }
+  uint64_t slices() const { return count_; }
+
+ private:
   // What was merged may go on in the next buffer, here or at the target.
-  Status add(ListRange range) {
+  Status add_parts(ListRange range) {
     while (range.length > 0) {
       ListRange part = range;
       TE_RETURN_IF_ERROR(add_start(part));
@@ -45,16 +58,14 @@ class Transfers::ListPlanner {
     }
     return {};
   }
-  uint64_t bytes() const { return bytes_; }
 
- private:
   // As much as lies in one buffer at either end, which `part` is then.
   Status add_start(ListRange& part) {
     TE_RETURN_IF_ERROR(transfers_.find_source(
         {opcode_, part.source, plan_.segment_id, part.target_offset, 1}, plan_));
     if (plan_.buffer != local_) TE_RETURN_IF_ERROR(change_local());
-    const uint64_t source = reinterpret_cast<uint64_t>(part.source) - local_->address;
-    part.length = std::min(part.length, local_->length - source);
+    const uint64_t source = reinterpret_cast<uint64_t>(part.source) - local_begin_;
+    part.length = std::min(part.length, local_length_ - source);
     if (part.target_offset < remote_begin_ ||
         part.target_offset - remote_begin_ >= remote_length_) {
       Status status = change_remote(part);
@@ -75,6 +86,8 @@ class Transfers::ListPlanner {
                     "for each");
     }
     local_ = plan_.buffer;
+    local_begin_ = local_->address;
+    local_length_ = local_->length;
     task_.kind = local_->kind;
     remote_length_ = 0;  // the path depends on both
     return {};
@@ -131,21 +144,32 @@ class Transfers::ListPlanner {
       slice.attempts = 0;
       slice.target_offset = range.target_offset + begin;
       if (path != nullptr) {
-        append(&slice, plan_);
+        append(&slice);
       } else {
         plan_.unknown_slices.push(&slice);
       }
     }
     bytes_ += range.length;
-    task_.slices_left.store(static_cast<uint32_t>(count_), std::memory_order_relaxed);
     return {};
+  }
+
+  // To those of its path, which are mostly those of the slice before.
+  void append(Slice* slice) {
+    if (posted_ == nullptr || posted_->slices.first->path != slice->path) {
+      posted_ = &posted_for(slice, plan_);
+    }
+    posted_->slices.push(slice);
+    posted_->bytes += slice->length;
   }
 
   Transfers& transfers_;
   const Opcode opcode_;
   Task& task_;
   Plan& plan_;
+  Posted* posted_ = nullptr;
   const Buffer* local_ = nullptr;
+  uint64_t local_begin_ = 0;
+  uint64_t local_length_ = 0;
   // Numbers from `remote_begin_` on mean what is at `address_` at the target.
   uint64_t remote_begin_ = 0;
   uint64_t remote_length_ = 0;
@@ -183,6 +207,7 @@ Status Transfers::plan_list(const SubmitOptions& options, Plan& plan) try {
       },
       plan.list));
   task.length = planner.bytes();
+  task.slices_left.store(static_cast<uint32_t>(planner.slices()), std::memory_order_relaxed);
   if (task.length == 0) plan.empty.push_back(&task);
   plan.submission->notification = options.notification;
   return {};

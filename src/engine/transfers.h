@@ -95,6 +95,7 @@ class Transfers final : public SliceOwner {
   void stage_again(Task& task);
 
  private:
+  struct Posted;
   struct Plan;
   class ListPlanner;
 
@@ -117,11 +118,12 @@ class Transfers final : public SliceOwner {
                      const std::shared_ptr<const Target>& target, Status* why);
   Status split_at_border(ListSlice& slice, const Target& target,
                          const std::shared_ptr<Segment>& segment);
+  static Posted& posted_for(const Slice* slice, Plan& plan);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
   void start(std::vector<StagedRequest>& staged);
-  // All on one path.
-  void post(SliceList slices);
+  // All on one path, with so many bytes.
+  void post(SliceList slices, uint64_t bytes);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);
 
   // Waiting.

@@ -163,13 +163,17 @@ void TcpPath::warm_up(const Lanes& lanes) {
 void TcpPath::distribute(SliceList slices, const Lanes& lanes) {
   uint64_t outgoing = 0;
   while (!slices.empty()) {
-    SliceList run;
+    // Cut without touching more of the slices than has to be read.
+    SliceList run{slices.first, slices.first};
     uint64_t bytes = 0;
-    while (!slices.empty() && bytes < kRunBytes) {
-      bytes += slices.first->length;
-      if (slices.first->opcode == Opcode::kWrite) outgoing += slices.first->length;
-      run.push(slices.pop());
+    for (Slice* slice = slices.first; slice != nullptr && bytes < kRunBytes; slice = slice->next) {
+      bytes += slice->length;
+      if (slice->opcode == Opcode::kWrite) outgoing += slice->length;
+      run.last = slice;
     }
+    slices.first = run.last->next;
+    if (slices.first == nullptr) slices.last = nullptr;
+    run.last->next = nullptr;
     Lane& lane =
         **std::min_element(lanes.begin(), lanes.end(),
                            [](const std::shared_ptr<Lane>& a, const std::shared_ptr<Lane>& b) {
