@@ -18,20 +18,12 @@ inline int64_t now_ns() {
       .count();
 }
 
-// The same clock at the kernel's last tick, at a fourth of the cost.
+// The same clock at the kernel's last tick, at a fourth of the cost: some milliseconds behind, and
+// more where ticks come late.
 inline int64_t now_at_tick_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   return now.tv_sec * 1'000'000'000 + now.tv_nsec;
-}
-// Less than this has passed since then: 1 to 10 ms.
-inline int64_t tick_ns() {
-  static const int64_t result = [] {
-    timespec step{};
-    ::clock_getres(CLOCK_MONOTONIC_COARSE, &step);
-    return step.tv_sec * 1'000'000'000 + step.tv_nsec;
-  }();
-  return result;
 }
 
 // `from` + `ms`, without wrapping: very long times mean never.

@@ -13,6 +13,7 @@ namespace te {
 void Submission::reset() {
   cancel.store(Code::kOk, std::memory_order_relaxed);
   failed.store(false, std::memory_order_relaxed);
+  deadline_ns = 0;
   only_instance = 0;
   notification.reset();
   uses.clear();

@@ -21,13 +21,6 @@ Status restarted(const Segment& segment) {
   return error(Code::kStale, "'{}' restarted in the middle of the request", segment.name);
 }
 
-// Never too soon, at most a tick too late. Counted from here, and not from when the timer looks:
-// the process may be stopped in between.
-int64_t deadline_of(int64_t timeout_ms) {
-  const int64_t tick = now_at_tick_ns();
-  return timeout_ms == 0 ? tick : deadline_after_ms(tick + tick_ns(), timeout_ms);
-}
-
 }  // namespace
 
 bool Transfers::may_come(const Status& status, uint64_t offset, uint64_t length,
@@ -278,7 +271,9 @@ Status Transfers::accept(BatchId id, std::span<const TransferRequest> requests,
     if (batch->reports) completions_.remove(*batch);
   }
   grow(batch->active, 1);
-  submission.deadline_ns = deadline_of(submission.timeout_ms);
+  // Counted from here, and not from when the timer looks: the process may be stopped in between.
+  // The time of the kernel's last tick would not do, since a tick may come late.
+  submission.deadline_ns = deadline_after_ms(now_ns(), submission.timeout_ms);
   if (submission.deadline_ns < batch->deadline_ns.load(std::memory_order_relaxed)) {
     batch->deadline_ns.store(submission.deadline_ns, std::memory_order_relaxed);
   }
