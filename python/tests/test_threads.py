@@ -276,7 +276,9 @@ except KeyboardInterrupt:
     program = subprocess.Popen([sys.executable, "-c", code.replace(
         "transfer = engine", "segment = engine.open(sys.argv[1]); print('opened', flush=True); "
         "sys.stdin.readline(); transfer = engine"), peer.name, loop], cwd=HERE,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Whoever starts the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert program.stdout.readline() == "opened\n"
     peer.freeze()
     program.stdin.write("\n")
