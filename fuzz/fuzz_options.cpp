@@ -61,7 +61,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(again.ok());
   if (is_ascii({reinterpret_cast<const char*>(data), size})) {
     for (const nlohmann::json& row : nlohmann::json::parse(again->to_json())) {
-      require(shown[row["name"]] == row["value"]);
+      // A secret is shown as a mask.
+      require(shown[row["name"]] == row["value"] || row["value"] == "***");
     }
   }
   return 0;
