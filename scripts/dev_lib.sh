@@ -140,6 +140,16 @@ apt_install() {
   fi
 }
 
+# kept LOG COMMAND...: what it says is kept there, and shown if it fails.
+kept() {
+  local log=$1
+  shift
+  "$@" >"$log" 2>&1 || {
+    cat "$log" >&2
+    return 1
+  }
+}
+
 # configure PRESET [cmake arguments]: quick when nothing changed.
 configure() {
   local preset=$1 launcher=()
@@ -147,11 +157,8 @@ configure() {
   command -v ccache >/dev/null && launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   mkdir -p "build/$preset"
-  if ! cmake -S . -B "build/$preset" -G Ninja "${launcher[@]}" -DTE_WARNINGS_AS_ERRORS="$WERROR" \
-    -DTE_BUILD_TESTS=ON "$@" >"build/$preset/configure.log" 2>&1; then
-    cat "build/$preset/configure.log" >&2
-    exit 1
-  fi
+  kept "build/$preset/configure.log" cmake -S . -B "build/$preset" -G Ninja "${launcher[@]}" \
+    -DTE_WARNINGS_AS_ERRORS="$WERROR" -DTE_BUILD_TESTS=ON "$@" || exit 1
 }
 
 # Nothing may be left out of what is configured, for want of a package.
@@ -214,28 +221,38 @@ rust_env() {
 install_python_package() {
   local folder=$PWD/build/$PRESET/python
   local python=$folder/venv/bin/python
+  local pip=("$python" -m pip --disable-pip-version-check)
   [ -x "$python" ] || /usr/bin/python3 -m venv "$folder/venv" || return
-  "$python" -m pip install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}" || return
+  echo "Installing ${PYTHON_PACKAGES[*]}"
+  kept "$folder/packages.log" "${pip[@]}" install "${PYTHON_PACKAGES[@]}" || return
   rm -rf "$folder/built" "$folder/wheel"
-  "$python" -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+  build_wheel "$folder" "${pip[@]}" || return
+  PATH="$folder/venv/bin:$PATH" kept "$folder/repair.log" "$python" -m auditwheel repair \
+    --wheel-dir "$folder/wheel" "$folder"/built/*.whl || return
+  kept "$folder/install.log" "${pip[@]}" install --force-reinstall --no-deps "$folder"/wheel/*.whl
+}
+
+# build_wheel FOLDER PIP...: to FOLDER/built, and what was said to FOLDER/wheel.log.
+build_wheel() {
+  local folder=$1
+  shift
+  NINJA_STATUS='[%f/%t] ' "$@" wheel --verbose --no-build-isolation --no-deps \
     --wheel-dir "$folder/built" --config-settings=build-dir="$PWD/build/wheel_$PRESET" \
     --config-settings=cmake.define.TE_WARNINGS_AS_ERRORS="$WERROR" \
     --config-settings=cmake.define.CMAKE_C_COMPILER_LAUNCHER=ccache \
-    --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache ./python || return
-  PATH="$folder/venv/bin:$PATH" "$python" -m auditwheel repair --wheel-dir "$folder/wheel" \
-    "$folder"/built/*.whl >"$folder/repair.log" 2>&1 || {
-    cat "$folder/repair.log" >&2
+    --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache ./python 2>&1 |
+    tee "$folder/wheel.log" | show_wheel || {
+    tail -n 40 "$folder/wheel.log" >&2
+    echo "./dev: the wheel could not be built; all of its log: $folder/wheel.log" >&2
     return 1
   }
-  "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
-    "$folder"/wheel/*.whl
 }
 
 # Writes build/PRESET/python.xml.
 python_tests() {
   rm -f "build/$PRESET/python.xml"
   install_python_package || return
-  "build/$PRESET/python/venv/bin/python" -B -m pytest -q -p no:cacheprovider \
+  "build/$PRESET/python/venv/bin/python" -uB -m pytest -q -p no:cacheprovider \
     --junitxml "build/$PRESET/python.xml" python/tests
 }
 
@@ -290,8 +307,8 @@ run_tests() {
     rust=skipped
   fi
   say "Tests (Python)"
-  python_tests || failed=1
-  options+=(--python "build/$PRESET/python.xml")
+  python_tests 2>&1 | tee "build/$PRESET/python.log" || failed=1
+  options+=(--python "build/$PRESET/python.xml" "build/$PRESET/python.log")
   if [ "$MSRV" = yes ]; then
     say "The oldest Rust ($(rust_wanted))"
     rust_env ./check-msrv.sh 2>&1 | tee "build/$PRESET/msrv.log" || msrv=$?

@@ -92,6 +92,11 @@ show_step() {
   if [ "$2" -gt 0 ]; then progress "$1" "$2" "$to_come" "$at_once"; fi
 }
 
+# show_wheel: the same of the output of `pip wheel --verbose`, which indents ninja's.
+show_wheel() {
+  sed -un -e 's/^  //' -e '/^\[[0-9]/,/^\*\*\* /{/^\*\*\* /!p}' | show_build "Building the wheel"
+}
+
 # show_install: reads what apt-get writes to its APT::Status-Fd, and the line "failed" if it
 # failed after that.
 show_install() {

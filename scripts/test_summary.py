@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 """Sums up the JUnit files of ctest and pytest, and the output of `cargo test` and check-msrv.sh.
 
-Usage: test_summary.py [--python FILE] [--steps FILE] [--skips-denied FILE]
+Usage: test_summary.py [--python FILE LOG] [--steps FILE] [--skips-denied FILE]
                        TESTS.xml [RUST.log RUST_STATUS [MSRV.log MSRV_STATUS]]
 The statuses are exit statuses; RUST_STATUS is "skipped" when cargo was not run. TESTS.xml alone:
 of a part of ctest's tests, which may all be skipped.
---python: pytest's JUnit file.
+--python: pytest's JUnit file, and the output of the step that runs it.
 --steps: other checks, one line each: the exit status (77: skipped), the file with its output and
-the name; each counts as one test. The end of the output of one that failed is printed again.
+the name; each counts as one test.
 --skips-denied: patterns of reasons, one a line, for which no test may be skipped: such a skip is a
 failure.
-Prints what was skipped and why, and last "N passed, N failed, N skipped". Exit status 1 when
-anything failed, or nothing ran.
+Prints the end of the output of what failed, what was skipped and why, and last "N passed, N failed,
+N skipped". Exit status 1 when anything failed, or nothing ran.
 """
 import argparse
 import re
@@ -54,18 +54,26 @@ def show_end(lines):
         print(f"  {line.rstrip()}")
 
 
-def pytest_counts(path):
+def show_end_of(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        show_end(file)
+
+
+def pytest_counts(path, log):
     """Passed, failed, and the skipped ones with their reasons."""
     try:
         cases = list(ElementTree.parse(path).getroot().iter("testcase"))
     except (OSError, ElementTree.ParseError) as error:
-        print(f"failed: the Python tests, which did not run: {error}")
+        print(f"failed: the Python tests, which did not run: {error}; the end of their output:")
+        show_end_of(log)
         return 0, 1, []
     passed, failed, skipped = 0, 0, []
     for case in cases:
         name = f"{case.get('classname')}.{case.get('name')}"
-        if case.find("failure") is not None or case.find("error") is not None:
-            print(f"failed: {name}")
+        problems = case.findall("failure") + case.findall("error")
+        if problems:
+            print(f"failed: {name}; the end of its output:")
+            show_end("\n".join(problem.text or "" for problem in problems).splitlines())
             failed += 1
         elif case.find("skipped") is not None:
             skipped.append((name, case.find("skipped").get("message")))
@@ -122,8 +130,7 @@ def step_counts(path):
     failed = [step for step in steps if step[0] not in ("0", "77")]
     for status, log, name in failed:
         print(f"failed: {name}, with exit status {status}; the end of its output:")
-        with open(log, encoding="utf-8", errors="replace") as file:
-            show_end(file)
+        show_end_of(log)
     return len(steps) - len(failed) - len(skipped), len(failed), skipped
 
 
@@ -144,7 +151,7 @@ def divide_skipped(skipped, path):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("--python")
+    parser.add_argument("--python", nargs=2)
     parser.add_argument("--steps")
     parser.add_argument("--skips-denied")
     parser.add_argument("files", nargs="+")
@@ -163,7 +170,7 @@ def main():
     if len(files) == 5:
         parts.append(msrv_counts(files[3], files[4]))
     if arguments.python:
-        parts.append(pytest_counts(arguments.python))
+        parts.append(pytest_counts(*arguments.python))
     if arguments.steps:
         parts.append(step_counts(arguments.steps))
     passed = sum(part[0] for part in parts)

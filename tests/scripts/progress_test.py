@@ -76,6 +76,24 @@ class Build(unittest.TestCase):
         self.assertRegex(lines[1], "^Building: 47 %, about [0-9]+ s left$")
 
 
+class Wheel(unittest.TestCase):
+    def test_of_what_pip_says_the_steps_are_shown(self):
+        lines = shown("show_wheel", "\n".join([
+            "Processing ./python", "  Running command Building wheel",
+            "  *** Building project with Ninja...", "  [1/4] Building CXX object src/a.cpp.o",
+            "  [2/4] Building CXX object b.cpp.o", "  -- Installing: a.so",
+            "  *** Making wheel...", "Successfully built", ""]))
+        self.assertEqual(lines, ["Building the wheel: 25 %", "Building the wheel: 50 %"])
+
+    def test_an_error_of_the_compiler_is_shown(self):
+        lines = shown("show_wheel", "\n".join([
+            "  [1/4] Building CXX object src/a.cpp.o", "  FAILED: src/a.cpp.o ", "  c++ -c a.cpp",
+            "  a.cpp:3:1: error: no such thing", "  ninja: build stopped: subcommand failed.",
+            "  *** CMake build failed", "  error: subprocess-exited-with-error", ""]), every_s=10)
+        self.assertEqual(lines, ["FAILED: src/a.cpp.o ", "a.cpp:3:1: error: no such thing",
+                                 "ninja: build stopped: subcommand failed."])
+
+
 class Install(unittest.TestCase):
     def test_a_failure_is_not_called_done(self):
         slow = "(sleep 2.1; cat) | show_install"

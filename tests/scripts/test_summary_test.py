@@ -40,7 +40,7 @@ class Summary(unittest.TestCase):
                     named = os.path.join(folder, option.strip("-"))
                     with open(named, "w", encoding="utf-8") as file:
                         file.write(text)
-                    command += [option, named]
+                    command += [option, named] + ([log] if option == "--python" else [])
             ended = subprocess.run(command, capture_output=True, text=True, check=False)
         return ended.returncode, ended.stdout.splitlines()
 
@@ -60,11 +60,19 @@ class Summary(unittest.TestCase):
                                     "</testsuites>")
         self.assertEqual((status, lines[-1]), (0, "2 passed, 0 failed, 2 skipped"))
         self.assertIn("skipped: t.b[x]: no torch here", lines)
-        for bad in ('<testsuite><testcase classname="t" name="a"><failure/></testcase></testsuite>',
-                    '<testsuite><testcase classname="t" name="a"><error/></testcase></testsuite>',
-                    ""):
-            status, lines = self.run_it([PASSED], python=bad)
-            self.assertEqual((status, lines[-1]), (1, "1 passed, 1 failed, 1 skipped"))
+        for kind in ("failure", "error"):
+            status, lines = self.run_it([PASSED], python=f"<testsuite>{cases}<testcase "
+                                        f'classname="t" name="c"><{kind} message="x">why\nat t.py:3'
+                                        f"</{kind}></testcase></testsuite>")
+            self.assertEqual((status, lines[-1]), (1, "2 passed, 1 failed, 2 skipped"))
+            self.assertEqual(lines[:3], ["failed: t.c; the end of its output:", "  why",
+                                         "  at t.py:3"])
+
+    def test_python_tests_that_did_not_run_are_a_failure(self):
+        status, lines = self.run_it([PASSED], rust="no wheel\n", python="")
+        self.assertEqual((status, lines[-1]), (1, "1 passed, 1 failed, 1 skipped"))
+        self.assertIn("failed: the Python tests, which did not run", lines[0])
+        self.assertEqual(lines[1], "  no wheel")
 
     def test_a_failure_fails(self):
         self.assertEqual(self.run_it([PASSED, FAILED])[0], 1)
