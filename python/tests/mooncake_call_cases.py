@@ -10,7 +10,7 @@ import os
 import socket
 import time
 
-from mooncake_support import (HOST, P2P, SIZE, Memory, Peer, engine, pattern,
+from mooncake_support import (HOST, P2P, SIZE, Memory, Peer, engine, engine_and_source, pattern,
                               transfers_once)
 
 
@@ -304,8 +304,7 @@ def probe(see, te):
 
 
 def notifications(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     write = te.TransferOpcode.Write
     with Peer(te.__name__) as peer:
         see("none", peer.notifies())
@@ -428,8 +427,7 @@ def releases_gil(see, te):
     """Another thread runs while a call waits for a stopped peer to tell what it has."""
     import threading
     os.environ["MC_TRANSFER_TIMEOUT"] = "5"
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         peer.stop()
         waiting = threading.Thread(target=made.transfer_sync_read, args=(

@@ -148,6 +148,13 @@ def engine(te, host=HOST, protocol="tcp"):
     return made
 
 
+def engine_and_source(te):
+    """An engine, and memory that it has registered."""
+    made, source = engine(te), Memory(SIZE, 1)
+    made.register_memory(source.address, SIZE)
+    return made, source
+
+
 def poll(made, batch_id, seconds=10):
     """What clients do: transfer_check_status() until it is not 0."""
     end = time.monotonic() + seconds

@@ -3,8 +3,8 @@ import os
 import socket
 import time
 
-from mooncake_support import (HOST, SIZE, Memory, Peer, engine, pattern, poll, session,
-                              transfers_once)
+from mooncake_support import (HOST, SIZE, Memory, Peer, engine, engine_and_source, pattern, poll,
+                              session, transfers_once)
 
 
 # --- Synchronous transfers ---
@@ -14,8 +14,7 @@ def sync(see, te):
 
 
 def sync_argument_forms(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         see.call("hint", made.transfer_sync_write, peer.session, source.address, peer.address, 64,
                  "tcp")
@@ -37,8 +36,7 @@ def sync_argument_forms(see, te):
 
 def sync_numpy_scalars(see, te):
     import numpy
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         see.call("result", made.transfer_sync_write, peer.session, numpy.uint64(source.address),
                  numpy.int64(peer.address), numpy.int64(64))
@@ -90,8 +88,7 @@ def sync_outside_target(see, te):
 
 
 def sync_unregistered_target(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__, seed=2, register=False) as peer:
         see.call("write", made.transfer_sync_write, peer.session, source.address, peer.address, 64)
         see("untouched", peer.read() == pattern(SIZE, 2))
@@ -104,8 +101,7 @@ def sync_unregistered_target(see, te):
 
 
 def sync_unknown_targets(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with socket.socket() as free:
         free.bind((HOST, 0))
         refused = session(HOST, free.getsockname()[1])
@@ -126,8 +122,7 @@ def sync_itself(see, te):
 
 def sync_target_ends(see, te):
     os.environ["MC_TRANSFER_TIMEOUT"] = "5"
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         see.call("before", made.transfer_sync_write, peer.session, source.address, peer.address,
                  64)
@@ -142,8 +137,7 @@ def sync_target_ends(see, te):
 
 def sync_target_stopped(see, te):
     os.environ["MC_TRANSFER_TIMEOUT"] = "5"
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         see.call("before", made.transfer_sync_write, peer.session, source.address, peer.address,
                  64)
@@ -161,8 +155,7 @@ def sync_target_stopped(see, te):
 # --- Synchronous batches ---
 
 def batch_sync(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     places = [0, 8192, 4096, 30000]
     lengths = [4096, 100, 1, 4000]
     with Peer(te.__name__, seed=2) as peer:
@@ -182,8 +175,7 @@ def batch_sync(see, te):
 
 def batch_sync_argument_forms(see, te):
     import numpy
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         write = made.batch_transfer_sync_write
         here, there = [source.address] * 2, [peer.address] * 2
@@ -208,8 +200,7 @@ def batch_sync_argument_forms(see, te):
 
 
 def batch_sync_one_wrong(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         see.call("one target outside", made.batch_transfer_sync_write, peer.session,
                  [source.address] * 2, [peer.address, 4096], [64, 64])
@@ -239,8 +230,7 @@ def batch_sync_many(see, te):
 
 
 def either_opcode(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     read, write = te.TransferOpcode.Read, te.TransferOpcode.Write
     with Peer(te.__name__, seed=2) as peer:
         see.call("write", made.transfer_sync, peer.session, source.address, peer.address, 64,
@@ -263,8 +253,7 @@ def either_opcode(see, te):
 # --- Asynchronous transfers ---
 
 def submit_write(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         batch = see.id("submit", made.transfer_submit_write, peer.session, source.address,
                        peer.address, SIZE)
@@ -273,8 +262,7 @@ def submit_write(see, te):
 
 
 def async_batches(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__, seed=2) as peer:
         here = [source.address + 4096 * i for i in range(4)]
         there = [peer.address + 4096 * i for i in range(4)]
@@ -288,8 +276,7 @@ def async_batches(see, te):
 
 
 def async_ids_differ(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         ids = [made.transfer_submit_write(peer.session, source.address, peer.address, 64)
                for _ in range(100)]
@@ -299,8 +286,7 @@ def async_ids_differ(see, te):
 
 
 def async_status_twice(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         batch = made.transfer_submit_write(peer.session, source.address, peer.address, 64)
         see("first", poll(made, batch))
@@ -333,8 +319,7 @@ def async_id_types(see, te):
 
 def async_failures(see, te):
     os.environ["MC_TRANSFER_TIMEOUT"] = "5"
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with socket.socket() as free:
         free.bind((HOST, 0))
         refused = session(HOST, free.getsockname()[1])
@@ -349,8 +334,7 @@ def async_failures(see, te):
 
 def async_outside_target(see, te):
     os.environ["MC_TRANSFER_TIMEOUT"] = "5"
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         batch = made.transfer_submit_write(peer.session, source.address, 4096, 64)
         see("status", -1 if batch == 0 else poll(made, batch))
@@ -359,8 +343,7 @@ def async_outside_target(see, te):
 def async_one_of_batch_outside(see, te):
     """The first task is right, the second is not."""
     os.environ["MC_TRANSFER_TIMEOUT"] = "5"
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         batch = made.batch_transfer_async_write(
             peer.session, [source.address] * 2, [peer.address, 4096], [64] * 2)
@@ -369,8 +352,7 @@ def async_one_of_batch_outside(see, te):
 
 def async_target_stopped(see, te):
     os.environ["MC_TRANSFER_TIMEOUT"] = "5"
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as peer:
         made.transfer_sync_write(peer.session, source.address, peer.address, 64)
         peer.stop()
@@ -382,8 +364,7 @@ def async_target_stopped(see, te):
 
 
 def async_wait_for_several(see, te):
-    made, source = engine(te), Memory(SIZE, 1)
-    made.register_memory(source.address, SIZE)
+    made, source = engine_and_source(te)
     with Peer(te.__name__) as first, Peer(te.__name__) as second:
         ids = [made.batch_transfer_async_write(peer.session, [source.address], [peer.address],
                                                [SIZE]) for peer in (first, second)]
