@@ -209,9 +209,18 @@ Status parse(const Setting& setting, std::string_view shown, std::string_view va
   return {};
 }
 
-Status assign(const Known& known, std::string_view shown, std::string_view value, Config& config) {
+// `shown`: the name in messages. `origin`: of the value.
+Status assign(const Known& known, std::string_view shown, std::string_view value,
+              std::string_view origin, Config& config) {
+  const std::string name(known.setting->name);
   if (is_hidden(*known.setting)) {
     config.*std::get<Secret Config::*>(known.member->place) = Secret(value);
+    // Its origin alone tells that it is set, and an empty one is not.
+    if (value.empty()) {
+      config.origins.erase(name);
+    } else {
+      config.origins[name] = origin;
+    }
     return {};
   }
   std::variant<uint64_t, std::string> parsed;
@@ -223,6 +232,7 @@ Status assign(const Known& known, std::string_view shown, std::string_view value
   } else {
     config.*std::get<std::string Config::*>(known.member->place) = std::get<std::string>(parsed);
   }
+  config.origins[name] = origin;
   return {};
 }
 
@@ -304,8 +314,7 @@ Status read_environment(const char* const* environment, const Table& table, Conf
   // The older spelling first, so that ours has the last word. Both have to be understood.
   for (const Variables* variables : {&older, &ours}) {
     for (const auto& [known, variable] : *variables) {
-      TE_RETURN_IF_ERROR(assign(*known, variable.name, variable.value, config));
-      config.origins[std::string(known->setting->name)] = "environment";
+      TE_RETURN_IF_ERROR(assign(*known, variable.name, variable.value, "environment", config));
     }
   }
   for (const auto& [known, variable] : older) {
@@ -348,8 +357,7 @@ Result<Config> Config::load(const std::map<std::string, std::string>& settings,
       return error(Code::kInvalidArgument, "there is no setting '{}'{} (`te info` lists them)",
                    name, meant);
     }
-    TE_RETURN_IF_ERROR(assign(*known, name, value, config));
-    config.origins[name] = "engine";
+    TE_RETURN_IF_ERROR(assign(*known, name, value, "engine", config));
   }
   return config;
 }

@@ -32,7 +32,7 @@ struct Setting {
     std::string_view standard;
     std::span<const std::string_view> accepted = {};  // empty: anything
   };
-  struct Hidden {};  // a password: its value is shown nowhere
+  struct Hidden {};  // a password: its value is shown nowhere, and an empty one is not set
 
   std::string_view name;
   std::string_view unit;

@@ -177,6 +177,29 @@ TEST(Options, APasswordIsTakenAndShownNowhere) {
   EXPECT_EQ(shown, 2u);
 }
 
+TEST(Options, AnEmptyPasswordIsNotSet) {
+  const char* const empty = "TRANSFER_ENGINE_DIRECTORY_PASSWORD=";
+  const char* const set = "TRANSFER_ENGINE_DIRECTORY_PASSWORD=hunter2";
+  const auto shown_row = [](const Config& config) {
+    for (auto& row : nlohmann::json::parse(config.to_json())) {
+      if (row["name"] == "directory_password") return row;
+    }
+    return nlohmann::json();
+  };
+  for (const Result<Config>& config : {load({{"directory_password", ""}}), load({}, {empty}),
+                                       load({{"directory_password", ""}}, {set})}) {
+    ASSERT_TRUE(config.ok()) << config.status().to_string();
+    EXPECT_TRUE(config->directory_password.empty());
+    const nlohmann::json row = shown_row(*config);
+    EXPECT_EQ(row["value"], "") << row.dump();
+    EXPECT_EQ(row["origin"], "default") << row.dump();
+  }
+  const Result<Config> config = load({{"directory_password", "hunter3"}}, {empty});
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(shown_row(*config)["value"], "***");
+  EXPECT_EQ(shown_row(*config)["origin"], "engine");
+}
+
 TEST(Options, UnknownSettingSuggestsTheNearest) {
   expect_refused({{"tcp_conections", "2"}}, {},
                  {"'tcp_conections'", "did you mean 'tcp_connections'?"});
