@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <thread>
 
 #include "backends.h"
@@ -199,17 +200,22 @@ std::string http_answer(const std::string& status, const std::string& body,
          header + "Connection: close\r\n\r\n" + body;
 }
 
-// Answers every connection with what it was sent.
-class EchoServer {
+// Answers every connection with what a function makes of the first bytes that came, and closes it.
+class AnsweringServer {
  public:
-  EchoServer() {
+  using Answer = std::function<std::string(const std::string& asked)>;
+
+  explicit AnsweringServer(Answer answer) : answer_(std::move(answer)) {
     Result<Fd> listener = listen_tcp("127.0.0.1", 0, 16);
     if (listener.ok()) listener_ = listener.take();
     thread_ = std::thread([this] {
       while (!stopping_) serve_one();
     });
   }
-  ~EchoServer() {
+  // The same answer to all.
+  explicit AnsweringServer(const std::string& answer)
+      : AnsweringServer([answer](const std::string&) { return answer; }) {}
+  ~AnsweringServer() {
     stopping_ = true;
     thread_.join();
   }
@@ -220,6 +226,7 @@ class EchoServer {
     pollfd entry{fd, POLLIN, 0};
     return ::poll(&entry, 1, 20) > 0;
   }
+
   void serve_one() {
     if (!readable(listener_.get())) return;
     const Fd peer(::accept(listener_.get(), nullptr, nullptr));
@@ -228,36 +235,47 @@ class EchoServer {
     const ssize_t got = ::recv(peer.get(), asked.data(), asked.size(), 0);
     if (got <= 0) return;
     asked.resize(static_cast<size_t>(got));
-    const std::string answer = asked.starts_with("*") ? "-ERR what is " + one_line(asked) + "\r\n"
-                               : asked.starts_with("GET /version")
-                                   ? http_answer("200 OK", R"({"etcdserver":"3.4.0"})")
-                                   : http_answer("400 Bad Request", asked);
-    (void)::send(peer.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+    const std::string answer = answer_(asked);
+    std::string_view rest = answer;
+    while (!rest.empty()) {
+      const ssize_t sent = ::send(peer.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+      if (sent <= 0) return;
+      rest.remove_prefix(static_cast<size_t>(sent));
+    }
+    // The client takes the bytes before the connection is gone.
     ::shutdown(peer.get(), SHUT_WR);
     while (!stopping_ && ::recv(peer.get(), asked.data(), asked.size(), MSG_DONTWAIT) != 0) {
       readable(peer.get());
     }
   }
-  static std::string one_line(std::string text) {
-    std::replace_if(
-        text.begin(), text.end(), [](char c) { return c < ' '; }, ' ');
-    return text;
-  }
 
   Fd listener_;
+  const Answer answer_;
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };
 
+// Errors that repeat what was asked.
+std::string echo(const std::string& asked) {
+  if (asked.starts_with("GET /version")) {
+    return http_answer("200 OK", R"({"etcdserver":"3.4.0"})");
+  }
+  if (!asked.starts_with("*")) return http_answer("400 Bad Request", asked);
+  std::string line = asked;
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return c < ' '; }, ' ');
+  return "-ERR what is " + line + "\r\n";
+}
+
 TEST(HostileServer, ThatRepeatsTheSecretGetsItIntoNoError) {
-  const EchoServer echo;
+  const AnsweringServer server(echo);
   for (const char* scheme : {"redis://", "etcd://", "http://"}) {
     for (const std::string& secret : {std::string(kSecret), std::string(200, 'h')}) {
       DirectoryOptions options;
       options.timeout = std::chrono::milliseconds(1000);
       options.login.directory_user = "user";
       options.login.directory_password = Secret(secret);
-      const Status status = open_directory(scheme + echo.endpoint(), options).status();
+      const Status status = open_directory(scheme + server.endpoint(), options).status();
       EXPECT_FALSE(status.ok());
       for (const std::string& part : {secret.substr(0, 7), base64_encode("user:" + secret)}) {
         EXPECT_FALSE(contains(status, part)) << scheme << " -> " << status.to_string();
@@ -302,52 +320,6 @@ TEST(ServerErrors, ARedisKeyOfAnotherType) {
   EXPECT_EQ((*directory)->publish("seg", {"h", 1, 1}, nullptr).code(), Code::kProtocol);
 }
 
-// Answers every connection with the same bytes, once something was asked, and closes it.
-class CannedServer {
- public:
-  explicit CannedServer(std::string answer) : answer_(std::move(answer)) {
-    Result<Fd> listener = listen_tcp("127.0.0.1", 0, 16);
-    if (listener.ok()) listener_ = listener.take();
-    thread_ = std::thread([this] {
-      while (!stopping_) serve_one();
-    });
-  }
-  ~CannedServer() {
-    stopping_ = true;
-    thread_.join();
-  }
-  std::string endpoint() const { return local_address(listener_.get()).to_string(); }
-
- private:
-  static bool readable(int fd) {
-    pollfd entry{fd, POLLIN, 0};
-    return ::poll(&entry, 1, 20) > 0;
-  }
-
-  void serve_one() {
-    if (!readable(listener_.get())) return;
-    const Fd peer(::accept(listener_.get(), nullptr, nullptr));
-    char asked[4096];
-    if (!readable(peer.get()) || ::recv(peer.get(), asked, sizeof asked, 0) <= 0) return;
-    std::string_view rest = answer_;
-    while (!rest.empty()) {
-      const ssize_t sent = ::send(peer.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
-      if (sent <= 0) return;
-      rest.remove_prefix(static_cast<size_t>(sent));
-    }
-    // The client takes the bytes before the connection is gone.
-    ::shutdown(peer.get(), SHUT_WR);
-    while (!stopping_ && ::recv(peer.get(), asked, sizeof asked, MSG_DONTWAIT) != 0) {
-      readable(peer.get());
-    }
-  }
-
-  Fd listener_;
-  const std::string answer_;
-  std::atomic<bool> stopping_{false};
-  std::thread thread_;
-};
-
 TEST(HostileServer, RedisAnswers) {
   const std::pair<std::string, const char*> cases[] = {
       {"*1000000000\r\n", "says '*1000000000'"},
@@ -362,7 +334,7 @@ TEST(HostileServer, RedisAnswers) {
       {"+OK", "no redis answer"},
   };
   for (const auto& [answer, says] : cases) {
-    const CannedServer server(answer);
+    const AnsweringServer server(answer);
     const Status status =
         open_status("redis://" + server.endpoint(), std::chrono::milliseconds(1000));
     EXPECT_EQ(status.code(), Code::kProtocol)
@@ -382,7 +354,7 @@ TEST(HostileServer, HttpAnswers) {
       {"", Code::kProtocol},
   };
   for (const auto& [answer, code] : cases) {
-    const CannedServer server(answer);
+    const AnsweringServer server(answer);
     const Status status =
         open_status("http://" + server.endpoint(), std::chrono::milliseconds(1000));
     EXPECT_EQ(status.code(), code) << answer.substr(0, 60) << " -> " << status.to_string();
@@ -406,7 +378,7 @@ TEST(HostileServer, EtcdAnswers) {
       {R"({"error":{"message":7}})", Code::kProtocol},
   };
   for (const auto& [body, code] : cases) {
-    const CannedServer server(http_answer("200 OK", body));
+    const AnsweringServer server(http_answer("200 OK", body));
     const Status status =
         open_status("etcd://" + server.endpoint(), std::chrono::milliseconds(1000));
     EXPECT_EQ(status.code(), code) << body << " -> " << status.to_string();
