@@ -245,6 +245,22 @@ class TE_EXPORT Engine {
   std::unique_ptr<Impl> impl_;
 };
 
+// While it lives, calls of its thread that wait for a peer ask `interrupted` every 50 ms, and end
+// as kCancelled once that is true: open_segment, describe_segment, sync_segment_cache, probe,
+// paths_of and notify. For interpreters, which handle signals on the thread that calls.
+class TE_EXPORT Interruptible {
+ public:
+  explicit Interruptible(std::function<bool()> interrupted);
+  ~Interruptible();
+  Interruptible(const Interruptible&) = delete;
+  Interruptible& operator=(const Interruptible&) = delete;
+
+  struct State;
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
 TE_EXPORT std::string_view version();
 
 enum class LogLevel : int { kError = 0, kWarning = 1, kInfo = 2, kDebug = 3 };

@@ -13,6 +13,7 @@
 #include "core/wire.h"
 #include "engine/answer.h"
 #include "engine/impl.h"
+#include "engine/interrupt.h"
 #include "engine/own_address.h"
 #include "platform/topology.h"
 #include "transport/factory.h"
@@ -336,20 +337,16 @@ Status Engine::Impl::notify(SegmentId target, const Notification& notification) 
   message.notification = &notification;
   message.timeout_ms = 2 * static_cast<int64_t>(config_.connect_timeout_ms);
   message.done = [answer](Status status) { answer->set(std::move(status)); };
+  std::atomic<Code> cancel{Code::kOk};
+  message.cancel = &cancel;
   send_notification(std::move(message));
-  return answer->get().with_context(fmt::format("segment '{}'", segment->name));
-}
-
-Result<ProbeResult> Engine::Impl::probe(std::string_view name, size_t rounds) {
-  const Result<Segments::Probe> probe =
-      segments().probe(name, wire::ControlType::kPing, "ping", rounds);
-  if (!probe.ok()) return probe.status();
-  ProbeResult result;
-  result.connect_us = static_cast<uint64_t>(probe.value().connect_ns) / 1000;
-  for (const int64_t ns : probe.value().rounds_ns) {
-    result.round_trips_ns.push_back(static_cast<uint64_t>(ns));
+  std::optional<Status> status = get_unless_interrupted(*answer);
+  if (!status) {
+    cancel.store(Code::kCancelled);
+    notifier_->sweep();
+    status = answer->get();
   }
-  return result;
+  return status->with_context(fmt::format("segment '{}'", segment->name));
 }
 
 // ---- Engine ----

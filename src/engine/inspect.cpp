@@ -32,6 +32,18 @@ std::vector<PathInfo> Engine::Impl::paths() const {
   return result;
 }
 
+Result<ProbeResult> Engine::Impl::probe(std::string_view name, size_t rounds) {
+  const Result<Segments::Probe> probe =
+      segments().probe(name, wire::ControlType::kPing, "ping", rounds);
+  if (!probe.ok()) return probe.status();
+  ProbeResult result;
+  result.connect_us = static_cast<uint64_t>(probe.value().connect_ns) / 1000;
+  for (const int64_t ns : probe.value().rounds_ns) {
+    result.round_trips_ns.push_back(static_cast<uint64_t>(ns));
+  }
+  return result;
+}
+
 Result<std::vector<PathInfo>> Engine::Impl::paths_of(std::string_view name) {
   const Result<Segments::Probe> probe = segments().probe(name, wire::ControlType::kLinks, "", 1);
   if (!probe.ok()) return probe.status();

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "engine/answer.h"
+#include "engine/interrupt.h"
 
 namespace te {
 namespace {
@@ -289,7 +290,7 @@ void Segments::refresh(const std::shared_ptr<Segment>& segment, Refreshed refres
 Status Segments::refresh_now(const std::shared_ptr<Segment>& segment) {
   const auto answer = std::make_shared<Answer<Status>>();
   refresh(segment, [answer](Status status) { answer->set(std::move(status)); });
-  return answer->get();
+  return get_unless_interrupted(*answer).value_or(interrupted_call());
 }
 
 Status Segments::refresh_now(const std::vector<std::shared_ptr<Segment>>& segments) {
@@ -300,7 +301,7 @@ Status Segments::refresh_now(const std::vector<std::shared_ptr<Segment>>& segmen
   }
   Status first;
   for (size_t i = 0; i < segments.size(); ++i) {
-    const Status status = answers[i]->get();
+    const Status status = get_unless_interrupted(*answers[i]).value_or(interrupted_call());
     if (first.ok() && !status.ok()) {
       first = status.with_context(fmt::format("segment '{}'", segments[i]->name));
     }
@@ -417,7 +418,12 @@ Result<Segments::Probe> Segments::probe(std::string_view name, wire::ControlType
                                             });
   });
   if (!taken) return Status(Code::kCancelled, "the engine ends");
-  TE_RETURN_IF_ERROR(prober->answer.get());
+  const std::optional<Status> ended = get_unless_interrupted(prober->answer);
+  if (!ended) {
+    loop_.run([prober] { prober->end(interrupted_call()); });
+    return interrupted_call();
+  }
+  TE_RETURN_IF_ERROR(*ended);
   return std::move(prober->probe);
 }
 
