@@ -2,6 +2,7 @@
 
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
 #include <string>
 
 #include "errors.h"
@@ -59,6 +60,20 @@ uint64_t to_number(nb::handle object, const char* name, const char* unit) {
 
 // The members are whole before anything raises, so that the destructor releases them.
 LocalMemory::LocalMemory(nb::handle object, nb::handle length, bool must_be_writable)
+std::optional<std::chrono::duration<double>> to_seconds(nb::handle timeout) {
+  if (timeout.is_none()) return std::nullopt;
+  const double seconds = PyFloat_AsDouble(timeout.ptr());
+  if (seconds == -1.0 && PyErr_Occurred() != nullptr) {
+    raise_invalid_from_python("timeout is a " + name_of_type(timeout) + ": give seconds or None");
+  }
+  constexpr double kLongest = 1e9;
+  if (!(seconds <= kLongest)) {
+    raise_invalid("timeout is " + std::to_string(seconds) +
+                  ": give seconds, at most 1,000,000,000, or None");
+  }
+  return std::chrono::duration<double>(std::max(seconds, 0.0));
+}
+
     : LocalMemory() {
   if (is_number(object)) {
     take_address(object, length);

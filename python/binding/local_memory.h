@@ -5,7 +5,10 @@
 
 #include <nanobind/nanobind.h>
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <utility>
 
 namespace te::py {
@@ -63,6 +66,9 @@ class LocalMemory {
 // A number of an argument: an int, or what has __index__. Raises InvalidArgumentError, with the
 // argument's name, if it is another thing, negative, or 2^64 or more.
 uint64_t to_number(nb::handle object, const char* name, const char* unit);
+// Seconds of the argument `timeout`, at least 0; nullopt for None. Raises InvalidArgumentError if
+// it is another thing, not a number, or more than 10^9.
+std::optional<std::chrono::duration<double>> to_seconds(nb::handle timeout);
 // Whether it is one number and not several: an int, or a scalar of numpy.
 bool is_number(nb::handle object);
 // "numpy.ndarray", for messages.

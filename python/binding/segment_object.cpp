@@ -1,7 +1,6 @@
 #include "segment_object.h"
 
 #include <chrono>
-#include <cmath>
 #include <utility>
 
 #include "number_array.h"
@@ -77,18 +76,8 @@ BlockListObject::BlockListObject(nb::handle regions, nb::handle source_blocks,
 
 SubmitOptions SubmitArguments::options() const {
   SubmitOptions options;
-  if (!timeout.is_none()) {
-    const double seconds = PyFloat_AsDouble(timeout.ptr());
-    if (seconds == -1.0 && PyErr_Occurred() != nullptr) {
-      raise_invalid_from_python("timeout is a " + name_of_type(timeout) + ": give seconds or None");
-    }
-    constexpr double kLongest = 1e9;
-    if (!(seconds <= kLongest)) {
-      raise_invalid("timeout is " + std::to_string(seconds) +
-                    ": give seconds, at most 1,000,000,000, or None");
-    }
-    options.timeout =
-        std::chrono::milliseconds(static_cast<int64_t>(std::ceil(std::max(seconds, 0.0) * 1000)));
+  if (const auto seconds = to_seconds(timeout)) {
+    options.timeout = std::chrono::ceil<std::chrono::milliseconds>(*seconds);
   }
   if (!notification.is_none()) options.notification = to_notification(notification);
   if (!addressing.is_none()) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <string>
 #include <thread>
 #include <utility>
@@ -17,16 +16,9 @@ using Milliseconds = std::chrono::milliseconds;
 constexpr Milliseconds kSlice{100};
 
 std::optional<Clock::time_point> deadline_of(nb::handle timeout) {
-  if (timeout.is_none()) return std::nullopt;
-  const double seconds = PyFloat_AsDouble(timeout.ptr());
-  if (seconds == -1.0 && PyErr_Occurred() != nullptr) {
-    raise_invalid_from_python("timeout is a " + name_of_type(timeout) + ": give seconds or None");
-  }
-  if (std::isnan(seconds)) raise_invalid("timeout is not a number: give seconds or None");
-  constexpr double kLongest = 1e9;
-  if (seconds > kLongest) return std::nullopt;
-  return Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                            std::chrono::duration<double>(std::max(seconds, 0.0)));
+  const auto seconds = to_seconds(timeout);
+  if (!seconds) return std::nullopt;
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(*seconds);
 }
 
 }  // namespace
