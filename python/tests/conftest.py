@@ -31,6 +31,9 @@ class Peer:
     def freeze(self):
         self.process.send_signal(signal.SIGSTOP)
 
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
     def end(self):
         self.process.kill()
         self.process.wait()
@@ -69,6 +72,21 @@ def tcp():
     with te.Engine(host="127.0.0.1") as made:
         made.install_transport("tcp")
         yield made
+
+
+class Wide:
+    """As much as does not fit into sockets: while the target is frozen, no transfer completes."""
+
+    def __init__(self, engine, peer, length):
+        self.engine, self.peer = engine, peer
+        self.local = bytearray(length)
+        engine.register(self.local)
+        self.segment = engine.open(peer.name)
+
+
+@pytest.fixture
+def wide(tcp, start_peer):
+    return Wide(tcp, start_peer(64 << 20), 64 << 20)
 
 
 def run_python(code, *arguments, timeout=60, **options):

@@ -73,15 +73,11 @@ def test_a_loop_sleeps_while_a_transfer_is_in_flight(tcp, start_peer):
     asyncio.run(move())
 
 
-def test_cancelling_the_task_cancels_the_transfer(tcp, start_peer):
-    peer = start_peer(64 << 20)
-    local = bytearray(64 << 20)
-    tcp.register(local)
-    segment = tcp.open(peer.name)
-    peer.freeze()
+def test_cancelling_the_task_cancels_the_transfer(wide):
+    wide.peer.freeze()
 
     async def move():
-        transfer = segment.write(local)
+        transfer = wide.segment.write(wide.local)
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(_await(transfer), 0.1)
         return transfer
@@ -118,15 +114,11 @@ def test_loops_of_several_threads_share_an_engine(tcp, start_peer):
     assert results == [True] * 4
 
 
-def test_two_tasks_and_a_thread_wait_for_one_transfer(tcp, start_peer):
-    peer = start_peer(64 << 20)
-    local = bytearray(64 << 20)
-    tcp.register(local)
-    segment = tcp.open(peer.name)
+def test_two_tasks_and_a_thread_wait_for_one_transfer(wide):
 
     async def move():
         for _ in range(3):
-            transfer = segment.write(local)
+            transfer = wide.segment.write(wide.local)
             thread = asyncio.get_running_loop().run_in_executor(None, transfer.wait)
             moved = await asyncio.gather(_await(transfer), _await(transfer), thread)
             assert moved == [64 << 20] * 3
@@ -134,28 +126,22 @@ def test_two_tasks_and_a_thread_wait_for_one_transfer(tcp, start_peer):
     asyncio.run(move())
 
 
-def test_closing_the_engine_ends_what_is_awaited(start_peer):
-    peer = start_peer(64 << 20)
-    engine = te.Engine(host="127.0.0.1")
-    engine.install_transport("tcp")
-    local = bytearray(64 << 20)
-    engine.register(local)
-    segment = engine.open(peer.name)
-    peer.freeze()
+def test_closing_the_engine_ends_what_is_awaited(wide):
+    wide.peer.freeze()
 
     async def move(close):
-        task = asyncio.ensure_future(_await(segment.write(local)))
+        task = asyncio.ensure_future(_await(wide.segment.write(wide.local)))
         await asyncio.sleep(0.05)
         await close()
         with pytest.raises(te.TransferCancelledError):
             await task
 
     async def elsewhere():
-        await asyncio.get_running_loop().run_in_executor(None, engine.close)
+        await asyncio.get_running_loop().run_in_executor(None, wide.engine.close)
 
     asyncio.run(move(elsewhere))
     with pytest.raises(te.TransferCancelledError, match="closed"):
-        segment.write(local)
+        wide.segment.write(wide.local)
 
 
 def test_a_transfer_that_is_done_is_awaited_at_once(engine, target):

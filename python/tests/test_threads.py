@@ -133,44 +133,32 @@ def test_long_calls_let_other_threads_run(engine, start_peer, call):
     assert stop_s < 0.5 * took_s, f"{call} took {took_s:.3f} s, others stopped for {stop_s:.3f} s"
 
 
-def test_wait_has_a_limit_and_the_transfer_goes_on(tcp, start_peer):
-    peer = start_peer(64 << 20)
-    local = bytearray(64 << 20)
-    tcp.register(local)
-    segment = tcp.open(peer.name)
-    peer.freeze()
-    transfer = segment.write(local)
+def test_wait_has_a_limit_and_the_transfer_goes_on(wide):
+    wide.peer.freeze()
+    transfer = wide.segment.write(wide.local)
     for timeout in (0, 0.05, 0.25):
         begin = time.monotonic()
         with pytest.raises(te.TransferTimeoutError, match="still in flight") as info:
             transfer.wait(timeout)
         assert timeout <= time.monotonic() - begin < timeout + 2
-        assert isinstance(info.value, TimeoutError) and info.value.peer == peer.name
+        assert isinstance(info.value, TimeoutError) and info.value.peer == wide.peer.name
     assert not transfer.done() and transfer.error is None
-    peer.process.send_signal(signal.SIGCONT)
-    assert transfer.wait(60) == len(local)
+    wide.peer.go_on()
+    assert transfer.wait(60) == len(wide.local)
 
 
-def test_a_deadline_ends_the_transfer(tcp, start_peer):
-    peer = start_peer(64 << 20)
-    local = bytearray(64 << 20)
-    tcp.register(local)
-    segment = tcp.open(peer.name)
-    peer.freeze()
-    transfer = segment.write(local, timeout=0.1)
+def test_a_deadline_ends_the_transfer(wide):
+    wide.peer.freeze()
+    transfer = wide.segment.write(wide.local, timeout=0.1)
     with pytest.raises(te.TransferTimeoutError, match="deadline") as info:
         transfer.wait()
-    assert transfer.done() and info.value.peer == peer.name
+    assert transfer.done() and info.value.peer == wide.peer.name
     assert isinstance(transfer.error, te.TransferTimeoutError)
 
 
-def test_cancel_ends_the_transfer(tcp, start_peer):
-    peer = start_peer(64 << 20)
-    local = bytearray(64 << 20)
-    tcp.register(local)
-    segment = tcp.open(peer.name)
-    peer.freeze()
-    transfer = segment.write(local)
+def test_cancel_ends_the_transfer(wide):
+    wide.peer.freeze()
+    transfer = wide.segment.write(wide.local)
     transfer.cancel()
     with pytest.raises(te.TransferCancelledError):
         transfer.wait(10)
@@ -203,13 +191,9 @@ def test_many_threads_use_one_engine(engine, start_peer):
     assert not failures
 
 
-def test_threads_that_wait_for_one_transfer_all_see_its_end(tcp, start_peer):
-    peer = start_peer(64 << 20)
-    local = bytearray(64 << 20)
-    tcp.register(local)
-    segment = tcp.open(peer.name)
+def test_threads_that_wait_for_one_transfer_all_see_its_end(wide):
     for _ in range(3):
-        transfer = segment.write(local)
+        transfer = wide.segment.write(wide.local)
         seen = []
         threads = [threading.Thread(target=lambda: seen.append(transfer.wait(60)))
                    for _ in range(6)]
@@ -217,18 +201,12 @@ def test_threads_that_wait_for_one_transfer_all_see_its_end(tcp, start_peer):
             thread.start()
         for thread in threads:
             thread.join(60)
-        assert seen == [len(local)] * 6
+        assert seen == [len(wide.local)] * 6
 
 
-def test_close_wakes_threads_that_wait(start_peer):
-    peer = start_peer(64 << 20)
-    engine = te.Engine(host="127.0.0.1")
-    engine.install_transport("tcp")
-    local = bytearray(64 << 20)
-    engine.register(local)
-    segment = engine.open(peer.name)
-    peer.freeze()
-    transfer = segment.write(local)
+def test_close_wakes_threads_that_wait(wide):
+    wide.peer.freeze()
+    transfer = wide.segment.write(wide.local)
     errors = []
 
     def wait():
@@ -240,11 +218,11 @@ def test_close_wakes_threads_that_wait(start_peer):
     for thread in threads:
         thread.start()
     time.sleep(0.2)
-    engine.close()
+    wide.engine.close()
     for thread in threads:
         thread.join(10)
     assert len(errors) == 3
-    local.append(1)  # the buffer is no longer exported
+    wide.local.append(1)  # the buffer is no longer exported
 
 
 @pytest.mark.parametrize("loop", ["wait", "await"])
