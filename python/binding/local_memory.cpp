@@ -138,12 +138,29 @@ bool LocalMemory::take_tensor(nb::handle object) {
   if (!has(object, "data_ptr") || !has(object, "is_contiguous") || !has(object, "element_size")) {
     return false;
   }
-  if (!nb::cast<bool>(object.attr("is_contiguous")())) refuse_layout(object);
-  address_ = nb::cast<uint64_t>(object.attr("data_ptr")());
+  const std::string no_memory =
+      "the " + name_of_type(object) + " has no memory that can be transferred";
+  try {
+    address_ = nb::cast<uint64_t>(object.attr("data_ptr")());
+    if (!nb::cast<bool>(object.attr("is_contiguous")())) refuse_layout(object);
+  } catch (nb::python_error& cause) {
+    if (!cause.matches(PyExc_RuntimeError)) throw;
+    cause.restore();
+    raise_invalid_from_python(no_memory);  // a sparse one
+  }
   length_ = nb::cast<uint64_t>(object.attr("numel")()) *
             nb::cast<uint64_t>(object.attr("element_size")());
   kept_ = object.inc_ref().ptr();
   return true;
+  if (address_ == 0 && length_ != 0) raise_invalid(no_memory + ": it has a shape only");
+  // Views that are conjugated or negated where they are read: the bytes are those of the original.
+  for (const char* view : {"conj", "neg"}) {
+    const std::string is_view = std::string("is_") + view;
+    if (has(object, is_view.c_str()) && nb::cast<bool>(object.attr(is_view.c_str())())) {
+      raise_invalid("the bytes of the " + name_of_type(object) + " are not its values: give its " +
+                    "resolve_" + view + "()");
+    }
+  }
 }
 
 bool LocalMemory::take_cuda_array(nb::handle object) {

