@@ -246,7 +246,7 @@ void define_segments(EngineClass& engine) {
           "name"_a, nb::kw_only(), "refresh"_a = false,
           "Resolves a name, connects, and learns the buffers of the segment.\n\n"
           "refresh: ask the engine behind it even if it is open already.\n"
-          "Raises NotFoundError, UnavailableError, TransferTimeoutError.")
+          "Raises NotFoundError, UnavailableError, TransferTimeoutError. Ctrl-C interrupts it.")
       .def_prop_ro(
           "local_segment", [](nb::handle self) { return new SegmentObject(nb::borrow(self)); },
           nb::rv_policy::take_ownership, "The segment of this engine.")
@@ -261,21 +261,22 @@ void define_segments(EngineClass& engine) {
       .def(
           "sync_segments",
           [](EngineObject& self) {
-            check(self.call([](Engine& library) { return library.sync_segment_cache(); }));
+            check(self.call_peer([](Engine& library) { return library.sync_segment_cache(); }));
           },
           "Fetches the description of every open segment again.")
       .def(
           "probe",
           [](EngineObject& self, const std::string& name, size_t rounds) {
-            return check(self.call([&](Engine& library) { return library.probe(name, rounds); }),
-                         {.peer = name});
+            return check(
+                self.call_peer([&](Engine& library) { return library.probe(name, rounds); }),
+                {.peer = name});
           },
           "name"_a, "rounds"_a = 5,
           "Resolves and connects again, then measures round trips. The segment need not be open.")
       .def(
           "paths_of",
           [](EngineObject& self, const std::string& name) {
-            return check(self.call([&](Engine& library) { return library.paths_of(name); }),
+            return check(self.call_peer([&](Engine& library) { return library.paths_of(name); }),
                          {.peer = name});
           },
           "name"_a, "What paths() gives in the engine behind a segment, which need not be open.")

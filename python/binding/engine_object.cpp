@@ -34,6 +34,12 @@ void EngineObject::raise_closed() {
   raise(Status(Code::kCancelled, "the engine was closed: create another one"));
 }
 
+bool EngineObject::ctrl_c_waits() {
+  if (PyOS_InterruptOccurred() == 0) return false;
+  PyErr_SetInterrupt();  // which the question has taken
+  return true;
+}
+
 void EngineObject::close() {
   if (closed()) return;
   closing_ = true;

@@ -55,7 +55,30 @@ class EngineObject {
     const WithoutGil released;
     return f(*engine_);
   }
-  // The same with the GIL, for calls that take less than a microsecond.
+  // The same for calls that wait for a peer: Status or Result. Ctrl-C and the end of the engine
+  // interrupt them. Handlers of signals run outside of the call, or one that closes the engine
+  // would wait for itself; if it raises nothing, f is called again.
+  template <typename Function>
+  auto call_peer(Function&& f) {
+    for (;;) {
+      if (closed()) raise_closed();
+      bool interrupted = false;
+      auto result = [&] {
+        const Call counted(*this);
+        WithoutGil released;
+        const Interruptible interruptible([&] {
+          return released.take_for([&] {
+            interrupted = ctrl_c_waits();
+            return interrupted || closing_;
+          });
+        });
+        return f(*engine_);
+      }();
+      if (interrupted && PyErr_CheckSignals() != 0) throw nb::python_error();
+      if (result.code() != Code::kCancelled || (!interrupted && !closing_)) return result;
+    }
+  }
+  // call() with the GIL, for calls that take less than a microsecond.
   Engine& quick() {
     if (closed()) raise_closed();
     return *engine_;
@@ -93,6 +116,8 @@ class EngineObject {
   };
 
   [[noreturn]] static void raise_closed();
+  // Whether SIGINT came and its handler is still to run. On the main thread.
+  static bool ctrl_c_waits();
   void await_calls();
   void end_flights();
 

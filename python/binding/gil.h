@@ -24,6 +24,14 @@ class WithoutGil {
  public:
   WithoutGil() : state_(PyEval_SaveThread()) {}
   ~WithoutGil() { take_gil(state_); }
+  // f() with the GIL.
+  template <typename Function>
+  auto take_for(Function&& f) {
+    take_gil(state_);
+    const auto result = f();
+    state_ = PyEval_SaveThread();
+    return result;
+  }
   WithoutGil(const WithoutGil&) = delete;
   WithoutGil& operator=(const WithoutGil&) = delete;
 

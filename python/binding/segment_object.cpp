@@ -119,7 +119,7 @@ SegmentObject::SegmentObject(nb::object engine)
 
 SegmentObject::SegmentObject(nb::object engine, std::string name, bool refresh)
     : engine_(std::move(engine)), name_(std::move(name)) {
-  id_ = check(engine_object().call([&](Engine& library) {
+  id_ = check(engine_object().call_peer([&](Engine& library) {
     return refresh ? library.open_segment_no_cache(name_) : library.open_segment(name_);
   }),
               context());
@@ -197,13 +197,20 @@ nb::object SegmentObject::prepare(nb::handle self, Opcode opcode, nb::handle sou
 }
 
 void SegmentObject::notify(const Notification& notification) {
-  check(engine_object().call([&](Engine& library) { return library.notify(id_, notification); }),
+  check_not_closed();
+  bool sent = false;
+  check(engine_object().call_peer([&](Engine& library) {
+    if (!std::exchange(sent, true)) return library.notify(id_, notification);
+    return Status(Code::kCancelled, "a signal interrupted it: the target may have it or not");
+  }),
         context());
 }
 
 SegmentInfo SegmentObject::describe() {
-  return check(engine_object().call([&](Engine& library) { return library.describe_segment(id_); }),
-               context());
+  check_not_closed();
+  return check(
+      engine_object().call_peer([&](Engine& library) { return library.describe_segment(id_); }),
+      context());
 }
 
 }  // namespace te::py

@@ -78,16 +78,24 @@ class SegmentObject {
                             nb::handle target_offset, nb::handle length);
   void notify(const Notification& notification);
   SegmentInfo describe();
-  void close() { check(close_now(), context()); }
+  void close() {
+    closed_ = true;
+    check(close_now(), context());
+  }
   void clear() { engine_ = nb::object(); }
 
  private:
   Status close_now();
+  void check_not_closed() const {
+    if (!closed_) return;
+    raise(Status(Code::kNotFound, "the segment was closed: open it again"), context());
+  }
 
   nb::object engine_;
   std::string name_;
   SegmentId id_ = kLocalSegment;
-  bool open_ = false;  // counted by the engine
+  bool open_ = false;    // counted by the engine
+  bool closed_ = false;  // by close()
 };
 
 // A Notification, or a tuple of name and message.

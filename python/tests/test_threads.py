@@ -2,6 +2,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -225,35 +226,59 @@ def test_close_wakes_threads_that_wait(wide):
     wide.local.append(1)  # the buffer is no longer exported
 
 
-@pytest.mark.parametrize("loop", ["wait", "await"])
-def test_ctrl_c_interrupts(start_peer, loop):
-    peer = start_peer(64 << 20)
-    peer.freeze()
-    code = """
+# A program that is interrupted in one call. The peer stands still by then, or never answers.
+INTERRUPTED = """
 import asyncio, sys
 import transfer_engine as te
-engine = te.Engine(host="127.0.0.1")
+engine = te.Engine(host="127.0.0.1", settings={"connect_timeout_ms": 60_000})
 engine.install_transport("tcp")
 local = bytearray(64 << 20)
 engine.register(local)
-transfer = engine.open(sys.argv[1]).write(local)
+peer, silent, call = sys.argv[1:]
+segment = engine.open(peer)
+print("opened", flush=True)
+sys.stdin.readline()
 async def move():
     print("waits", flush=True)
-    await transfer
+    await segment.write(local)
+if call == "wait":
+    transfer = segment.write(local)
+calls = {
+    "wait": lambda: transfer.wait(),
+    "open": lambda: engine.open(silent),
+    "open again": lambda: engine.open(peer, refresh=True),
+    "probe": lambda: engine.probe(silent),
+    "paths_of": lambda: engine.paths_of(silent),
+    "sync_segments": lambda: engine.sync_segments(),
+    "describe": lambda: segment.describe(),
+    "notify": lambda: segment.notify("name", b"message"),
+}
 try:
-    if sys.argv[2] == "wait":
-        print("waits", flush=True)
-        transfer.wait()
-    else:
+    if call == "await":
         asyncio.run(move())
+    print("waits", flush=True)
+    calls[call]()
 except KeyboardInterrupt:
     print("interrupted", flush=True)
+engine.close()
 """
-    # It is open to the peer before that stands still.
-    peer.process.send_signal(signal.SIGCONT)
-    program = subprocess.Popen([sys.executable, "-c", code.replace(
-        "transfer = engine", "segment = engine.open(sys.argv[1]); print('opened', flush=True); "
-        "sys.stdin.readline(); transfer = engine"), peer.name, loop], cwd=HERE,
+
+
+@pytest.fixture
+def silent():
+    """A name that is connected to, by the kernel, and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("call", ["wait", "await", "open", "open again", "probe", "paths_of",
+                                  "sync_segments", "describe", "notify"])
+def test_ctrl_c_interrupts(start_peer, silent, call):
+    peer = start_peer(64 << 20)
+    program = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, peer.name, silent, call], cwd=HERE,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # Whoever starts the tests in the background has them ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -269,3 +294,46 @@ except KeyboardInterrupt:
     assert time.monotonic() - begin < 1
     rest, errors = program.communicate(timeout=20)
     assert (program.returncode, rest, errors) == (0, "", "")
+    assert time.monotonic() - begin < 3
+
+
+def test_a_handler_that_raises_nothing_lets_the_call_go_on(engine, silent):
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append(engine.closed))
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begin = time.monotonic()
+    try:
+        with pytest.raises(te.UnavailableError, match="answer"):
+            engine.open(silent)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [False] and time.monotonic() - begin > 1
+
+
+def test_a_handler_may_close_the_engine(silent):
+    engine = te.Engine(host="127.0.0.1", settings={"connect_timeout_ms": 60_000})
+    before = signal.signal(signal.SIGINT, lambda *_: engine.close())
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        with pytest.raises(te.TransferCancelledError, match="closed"):
+            engine.open(silent)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_close_ends_calls_that_wait_for_a_peer(silent):
+    engine = te.Engine(host="127.0.0.1", settings={"connect_timeout_ms": 60_000})
+    errors = []
+
+    def open_it():
+        with pytest.raises(te.TransferCancelledError, match="closed") as info:
+            engine.open(silent)
+        errors.append(info.value)
+
+    thread = threading.Thread(target=open_it)
+    thread.start()
+    time.sleep(0.2)
+    begin = time.monotonic()
+    engine.close()
+    thread.join(10)
+    assert len(errors) == 1 and time.monotonic() - begin < 2
