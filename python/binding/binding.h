@@ -3,6 +3,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <string>
+
 namespace te::py {
 
 namespace nb = nanobind;
@@ -10,6 +12,11 @@ namespace nb = nanobind;
 void define_values(nb::module_& module);
 void define_engine(nb::module_& module);
 void define_segment(nb::module_& module);
+
+// As a literal of Python.
+inline std::string quoted(const std::string& text) {
+  return nb::repr(nb::str(text.data(), text.size())).c_str();
+}
 
 // For nb::type_slots of a class that holds references. traverse() may only visit; clear() lets go.
 template <typename Class>

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
+#include <cstdio>
 #include <vector>
 
 #include "binding.h"
@@ -63,11 +64,7 @@ std::map<std::string, std::string> to_settings(nb::handle settings) {
 
 void create(EngineObject* self, std::string metadata, std::string name, std::string host,
             nb::handle port, bool auto_discover, Addressing addressing, nb::handle settings) {
-  constexpr uint64_t kMaxPort = 65535;
-  const uint64_t number = to_number(port, "port", "0 to 65535");
-  if (number > kMaxPort) {
-    raise_invalid("port is " + std::to_string(number) + ": give 0, for any, to 65535");
-  }
+  const uint64_t number = to_number(port, "port", "0, which is any, to 65535", 65535);
   EngineOptions options{.metadata = std::move(metadata),
                         .name = std::move(name),
                         .host = std::move(host),
@@ -88,6 +85,13 @@ std::pair<std::string, int> split_endpoint(const std::string& endpoint) {
   return {host, std::stoi(endpoint.substr(colon + 1))};
 }
 
+std::string range_text(uint64_t address, uint64_t length) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%#llx, %llu bytes", static_cast<unsigned long long>(address),
+                static_cast<unsigned long long>(length));
+  return text;
+}
+
 nb::object from_json(const std::string& text) {
   return nb::module_::import_("json").attr("loads")(nb::str(text.data(), text.size()));
 }
@@ -105,7 +109,7 @@ void unregister_memory(EngineObject& self, nb::handle memory) {
   if (nb::isinstance<Registration>(memory)) {
     return nb::inst_ptr<Registration>(memory)->unregister();
   }
-  if (is_number(memory)) return self.unregister(to_number(memory, "the local address", "bytes"));
+  if (is_number(memory)) return self.unregister(to_number(memory, "the local address", kBytes));
   self.unregister(LocalMemory(memory, nb::none(), false).address());
 }
 
@@ -166,7 +170,11 @@ void define_memory(nb::module_& module) {
           nb::sig("def __enter__(self) -> Registration"))
       .def(
           "__exit__", [](Registration& self, const nb::args&) { self.unregister(); },
-          nb::sig("def __exit__(self, *args: object) -> None"));
+          nb::sig("def __exit__(self, *args: object) -> None"))
+      .def("__repr__", [](const Registration& self) {
+        return "Registration(" + range_text(self.address, self.length) +
+               (self.registered ? ")" : ", unregistered)");
+      });
   static PyType_Slot slots[] = {
       {Py_tp_traverse, reinterpret_cast<void*>(traverse_memory)},
       {Py_tp_clear, reinterpret_cast<void*>(clear<MemoryObject>)},
@@ -188,7 +196,11 @@ void define_memory(nb::module_& module) {
           nb::sig("def __enter__(self) -> Memory"))
       .def(
           "__exit__", [](MemoryObject& self, const nb::args&) { self.free(); },
-          nb::sig("def __exit__(self, *args: object) -> None"));
+          nb::sig("def __exit__(self, *args: object) -> None"))
+      .def("__repr__", [](const MemoryObject& self) {
+        if (self.address() == 0) return std::string("Memory(freed)");
+        return "Memory(" + range_text(self.address(), self.length()) + ")";
+      });
 }
 
 using EngineClass = nb::class_<EngineObject>;
@@ -224,7 +236,7 @@ Raises InvalidArgumentError, AlreadyExistsError (another overlap), PermissionDen
           "allocate",
           [](nb::handle self, nb::handle length, const std::string& location, HugePages huge_pages,
              Access access) {
-            return new MemoryObject(nb::borrow(self), to_number(length, "length", "bytes"),
+            return new MemoryObject(nb::borrow(self), to_number(length, "length", kBytes),
                                     {location, huge_pages, access});
           },
           "length"_a.none(), nb::kw_only(), "location"_a = "*", "huge_pages"_a = HugePages::kNo,
@@ -414,6 +426,11 @@ A context manager, which closes. Every method may be called from any thread.)",
       .def(
           "__exit__", [](EngineObject& self, const nb::args&) { self.close(); },
           nb::sig("def __exit__(self, *args: object) -> None"))
+      .def("__repr__",
+           [](EngineObject& self) {
+             if (self.closed()) return std::string("Engine(closed)");
+             return "Engine(" + quoted(self.quick().local_name()) + ")";
+           })
       .def_prop_ro("closed", &EngineObject::closed)
       .def_prop_ro(
           "local_endpoint", [](EngineObject& self) { return self.quick().local_endpoint(); },

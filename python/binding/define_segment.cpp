@@ -47,7 +47,7 @@ timeout: seconds after which the transfer ends in TransferTimeoutError; None: as
 transfer_timeout_ms says. notification: delivered to the target after the last byte.
 Offsets and lengths are in bytes.
 
-Raises InvalidArgumentError, NotFoundError (memory that is not registered), OutOfRangeError,
+Raises InvalidArgumentError (also for memory that is not registered), OutOfRangeError,
 PermissionDeniedError and others if nothing was started; Transfer.wait() raises later failures.)";
 
 constexpr const char* kReadDoc =
@@ -78,7 +78,10 @@ void define_lists(nb::module_& module) {
            "source_blocks"_a.none(), "target_blocks"_a.none(),
            nb::sig("def __init__(self, regions: object, source_blocks: Numbers, "
                    "target_blocks: Numbers) -> None"))
-      .def("__len__", &BlockListObject::blocks, "Blocks, over all regions.");
+      .def("__len__", &BlockListObject::blocks, "Blocks, over all regions.")
+      .def("__repr__", [](const BlockListObject& self) {
+        return "BlockList(" + std::to_string(self.blocks()) + " blocks)";
+      });
   static PyType_Slot slots[] = {
       {Py_tp_traverse, reinterpret_cast<void*>(traverse_prepared)},
       {Py_tp_clear, reinterpret_cast<void*>(clear<PreparedListObject>)},
@@ -94,7 +97,11 @@ void define_lists(nb::module_& module) {
           "Ranges after merging.")
       .def_prop_ro(
           "bytes", [](const PreparedListObject& self) { return self.list().bytes(); },
-          "Bytes of all ranges.");
+          "Bytes of all ranges.")
+      .def("__repr__", [](const PreparedListObject& self) {
+        return "PreparedList(" + std::to_string(self.list().ranges()) + " ranges, " +
+               std::to_string(self.list().bytes()) + " bytes)";
+      });
 }
 
 void define_transfer(nb::module_& module) {
@@ -123,6 +130,7 @@ Ctrl-C interrupts it within 100 ms; the transfer goes on.)")
           },
           nb::sig("def __await__(self) -> Generator[Any, None, int]"),
           "As wait(), without a limit of time. Cancelling the awaiting task cancels the transfer.")
+      .def("__repr__", [](Transfer& self) { return "Transfer(" + self.state() + ")"; })
       .def_prop_ro("_batch", &Transfer::batch)
       .def("_set_awaited", &Transfer::set_awaited)
       .def_prop_ro("_waiters", &Transfer::waiters);
@@ -182,9 +190,8 @@ void define_segment(nb::module_& module) {
       .def(
           "__exit__", [](SegmentObject& self, const nb::args&) { self.close(); },
           nb::sig("def __exit__(self, *args: object) -> None"))
-      .def("__repr__", [](const SegmentObject& self) {
-        return "Segment(" + std::string(nb::repr(nb::cast(self.name())).c_str()) + ")";
-      });
+      .def("__repr__",
+           [](const SegmentObject& self) { return "Segment(" + quoted(self.name()) + ")"; });
 }
 
 }  // namespace te::py

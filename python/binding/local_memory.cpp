@@ -38,28 +38,28 @@ bool is_number(nb::handle object) {
   return PyIndex_Check(object.ptr()) && (sequence == nullptr || sequence->sq_length == nullptr);
 }
 
-uint64_t to_number(nb::handle object, const char* name, const char* unit) {
+uint64_t to_number(nb::handle object, const char* name, const char* range, uint64_t most) {
   nb::object number;
   if (!PyLong_Check(object.ptr())) {
     number = nb::steal(PyNumber_Index(object.ptr()));
     if (!number.is_valid()) {
       PyErr_Clear();
-      raise_invalid(std::string(name) + " is a " + name_of_type(object) + ": give an int, in " +
-                    unit);
+      raise_invalid(std::string(name) + " is a " + name_of_type(object) + ": give an int from " +
+                    range);
     }
     object = number;
   }
   const unsigned long long value = PyLong_AsUnsignedLongLong(object.ptr());
-  if (value == static_cast<unsigned long long>(-1) && PyErr_Occurred() != nullptr) {
+  const bool too_large =
+      value == static_cast<unsigned long long>(-1) && PyErr_Occurred() != nullptr;
+  if (too_large || value > most) {
     PyErr_Clear();
-    raise_invalid(std::string(name) + " is " + nb::str(object).c_str() +
-                  ": give a number from 0 to 2^64 - 1, in " + unit);
+    raise_invalid(std::string(name) + " is " + nb::str(object).c_str() + ": give an int from " +
+                  range);
   }
   return value;
 }
 
-// The members are whole before anything raises, so that the destructor releases them.
-LocalMemory::LocalMemory(nb::handle object, nb::handle length, bool must_be_writable)
 std::optional<std::chrono::duration<double>> to_seconds(nb::handle timeout) {
   if (timeout.is_none()) return std::nullopt;
   const double seconds = PyFloat_AsDouble(timeout.ptr());
@@ -74,6 +74,8 @@ std::optional<std::chrono::duration<double>> to_seconds(nb::handle timeout) {
   return std::chrono::duration<double>(std::max(seconds, 0.0));
 }
 
+// The members are whole before anything raises, so that the destructor releases them.
+LocalMemory::LocalMemory(nb::handle object, nb::handle length, bool must_be_writable)
     : LocalMemory() {
   if (is_number(object)) {
     take_address(object, length);
@@ -99,12 +101,12 @@ void LocalMemory::release() {
 }
 
 void LocalMemory::take_address(nb::handle object, nb::handle length) {
-  address_ = to_number(object, "the local address", "bytes");
+  address_ = to_number(object, "the local address", kBytes);
   if (length.is_none()) {
     raise_invalid("an address was given without a length: give the length in bytes",
                   {.address = address_});
   }
-  length_ = to_number(length, "length", "bytes");
+  length_ = to_number(length, "length", kBytes);
 }
 
 void LocalMemory::take_buffer(nb::handle object, bool must_be_writable) {
@@ -150,8 +152,6 @@ bool LocalMemory::take_tensor(nb::handle object) {
   }
   length_ = nb::cast<uint64_t>(object.attr("numel")()) *
             nb::cast<uint64_t>(object.attr("element_size")());
-  kept_ = object.inc_ref().ptr();
-  return true;
   if (address_ == 0 && length_ != 0) raise_invalid(no_memory + ": it has a shape only");
   // Views that are conjugated or negated where they are read: the bytes are those of the original.
   for (const char* view : {"conj", "neg"}) {
@@ -161,6 +161,8 @@ bool LocalMemory::take_tensor(nb::handle object) {
                     "resolve_" + view + "()");
     }
   }
+  kept_ = object.inc_ref().ptr();
+  return true;
 }
 
 bool LocalMemory::take_cuda_array(nb::handle object) {
@@ -216,7 +218,7 @@ void LocalMemory::take_dlpack(nb::handle object) {
 }
 
 void LocalMemory::shorten(nb::handle length) {
-  const uint64_t wanted = to_number(length, "length", "bytes");
+  const uint64_t wanted = to_number(length, "length", kBytes);
   if (wanted > length_) {
     const uint64_t address = address_;
     raise(

@@ -64,8 +64,11 @@ class LocalMemory {
 };
 
 // A number of an argument: an int, or what has __index__. Raises InvalidArgumentError, with the
-// argument's name, if it is another thing, negative, or 2^64 or more.
-uint64_t to_number(nb::handle object, const char* name, const char* unit);
+// argument's name, if it is another thing, or not in `range`, which ends at `most`.
+uint64_t to_number(nb::handle object, const char* name, const char* range,
+                   uint64_t most = UINT64_MAX);
+inline constexpr const char* kAnyNumber = "0 to 2^64 - 1";
+inline constexpr const char* kBytes = "0 to 2^64 - 1, in bytes";
 // Seconds of the argument `timeout`, at least 0; nullopt for None. Raises InvalidArgumentError if
 // it is another thing, not a number, or more than 10^9.
 std::optional<std::chrono::duration<double>> to_seconds(nb::handle timeout);

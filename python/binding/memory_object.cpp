@@ -19,8 +19,8 @@ EngineObject* MemoryObject::engine_object() const { return nb::inst_ptr<EngineOb
 
 void MemoryObject::free() {
   if (data_ != nullptr && exports_ > 0) {
-    raise(Status(Code::kBusy, "the memory is in use by " + std::to_string(exports_) +
-                                  " buffers, such as numpy arrays: delete these first"),
+    raise(Status(Code::kBusy, "buffers of the memory are in use (" + std::to_string(exports_) +
+                                  "), such as numpy arrays: delete these first"),
           {.address = address()});
   }
   check(free_now());

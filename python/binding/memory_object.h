@@ -20,7 +20,7 @@ class MemoryObject {
   MemoryObject& operator=(const MemoryObject&) = delete;
 
   uint64_t address() const { return reinterpret_cast<uint64_t>(data_); }
-  size_t length() const { return length_; }
+  size_t length() const { return data_ == nullptr ? 0 : length_; }
   // BusyError while a buffer is exported.
   void free();
   // The engine ends: what programs still look at stays, and is unregistered.

@@ -98,25 +98,38 @@ void NumberArray::check_signs(const char* name) const {
 }
 
 void NumberArray::take_sequence(nb::handle object, const char* name, size_t columns) {
-  const nb::object sequence = nb::steal(PySequence_Fast(object.ptr(), ""));
+  constexpr auto kWrong = static_cast<unsigned long long>(-1);
+  nb::object sequence;
+  if (!PyUnicode_Check(object.ptr()) && !PyDict_Check(object.ptr())) {
+    sequence = nb::steal(PySequence_Fast(object.ptr(), ""));
+  }
   if (!sequence.is_valid()) {
     PyErr_Clear();
     raise_invalid(std::string(name) + " is a " + name_of_type(object) +
                   ": give an array of uint64 or a sequence of ints");
   }
+  const auto name_of = [&](Py_ssize_t i) {
+    return std::string(name) + "[" + std::to_string(i) + "]";
+  };
   // Looked up each time: __index__ of an element may change the list.
   const auto size = [&] { return PySequence_Fast_GET_SIZE(sequence.ptr()); };
   storage_.reserve(static_cast<size_t>(size()) * columns);
   for (Py_ssize_t i = 0; i < size(); ++i) {
     const nb::object item = nb::borrow(PySequence_Fast_GET_ITEM(sequence.ptr(), i));
     if (columns == 1) {
-      storage_.push_back(to_number(item, name, "bytes or blocks"));
+      const unsigned long long value =
+          PyLong_Check(item.ptr()) ? PyLong_AsUnsignedLongLong(item.ptr()) : kWrong;
+      if (value != kWrong) {
+        storage_.push_back(value);
+      } else {
+        PyErr_Clear();
+        storage_.push_back(to_number(item, name_of(i).c_str(), kAnyNumber));
+      }
       continue;
     }
-    NumberArray row(item, name);
+    NumberArray row(item, name_of(i).c_str());
     if (row.values().size() != columns) {
-      raise_invalid(std::string(name) + ": row " + std::to_string(i) + " has " +
-                    std::to_string(row.values().size()) + " numbers: give " +
+      raise_invalid(name_of(i) + " has " + std::to_string(row.values().size()) + " numbers: give " +
                     std::to_string(columns));
     }
     storage_.insert(storage_.end(), row.values().begin(), row.values().end());

@@ -12,12 +12,12 @@ namespace {
 // Addresses as a program gave them: arrays of one length, or one length for all.
 struct Addresses {
   Addresses(nb::handle source_addresses, nb::handle offsets, nb::handle range_lengths)
-      : sources(source_addresses, "source"), target_offsets(offsets, "target_offset") {
+      : target_offsets(offsets, "target_offset"), sources(source_addresses, "source") {
     if (range_lengths.is_none()) {
       raise_invalid("a list of addresses takes lengths: give an array, or one int for all");
     }
     if (is_number(range_lengths)) {
-      lengths.fill(sources.values().size(), to_number(range_lengths, "length", "bytes"));
+      lengths.fill(sources.values().size(), to_number(range_lengths, "length", kBytes));
     } else {
       lengths.take(range_lengths, "length");
     }
@@ -33,8 +33,8 @@ struct Addresses {
     return {opcode, target, sources.values(), target_offsets.values(), lengths.values()};
   }
 
+  NumberArray target_offsets;  // first: whether it is a list decides
   NumberArray sources;
-  NumberArray target_offsets;
   NumberArray lengths;
 };
 
@@ -136,6 +136,7 @@ nb::object SegmentObject::submit(nb::handle self, Opcode opcode, nb::handle sour
                                  nb::handle target_offset, nb::handle length,
                                  const SubmitArguments& how) {
   SegmentObject& segment = *nb::inst_ptr<SegmentObject>(self);
+  segment.check_not_closed();
   const SubmitOptions options = how.options();
   if (nb::isinstance<PreparedListObject>(source)) {
     refuse_places(target_offset, length, "PreparedList");
@@ -168,7 +169,7 @@ nb::object SegmentObject::submit(nb::handle self, Opcode opcode, nb::handle sour
   TransferRequest request{opcode, reinterpret_cast<void*>(memory.address()), segment.id_, 0,
                           memory.length()};
   if (!target_offset.is_none()) {
-    request.target_offset = to_number(target_offset, "target_offset", "bytes");
+    request.target_offset = to_number(target_offset, "target_offset", kBytes);
   }
   return Transfer::start(self, std::move(memory), [&](Engine& engine, BatchId batch) {
     return engine.submit(batch, {&request, 1}, options);
@@ -178,6 +179,7 @@ nb::object SegmentObject::submit(nb::handle self, Opcode opcode, nb::handle sour
 nb::object SegmentObject::prepare(nb::handle self, Opcode opcode, nb::handle source,
                                   nb::handle target_offset, nb::handle length) {
   SegmentObject& segment = *nb::inst_ptr<SegmentObject>(self);
+  segment.check_not_closed();
   EngineObject& engine = segment.engine_object();
   const auto wrap = [&](const auto& list) {
     PreparedList prepared = check(

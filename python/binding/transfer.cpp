@@ -139,6 +139,14 @@ uint64_t Transfer::bytes() {
   return bytes_;
 }
 
+std::string Transfer::state() {
+  const bool known =
+      flight_ == nullptr || engine().closed() || !engine().quick().check_process().ok() || done();
+  if (!known || flight_ != nullptr) return "in flight";
+  if (!status_.ok()) return "failed: " + std::string(code_name(status_.code()));
+  return "done, " + std::to_string(bytes_) + " bytes";
+}
+
 uint64_t Transfer::batch() { return flight_ == nullptr ? kInvalidBatch : flight_->batch; }
 
 nb::object Transfer::waiters() { return engine().waiters(segment().engine()); }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "engine_object.h"
 #include "segment_object.h"
@@ -31,6 +32,8 @@ class Transfer {
   void cancel();
   nb::object error();
   uint64_t bytes();
+  // For people. Raises nothing.
+  std::string state();
 
   // For await: the number of its batch, while it is in flight.
   uint64_t batch();

@@ -62,7 +62,7 @@ INVALID = te.InvalidArgumentError
     (1.5, None, "float has no memory"),
     (Contiguous(), None, "__dlpack__"),
     (4096, None, "without a length"),
-    (-1, 10, "-1: give a number from 0"),
+    (-1, 10, "-1: give an int from 0"),
     (1 << 64, 10, "from 0 to 2"),
     (4096, -1, "length is -1"),
     (4096, "x", "length is a str"),
@@ -134,10 +134,10 @@ def memoryview_address(data):
     (([1, 2], [2], 4), "2 sources, 1 target offsets"),
     ((1, [2], [3]), "source is a int"),
     (([1], "x", [3]), "target_offset is a str"),
-    (([1], {"a": 1}, [3]), "target_offset is a str"),
-    (([1.5], [2], [3]), "source is a float"),
-    (([-1], [2], [3]), "source is -1"),
-    (([1], [2], -4), "length is -4"),
+    (([1], {"a": 1}, [3]), "target_offset is a dict"),
+    (([1.5], [2], [3]), r"source\[0\] is a float"),
+    (([1, -1], [2, 2], 3), r"source\[1\] is -1"),
+    (([1], [2], -4), "length is -4: give an int from 0"),
     ((numpy.zeros(2), [1, 2], 4), "format 'd'"),
     ((numpy.zeros(2, numpy.uint32), [1, 2], 4), "astype"),
     ((numpy.zeros((2, 2), numpy.uint64), [1, 2], 4), "2 dimensions"),
@@ -150,8 +150,9 @@ def test_wrong_lists(segment, arguments, text):
 
 
 @pytest.mark.parametrize("arguments, text", [
-    (([(1, 2)], [0], [0]), "row 0 has 2 numbers"),
-    (([1], [0], [0]), "regions is a int"),
+    (([(1, 2, 3), (1, 2)], [0], [0]), r"regions\[1\] has 2 numbers"),
+    (([1], [0], [0]), r"regions\[0\] is a int"),
+    (([(1, "2", 3)], [0], [0]), r"regions\[0\]\[1\] is a str"),
     ((numpy.zeros((2, 2), numpy.uint64), [0], [0]), "shape"),
     (([(1, 2, 3)], [0], [0, 1]), "1 source_blocks and 2 target_blocks"),
     (([(1, 2, 3)], None, [0, 1]), "source_blocks is a NoneType"),
@@ -188,6 +189,7 @@ def test_wrong_options(segment, local, named, text):
 
 def test_wrong_offsets(segment, local):
     raises(INVALID, "target_offset is -1", segment.write, local, -1)
+    raises(INVALID, "target_offset is a str", segment.write, local, "0")
     raises(INVALID, "target_offset is a float", segment.write, [1], 1.5, 1)
     transfer = segment.write(local, 1 << 20)
     error = raises(te.OutOfRangeError, "segment", transfer.wait)
@@ -197,7 +199,8 @@ def test_wrong_offsets(segment, local):
 
 
 @pytest.mark.parametrize("named, error, text", [
-    ({"port": 70000}, INVALID, "port is 70000"),
+    ({"port": 70000}, INVALID, "port is 70000: give an int from 0, which is any, to 65535$"),
+    ({"port": -1}, INVALID, "port is -1: give an int from 0, which is any, to 65535$"),
     ({"port": "x"}, INVALID, "port is a str"),
     ({"host": "192.0.2.1"}, INVALID, "192.0.2.1"),
     ({"metadata": "ftp://x"}, INVALID, "ftp"),
@@ -254,6 +257,17 @@ def test_memory_that_cannot_be_allocated(engine):
     with pytest.raises(te.TransferEngineError):
         engine.allocate(1 << 62)
     raises(INVALID, "cpu:4000", engine.allocate, 4096, location="cpu:4000")
+
+
+def test_a_segment_that_was_closed_says_so(segment, local):
+    prepared = segment.prepare_write([memoryview_address(local)], [0], 64)
+    segment.close()
+    for call in (lambda: segment.write(local), lambda: segment.read(local), segment.describe,
+                 lambda: segment.write(prepared), lambda: segment.prepare_write([1], [0], 1),
+                 lambda: segment.notify("name")):
+        error = raises(te.NotFoundError, "the segment was closed: open it again", call)
+        assert error.peer == segment.name
+    segment.close()
 
 
 def test_every_code_has_a_class():

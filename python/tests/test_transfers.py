@@ -249,3 +249,39 @@ def test_addressing_and_settings():
         e.set_addressing(te.Addressing.ADDRESS)
         segment.write(local, address).wait()
         assert {row["name"]: row["value"] for row in e.effective_config()}["slice_bytes"] == "65536"
+
+
+def test_objects_say_what_they_are(engine, target):
+    memory, local = bytearray(4096), bytearray(4096)
+    registration = target.register(memory)
+    assert repr(registration) == f"Registration({registration.address:#x}, 4096 bytes)"
+    engine.register(local)
+    segment = engine.open(target.local_endpoint)
+    assert repr(segment) == f"Segment('{target.local_endpoint}')"
+    assert repr(target) == f"Engine('{target.local_name}')"
+    transfer = segment.write(local)
+    assert repr(transfer) in ("Transfer(in flight)", "Transfer(done, 4096 bytes)")
+    transfer.wait()
+    assert repr(transfer) == "Transfer(done, 4096 bytes)"
+    failed = segment.write(local, 1 << 20)
+    with pytest.raises(te.OutOfRangeError):
+        failed.wait()
+    assert repr(failed) == "Transfer(failed: out_of_range)"
+    address = numpy.frombuffer(local, numpy.uint8).ctypes.data
+    blocks = te.BlockList([(address, 0, 64)], [0, 2], [0, 2])
+    assert repr(blocks) == "BlockList(2 blocks)"
+    assert repr(segment.prepare_write(blocks)) == "PreparedList(2 ranges, 128 bytes)"
+    allocated = engine.allocate(4096)
+    assert repr(allocated) == f"Memory({allocated.address:#x}, 4096 bytes)"
+    allocated.free()
+    assert repr(allocated) == "Memory(freed)" and len(allocated) == 0
+    registration.unregister()
+    assert repr(registration).endswith(", unregistered)")
+    engine.close()
+    assert repr(engine) == "Engine(closed)"
+
+
+def test_classes_are_of_the_package():
+    for name in te.__all__:
+        if isinstance(getattr(te, name), type):
+            assert getattr(te, name).__module__ == "transfer_engine", name

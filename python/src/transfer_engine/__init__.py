@@ -60,5 +60,10 @@ __all__ = [
     "set_log_level",
 ]
 
+for _object in map(globals().get, __all__):
+    if isinstance(_object, type):
+        _object.__module__ = __name__
+del _object
+
 # Before the interpreter takes apart what transfers in flight still use.
 _atexit.register(_close_all)

@@ -66,7 +66,7 @@ class NotFoundError(TransferEngineError, LookupError):
     """There is no such segment, buffer or transport."""
 
     code = Code.NOT_FOUND
-    hint = "register the memory, or open the segment, before it is used"
+    hint = "check the name or the address; open segments and register memory before their use"
 
 
 class AlreadyExistsError(TransferEngineError, ValueError):
@@ -80,21 +80,21 @@ class OutOfRangeError(TransferEngineError, IndexError):
     """A range leaves its buffer."""
 
     code = Code.OUT_OF_RANGE
-    hint = "Segment.describe() lists the buffers of the target"
+    hint = "stay inside the memory; Segment.describe() lists the buffers of the target"
 
 
 class PermissionDeniedError(TransferEngineError, PermissionError):
     """The target, or the memory, does not allow it."""
 
     code = Code.PERMISSION
-    hint = "register the memory at the target with the access that the transfer needs"
+    hint = "register the memory with the access that the transfer needs, at the side it names"
 
 
 class UnavailableError(TransferEngineError, ConnectionError):
     """A peer or a metadata server cannot be reached, or was lost."""
 
     code = Code.UNAVAILABLE
-    hint = "check with `te probe NAME` that the peer runs and that its port is reachable"
+    hint = "check that the peer or the metadata server runs, and that its port is reachable"
 
 
 class TransferTimeoutError(TransferEngineError, TimeoutError):
@@ -169,7 +169,3 @@ CLASSES = {
         InternalError,
     )
 }
-
-for _cls in (TransferEngineError, *CLASSES.values()):
-    _cls.__module__ = "transfer_engine"
-del _cls
