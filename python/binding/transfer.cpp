@@ -15,8 +15,8 @@ using Milliseconds = std::chrono::milliseconds;
 // Between two looks at signals and at the end of the engine.
 constexpr Milliseconds kSlice{100};
 
-std::optional<Clock::time_point> deadline_of(nb::handle timeout) {
-  const auto seconds = to_seconds(timeout);
+std::optional<Clock::time_point> deadline_after(
+    std::optional<std::chrono::duration<double>> seconds) {
   if (!seconds) return std::nullopt;
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(*seconds);
 }
@@ -83,8 +83,9 @@ void Transfer::engine_closed() {
 }
 
 uint64_t Transfer::wait(nb::handle timeout) {
+  const auto seconds = to_seconds(timeout);  // a wrong one is refused, done or not
   if (done()) return result();
-  const std::optional<Clock::time_point> deadline = deadline_of(timeout);
+  const std::optional<Clock::time_point> deadline = deadline_after(seconds);
   for (;;) {
     Milliseconds slice = kSlice;
     if (deadline) {

@@ -194,7 +194,8 @@ def test_wrong_offsets(segment, local):
     transfer = segment.write(local, 1 << 20)
     error = raises(te.OutOfRangeError, "segment", transfer.wait)
     assert error.peer == segment.name
-    for wrong in ("x", float("nan")):
+    for wrong in ("x", float("nan"), float("inf")):
+        raises(INVALID, "timeout", transfer.wait, wrong)  # done or not
         raises(INVALID, "timeout", segment.write(local, 1 << 20, timeout=60).wait, wrong)
 
 
