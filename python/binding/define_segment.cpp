@@ -28,7 +28,7 @@ nb::object prepare(nb::handle self, nb::handle source, nb::handle target_offset,
   nb::sig("def " name                                                              \
           "(self, source: Source, target_offset: int | Numbers | None = None, "    \
           "length: int | Numbers | None = None, *, timeout: float | None = None, " \
-          "notification: Notification | tuple[str, bytes] | None = None, "         \
+          "notification: Notification | tuple[str, Buffer] | None = None, "        \
           "addressing: Addressing | None = None) -> Transfer")
 #define TE_PREPARE_SIGNATURE(name)                                                     \
   nb::sig("def " name                                                                  \
@@ -173,11 +173,11 @@ void define_segment(nb::module_& module) {
            "Checks a list once, for read(). Raises as the first read() of the list would.")
       .def(
           "notify",
-          [](SegmentObject& self, const std::string& name, const nb::bytes& message) {
-            self.notify({name, {message.c_str(), message.size()}});
+          [](SegmentObject& self, const std::string& name, nb::handle message) {
+            self.notify({name, to_message(message)});
           },
-          "name"_a, "message"_a = nb::bytes("", 0),
-          nb::sig("def notify(self, name: str, message: bytes = b'') -> None"),
+          "name"_a, "message"_a.none() = nb::bytes("", 0),
+          nb::sig("def notify(self, name: str, message: Buffer = b'') -> None"),
           "Sends a message to the application of the target, and returns when its engine has "
           "it.\n\n"
           "Raises UnavailableError, or TransferTimeoutError, after which it may be there or not.")

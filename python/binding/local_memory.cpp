@@ -95,6 +95,15 @@ LocalMemory::LocalMemory(nb::handle object, nb::handle length, bool must_be_writ
   if (!length.is_none()) shorten(length);
 }
 
+std::string to_message(nb::handle object) {
+  if (!PyObject_CheckBuffer(object.ptr())) {
+    raise_invalid("the message is a " + name_of_type(object) +
+                  ": give bytes, such as text.encode()");
+  }
+  const LocalMemory memory(object, nb::none(), false);
+  return {reinterpret_cast<const char*>(memory.address()), memory.length()};
+}
+
 void LocalMemory::release() {
   if (view_.obj != nullptr) PyBuffer_Release(&view_);
   Py_CLEAR(kept_);

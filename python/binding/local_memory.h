@@ -74,6 +74,8 @@ inline constexpr const char* kBytes = "0 to 2^64 - 1, in bytes";
 std::optional<std::chrono::duration<double>> to_seconds(nb::handle timeout);
 // Whether it is one number and not several: an int, or a scalar of numpy.
 bool is_number(nb::handle object);
+// The bytes of a notification's message: of any contiguous object with the buffer protocol.
+std::string to_message(nb::handle object);
 // "numpy.ndarray", for messages.
 std::string name_of_type(nb::handle object);
 

@@ -98,13 +98,11 @@ Notification to_notification(nb::handle object) {
   }
   const nb::handle name = PyTuple_GET_ITEM(object.ptr(), 0);
   const nb::handle message = PyTuple_GET_ITEM(object.ptr(), 1);
-  if (!PyUnicode_Check(name.ptr()) || !PyBytes_Check(message.ptr())) {
-    raise_invalid("the notification is (" + name_of_type(name) + ", " + name_of_type(message) +
-                  "): give a str and bytes");
+  if (!PyUnicode_Check(name.ptr())) {
+    raise_invalid("the name of the notification is a " + name_of_type(name) + ": give a str");
   }
   notification.name = nb::cast<std::string>(name);
-  notification.message.assign(PyBytes_AS_STRING(message.ptr()),
-                              static_cast<size_t>(PyBytes_GET_SIZE(message.ptr())));
+  notification.message = to_message(message);
   return notification;
 }
 

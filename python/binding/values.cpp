@@ -4,6 +4,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "binding.h"
+#include "local_memory.h"
 #include "transfer_engine/engine.h"
 
 namespace te::py {
@@ -75,11 +76,11 @@ void define_notification(nb::module_& module) {
                            "most 524,288.")
       .def(
           "__init__",
-          [](Notification* self, std::string name, const nb::bytes& message) {
-            new (self) Notification{std::move(name), {message.c_str(), message.size()}};
+          [](Notification* self, std::string name, nb::handle message) {
+            new (self) Notification{std::move(name), to_message(message)};
           },
-          "name"_a, "message"_a = nb::bytes("", 0),
-          nb::sig("def __init__(self, name: str, message: bytes = b'') -> None"))
+          "name"_a, "message"_a.none() = nb::bytes("", 0),
+          nb::sig("def __init__(self, name: str, message: Buffer = b'') -> None"))
       .def_ro("name", &Notification::name)
       .def_prop_ro("message",
                    [](const Notification& self) {

@@ -179,7 +179,9 @@ def test_lists_are_used_as_they_were_made(engine, target, segment, local):
     ({"timeout": float("nan")}, "timeout is nan"),
     ({"timeout": 1e30}, "timeout is"),
     ({"notification": "name"}, "Notification or a tuple"),
-    ({"notification": ("name", "text")}, "str and bytes"),
+    ({"notification": ("name", "text")}, r"message is a str: give bytes, such as text.encode\(\)"),
+    ({"notification": (b"name", b"")}, "name of the notification is a bytes"),
+    ({"notification": ("name", None)}, "message is a NoneType"),
     ({"notification": ("a\0b", b"")}, "NUL"),
     ({"addressing": 3}, "Addressing"),
 ], ids=repr)
@@ -221,7 +223,7 @@ def test_a_taken_port(engine):
 
 def test_wrong_types_name_the_signature(engine, segment):
     for call in (lambda: te.Engine(nothing=1), lambda: engine.open(5), lambda: segment.notify(5),
-                 lambda: te.Notification("a", "b"), lambda: engine.set_addressing("x"),
+                 lambda: te.Notification(1), lambda: engine.set_addressing("x"),
                  lambda: segment.write(), lambda: segment.write(1, 2, 3, 4)):
         with pytest.raises(TypeError):
             call()

@@ -208,8 +208,11 @@ def test_notifications_arrive_after_the_bytes(engine, start_peer):
     segment.write(local, notification=("done", b"\0\xff")).wait()
     segment.write(local, notification=te.Notification("again")).wait()
     segment.notify("alone", b"text")
-    assert peer.ask("notifications") == repr([("done", b"\0\xff"), ("again", b""),
-                                              ("alone", b"text")])
+    segment.notify("view", memoryview(bytearray(b"text"))[1:])
+    segment.write(local, notification=("array", bytearray(b"x"))).wait()
+    assert peer.ask("notifications") == repr([
+        ("done", b"\0\xff"), ("again", b""), ("alone", b"text"), ("view", b"ext"),
+        ("array", b"x")])
 
 
 def test_what_an_engine_says_of_itself(engine, start_peer):
