@@ -30,6 +30,7 @@ class Peer:
 
     def freeze(self):
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # its threads may run until then
 
     def go_on(self):
         self.process.send_signal(signal.SIGCONT)
