@@ -47,17 +47,13 @@ std::map<std::string, std::string> to_settings(nb::handle settings) {
   const nb::object items = nb::steal(PyMapping_Items(settings.ptr()));
   if (!items.is_valid()) raise_invalid_from_python("settings: give a mapping of names to values");
   for (nb::handle item : items) {
-    const nb::handle name = PyTuple_GET_ITEM(item.ptr(), 0);
+    const std::string name = to_text(PyTuple_GET_ITEM(item.ptr(), 0), "a name in settings");
     const nb::handle value = PyTuple_GET_ITEM(item.ptr(), 1);
-    if (!PyUnicode_Check(name.ptr())) {
-      raise_invalid("settings has the key " + std::string(nb::repr(name).c_str()) +
-                    ": give names as str");
-    }
     // Switches are 0 and 1.
     const nb::object text = PyBool_Check(value.ptr())
                                 ? nb::object(nb::str(value.is(Py_True) ? "1" : "0"))
                                 : nb::object(nb::str(value));
-    result[nb::cast<std::string>(name)] = nb::cast<std::string>(text);
+    result[name] = to_text(text, "settings['" + name + "']");
   }
   return result;
 }

@@ -95,6 +95,16 @@ LocalMemory::LocalMemory(nb::handle object, nb::handle length, bool must_be_writ
   if (!length.is_none()) shorten(length);
 }
 
+std::string to_text(nb::handle object, const std::string& name) {
+  if (!PyUnicode_Check(object.ptr())) {
+    raise_invalid(name + " is a " + name_of_type(object) + ": give a str");
+  }
+  Py_ssize_t length = 0;
+  const char* const text = PyUnicode_AsUTF8AndSize(object.ptr(), &length);
+  if (text == nullptr) raise_invalid_from_python(name + " is no valid text");
+  return {text, static_cast<size_t>(length)};
+}
+
 std::string to_message(nb::handle object) {
   if (!PyObject_CheckBuffer(object.ptr())) {
     raise_invalid("the message is a " + name_of_type(object) +

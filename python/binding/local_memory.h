@@ -74,6 +74,9 @@ inline constexpr const char* kBytes = "0 to 2^64 - 1, in bytes";
 std::optional<std::chrono::duration<double>> to_seconds(nb::handle timeout);
 // Whether it is one number and not several: an int, or a scalar of numpy.
 bool is_number(nb::handle object);
+// A str. Raises InvalidArgumentError, with the argument's name, if it is another thing, or has code
+// points that UTF-8 does not.
+std::string to_text(nb::handle object, const std::string& name);
 // The bytes of a notification's message: of any contiguous object with the buffer protocol.
 std::string to_message(nb::handle object);
 // "numpy.ndarray", for messages.

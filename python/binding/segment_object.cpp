@@ -96,13 +96,8 @@ Notification to_notification(nb::handle object) {
     raise_invalid("notification is a " + name_of_type(object) +
                   ": give a Notification or a tuple (name, message)");
   }
-  const nb::handle name = PyTuple_GET_ITEM(object.ptr(), 0);
-  const nb::handle message = PyTuple_GET_ITEM(object.ptr(), 1);
-  if (!PyUnicode_Check(name.ptr())) {
-    raise_invalid("the name of the notification is a " + name_of_type(name) + ": give a str");
-  }
-  notification.name = nb::cast<std::string>(name);
-  notification.message = to_message(message);
+  notification.name = to_text(PyTuple_GET_ITEM(object.ptr(), 0), "the name of the notification");
+  notification.message = to_message(PyTuple_GET_ITEM(object.ptr(), 1));
   return notification;
 }
 

@@ -182,6 +182,7 @@ def test_lists_are_used_as_they_were_made(engine, target, segment, local):
     ({"notification": ("name", "text")}, r"message is a str: give bytes, such as text.encode\(\)"),
     ({"notification": (b"name", b"")}, "name of the notification is a bytes"),
     ({"notification": ("name", None)}, "message is a NoneType"),
+    ({"notification": ("\ud800", b"")}, "name of the notification is no valid text"),
     ({"notification": ("a\0b", b"")}, "NUL"),
     ({"addressing": 3}, "Addressing"),
 ], ids=repr)
@@ -209,7 +210,9 @@ def test_wrong_offsets(segment, local):
     ({"metadata": "ftp://x"}, INVALID, "ftp"),
     ({"settings": {"no_such": 1}}, INVALID, "no_such"),
     ({"settings": {"slice_bytes": "many"}}, INVALID, "slice_bytes"),
-    ({"settings": {1: 1}}, INVALID, "key 1"),
+    ({"settings": {1: 1}}, INVALID, "a name in settings is a int: give a str"),
+    ({"settings": {"nics": "\ud800"}}, INVALID, r"settings\['nics'\] is no valid text"),
+    ({"name": "a\0b"}, INVALID, "NUL"),
     ({"settings": 5}, INVALID, "settings"),
 ], ids=repr)
 def test_engines_that_cannot_be(named, error, text):

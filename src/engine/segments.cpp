@@ -45,8 +45,11 @@ Status check_segment_name(std::string_view name) {
     return error(Code::kInvalidArgument, "the segment name has {} bytes: the most is {}",
                  name.size(), kMaxNameSize);
   }
-  if (!valid_utf8(name) || name.find('\0') != std::string_view::npos) {
+  if (!valid_utf8(name)) {
     return Status(Code::kInvalidArgument, "the segment name is not valid UTF-8 text");
+  }
+  if (name.find('\0') != std::string_view::npos) {
+    return Status(Code::kInvalidArgument, "the segment name has a NUL inside");
   }
   return {};
 }

@@ -38,7 +38,7 @@ const std::vector<std::pair<std::string, std::string>>& bad_names() {
       {"\xC0\xAF", "UTF-8"},
       {"\xED\xA0\x80", "UTF-8"},
       {"\xF5\x80\x80\x80", "UTF-8"},
-      {std::string("a\0b", 3), "UTF-8"}};
+      {std::string("a\0b", 3), "NUL"}};
   return names;
 }
 
