@@ -18,10 +18,11 @@ MAX_FILE, MAX_FUNCTION, MAX_COLUMNS, MAX_MEMBERS = 600, 70, 100, 20
 LAYERS = {
     "base": set(),
     "core": {"base"},
-    "transport": {"base", "core"},
+    "tls": {"base"},
+    "transport": {"base", "core", "tls"},
     "directory": {"base", "core"},
     "platform": {"base", "core"},
-    "engine": {"base", "core", "transport", "directory", "platform"},
+    "engine": {"base", "core", "tls", "transport", "directory", "platform"},
 }
 LEFT_FOR_LATER = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 # What transports share, in folders beside theirs.

@@ -14,14 +14,19 @@ namespace te {
 namespace {
 
 // A terminal or a pipe would block, so only what is there is read.
-Result<size_t> read_file(const std::string& path, char* into, size_t size) {
+Result<size_t> read_file(std::string_view setting, const std::string& path, void* into,
+                         size_t size) {
+  const auto failed = [&] {
+    return error(Code::kInvalidArgument, "cannot read the file '{}' of {}: {}", path, setting,
+                 errno_text(errno));
+  };
   const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!file.valid()) return Status(Code::kInvalidArgument, errno_text(errno));
+  if (!file.valid()) return failed();
   size_t total = 0;
   while (total < size) {
-    const ssize_t got = ::read(file.get(), into + total, size - total);
+    const ssize_t got = ::read(file.get(), static_cast<char*>(into) + total, size - total);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return Status(Code::kInvalidArgument, errno_text(errno));
+    if (got < 0) return failed();
     if (got == 0) break;
     total += static_cast<size_t>(got);
   }
@@ -36,11 +41,8 @@ Secret::~Secret() {
 
 Result<Secret> read_secret(std::string_view setting, const std::string& path) {
   std::array<char, kMaxSecretBytes + 3> bytes;  // with "\r\n", and one more shows a longer file
-  const Result<size_t> size = read_file(path, bytes.data(), bytes.size());
-  if (!size.ok()) {
-    return error(Code::kInvalidArgument, "cannot read the file '{}' of {}: {}", path, setting,
-                 size.status().message());
-  }
+  const Result<size_t> size = read_file(setting, path, bytes.data(), bytes.size());
+  if (!size.ok()) return size.status();
   std::string_view text(bytes.data(), *size);
   if (text.ends_with('\n')) text.remove_suffix(1);
   if (text.ends_with('\r')) text.remove_suffix(1);
@@ -57,6 +59,15 @@ Result<Secret> read_secret(std::string_view setting, const std::string& path) {
                  setting, kMaxSecretBytes);
   }
   return secret;
+}
+
+Result<Secret> read_secret_file(std::string_view setting, const std::string& path, size_t most) {
+  Secret bytes(most + 1);
+  const Result<size_t> size = read_file(setting, path, bytes.data(), bytes.size());
+  if (!size.ok()) return size.status();
+  if (*size <= most) return Secret(bytes.view().substr(0, *size));
+  return error(Code::kInvalidArgument, "the file '{}' of {} is larger than {} bytes", path, setting,
+               most);
 }
 
 void cleanse(std::string& text) {

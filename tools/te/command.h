@@ -25,6 +25,7 @@ void add_info(CLI::App& app, Action& action);
 void add_probe(CLI::App& app, Action& action);
 void add_top(CLI::App& app, Action& action);
 void add_metadata_server(CLI::App& app, Action& action);
+void add_keys(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 
 // Writes "te: message" to stderr; returns kExitFailed.

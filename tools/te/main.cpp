@@ -50,6 +50,7 @@ int run(int argc, char** argv) {
       "  te bench target                       serve memory; prints the line for the other side\n"
       "  te probe 10.0.0.1:12345               reach it: round trips, buffers, paths\n"
       "  te top 10.0.0.1:12345                 watch the throughput of its paths\n"
+      "  te keys secret FILE                   a secret, for security = tls\n"
       "  source <(te completion bash)          complete commands and options\n"
       "`te COMMAND --help` has the options and examples of each.");
   Action action;
@@ -58,6 +59,7 @@ int run(int argc, char** argv) {
   add_probe(app, action);
   add_top(app, action);
   add_metadata_server(app, action);
+  add_keys(app, action);
   add_completion(app, action);
   try {
     app.parse(argc, argv);

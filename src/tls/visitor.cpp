@@ -1,0 +1,43 @@
+#include "tls/visitor.h"
+
+#include <utility>
+
+#include "base/log.h"
+
+namespace te::tls {
+
+Visitor::Visitor(std::shared_ptr<Identity> identity, std::shared_ptr<const Credentials> credentials,
+                 PeerIdentity peer, bool limited)
+    : identity_(std::move(identity)),
+      checked_by_(std::move(credentials)),
+      peer_(std::make_shared<const PeerIdentity>(std::move(peer))),
+      limited_(limited) {
+  if (limited_) permissions_ = checked_by_->permissions(*peer_);
+}
+
+Visitor::Visitor(std::string name, Permissions permissions)
+    : peer_(std::make_shared<const PeerIdentity>(PeerIdentity{std::move(name)})),
+      permissions_(permissions) {}
+
+Status Visitor::recheck(int64_t now_ns) {
+  if (!identity_) return {};
+  if (checked_ns_ == 0) checked_ns_ = now_ns;
+  std::shared_ptr<const Credentials> current = identity_->current();
+  if (current == checked_by_ && now_ns - checked_ns_ < identity_->recheck_ns()) return {};
+  checked_by_ = std::move(current);
+  checked_ns_ = now_ns;
+  TE_RETURN_IF_ERROR(checked_by_->check(*peer_));
+  if (!limited_) return {};
+  const Permissions permissions = checked_by_->permissions(*peer_);
+  if (permissions == permissions_) return {};
+  return error(Code::kPermission, "the rights of '{}' were changed to: {}", peer_->name,
+               permissions.to_string());
+}
+
+Status Visitor::refuse(Permission wanted) const {
+  if (identity_) identity_->count_refusal(peer_->name, wanted);
+  return error(Code::kPermission, "the engine's tls_policy does not let '{}' {}: it may {}",
+               peer_->name, permission_name(wanted), permissions_.to_string());
+}
+
+}  // namespace te::tls
