@@ -42,7 +42,7 @@ class NoTransport final : public te::Transport {
     return {};
   }
   void warm_up(te::Path&) override {}
-  void adopt(te::Fd, const te::wire::Hello&, std::shared_ptr<void>) override {}
+  void adopt(te::tls::Connection, const te::wire::Hello&, std::shared_ptr<void>) override {}
   void submit(te::SliceList) override {}
   void sweep(te::Path&) override {}
   void reset(te::Path&) override {}

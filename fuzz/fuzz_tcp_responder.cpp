@@ -81,8 +81,8 @@ class Program : public te::tcp::ResponderOwner {
     peer_ = te::Fd(fds[1]);
     key_ = *table_.add(memory_.range(), kSize, te::Rights::kBoth);
     other_key_ = *table_.add(memory_.other(), kSize, te::Rights::kBoth);
-    responder_ = std::make_unique<te::tcp::Responder>(loop, table_, *this, te::Fd(fds[0]),
-                                                      te::wire::Hello{}, nullptr);
+    responder_ = std::make_unique<te::tcp::Responder>(
+        loop, table_, *this, te::tls::Connection(te::Fd(fds[0])), te::wire::Hello{}, nullptr);
     responder_->admit(1);
   }
   void responder_ended(te::tcp::Responder&) override {

@@ -170,6 +170,8 @@ struct PathInfo {
   std::string local_device = {};
   std::string remote_device = {};
   std::string remote_address = {};
+  // "tls"; "none": it goes over a network as it is; "host": it does not leave this machine.
+  std::string encryption = {};
   std::string state = {};  // "idle", "connecting", "ready", "failed"
   std::string last_error = {};
   uint64_t inflight_bytes = 0;

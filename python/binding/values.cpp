@@ -128,6 +128,9 @@ void define_values(nb::module_& module) {
       .field("local_device", &PathInfo::local_device, "")
       .field("remote_device", &PathInfo::remote_device, "")
       .field("remote_address", &PathInfo::remote_address, "")
+      .field(
+          "encryption", &PathInfo::encryption,
+          "'tls'; 'none': it goes over a network as it is; 'host': it does not leave this machine")
       .field("state", &PathInfo::state, "'idle', 'connecting', 'ready' or 'failed'")
       .field("last_error", &PathInfo::last_error, "")
       .field("inflight_bytes", &PathInfo::inflight_bytes, "")

@@ -76,8 +76,8 @@ bool Acceptor::refuse_one() {
   if (!reserve_.valid()) return take_reserve();
   reserve_.reset();
   bool refused = false;
-  if (const Fd connection = accept_next(listening_.get()); connection.valid()) {
-    owner_.refuse(connection);
+  if (Fd connection = accept_next(listening_.get()); connection.valid()) {
+    owner_.refuse(std::move(connection));
     refused = true;
   }
   return take_reserve() && refused;

@@ -19,7 +19,7 @@ class Acceptor final : public EventLoop::Handler {
     virtual bool has_room() = 0;
     virtual void accepted(Fd connection) = 0;
     // There is no descriptor for this connection: it is closed when this returns.
-    virtual void refuse(const Fd& connection) = 0;
+    virtual void refuse(Fd connection) = 0;
   };
 
   // `what` names the socket in the log.

@@ -56,6 +56,8 @@ std::string lower(std::string_view name) {
 
 constexpr std::string_view kAddressings[] = {"auto", "offset", "address"};
 constexpr std::string_view kGuards[] = {"handler", "kernel"};
+constexpr std::string_view kSecurity[] = {"off", "tls"};
+constexpr std::string_view kBooleans[] = {"false", "true"};
 constexpr std::string_view kLogLevels[] = {"error", "warning", "info", "debug"};
 
 // Never destroyed: engines are made until the process ends.
@@ -130,6 +132,33 @@ const std::vector<Member>& members() {
              &Config::max_notifications, 1, 10'000'000),
       text("log_level", "error, warning, info or debug", &Config::log_level, kLogLevels),
       text("guarded_copies", kGuardedCopiesHelp, &Config::guarded_copies, kGuards),
+      text("security",
+           "off or tls: with tls all bytes on the engine's port are inside TLS 1.3, and only peers "
+           "with a valid identity are talked to",
+           &Config::security, kSecurity),
+      text("tls_cert", "PEM file of this engine's certificate, then those up to the authority's",
+           &Config::tls_cert),
+      text("tls_key", "PEM file of its key, without a password", &Config::tls_key),
+      text("tls_ca", "PEM file of the authorities whose peers are let in", &Config::tls_ca),
+      text("tls_crl", "PEM file of lists of revoked certificates; empty: none", &Config::tls_crl),
+      text("tls_psk_file",
+           "file with a secret that all engines share, instead of certificates; further lines: "
+           "secrets that peers may still have",
+           &Config::tls_psk_file),
+      text("tls_allow",
+           "names of certificates that are let in, separated by commas; * for a part of a name; "
+           "empty: all of the authorities",
+           &Config::tls_allow),
+      text("tls_policy",
+           "file of what peers may do: lines with a name, as in tls_allow, and some of open, read, "
+           "write, notify, watch; the first line that fits decides; empty: everything",
+           &Config::tls_policy),
+      number("tls_recheck_s", "s", "how often the identities of connected peers are checked again",
+             &Config::tls_recheck_s, 1, 86'400),
+      text("tls_allow_plaintext_fabrics",
+           "true or false: whether transports over NICs may be used beside TLS, which does not "
+           "protect what they move",
+           &Config::tls_allow_plaintext_fabrics, kBooleans),
   });
   return all;
 }

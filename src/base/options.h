@@ -89,7 +89,21 @@ class DeclaredSettings {
   std::map<std::string_view, std::variant<uint64_t, std::string>> values_;  // by name
 };
 
-struct Config : ConnectionLimits, DirectoryTls, DirectoryLogin, DeclaredSettings {
+// Of the engine's port. See docs/security.md.
+struct SecuritySettings {
+  std::string security = "off";
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_ca;
+  std::string tls_crl;
+  std::string tls_psk_file;
+  std::string tls_allow;
+  std::string tls_policy;
+  uint64_t tls_recheck_s = 60;
+  std::string tls_allow_plaintext_fabrics = "false";
+};
+
+struct Config : ConnectionLimits, SecuritySettings, DirectoryTls, DirectoryLogin, DeclaredSettings {
   std::string addressing = "auto";
   std::string advertise_address;
   std::string bind_address;

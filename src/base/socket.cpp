@@ -307,14 +307,14 @@ void keep_in_cache(int fd) {
   }
 }
 
-Status BlockingStream::wait_for(short events, int64_t deadline_ns) {
+Status wait_for(int fd, short events, int64_t deadline_ns) {
   for (;;) {
     const int64_t left = deadline_ns - now_ns();
     if (left <= 0) {
       return error(Code::kTimeout, "no answer from {} before the deadline",
-                   peer_address(fd_.get()).to_string());
+                   peer_address(fd).to_string());
     }
-    pollfd entry{fd_.get(), events, 0};
+    pollfd entry{fd, events, 0};
     const int rc =
         ::poll(&entry, 1, static_cast<int>(std::min<int64_t>(left / kNsPerMs + 1, 1'000'000)));
     if (rc > 0) return {};
@@ -327,7 +327,7 @@ Result<BlockingStream> BlockingStream::connect(const SocketAddress& address, int
   Result<Fd> fd = start_connect(address);
   if (!fd.ok()) return fd.status();
   BlockingStream stream(fd.take());
-  if (Status status = stream.wait_for(POLLOUT, deadline_ns); !status.ok()) {
+  if (Status status = wait_for(stream.fd(), POLLOUT, deadline_ns); !status.ok()) {
     if (status.code() != Code::kTimeout) return status;
     return error(Code::kUnavailable, "cannot connect to {}: no answer within {} ms",
                  address.to_string(), limit_ms);
@@ -345,7 +345,7 @@ Status BlockingStream::send_all(std::string_view bytes, int64_t deadline_ns) {
     if (sent > 0) {
       bytes.remove_prefix(static_cast<size_t>(sent));
     } else if (errno == EAGAIN) {
-      TE_RETURN_IF_ERROR(wait_for(POLLOUT, deadline_ns));
+      TE_RETURN_IF_ERROR(wait_for(fd_.get(), POLLOUT, deadline_ns));
     } else if (errno != EINTR) {
       return error(Code::kUnavailable, "connection lost while sending: {}", errno_text(errno));
     }
@@ -361,7 +361,7 @@ Status BlockingStream::receive_exact(std::span<char> into, int64_t deadline_ns) 
     } else if (got == 0) {
       return Status(Code::kUnavailable, "the peer closed the connection");
     } else if (errno == EAGAIN) {
-      TE_RETURN_IF_ERROR(wait_for(POLLIN, deadline_ns));
+      TE_RETURN_IF_ERROR(wait_for(fd_.get(), POLLIN, deadline_ns));
     } else if (errno != EINTR) {
       return error(Code::kUnavailable, "connection lost while receiving: {}", errno_text(errno));
     }

@@ -71,6 +71,9 @@ void set_no_delay(int fd);
 // be received small enough to stay in the caches. Elsewhere the kernel sizes its buffers itself.
 void keep_in_cache(int fd);
 
+// Waits until one of the events comes. kTimeout.
+Status wait_for(int fd, short events, int64_t deadline_ns);
+
 // A connected, non-blocking socket used with deadlines by one thread at a time.
 class BlockingStream {
  public:
@@ -78,10 +81,10 @@ class BlockingStream {
   Status send_all(std::string_view bytes, int64_t deadline_ns);
   Status receive_exact(std::span<char> into, int64_t deadline_ns);
   int fd() const { return fd_.get(); }
+  Fd release() { return std::move(fd_); }
 
  private:
   explicit BlockingStream(Fd fd) : fd_(std::move(fd)) {}
-  Status wait_for(short events, int64_t deadline_ns);
   Fd fd_;
 };
 

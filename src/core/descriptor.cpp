@@ -200,7 +200,7 @@ Status Descriptor::check_range(size_t index, const RemoteRange& range, uint64_t 
     if (contains(buffer.rights, range.rights)) return {};
     return error(Code::kPermission,
                  "the target's buffer of {} bytes at offset {} (address {:#x}) does not allow {}: "
-                 "it was registered {}",
+                 "it is offered to this engine {}",
                  buffer.length, buffer.offset, buffer.address, rights_name(range.rights),
                  buffer.rights == Rights::kNone
                      ? "without remote access"

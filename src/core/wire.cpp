@@ -133,6 +133,12 @@ Status refusal(const HelloAnswer& answer, const std::string& peer) {
     case Code::kUnsupported:
       return error(Code::kUnsupported,
                    "{}: it does not speak this protocol version or serve this transport", peer);
+    case Code::kPermission:
+      return error(
+          Code::kPermission,
+          "{}: it takes only connections with TLS: the setting security has to be tls here "
+          "too",
+          peer);
     default:
       return error(answer.code, "{}: the connection was refused ({})", peer,
                    code_name(answer.code));

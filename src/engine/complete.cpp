@@ -19,12 +19,13 @@ Status refusal(const Slice& slice, Code code) {
                  write ? "read" : "written");
   }
   if (code == Code::kPermission) {
-    return error(code,
-                 "{}: the memory of the target at {}, address {:#x} ({} bytes), cannot be {}: its "
-                 "buffer is not registered for that, or was it unmapped or protected, or its file "
-                 "truncated?",
-                 transport, slice.path->remote_address, slice.remote_address, slice.length,
-                 write ? "written" : "read");
+    return error(
+        code,
+        "{}: the memory of the target at {}, address {:#x} ({} bytes), cannot be {}: its "
+        "buffer is not registered for that, or its tls_policy does not allow it, or was it "
+        "unmapped or protected, or its file truncated?",
+        transport, slice.path->remote_address, slice.remote_address, slice.length,
+        write ? "written" : "read");
   }
   return error(code, "{}: the target at {} refused the request: {}", transport,
                slice.path->remote_address, code_name(code));

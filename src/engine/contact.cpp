@@ -54,7 +54,7 @@ void Contact::attempt(const std::shared_ptr<Search>& search, const Locator& loca
   ++search->running;
   std::shared_ptr<ControlClient> client =
       ControlClient::connect(site_.loop, site_.registry, std::move(addresses),
-                             {site_.own_instance, locator.instance, site_.timeout},
+                             {site_.own_instance, locator.instance, site_.timeout, site_.identity},
                              [weak = weak_from_this(), search, locator, index](Status status) {
                                if (const auto self = weak.lock()) {
                                  self->connected(search, locator, index, std::move(status));

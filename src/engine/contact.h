@@ -23,6 +23,7 @@ struct ContactSite {
   Finder& finder;
   const uint64_t own_instance;
   const std::chrono::milliseconds timeout;
+  const std::shared_ptr<tls::Identity> identity = nullptr;  // with TLS
 };
 
 class Contact : public std::enable_shared_from_this<Contact> {

@@ -1,6 +1,7 @@
 #include "engine/control_client.h"
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -68,8 +69,12 @@ void ControlClient::try_next_address() {
   phase_since_ns_ = now_ns();
   Result<Fd> fd = start_connect(address_);
   if (!fd.ok()) return address_failed(fd.status());
-  fd_ = fd.take();
-  if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
+  Result<tls::Connection> made =
+      tls::Connection::make(fd.take(), options_.identity, tls::Role::kConnects);
+  if (!made.ok()) return address_failed(made.status());
+  connection_ = made.take();
+  if (Status status = loop_.add(connection_.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this);
+      !status.ok()) {
     return address_failed(status);
   }
   arm(phase_since_ns_ + timeout_ns_);
@@ -90,13 +95,13 @@ void ControlClient::address_failed(const Status& why, bool lost_in_hello) {
 }
 
 void ControlClient::close_socket(bool reset) {
-  if (!fd_.valid()) return;
-  loop_.remove(fd_.get(), this);
+  if (!connection_.valid()) return;
+  loop_.remove(connection_.fd(), this);
   if (reset) {
     const linger now{.l_onoff = 1, .l_linger = 0};
-    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    ::setsockopt(connection_.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
   }
-  fd_.reset();
+  connection_.close();
 }
 
 void ControlClient::close(const Status& why) {
@@ -116,7 +121,7 @@ void ControlClient::on_events(uint32_t events) {
   const std::shared_ptr<ControlClient> self = shared_from_this();
   if (phase_ == Phase::kConnecting) {
     if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) == 0) return;
-    if (const int failure = socket_error(fd_.get()); failure != 0) {
+    if (const int failure = socket_error(connection_.fd()); failure != 0) {
       return address_failed(error(Code::kUnavailable, "cannot connect to {}: {}",
                                   address_.to_string(), errno_text(failure)));
     }
@@ -125,6 +130,12 @@ void ControlClient::on_events(uint32_t events) {
   if (phase_ == Phase::kClosed || phase_ == Phase::kConnecting) return;
   flush();
   if (phase_ != Phase::kClosed) receive();
+}
+
+void ControlClient::insecure() {
+  const Status why = connection_.why().with_context(address_.to_string());
+  if (phase_ == Phase::kHello) return address_failed(why, why.code() == Code::kUnavailable);
+  close(why);
 }
 
 void ControlClient::start_hello() {
@@ -153,6 +164,10 @@ void ControlClient::call(wire::ControlType type, std::string_view body, int64_t 
   if (phase_ != Phase::kReady) {
     return answered(lost("the control connection was lost"));
   }
+  if (Status let_in = connection_.recheck(now_ns()); !let_in.ok()) {
+    close(lost(let_in.message()));
+    return answered(lost(let_in.message()));
+  }
   if (pending_.size() >= kMaxPending || out_.size() - out_sent_ > kMaxUnsent) {
     return answered(error(Code::kBusy, "{}: {} calls wait for an answer: try again later",
                           address_.to_string(), pending_.size()));
@@ -172,14 +187,14 @@ void ControlClient::call(wire::ControlType type, std::string_view body, int64_t 
 
 void ControlClient::flush() {
   while (out_sent_ < out_.size()) {
-    const ssize_t sent =
-        ::send(fd_.get(), out_.data() + out_sent_, out_.size() - out_sent_, MSG_NOSIGNAL);
+    const ssize_t sent = connection_.send(std::string_view(out_).substr(out_sent_));
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
       // What was sent is let go of now and then, or a peer that takes little would make it grow.
       if (out_sent_ > kReadStep) out_.erase(0, std::exchange(out_sent_, 0));
       return;
     }
+    if (sent < 0 && errno == EPROTO) return insecure();
     // One that closes at once may have said why: receive() finds out.
     if (sent < 0 && phase_ == Phase::kHello) return;
     if (sent < 0) {
@@ -196,11 +211,12 @@ void ControlClient::receive() {
   for (size_t taken = 0;;) {
     const size_t at = in_.size();
     in_.resize(at + kReadStep);
-    const ssize_t got = ::recv(fd_.get(), in_.data() + at, kReadStep, 0);
+    const ssize_t got = connection_.receive(in_.data() + at, kReadStep);
     const int failure = errno;
     in_.resize(at + static_cast<size_t>(std::max<ssize_t>(got, 0)));
     if (got < 0 && failure == EINTR) continue;
     if (got < 0 && (failure == EAGAIN || failure == EWOULDBLOCK)) break;
+    if (got < 0 && failure == EPROTO) return insecure();
     if (got <= 0) {
       const std::string what = got == 0 ? std::string("the peer closed the connection")
                                         : "connection lost: " + errno_text(failure);
@@ -222,9 +238,9 @@ void ControlClient::receive() {
 bool ControlClient::parse() {
   if (phase_ == Phase::kHello) {
     if (in_.size() < wire::HelloAnswer::kSize) return true;
-    const int before = fd_.get();
+    const int before = connection_.fd();
     finish_hello();
-    if (phase_ == Phase::kClosed || fd_.get() != before || phase_ == Phase::kConnecting) {
+    if (phase_ == Phase::kClosed || connection_.fd() != before || phase_ == Phase::kConnecting) {
       return false;
     }
   }
@@ -316,8 +332,41 @@ std::string ControlClient::silence() const {
   return wire::silence(static_cast<uint64_t>(options_.timeout.count()));
 }
 
+namespace {
+
+// Sends the hello and takes the answer.
+Status exchange_hellos(tls::Connection& connection, std::string_view hello, std::span<char> answer,
+                       int64_t deadline_ns) {
+  while (!answer.empty()) {
+    ssize_t done = 0;
+    if (!hello.empty()) {
+      done = connection.send(hello);
+      if (done > 0) hello.remove_prefix(static_cast<size_t>(done));
+      // One that closes at once may have said why, so its answer is looked for all the same.
+      if (done < 0 && errno != EAGAIN && errno != EINTR && errno != EPROTO) hello = {};
+    } else {
+      done = connection.receive(answer.data(), answer.size());
+      if (done == 0) return Status(Code::kUnavailable, "the peer closed the connection");
+      if (done > 0) answer = answer.subspan(static_cast<size_t>(done));
+    }
+    if (done >= 0 || errno == EINTR) continue;
+    if (errno == EPROTO) return connection.why();
+    if (errno != EAGAIN) {
+      return error(Code::kUnavailable, "connection lost: {}", errno_text(errno));
+    }
+    const short wanted = !connection.ready() ? connection.wanted_events()
+                         : hello.empty()     ? POLLIN
+                                             : POLLOUT;
+    TE_RETURN_IF_ERROR(wait_for(connection.fd(), wanted, deadline_ns));
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<uint64_t> greet(const Locator& locator, uint64_t own_instance,
-                       std::chrono::milliseconds timeout) {
+                       std::chrono::milliseconds timeout,
+                       const std::shared_ptr<tls::Identity>& identity) {
   Result<std::vector<SocketAddress>> addresses = resolve_host(locator.host, locator.port);
   if (!addresses.ok()) return addresses.status();
   Status last;
@@ -326,13 +375,16 @@ Result<uint64_t> greet(const Locator& locator, uint64_t own_instance,
     Result<BlockingStream> stream = BlockingStream::connect(address, deadline);
     last = stream.status();
     if (!last.ok()) continue;
+    Result<tls::Connection> connection =
+        tls::Connection::make((*stream).release(), identity, tls::Role::kConnects);
+    last = connection.status();
+    if (!last.ok()) continue;
     const auto hello = control_hello(own_instance, locator.instance);
     std::array<char, wire::HelloAnswer::kSize> bytes;
-    // One that closes at once may have said why, so its answer is looked for all the same.
-    (void)stream->send_all({hello.data(), hello.size()}, deadline);
-    last = stream->receive_exact(bytes, deadline);
+    last = exchange_hellos(*connection, {hello.data(), hello.size()}, bytes, deadline);
     if (!last.ok()) {
-      last = error(Code::kUnavailable, "{}: {}", address.to_string(), last.message());
+      const Code code = last.code() == Code::kPermission ? last.code() : Code::kUnavailable;
+      last = error(code, "{}: {}", address.to_string(), last.message());
       continue;
     }
     Result<wire::HelloAnswer> answer =

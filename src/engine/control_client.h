@@ -20,6 +20,8 @@
 #include "core/locator.h"
 #include "core/wire.h"
 #include "engine/control_channel.h"
+#include "tls/connection.h"
+#include "tls/credentials.h"
 
 namespace te {
 
@@ -45,6 +47,7 @@ class ControlClient final : public ControlChannel,
     uint64_t target_instance = 0;  // 0: whoever answers
     // For each address to connect and to answer the hello, and for each answer.
     std::chrono::milliseconds timeout{0};
+    std::shared_ptr<tls::Identity> identity = nullptr;  // with TLS
   };
 
   static constexpr size_t kMaxPending = 1024;      // calls without an answer
@@ -78,6 +81,8 @@ class ControlClient final : public ControlChannel,
   ControlClient(EventLoop& loop, Registry& registry, std::vector<SocketAddress> addresses,
                 const Options& options, Connected connected);
   void try_next_address();
+  // The peer, or this side, refuses the other, or the connection was lost in the handshake.
+  void insecure();
   void start_hello();
   void finish_hello();
   // This address does not lead to the engine.
@@ -105,7 +110,7 @@ class ControlClient final : public ControlChannel,
   SocketAddress address_;
   Connected connected_;
   Phase phase_ = Phase::kConnecting;
-  Fd fd_;
+  tls::Connection connection_;
   uint64_t peer_instance_ = 0;
   Bytes out_;
   size_t out_sent_ = 0;
@@ -119,6 +124,7 @@ class ControlClient final : public ControlChannel,
 // Connects and exchanges hellos; the instance that answers. Blocks, on name servers too; any
 // thread.
 Result<uint64_t> greet(const Locator& locator, uint64_t own_instance,
-                       std::chrono::milliseconds timeout);
+                       std::chrono::milliseconds timeout,
+                       const std::shared_ptr<tls::Identity>& identity);
 
 }  // namespace te

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "engine/control_session.h"
 
 namespace te {
@@ -27,14 +28,15 @@ bool has_ended(int fd) {
 // A connection of the control channel.
 class ControlServer::Caller final : public EventLoop::Handler {
  public:
-  Caller(ControlServer& server, Fd fd, const Newcomers::Network& from, std::shared_ptr<void> permit)
+  Caller(ControlServer& server, tls::Connection connection, const Newcomers::Network& from,
+         std::shared_ptr<void> permit)
       : network(from),
         session(
-            server.service_,
+            server.service_, connection.visitor(),
             [&server](std::function<void()> task) { server.loop_->run(std::move(task)); },
             [this] { resume(); }),
         server_(server),
-        fd_(std::move(fd)),
+        connection_(std::move(connection)),
         permit_(std::move(permit)),
         progress_ns_(now_ns()) {}
 
@@ -43,10 +45,19 @@ class ControlServer::Caller final : public EventLoop::Handler {
   }
   bool flush();  // false: of no use any more
   bool stalled(int64_t before_ns) const {
-    return !session.idle() && !session.waiting() && progress_ns_ < before_ns;
+    const bool in_the_middle = !session.idle() || connection_.in_the_middle();
+    return in_the_middle && !session.waiting() && progress_ns_ < before_ns;
+  }
+  bool still_let_in(int64_t now_ns) {
+    const Status status = connection_.recheck(now_ns);
+    if (!status.ok()) {
+      log_warning("control connection from {}: {}", peer_address(fd()).to_string(),
+                  status.message());
+    }
+    return status.ok();
   }
   int64_t progress_ns() const { return progress_ns_; }  // when something was last
-  int fd() const { return fd_.get(); }
+  int fd() const { return connection_.fd(); }
 
   const Newcomers::Network network;
   ControlSession session;
@@ -60,7 +71,7 @@ class ControlServer::Caller final : public EventLoop::Handler {
   }
 
   ControlServer& server_;
-  Fd fd_;
+  tls::Connection connection_;
   const std::shared_ptr<void> permit_;
   int64_t progress_ns_;
 };
@@ -68,8 +79,7 @@ class ControlServer::Caller final : public EventLoop::Handler {
 bool ControlServer::Caller::flush() {
   for (ControlSession::Unsent next = session.unsent(); !next.bytes.empty();
        next = session.unsent()) {
-    const int flags = MSG_NOSIGNAL | (next.more ? MSG_MORE : 0);
-    const ssize_t sent = ::send(fd_.get(), next.bytes.data(), next.bytes.size(), flags);
+    const ssize_t sent = connection_.send(next.bytes, next.more ? MSG_MORE : 0);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0) return errno == EAGAIN;
     session.sent(static_cast<size_t>(sent));
@@ -80,13 +90,13 @@ bool ControlServer::Caller::flush() {
 
 bool ControlServer::Caller::receive() {
   for (;;) {
-    while (session.handle_next([this] { return has_ended(fd_.get()); })) {
+    while (session.handle_next([this] { return has_ended(connection_.fd()); })) {
       if (!flush()) return false;
     }
     if (session.broken()) return false;
     if (!session.may_receive()) return true;
     const ssize_t got =
-        session.receive([this](char* to, size_t most) { return ::recv(fd_.get(), to, most, 0); });
+        session.receive([this](char* to, size_t most) { return connection_.receive(to, most); });
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return errno == EAGAIN;
     if (got == 0) return false;
@@ -102,20 +112,21 @@ ControlServer::ControlServer(uint64_t instance, const Config& config, ControlSer
 
 ControlServer::~ControlServer() { stop(); }
 
-Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& bind_host,
-                                                            uint16_t port, uint64_t instance,
-                                                            const Config& config,
-                                                            ControlService& service) {
+Result<std::unique_ptr<ControlServer>> ControlServer::start(
+    const std::string& bind_host, uint16_t port, uint64_t instance, const Config& config,
+    ControlService& service, std::shared_ptr<tls::Identity> identity) {
   std::unique_ptr<ControlServer> server(new ControlServer(instance, config, service));
   Result<Fd> listening = listen_tcp(bind_host, port, SOMAXCONN);
   if (!listening.ok()) return listening.status();
   server->port_ = local_address((*listening).get()).port();
+  server->identity_ = identity;
   Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-control");
   if (!loop.ok()) return loop.status();
   server->loop_ = loop.take();
   Newcomers::Owner& host = *server;
   Acceptor::Owner& door = *server;
-  server->newcomers_ = std::make_unique<Newcomers>(*server->loop_, config, host);
+  server->newcomers_ =
+      std::make_unique<Newcomers>(*server->loop_, config, std::move(identity), host);
   server->acceptor_ = std::make_unique<Acceptor>(*server->loop_, door, "the engine's port");
   TE_RETURN_IF_ERROR(server->acceptor_->start(listening.take()));
   server->loop_->run([raw = server.get()] { raw->check_times(); });
@@ -160,19 +171,21 @@ bool ControlServer::make_place(const Newcomers::Network& network, const wire::He
   return true;
 }
 
-void ControlServer::refuse(int connection, Code code) {
+void ControlServer::refuse(tls::Connection& connection, Code code) {
   wire::HelloAnswer answer;
   answer.instance = instance_;
   answer.code = code;
   const auto bytes = answer.encode();
-  (void)!::send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  (void)connection.send({bytes.data(), bytes.size()});
 }
 
-void ControlServer::refuse(const Fd& connection) {
+void ControlServer::refuse(Fd accepted) {
+  if (identity_) return;  // closed, it makes the peer try again
   // Closed with a hello that was not read, the connection would be reset, and the answer lost.
   std::array<std::byte, wire::Hello::kSize> hello;
-  (void)!::recv(connection.get(), hello.data(), hello.size(), 0);
-  refuse(connection.get(), Code::kBusy);
+  (void)!::recv(accepted.get(), hello.data(), hello.size(), 0);
+  tls::Connection connection(std::move(accepted));
+  refuse(connection, Code::kBusy);
 }
 
 void ControlServer::accepted(Fd connection) {
@@ -180,22 +193,24 @@ void ControlServer::accepted(Fd connection) {
   newcomers_->add(std::move(connection));
 }
 
-void ControlServer::introduced(Fd fd, const wire::Hello& hello) {
+void ControlServer::introduced(tls::Connection connection, const wire::Hello& hello) {
   if (hello.target_instance != 0 && hello.target_instance != instance_) {
-    return refuse(fd.get(), Code::kStale);
+    return refuse(connection, Code::kStale);
   }
-  const Newcomers::Network network = Newcomers::network_of(peer_address(fd.get()));
-  if (!make_place(network, hello)) return refuse(fd.get(), Code::kBusy);
+  const Newcomers::Network network = Newcomers::network_of(peer_address(connection.fd()));
+  if (!make_place(network, hello)) return refuse(connection, Code::kBusy);
   std::shared_ptr<void> permit = Inbound::permit(inbound_, network);
   if (hello.kind == wire::ChannelKind::kTcpData) {
-    if (!service_.adopt(fd, hello, std::move(permit))) refuse(fd.get(), Code::kUnsupported);
+    if (!service_.adopt(connection, hello, std::move(permit))) {
+      refuse(connection, Code::kUnsupported);
+    }
     return;
   }
   wire::HelloAnswer answer;
   answer.instance = instance_;
   const auto bytes = answer.encode();
-  const int raw = fd.get();
-  auto caller = std::make_unique<Caller>(*this, std::move(fd), network, std::move(permit));
+  const int raw = connection.fd();
+  auto caller = std::make_unique<Caller>(*this, std::move(connection), network, std::move(permit));
   caller->session.answer({bytes.data(), bytes.size()});
   Caller* plain = caller.get();
   callers_.emplace(plain, std::move(caller));
@@ -212,13 +227,15 @@ void ControlServer::drop(Caller& caller) {
 void ControlServer::check_times() {
   const int64_t now = now_ns();
   newcomers_->check_times(now);
-  std::vector<Caller*> stalled;
+  service_.check_peers(now);
+  std::vector<Caller*> unwanted;
   for (const auto& [caller, owner] : callers_) {
-    if (caller->stalled(now - static_cast<int64_t>(config_.stall_timeout_ms) * kNsPerMs)) {
-      stalled.push_back(caller);
+    if (caller->stalled(now - static_cast<int64_t>(config_.stall_timeout_ms) * kNsPerMs) ||
+        !caller->still_let_in(now)) {
+      unwanted.push_back(caller);
     }
   }
-  for (Caller* caller : stalled) drop(*caller);
+  for (Caller* caller : unwanted) drop(*caller);
   loop_->run_after(kCheckMs, [this] { check_times(); });
 }
 

@@ -23,7 +23,8 @@ class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
  public:
   static Result<std::unique_ptr<ControlServer>> start(const std::string& bind_host, uint16_t port,
                                                       uint64_t instance, const Config& config,
-                                                      ControlService& service);
+                                                      ControlService& service,
+                                                      std::shared_ptr<tls::Identity> identity = {});
   ~ControlServer() override;
   uint16_t port() const { return port_; }
   // No call of the service comes after this.
@@ -36,10 +37,10 @@ class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
   // Acceptor::Owner.
   bool has_room() override { return newcomers_->has_room(); }
   void accepted(Fd connection) override;
-  void refuse(const Fd& connection) override;
+  void refuse(Fd accepted) override;
   // Newcomers::Owner.
-  void introduced(Fd connection, const wire::Hello& hello) override;
-  void refuse(int connection, Code code) override;
+  void introduced(tls::Connection connection, const wire::Hello& hello) override;
+  void refuse(tls::Connection& connection, Code code) override;
   void room_again() override { acceptor_->resume(); }
 
   void drop(Caller& caller);
@@ -51,6 +52,7 @@ class ControlServer final : private Acceptor::Owner, private Newcomers::Owner {
   const Config& config_;
   ControlService& service_;
   uint16_t port_ = 0;
+  std::shared_ptr<tls::Identity> identity_;  // with TLS
   // Outlives the server in the permits of connections that transports serve.
   const std::shared_ptr<Inbound> inbound_;
   std::unique_ptr<EventLoop> loop_;

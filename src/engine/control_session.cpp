@@ -3,7 +3,6 @@
 #include "base/log.h"
 
 namespace te {
-
 void ControlSession::answer(std::string head, std::shared_ptr<const Bytes> body) {
   head_ = std::move(head);
   body_ = std::move(body);
@@ -46,39 +45,47 @@ bool ControlSession::handle_next(const std::function<bool()>& has_ended) {
 }
 
 void ControlSession::handle(const wire::ControlHeader& request, std::string_view body) {
-  std::shared_ptr<const Bytes> answer_body;
-  Status status;
+  if (request.type == wire::ControlType::kExchange) {
+    const Status status = start_exchange(request.id, body);
+    if (!status.ok()) answer_request(request.id, status, nullptr);
+    return;
+  }
+  Result<std::shared_ptr<const Bytes>> answer = answer_at_once(request, body);
+  answer_request(request.id, answer.status(), answer.ok() ? answer.take() : nullptr);
+}
+
+Result<std::shared_ptr<const Bytes>> ControlSession::answer_at_once(
+    const wire::ControlHeader& request, std::string_view body) {
   switch (request.type) {
     case wire::ControlType::kPing:
-      answer_body = std::make_shared<const Bytes>(body);
-      break;
+      return std::make_shared<const Bytes>(body);
     case wire::ControlType::kDescribe: {
       ByteReader in(as_bytes(body));
       const auto known = in.number<uint64_t>();
-      if (!in.complete()) {
-        status = Status(Code::kProtocol, "a describe request cannot be understood");
-      } else if (known == 0 || known != service_.generation()) {
-        answer_body = service_.describe();
+      if (!in.complete()) return Status(Code::kProtocol, "a describe request cannot be understood");
+      TE_RETURN_IF_ERROR(peer_.require(tls::Permission::kOpen));
+      // What an earlier connection of this peer was told may have been for other rights.
+      const bool told = described_ || !peer_.known();
+      if (told && known != 0 && known == service_.generation()) {
+        return std::shared_ptr<const Bytes>();
       }
-      break;
+      described_ = true;
+      return service_.describe(peer_);
     }
     case wire::ControlType::kNotify: {
+      TE_RETURN_IF_ERROR(peer_.require(tls::Permission::kNotify));
       Result<wire::NotifyBody> notification = wire::NotifyBody::decode(body);
-      status = notification.ok() ? service_.notified(notification.take()) : notification.status();
-      break;
+      if (!notification.ok()) return notification.status();
+      TE_RETURN_IF_ERROR(service_.notified(notification.take()));
+      return std::shared_ptr<const Bytes>();
     }
     case wire::ControlType::kLinks:
-      answer_body = std::make_shared<const Bytes>(service_.links());
-      break;
-    case wire::ControlType::kExchange:
-      status = start_exchange(request.id, body);
-      if (status.ok()) return;
-      break;
+      TE_RETURN_IF_ERROR(peer_.require(tls::Permission::kWatch));
+      return std::make_shared<const Bytes>(service_.links());
     default:
-      status = error(Code::kUnsupported, "this engine does not know the request {}",
-                     static_cast<int>(request.type));
+      return error(Code::kUnsupported, "this engine does not know the request {}",
+                   static_cast<int>(request.type));
   }
-  answer_request(request.id, status, std::move(answer_body));
 }
 
 void ControlSession::answer_request(uint64_t id, const Status& status,
@@ -97,6 +104,7 @@ void ControlSession::answer_request(uint64_t id, const Status& status,
 
 // Ok: the answer comes later, unless the session ends before.
 Status ControlSession::start_exchange(uint64_t id, std::string_view body) {
+  TE_RETURN_IF_ERROR(peer_.require(tls::Permission::kOpen));
   Result<wire::ExchangeBody> exchange = wire::ExchangeBody::decode(body);
   if (!exchange.ok()) return exchange.status();
   waiting_ = true;
@@ -111,7 +119,7 @@ Status ControlSession::start_exchange(uint64_t id, std::string_view body) {
       session->resume_();
     });
   };
-  Status status = service_.exchange(exchange.take(), answered);
+  Status status = service_.exchange(exchange.take(), rights_of(peer_.permissions()), answered);
   if (!status.ok()) waiting_ = false;
   return status;
 }

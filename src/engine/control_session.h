@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "core/wire.h"
 #include "engine/control_service.h"
+#include "tls/visitor.h"
 
 namespace te {
 
@@ -26,9 +27,12 @@ class ControlSession {
 
   // `run` runs a task on the session's thread, and is called on any. `resume`: the answer to a
   // request that another thread worked on is there.
-  ControlSession(ControlService& service, std::function<void(std::function<void()>)> run,
-                 std::function<void()> resume)
-      : service_(service), run_(std::move(run)), resume_(std::move(resume)) {}
+  ControlSession(ControlService& service, tls::Visitor peer,
+                 std::function<void(std::function<void()>)> run, std::function<void()> resume)
+      : service_(service),
+        peer_(std::move(peer)),
+        run_(std::move(run)),
+        resume_(std::move(resume)) {}
 
   // `head` goes out before any answer.
   void answer(std::string head, std::shared_ptr<const Bytes> body = nullptr);
@@ -64,16 +68,20 @@ class ControlSession {
   static constexpr size_t kReadStep = 16 << 10;
 
   void handle(const wire::ControlHeader& request, std::string_view body);
+  Result<std::shared_ptr<const Bytes>> answer_at_once(const wire::ControlHeader& request,
+                                                      std::string_view body);
   Status start_exchange(uint64_t id, std::string_view body);
   void answer_request(uint64_t id, const Status& status, std::shared_ptr<const Bytes> body);
 
   ControlService& service_;
+  const tls::Visitor peer_;
   const std::function<void(std::function<void()>)> run_;
   const std::function<void()> resume_;
   Bytes in_;
   std::string head_;
   std::shared_ptr<const Bytes> body_;
   size_t sent_ = 0;
+  bool described_ = false;  // with the rights of this connection
   bool waiting_ = false;
   bool broken_ = false;
   // For tasks that come when the session is gone.

@@ -15,8 +15,8 @@ constexpr int kAttempts = 3;
 // Adds buffers to a descriptor.
 class Memory::Describer {
  public:
-  explicit Describer(Descriptor& descriptor)
-      : descriptor_(descriptor), keys_(descriptor.transports.size()) {}
+  Describer(Descriptor& descriptor, Rights rights)
+      : descriptor_(descriptor), rights_(rights), keys_(descriptor.transports.size()) {}
 
   void add(const Buffer& buffer) {
     const auto [location, fresh] =
@@ -26,8 +26,8 @@ class Memory::Describer {
       const auto key = buffer.keys.find(descriptor_.transports[i].name);
       keys_[i] = key == buffer.keys.end() ? std::string_view() : std::string_view(key->second);
     }
-    descriptor_.add({buffer.address, buffer.offset, buffer.length, location->second, buffer.remote,
-                     buffer.kind},
+    descriptor_.add({buffer.address, buffer.offset, buffer.length, location->second,
+                     buffer.remote & rights_, buffer.kind},
                     keys_);
   }
 
@@ -36,6 +36,7 @@ class Memory::Describer {
 
  private:
   Descriptor& descriptor_;
+  const Rights rights_;  // of whom it is for
   std::map<std::string, uint32_t> locations_;
   std::vector<std::string_view> keys_;
 };
@@ -56,14 +57,16 @@ bool Memory::describe_next(Describer& describer, size_t count) {
 // Looks at few buffers at a time, so that nobody waits for long. False when they changed meanwhile:
 // then what was seen may be of two times. `in_one_go`: no call begins to change any, since also the
 // first step of closing takes the lock, and others wait.
-bool Memory::describe(Descriptor& result, bool in_one_go) {
+bool Memory::describe(Descriptor& result, Rights rights, bool in_one_go) {
   result.instance = instance_;
   result.generation = generation();
   for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
+    const Capabilities capabilities = transport->capabilities();
+    if (rights != Rights::kBoth && !capabilities.checks_rights) continue;
     result.transports.push_back(
-        {std::string(transport->name()), transport->capabilities().key_size, transport->info()});
+        {std::string(transport->name()), capabilities.key_size, transport->info()});
   }
-  Describer describer(result);
+  Describer describer(result, rights);
   for (bool more = true; more;) {
     if (in_one_go) {
       const WriterLock lock(mutex_);
@@ -76,29 +79,31 @@ bool Memory::describe(Descriptor& result, bool in_one_go) {
   return in_one_go || result.generation == generation();
 }
 
-std::shared_ptr<const Descriptor> Memory::descriptor() {
-  MutexLock cache(cache_mutex_);
-  if (descriptor_ && descriptor_->generation == generation()) return descriptor_;
+// The last one, as long as nothing changed.
+std::shared_ptr<const Descriptor> Memory::describe_to(Rights rights) {
+  Described& known = described_[static_cast<size_t>(rights)];
+  if (known.descriptor && known.descriptor->generation == generation()) return known.descriptor;
   std::shared_ptr<Descriptor> result;
   for (int attempt = 1;; ++attempt) {
     result = std::make_shared<Descriptor>();
-    if (describe(*result, attempt > kAttempts)) break;
+    if (describe(*result, rights, attempt > kAttempts)) break;
   }
   if (Status status = result->finish(); !status.ok()) log_error("{}", status.to_string());
-  descriptor_ = result;
-  encoded_ = nullptr;
-  return descriptor_;
+  known = {result, nullptr};
+  return result;
 }
 
-std::shared_ptr<const Bytes> Memory::encoded_descriptor() {
-  const std::shared_ptr<const Descriptor> current = descriptor();
+std::shared_ptr<const Descriptor> Memory::descriptor() {
   MutexLock cache(cache_mutex_);
-  if (!encoded_ || descriptor_ != current) {
-    auto bytes = std::make_shared<const Bytes>(current->encode());
-    if (descriptor_ != current) return bytes;
-    encoded_ = bytes;
-  }
-  return encoded_;
+  return describe_to(Rights::kBoth);
+}
+
+std::shared_ptr<const Bytes> Memory::encoded_descriptor(Rights rights) {
+  MutexLock cache(cache_mutex_);
+  const std::shared_ptr<const Descriptor> descriptor = describe_to(rights);
+  std::shared_ptr<const Bytes>& encoded = described_[static_cast<size_t>(rights)].encoded;
+  if (!encoded) encoded = std::make_shared<const Bytes>(descriptor->encode());
+  return encoded;
 }
 
 }  // namespace te

@@ -138,7 +138,7 @@ Status Engine::Impl::start(const EngineOptions& options) {
     log_info("processes of this host are reached by TCP: {}", status.message());
   }
   Result<std::unique_ptr<ControlServer>> server =
-      ControlServer::start(address_.bind, port, instance_, config_, *this);
+      ControlServer::start(address_.bind, port, instance_, config_, *this, identity());
   if (!server.ok()) return server.status();
   server_ = server.take();
   publication_.set_name(no_server ? endpoint() : options.name);
@@ -158,12 +158,13 @@ Status Engine::Impl::start(const EngineOptions& options) {
 
 Status Engine::Impl::publish() {
   // The directory may outlive the engine.
-  const auto alive = [instance = instance_,
-                      timeout_ms = config_.connect_timeout_ms](const Locator& holder) {
-    const Code code = greet(holder, instance, std::chrono::milliseconds(timeout_ms)).code();
-    // One that refuses us is there all the same; one that is silent, or another run, is not.
-    return code != Code::kUnavailable && code != Code::kStale && code != Code::kProtocol;
-  };
+  const auto alive =
+      [instance = instance_, identity = identity(),
+       limit = std::chrono::milliseconds(config_.connect_timeout_ms)](const Locator& holder) {
+        const Code code = greet(holder, instance, limit, identity).code();
+        // One that refuses us is there all the same; one that is silent, or another run, is not.
+        return code != Code::kUnavailable && code != Code::kStale && code != Code::kProtocol;
+      };
   return publication_.publish(own_locator(), alive);
 }
 
@@ -172,6 +173,7 @@ Status Engine::Impl::publish() {
 Engine::Impl::~Impl() {
   publication_.begin_leave();
   if (server_) server_->stop();
+  if (peers_) peers_->key_holders().stop();
   if (transfers_) transfers_->begin_stop();
   if (recovery_) recovery_->stop();
   if (fences_) fences_->stop();
@@ -185,19 +187,10 @@ Engine::Impl::~Impl() {
   publication_.finish_leave();
 }
 
-bool Engine::Impl::adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) {
-  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    if (!transport->capabilities().data_over_engine_port) continue;
-    transport->adopt(std::move(connection), hello, std::move(permit));
-    return true;
-  }
-  return false;
-}
-
-void Engine::Impl::end_idlest(int64_t before_ns, const MayEnd& may_end) {
-  for (const std::shared_ptr<Transport>& transport : transports_.installed()) {
-    if (transport->end_idlest(before_ns, may_end)) return;
-  }
+std::shared_ptr<const Bytes> Engine::Impl::describe(const tls::Visitor& peer) {
+  const Rights rights = rights_of(peer.permissions());
+  if (rights == Rights::kBoth && transports_.any_by_key_alone()) peers_->key_holders().add(peer);
+  return memory_.encoded_descriptor(rights);
 }
 
 Status Engine::Impl::install(std::string_view protocol, bool implicit, const NicMatrix* matrix) {

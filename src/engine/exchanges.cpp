@@ -58,7 +58,7 @@ void Exchanges::bring(uint64_t instance, const wire::ExchangeBody& body, Answere
                           wire::kMaxExchange));
   }
   if (instance == instance_) {
-    const bool taken = asking_.run([this, body, answered] { answered(give(body)); });
+    const bool taken = asking_.run([this, body, answered] { answered(give(body, Rights::kBoth)); });
     if (!taken) answered(Status(Code::kCancelled, "the engine ends"));
     return;
   }
@@ -90,28 +90,34 @@ void Exchanges::stop() {
   asking_.stop();
 }
 
-Status Exchanges::accept(wire::ExchangeBody body, Answered answered) {
+Status Exchanges::accept(wire::ExchangeBody body, Rights rights, Answered answered) {
   if (accepts_.fetch_add(1) >= kMaxAccepts) {
     accepts_.fetch_sub(1);
     return error(Code::kBusy, "{} exchanges wait here already: try again later", kMaxAccepts);
   }
-  const bool taken = accepting_.run([this, body = std::move(body), answered = std::move(answered)] {
-    Result<Bytes> answer = give(body);
-    accepts_.fetch_sub(1);
-    answered(std::move(answer));
-  });
+  const bool taken =
+      accepting_.run([this, rights, body = std::move(body), answered = std::move(answered)] {
+        Result<Bytes> answer = give(body, rights);
+        accepts_.fetch_sub(1);
+        answered(std::move(answer));
+      });
   if (taken) return {};
   accepts_.fetch_sub(1);
   return Status(Code::kCancelled, "the engine ends");
 }
 
-Result<Bytes> Exchanges::give(const wire::ExchangeBody& body) const {
+Result<Bytes> Exchanges::give(const wire::ExchangeBody& body, Rights rights) const {
   if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
   const std::shared_ptr<Transport> transport = find_transport_(body.transport);
   if (!transport) {
     return Status(Code::kUnsupported, "the engine has no such transport installed");
   }
-  Result<Bytes> answer = transport->accept(body.hello);
+  if (rights != Rights::kBoth && !transport->capabilities().checks_rights) {
+    return error(Code::kPermission,
+                 "{} serves peers that may READ and WRITE: this one has {} (tls_policy)",
+                 transport->name(), rights_name(rights));
+  }
+  Result<Bytes> answer = transport->accept(body.hello, rights);
   if (answer.ok() && answer->size() > wire::kMaxExchange) {
     return error(Code::kInternal, "the transport answered with {} bytes: the most is {}",
                  answer->size(), wire::kMaxExchange);

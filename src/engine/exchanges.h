@@ -41,7 +41,7 @@ class Exchanges {
   // TransportHost::exchange().
   void ask(const Peer& peer, std::string_view transport, Bytes hello, Answered answered);
   // A peer asks: ControlService::exchange().
-  Status accept(wire::ExchangeBody body, Answered answered);
+  Status accept(wire::ExchangeBody body, Rights rights, Answered answered);
 
   // No transport is called for a peer after this, and what was not asked yet is cancelled.
   void begin_stop();
@@ -61,7 +61,7 @@ class Exchanges {
   void ask_next(uint64_t instance);
   void bring(uint64_t instance, const wire::ExchangeBody& body, Answered answered);
   void answered(uint64_t instance, Result<Bytes> answer);
-  Result<Bytes> give(const wire::ExchangeBody& body) const;
+  Result<Bytes> give(const wire::ExchangeBody& body, Rights rights) const;
 
   const uint64_t instance_;
   Segments& segments_;

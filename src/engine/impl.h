@@ -73,21 +73,29 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   void withdraw() { publication_.withdraw(); }
 
   // ControlService.
-  std::shared_ptr<const Bytes> describe() override { return memory_.encoded_descriptor(); }
+  std::shared_ptr<const Bytes> describe(const tls::Visitor& peer) override;
+  void check_peers(int64_t now_ns) override { peers_->key_holders().check(now_ns); }
   uint64_t generation() override { return memory_.generation(); }
   Status notified(wire::NotifyBody body) override {
     return notifications_.deliver(std::move(body));
   }
-  Status exchange(wire::ExchangeBody body, std::function<void(Result<Bytes>)> answered) override {
-    return exchanges_->accept(std::move(body), std::move(answered));
+  Status exchange(wire::ExchangeBody body, Rights rights,
+                  std::function<void(Result<Bytes>)> answered) override {
+    return exchanges_->accept(std::move(body), rights, std::move(answered));
   }
   Bytes links() override { return links_as_json(paths()); }
-  bool adopt(Fd& connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
-  void end_idlest(int64_t before_ns, const MayEnd& may_end) override;
+  bool adopt(tls::Connection& connection, const wire::Hello& hello,
+             std::shared_ptr<void> permit) override {
+    return transports_.adopt(connection, hello, std::move(permit));
+  }
+  void end_idlest(int64_t before_ns, const MayEnd& may_end) override {
+    transports_.end_idlest(before_ns, may_end);
+  }
 
   // TransportHost.
   void done(Slice* slice, Code code) override { transfers_->done(slice, code); }
   uint64_t instance() const override { return instance_; }
+  std::shared_ptr<tls::Identity> identity() const override { return peers_->identity(); }
   std::string asked_address() const override { return address_.asked; }
   void exchange(const Peer& peer, std::string_view transport, Bytes hello,
                 Answered answered) override {
@@ -116,6 +124,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   Status begin_to_use(std::string_view protocol) TE_REQUIRES(install_mutex_, memory_.barrier());
   // Until it stopped it serves peers, so no buffer is unregistered meanwhile.
   Status take_away(std::string_view protocol) TE_REQUIRES(install_mutex_, memory_.barrier());
+  std::string encryption(const Transport& transport) const;
   void send_notification(Notifier::Message message);
   Transfers::Notify way_of_notifications();
 

@@ -7,6 +7,12 @@ std::vector<DeviceLoad> Engine::Impl::device_loads() {
   return meter_.measure(transports_.installed(), paths());
 }
 
+std::string Engine::Impl::encryption(const Transport& transport) const {
+  const Capabilities capabilities = transport.capabilities();
+  if (capabilities.within_host) return "host";
+  return capabilities.data_over_engine_port && identity() ? "tls" : "none";
+}
+
 std::vector<PathInfo> Engine::Impl::paths() const {
   constexpr std::string_view kStates[] = {"idle", "connecting", "ready", "failed"};
   std::vector<PathInfo> result;
@@ -20,6 +26,7 @@ std::vector<PathInfo> Engine::Impl::paths() const {
       info.local_device = path->local_device;
       info.remote_device = path->remote_device;
       info.remote_address = path->remote_address;
+      info.encryption = encryption(path->transport);
       info.state = kStates[static_cast<size_t>(path->state.load())];
       info.last_error = path->last_error().message();
       info.inflight_bytes = path->inflight_bytes.load();

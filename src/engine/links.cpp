@@ -23,6 +23,7 @@ std::string links_as_json(const std::vector<PathInfo>& paths) {
                     {"local_device", path.local_device},
                     {"remote_device", path.remote_device},
                     {"remote_address", path.remote_address},
+                    {"encryption", path.encryption},
                     {"state", path.state},
                     {"last_error", path.last_error},
                     {"inflight_bytes", path.inflight_bytes},
@@ -46,6 +47,7 @@ Result<std::vector<PathInfo>> links_from_json(std::string_view json) {
       take(row, "local_device", path.local_device);
       take(row, "remote_device", path.remote_device);
       take(row, "remote_address", path.remote_address);
+      take(row, "encryption", path.encryption);
       take(row, "state", path.state);
       take(row, "last_error", path.last_error);
       take(row, "inflight_bytes", path.inflight_bytes);

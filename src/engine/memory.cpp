@@ -313,23 +313,31 @@ void Memory::for_each_ready(Visit&& visit) {
   }
 }
 
+template <typename Wanted>
+Status Memory::renew_where(Wanted&& wanted) {
+  const WriterLock barrier(barrier_);
+  const Installed transports = transports_.installed();
+  std::vector<Buffer*> known;
+  for_each_ready([&](Buffer& buffer) {
+    if (buffer.remote != Rights::kNone && wanted(buffer)) known.push_back(&buffer);
+  });
+  for (Buffer* buffer : known) TE_RETURN_IF_ERROR(renew_one(*buffer, transports));
+  return {};
+}
+
+Status Memory::renew_keys() {
+  return renew_where([](const Buffer&) { return true; });
+}
+
 Status Memory::renew(const std::vector<NumberRange>& numbers) {
   if (numbers.empty()) return {};
   std::vector<NumberRange> sorted = numbers;
   std::sort(sorted.begin(), sorted.end(),
             [](const NumberRange& a, const NumberRange& b) { return a.begin < b.begin; });
-  const WriterLock barrier(barrier_);
-  const Installed transports = transports_.installed();
-  std::vector<Buffer*> known;
-  for_each_ready([&](Buffer& buffer) {
-    if (buffer.remote != Rights::kNone &&
-        (overlaps(sorted, buffer.offset, buffer.offset + buffer.length) ||
-         overlaps(sorted, buffer.address, buffer.address + buffer.length))) {
-      known.push_back(&buffer);
-    }
+  return renew_where([&sorted](const Buffer& buffer) {
+    return overlaps(sorted, buffer.offset, buffer.offset + buffer.length) ||
+           overlaps(sorted, buffer.address, buffer.address + buffer.length);
   });
-  for (Buffer* buffer : known) TE_RETURN_IF_ERROR(renew_one(*buffer, transports));
-  return {};
 }
 
 // Another buffer with new keys takes the place of this one, whose uses under way go on.

@@ -49,13 +49,16 @@ class Memory {
   SharedMutex& barrier() TE_RETURN_CAPABILITY(barrier_) { return barrier_; }
   // Registers what is there with a transport that was installed just now: all or none.
   Status introduce(Transport& transport) TE_REQUIRES(barrier_);
+  // Gives other keys to every buffer that peers may touch. kResource: some kept theirs.
+  Status renew_keys();
   // Forgets the keys of one that goes.
   void forget(Transport& transport) TE_REQUIRES(barrier_);
 
   // Grows with every change.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
   std::shared_ptr<const Descriptor> descriptor();
-  std::shared_ptr<const Bytes> encoded_descriptor();
+  // For a peer with these rights: of transports that do not check them it hears only with both.
+  std::shared_ptr<const Bytes> encoded_descriptor(Rights rights);
 
   // The kinds of memory of this process; null: none such.
   const std::vector<const MemoryDriver*>& drivers() const { return drivers_; }
@@ -80,6 +83,10 @@ class Memory {
     MemoryFile file;
     bool in_use = false;  // a stopped process may still touch it
   };
+  struct Described {
+    std::shared_ptr<const Descriptor> descriptor;
+    std::shared_ptr<const Bytes> encoded;
+  };
   class Placed;
   class Keys;
   class Closing;
@@ -99,6 +106,8 @@ class Memory {
   Result<bool> count_again(const Asked& asked, size_t index, Placed& placed) TE_REQUIRES(mutex_);
   // Makes what peers know of buffers that hold one of these numbers invalid; see ARCHITECTURE.md.
   Status renew(const std::vector<NumberRange>& numbers);
+  template <typename Wanted>
+  Status renew_where(Wanted&& wanted);
   Status renew_one(Buffer& old, const Installed& transports) TE_REQUIRES(barrier_);
   static Status register_with(Buffer& buffer, Transport& transport);
   static void drop(Buffer& buffer, const Installed& transports, bool local) noexcept;
@@ -109,7 +118,8 @@ class Memory {
   // Every buffer, with the lock held for few of them at a time.
   template <typename Visit>
   void for_each_ready(Visit&& visit);
-  bool describe(Descriptor& result, bool in_one_go);
+  std::shared_ptr<const Descriptor> describe_to(Rights rights) TE_REQUIRES(cache_mutex_);
+  bool describe(Descriptor& result, Rights rights, bool in_one_go);
   // The next buffers, `count` at most. Whether there are more.
   bool describe_next(Describer& describer, size_t count) TE_REQUIRES_SHARED(mutex_);
 
@@ -127,8 +137,7 @@ class Memory {
   std::atomic<uint32_t> placements_ended_{0};  // calls that placed buffers, however they ended
 
   Mutex cache_mutex_{LockRank::kDescriptor};
-  std::shared_ptr<const Descriptor> descriptor_ TE_GUARDED_BY(cache_mutex_);
-  std::shared_ptr<const Bytes> encoded_ TE_GUARDED_BY(cache_mutex_);
+  std::array<Described, 4> described_ TE_GUARDED_BY(cache_mutex_);  // by the rights
 };
 
 }  // namespace te

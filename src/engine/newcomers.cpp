@@ -20,6 +20,8 @@ namespace {
 constexpr int64_t kPatienceMs = 100;
 constexpr int64_t kPatienceNs = kPatienceMs * kNsPerMs;
 
+constexpr uint8_t kTlsHandshake = 22;  // the first byte of a connection with TLS
+
 // Since when the peer has sent nothing: also before the connection was accepted, because many
 // silent ones may have waited in the kernel's queue for long.
 int64_t silent_since_ns(int fd) {
@@ -33,22 +35,27 @@ int64_t silent_since_ns(int fd) {
 
 class Newcomers::Newcomer final : public EventLoop::Handler {
  public:
-  Newcomer(Newcomers& owner, Fd fd, const Network& from)
-      : network(from), owner_(owner), fd_(std::move(fd)), since_ns_(silent_since_ns(fd_.get())) {}
+  Newcomer(Newcomers& owner, tls::Connection connection, const Network& from)
+      : network(from),
+        owner_(owner),
+        connection_(std::move(connection)),
+        since_ns_(silent_since_ns(connection_.fd())) {}
 
   void on_events(uint32_t) override {
     while (got_ < bytes_.size()) {
-      const ssize_t n = ::recv(fd_.get(), bytes_.data() + got_, bytes_.size() - got_, 0);
+      const ssize_t n = connection_.receive(bytes_.data() + got_, bytes_.size() - got_);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0 && errno == EAGAIN) return;
+      if (n < 0 && errno == EPROTO) return insecure();
       if (n <= 0) return owner_.drop(*this);
       got_ += static_cast<size_t>(n);
       const bool ours = got_ < sizeof(uint32_t) || load<uint32_t>(bytes_.data()) == wire::kMagic;
       if (!ours) {
+        if (static_cast<uint8_t>(bytes_[0]) == kTlsHandshake) return too_secure();
         static LogLimit limit;
         log_limited(limit, LogLevel::kDebug,
                     "from {}: its first bytes are {:#010x}, not a transfer engine's {:#010x}",
-                    peer_address(fd_.get()).to_string(), load<uint32_t>(bytes_.data()),
+                    peer_address(connection_.fd()).to_string(), load<uint32_t>(bytes_.data()),
                     wire::kMagic);
         return owner_.drop(*this);
       }
@@ -56,35 +63,58 @@ class Newcomers::Newcomer final : public EventLoop::Handler {
     Result<wire::Hello> hello = wire::Hello::decode(bytes_);
     if (!hello.ok()) {
       static LogLimit limit;
-      log_limited(limit, LogLevel::kInfo, "from {}: {}", peer_address(fd_.get()).to_string(),
+      log_limited(limit, LogLevel::kInfo, "from {}: {}", peer_address(connection_.fd()).to_string(),
                   hello.status().message());
-      owner_.owner_.refuse(fd_.get(), hello.code());
+      owner_.owner_.refuse(connection_, hello.code());
       return owner_.drop(*this);
     }
-    owner_.loop_.remove(fd_.get(), this);
-    Fd connection = std::move(fd_);
+    owner_.loop_.remove(connection_.fd(), this);
+    tls::Connection connection = std::move(connection_);
     owner_.drop(*this);
     owner_.owner_.introduced(std::move(connection), *hello);
   }
 
-  int fd() const { return fd_.get(); }
-  bool pending() const { return fd_.valid(); }
-  void close() { fd_.reset(); }
+  int fd() const { return connection_.fd(); }
+  tls::Connection& connection() { return connection_; }
+  bool pending() const { return connection_.valid(); }
+  void close() { connection_.close(); }
   int64_t since_ns() const { return since_ns_; }
 
   const Network network;
   std::list<std::unique_ptr<Newcomer>>::iterator place;
 
  private:
+  void insecure() {
+    static LogLimit limit;
+    log_limited(limit, LogLevel::kWarning, "from {}: {}",
+                peer_address(connection_.fd()).to_string(), connection_.why().message());
+    if (connection_.peer_is_plain()) {
+      owner_.loop_.remove(connection_.fd(), this);
+      tls::Connection plain(connection_.release());
+      owner_.owner_.refuse(plain, Code::kPermission);
+    }
+    owner_.drop(*this);
+  }
+  void too_secure() {
+    static LogLimit limit;
+    log_limited(
+        limit, LogLevel::kWarning,
+        "from {}: the peer speaks TLS: its setting security is tls, and this engine's is off",
+        peer_address(connection_.fd()).to_string());
+    owner_.owner_.refuse(connection_, Code::kPermission);
+    owner_.drop(*this);
+  }
+
   Newcomers& owner_;
-  Fd fd_;
+  tls::Connection connection_;
   const int64_t since_ns_;
   std::array<std::byte, wire::Hello::kSize> bytes_;
   size_t got_ = 0;
 };
 
-Newcomers::Newcomers(EventLoop& loop, const Config& config, Owner& owner)
-    : loop_(loop), config_(config), owner_(owner) {}
+Newcomers::Newcomers(EventLoop& loop, const Config& config, std::shared_ptr<tls::Identity> identity,
+                     Owner& owner)
+    : loop_(loop), config_(config), identity_(std::move(identity)), owner_(owner) {}
 
 Newcomers::~Newcomers() = default;
 
@@ -118,17 +148,22 @@ bool Newcomers::has_room() {
   return false;
 }
 
-void Newcomers::add(Fd connection) {
-  const int fd = connection.get();
+void Newcomers::add(Fd accepted) {
+  const int fd = accepted.get();
   const Network network = network_of(peer_address(fd));
-  all_.push_back(std::make_unique<Newcomer>(*this, std::move(connection), network));
+  Result<tls::Connection> connection =
+      tls::Connection::make(std::move(accepted), identity_, tls::Role::kAccepts);
+  if (!connection.ok()) return;
+  all_.push_back(std::make_unique<Newcomer>(*this, connection.take(), network));
   Newcomer& added = *all_.back();
   added.place = std::prev(all_.end());
   ++counts_[network];
   // Of one that waited in the kernel's queue the hello has mostly come.
   if (!still_silent(added)) return;
-  if (!loop_.add(fd, EPOLLIN | EPOLLRDHUP, &added).ok()) {
-    owner_.refuse(fd, Code::kBusy);
+  uint32_t events = EPOLLIN | EPOLLRDHUP;
+  if (identity_) events |= EPOLLOUT;  // a handshake has answers
+  if (!loop_.add(fd, events, &added).ok()) {
+    owner_.refuse(added.connection(), Code::kBusy);
     drop(added);
   }
 }
@@ -176,7 +211,7 @@ void Newcomers::make_room() {
       std::min<size_t>(silent.size(), std::max<uint64_t>(config_.pending_limit() / 2, 1)));
   for (const Candidate& each : silent) {
     if (!still_silent(*each.newcomer)) continue;
-    owner_.refuse(each.newcomer->fd(), Code::kBusy);
+    owner_.refuse(each.newcomer->connection(), Code::kBusy);
     drop(*each.newcomer);
   }
 }

@@ -19,6 +19,8 @@
 #include "base/options.h"
 #include "base/socket.h"
 #include "core/wire.h"
+#include "tls/connection.h"
+#include "tls/credentials.h"
 
 namespace te {
 
@@ -35,14 +37,16 @@ class Newcomers {
   class Owner {
    public:
     virtual ~Owner() = default;
-    virtual void introduced(Fd connection, const wire::Hello& hello) = 0;
+    virtual void introduced(tls::Connection connection, const wire::Hello& hello) = 0;
     // Tells the peer why its connection is closed, as far as that is possible without waiting.
-    virtual void refuse(int connection, Code code) = 0;
+    virtual void refuse(tls::Connection& connection, Code code) = 0;
     // There is room again, after has_room() said no.
     virtual void room_again() = 0;
   };
 
-  Newcomers(EventLoop& loop, const Config& config, Owner& owner);
+  // With an identity: over TLS.
+  Newcomers(EventLoop& loop, const Config& config, std::shared_ptr<tls::Identity> identity,
+            Owner& owner);
   ~Newcomers();
 
   // Makes some if need be. If not, the owner hears when there is some.
@@ -64,6 +68,7 @@ class Newcomers {
 
   EventLoop& loop_;
   const Config& config_;
+  const std::shared_ptr<tls::Identity> identity_;
   Owner& owner_;
   std::list<std::unique_ptr<Newcomer>> all_;  // in order of arrival
   std::map<Network, size_t> counts_;

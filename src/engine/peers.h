@@ -10,8 +10,10 @@
 
 #include "base/clock.h"
 #include "base/event_loop.h"
+#include "engine/key_holders.h"
 #include "engine/notifier.h"
 #include "engine/recovery.h"
+#include "engine/security.h"
 #include "engine/segments.h"
 
 namespace te {
@@ -22,15 +24,20 @@ class Peers final : public RecoveryHost, public NotifierHost {
   static Result<std::unique_ptr<Peers>> create(uint64_t instance, const Config& config,
                                                std::shared_ptr<Directory> directory, Memory& memory,
                                                Transports& transports) {
+    Result<std::shared_ptr<tls::Identity>> identity = load_identity(config);
+    if (!identity.ok()) return identity.status();
     Result<std::unique_ptr<EventLoop>> loop = EventLoop::create("te-peers");
     if (!loop.ok()) return loop.status();
     // The segments wait for it when they end.
     TE_RETURN_IF_ERROR((*loop)->start());
-    return std::unique_ptr<Peers>(
-        new Peers(loop.take(), instance, config, std::move(directory), memory, transports));
+    return std::unique_ptr<Peers>(new Peers(loop.take(), instance, config, std::move(directory),
+                                            memory, transports, identity.take()));
   }
 
   Segments& segments() { return segments_; }
+  // With which peers are talked to; null: without TLS.
+  const std::shared_ptr<tls::Identity>& identity() const { return identity_; }
+  KeyHolders& key_holders() { return key_holders_; }
   // Nothing runs on the loop any more.
   void stop_loop() { loop_->stop(); }
 
@@ -55,12 +62,17 @@ class Peers final : public RecoveryHost, public NotifierHost {
 
  private:
   Peers(std::unique_ptr<EventLoop> loop, uint64_t instance, const Config& config,
-        std::shared_ptr<Directory> directory, Memory& memory, Transports& transports)
+        std::shared_ptr<Directory> directory, Memory& memory, Transports& transports,
+        std::shared_ptr<tls::Identity> identity)
       : loop_(std::move(loop)),
-        segments_(instance, config, std::move(directory), memory, transports, *loop_) {}
+        segments_(instance, config, std::move(directory), memory, transports, *loop_, identity),
+        identity_(std::move(identity)),
+        key_holders_([&memory] { return memory.renew_keys(); }) {}
 
   const std::unique_ptr<EventLoop> loop_;
   Segments segments_;
+  const std::shared_ptr<tls::Identity> identity_;
+  KeyHolders key_holders_;
 };
 
 }  // namespace te

@@ -60,15 +60,20 @@ Segment::~Segment() {
 }
 
 Segments::Segments(uint64_t instance, const Config& config, std::shared_ptr<Directory> directory,
-                   Memory& memory, Transports& transports, EventLoop& loop)
+                   Memory& memory, Transports& transports, EventLoop& loop,
+                   std::shared_ptr<tls::Identity> identity)
     : instance_(instance),
       directory_(std::move(directory)),
       memory_(memory),
       transports_(transports),
       loop_(loop),
       finder_(loop, directory_),
-      site_{loop, clients_, finder_, instance,
-            std::chrono::milliseconds(config.connect_timeout_ms)},
+      site_{loop,
+            clients_,
+            finder_,
+            instance,
+            std::chrono::milliseconds(config.connect_timeout_ms),
+            std::move(identity)},
       first_generation_(static_cast<uint32_t>(random_u64())) {}
 
 void Segments::stop() {
@@ -412,13 +417,14 @@ Result<Segments::Probe> Segments::probe(std::string_view name, wire::ControlType
   prober->rounds = rounds;
   const bool taken = loop_.run([this, prober, begin_ns, place = place.take()] {
     if (stopping_.load()) return prober->end(Status(Code::kCancelled, "the engine ends"));
-    prober->client = ControlClient::connect(loop_, clients_, place.addresses,
-                                            {instance_, place.locator.instance, site_.timeout},
-                                            [prober, begin_ns](const Status& status) {
-                                              if (!status.ok()) return prober->end(status);
-                                              prober->probe.connect_ns = now_ns() - begin_ns;
-                                              prober->next();
-                                            });
+    prober->client =
+        ControlClient::connect(loop_, clients_, place.addresses,
+                               {instance_, place.locator.instance, site_.timeout, site_.identity},
+                               [prober, begin_ns](const Status& status) {
+                                 if (!status.ok()) return prober->end(status);
+                                 prober->probe.connect_ns = now_ns() - begin_ns;
+                                 prober->next();
+                               });
   });
   if (!taken) return Status(Code::kCancelled, "the engine ends");
   const std::optional<Status> ended = get_unless_interrupted(prober->answer);

@@ -64,7 +64,8 @@ class Segments {
 
   // `loop` outlives this, and every segment.
   Segments(uint64_t instance, const Config& config, std::shared_ptr<Directory> directory,
-           Memory& memory, Transports& transports, EventLoop& loop);
+           Memory& memory, Transports& transports, EventLoop& loop,
+           std::shared_ptr<tls::Identity> identity = nullptr);
   ~Segments() { stop(); }
   // Starts the threads that it needs at least. kResource.
   Status start() {

@@ -13,6 +13,11 @@ Status unknown_lease() {
   return Status(Code::kStale, "the target has no such lease of host memory any more");
 }
 
+// Of the buffer.
+Rights taken_by(const stage::Copy& hello) {
+  return hello.into_part ? Rights::kRead : Rights::kWrite;
+}
+
 Status refusal(Code code, const stage::Copy& hello) {
   return error(code, "{} bytes at {:#x} are not copied: {}", hello.length, hello.address,
                code == Code::kPermission ? "the buffer is not registered for that direction"
@@ -25,6 +30,7 @@ Status refusal(Code code, const stage::Copy& hello) {
 Capabilities StageServer::capabilities() const {
   return {.same_engine_only = true,  // it leads nowhere
           .reach = {.local = {}, .remote = MemoryKinds::all_but_host()},
+          .checks_rights = true,
           .key_size = AccessKey::kSize};
 }
 
@@ -41,12 +47,12 @@ void StageServer::unregister_memory(const Buffer& buffer) {
   if (key != buffer.keys.end()) table_.remove(AccessKey::decode(as_bytes(key->second).data()));
 }
 
-Result<Bytes> StageServer::accept(const Bytes& bytes) {
+Result<Bytes> StageServer::accept(const Bytes& bytes, Rights rights) {
   const Result<stage::Hello> hello = stage::decode_hello(as_bytes(bytes));
   if (!hello.ok()) return hello.status();
   if (const auto* wanted = std::get_if<stage::Open>(&*hello)) return open(*wanted);
   if (const auto* wanted = std::get_if<stage::Copy>(&*hello)) {
-    TE_RETURN_IF_ERROR(copy(*wanted));
+    TE_RETURN_IF_ERROR(copy(*wanted, rights));
   } else {
     close(std::get<stage::Close>(*hello).lease);
   }
@@ -96,7 +102,11 @@ Result<Bytes> StageServer::open(const stage::Open& hello) {
   return stage::encode_answer({reinterpret_cast<uint64_t>(lease->parts), lease->part_bytes});
 }
 
-Status StageServer::copy(const stage::Copy& hello) {
+Status StageServer::copy(const stage::Copy& hello, Rights rights) {
+  if (!contains(rights, taken_by(hello))) {
+    return error(Code::kPermission, "{} bytes at {:#x} are not copied: tls_policy lets the peer {}",
+                 hello.length, hello.address, rights_name(rights));
+  }
   std::shared_ptr<Lease> lease;
   {
     MutexLock lock(mutex_);
@@ -120,8 +130,7 @@ Status StageServer::copy(const stage::Copy& hello) {
 
 // With the lock of the lease, which makes one wait for the other.
 Status StageServer::copy_bytes(const stage::Copy& hello, std::byte* part) const {
-  const Rights wanted = hello.into_part ? Rights::kRead : Rights::kWrite;
-  const Code code = table_.acquire(hello.key, hello.address, hello.length, wanted);
+  const Code code = table_.acquire(hello.key, hello.address, hello.length, taken_by(hello));
   if (code != Code::kOk) return refusal(code, hello);
   const MemoryDriver* driver = memory_.driver_at(hello.address);
   auto* const range = reinterpret_cast<std::byte*>(hello.address);

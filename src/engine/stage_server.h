@@ -39,8 +39,8 @@ class StageServer final : public Transport {
   void unregister_memory(const Buffer& buffer) override;
   std::vector<std::shared_ptr<Path>> make_paths(const Peer&, ByteView) override { return {}; }
   void warm_up(Path&) override {}
-  void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
-  Result<Bytes> accept(const Bytes& hello) override;
+  void adopt(tls::Connection, const wire::Hello&, std::shared_ptr<void>) override {}
+  Result<Bytes> accept(const Bytes& hello, Rights rights) override;
   void submit(SliceList) override {}
   void sweep(Path&) override {}
   void reset(Path&) override {}
@@ -66,7 +66,7 @@ class StageServer final : public Transport {
   using Leases = std::map<uint64_t, std::shared_ptr<Lease>>;
 
   Result<Bytes> open(const stage::Open& hello);
-  Status copy(const stage::Copy& hello);
+  Status copy(const stage::Copy& hello, Rights rights);
   Status copy_bytes(const stage::Copy& hello, std::byte* part) const;
   void close(uint64_t id);
   // The lease, which may be new; kBusy where there is no room.

@@ -39,6 +39,11 @@ std::string all_names() {
 
 }  // namespace
 
+bool Transports::in_plain(const TransportFactory& factory) const {
+  return factory.over_fabric && config_.security == "tls" &&
+         config_.tls_allow_plaintext_fabrics != "true";
+}
+
 Status Transports::install_local() { return install("local", false).status(); }
 
 Result<bool> Transports::install(std::string_view name, bool implicit, const NicMatrix* matrix) {
@@ -46,6 +51,12 @@ Result<bool> Transports::install(std::string_view name, bool implicit, const Nic
   if (place == transport_factories().size()) {
     return error(Code::kNotFound, "there is no transport '{}' in this build: it has {}", name,
                  all_names());
+  }
+  if (in_plain(*transport_factories()[place])) {
+    return error(Code::kPermission,
+                 "transport '{}' moves bytes over NICs, where TLS does not protect them: with "
+                 "security = tls it takes tls_allow_plaintext_fabrics = true",
+                 name);
   }
   {
     MutexLock lock(mutex_);
@@ -128,10 +139,38 @@ std::vector<TransportInfo> Transports::describe() const {
   for (const TransportFactory* each : transport_factories()) {
     for (TransportInfo& info : each->describe(config_)) {
       info.installed = find(info.name) != nullptr;
+      if (in_plain(*each)) {
+        info.available = false;
+        info.detail += "; with security = tls it takes tls_allow_plaintext_fabrics = true";
+      }
       result.push_back(std::move(info));
     }
   }
   return result;
+}
+
+bool Transports::any_by_key_alone() const {
+  const std::vector<std::shared_ptr<Transport>> all = installed();
+  return std::any_of(all.begin(), all.end(), [](const std::shared_ptr<Transport>& each) {
+    const Capabilities capabilities = each->capabilities();
+    return !capabilities.checks_rights && !capabilities.within_host;
+  });
+}
+
+bool Transports::adopt(tls::Connection& connection, const wire::Hello& hello,
+                       std::shared_ptr<void> permit) const {
+  for (const std::shared_ptr<Transport>& transport : installed()) {
+    if (!transport->capabilities().data_over_engine_port) continue;
+    transport->adopt(std::move(connection), hello, std::move(permit));
+    return true;
+  }
+  return false;
+}
+
+void Transports::end_idlest(int64_t before_ns, const MayEnd& may_end) const {
+  for (const std::shared_ptr<Transport>& transport : installed()) {
+    if (transport->end_idlest(before_ns, may_end)) return;
+  }
 }
 
 void Transports::make_paths(const Peer& peer, const Target* previous, bool same_peer,

@@ -15,6 +15,8 @@
 
 namespace te {
 
+struct TransportFactory;
+
 class Transports {
  public:
   using FindTopology = std::function<Result<std::shared_ptr<const Topology>>()>;
@@ -41,6 +43,14 @@ class Transports {
   // Null when it is not installed.
   std::shared_ptr<Transport> find(std::string_view name) const;
   std::vector<std::shared_ptr<Transport>> installed() const;
+  // Whether there is one that peers reach over a network with nothing but a key.
+  bool any_by_key_alone() const;
+  // A connection of the engine's port goes to the transport that serves such. False, and nothing
+  // taken: none does.
+  bool adopt(tls::Connection& connection, const wire::Hello& hello,
+             std::shared_ptr<void> permit) const;
+  // See Transport.
+  void end_idlest(int64_t before_ns, const MayEnd& may_end) const;
   std::vector<TransportInfo> describe() const;
   // The best ways to `peer` first. Those of `previous` are used again where they lead there too.
   void make_paths(const Peer& peer, const Target* previous, bool same_peer, Target& target) const;
@@ -52,6 +62,8 @@ class Transports {
   };
 
   // As given, if it fits this machine; else as discovered.
+  // With TLS, and it would go around it.
+  bool in_plain(const TransportFactory& factory) const;
   Result<NicMatrix> nic_matrix(const NicMatrix* given) const;
 
   TransportHost& host_;

@@ -20,6 +20,7 @@ class CopyTransport : public Transport {
  public:
   Capabilities capabilities() const override {
     Capabilities capabilities;
+    capabilities.within_host = true;
     capabilities.slice_bytes = CopyPool::kSliceBytes;
     capabilities.key_size = key_size_;
     return capabilities;
@@ -29,7 +30,7 @@ class CopyTransport : public Transport {
   }
 
   void warm_up(Path&) override {}
-  void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
+  void adopt(tls::Connection, const wire::Hello&, std::shared_ptr<void>) override {}
 
   // No other thread is woken for what this one copies.
   void submit(SliceList slices) override {

@@ -38,6 +38,8 @@ struct TransportFactory {
   // Whether this machine can serve each transport that is worth showing, and what was found or is
   // missing.
   std::vector<TransportInfo> (*describe)(const Config& config);
+  // NICs move the bytes to other hosts, and TLS does not protect them.
+  bool over_fabric = false;
 };
 
 // In the order in which their paths are preferred.

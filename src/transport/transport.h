@@ -20,12 +20,13 @@
 #include <vector>
 
 #include "base/bytes.h"
-#include "base/fd.h"
 #include "base/socket.h"
 #include "base/waker.h"
 #include "core/batch.h"
 #include "core/locator.h"
 #include "core/wire.h"
+#include "tls/connection.h"
+#include "tls/credentials.h"
 
 namespace te {
 
@@ -40,6 +41,8 @@ class TransportHost {
   virtual void done(Slice* slice, Code code) = 0;
   // This run of the process.
   virtual uint64_t instance() const = 0;
+  // With which connections to peers are made; null: without TLS.
+  virtual std::shared_ptr<tls::Identity> identity() const { return nullptr; }
   // Of this machine, where peers are to come: what the user asked for; empty: nothing.
   virtual std::string asked_address() const { return {}; }
   // Brings `hello` (at most wire::kMaxExchange bytes) to accept() of the peer's transport of that
@@ -72,6 +75,7 @@ struct Peer {
 
 struct Capabilities {
   bool same_engine_only = false;
+  bool within_host = false;            // what it moves does not leave this machine
   bool data_over_engine_port = false;  // adopt() takes connections of the engine's port
   uint64_t slice_bytes = UINT64_MAX;   // no larger slices, so that several threads end together
   // register_memory() is wanted for buffers that peers may not touch, too, since the transport has
@@ -79,6 +83,8 @@ struct Capabilities {
   bool registers_local_memory = false;
   // Only memory of these kinds is registered, or posted. `remote`: also what peers reach here.
   Reach reach;
+  // It checks at each access what the peer may do. Others serve peers that may READ and WRITE.
+  bool checks_rights = false;
   uint32_t key_size = 0;  // of register_memory()'s answer
 };
 
@@ -115,7 +121,8 @@ class Transport {
   virtual void warm_up(Path& path) = 0;
   // Takes over a connection that a peer opened for this transport, hello read but not answered.
   // `permit` counts it among the engine's inbound connections until it is let go.
-  virtual void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) = 0;
+  virtual void adopt(tls::Connection connection, const wire::Hello& hello,
+                     std::shared_ptr<void> permit) = 0;
   // Begins to close what one peer brought through adopt(): of the peers that `may_end` allows and
   // that used none of it since `before_ns`, the one that was idle longest. It connects again when
   // it needs to. Returns at once; false: there is none.
@@ -126,10 +133,11 @@ class Transport {
   }
 
   // Answers exchange() of a peer's transport, with at most wire::kMaxExchange bytes. The hello is
-  // whatever the peer sent. May block for milliseconds; several may be under way at once, and one
-  // may come during stop() or after it.
-  virtual Result<Bytes> accept(const Bytes& hello) {
+  // whatever the peer sent; `rights`: what the peer may do. May block for milliseconds; several may
+  // be under way at once, and one may come during stop() or after it.
+  virtual Result<Bytes> accept(const Bytes& hello, Rights rights) {
     (void)hello;
+    (void)rights;
     return Status(Code::kUnsupported, "this transport takes no exchanges");
   }
 

@@ -105,13 +105,14 @@ TEST(Resolve, EachDirectionTakesItsRight) {
   const Status write = descriptor.resolve({50, 10, Rights::kWrite}, &address).status();
   EXPECT_EQ(write.code(), Code::kPermission);
   EXPECT_NE(write.message().find("the target's buffer of 100 bytes at offset 0 (address "
-                                 "0x7f0000000000) does not allow WRITE: it was registered for READ "
+                                 "0x7f0000000000) does not allow WRITE: it is offered to this "
+                                 "engine for READ "
                                  "only"),
             std::string::npos)
       << write.message();
   const Status read = descriptor.resolve({150, 10, Rights::kRead}, &address).status();
   EXPECT_EQ(read.code(), Code::kPermission);
-  EXPECT_NE(read.message().find("does not allow READ: it was registered for WRITE only"),
+  EXPECT_NE(read.message().find("does not allow READ: it is offered to this engine for WRITE only"),
             std::string::npos)
       << read.message();
 }

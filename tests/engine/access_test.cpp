@@ -172,7 +172,7 @@ TEST_P(AccessOver, ReadOnlyMemoryIsReadAndNeverWritten) {
   EXPECT_TRUE(request(Opcode::kRead, local.data(), weights, to).ok());
   EXPECT_EQ(other_than(local.data(), 100, std::byte{0x44}), kSame);
   EXPECT_TRUE(fails_with(request(Opcode::kWrite, local.data(), weights, to), Code::kPermission,
-                         "was registered for READ only"));
+                         "is offered to this engine for READ only"));
 }
 
 TEST_P(AccessOver, TheLocalSideIsNamedWhereItIsTheOne) {

@@ -22,13 +22,15 @@ using std::chrono::milliseconds;
 // The side that is called.
 class Answering final : public ControlService {
  public:
-  std::shared_ptr<const Bytes> describe() override { return std::make_shared<const Bytes>("me"); }
+  std::shared_ptr<const Bytes> describe(const tls::Visitor&) override {
+    return std::make_shared<const Bytes>("me");
+  }
   uint64_t generation() override { return 1; }
   Status notified(wire::NotifyBody) override {
     ++notifications;
     return {};
   }
-  Status exchange(wire::ExchangeBody, std::function<void(Result<Bytes>)>) override {
+  Status exchange(wire::ExchangeBody, Rights, std::function<void(Result<Bytes>)>) override {
     return Status(Code::kUnsupported, "no");
   }
   // Keeps the loop until it may go on.
@@ -37,7 +39,7 @@ class Answering final : public ControlService {
     may_go_on.wait();
     return "[]";
   }
-  bool adopt(Fd&, const wire::Hello&, std::shared_ptr<void>) override { return false; }
+  bool adopt(tls::Connection&, const wire::Hello&, std::shared_ptr<void>) override { return false; }
 
   std::atomic<int> notifications{0};
   std::latch in_links{1}, may_go_on{1};

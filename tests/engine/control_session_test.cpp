@@ -7,6 +7,7 @@
 #include <deque>
 
 #include "base/log.h"
+#include "tls/cluster.h"
 
 namespace te::test {
 namespace {
@@ -16,7 +17,8 @@ using wire::ControlType;
 
 class FakeService final : public ControlService {
  public:
-  std::shared_ptr<const Bytes> describe() override {
+  std::shared_ptr<const Bytes> describe(const tls::Visitor& peer) override {
+    rights = rights_of(peer.permissions());
     return std::make_shared<const Bytes>("described");
   }
   uint64_t generation() override { return 7; }
@@ -24,14 +26,16 @@ class FakeService final : public ControlService {
     notifications.push_back(body.notification.message);
     return {};
   }
-  Status exchange(wire::ExchangeBody body, std::function<void(Result<Bytes>)> answered) override {
+  Status exchange(wire::ExchangeBody body, Rights,
+                  std::function<void(Result<Bytes>)> answered) override {
     if (body.transport == "refused") return Status(Code::kUnsupported, "no such transport");
     exchanges.push_back(std::move(answered));
     return {};
   }
   Bytes links() override { return "[1]"; }
-  bool adopt(Fd&, const wire::Hello&, std::shared_ptr<void>) override { return false; }
+  bool adopt(tls::Connection&, const wire::Hello&, std::shared_ptr<void>) override { return false; }
 
+  Rights rights = Rights::kNone;  // of who asked last
   std::vector<std::string> notifications;
   std::vector<std::function<void(Result<Bytes>)>> exchanges;
 };
@@ -55,6 +59,12 @@ class ControlSessionTest : public testing::Test {
     std::string body(8, '\0');
     std::memcpy(body.data(), &known, 8);
     return request(ControlType::kDescribe, id, body);
+  }
+  std::unique_ptr<ControlSession> session(tls::Visitor peer) {
+    return std::make_unique<ControlSession>(
+        service_, std::move(peer),
+        [this](std::function<void()> task) { tasks_.push_back(std::move(task)); },
+        [this] { ++resumed_; });
   }
   // As much as the session takes at once, `step` bytes each; then its next requests are handled.
   void arrive(std::string_view bytes, size_t step = SIZE_MAX) {
@@ -107,9 +117,7 @@ class ControlSessionTest : public testing::Test {
   bool ended_ = false;
   std::string out_;
   std::string_view rest_;  // what arrive() kept
-  std::unique_ptr<ControlSession> session_ = std::make_unique<ControlSession>(
-      service_, [this](std::function<void()> task) { tasks_.push_back(std::move(task)); },
-      [this] { ++resumed_; });
+  std::unique_ptr<ControlSession> session_ = session({});
 };
 
 TEST_F(ControlSessionTest, EachRequestIsAnsweredInOrderHoweverItsBytesArrive) {
@@ -147,12 +155,63 @@ TEST_F(ControlSessionTest, WhatItCannotUnderstandIsAnsweredWithAnError) {
   EXPECT_TRUE(service_.notifications.empty());
 }
 
+TEST_F(ControlSessionTest, WhatThePeerMayNotDoIsRefused) {
+  const std::string all =
+      request(ControlType::kPing, 1, "ping") + describe_request(2, 0) +
+      request(ControlType::kNotify, 3, wire::NotifyBody{1, 1, {"name", "text"}}.encode()) +
+      request(ControlType::kLinks, 4) +
+      request(ControlType::kExchange, 5, wire::ExchangeBody{"any", "hello"}.encode());
+  const auto codes = [&](tls::Permissions permissions) {
+    session_ = session({"peer", permissions});
+    arrive(all);
+    while (!service_.exchanges.empty()) {
+      service_.exchanges.back()(Bytes("answer"));
+      service_.exchanges.pop_back();
+    }
+    run_tasks();
+    std::vector<Code> result;
+    for (const Answered& each : answers()) {
+      result.push_back(each.header.code);
+      EXPECT_EQ(each.body.find("tls_policy does not let 'peer'") != std::string::npos,
+                each.header.code == Code::kPermission)
+          << each.body;
+    }
+    return result;
+  };
+  constexpr Code kNo = Code::kPermission, kYes = Code::kOk;
+  using tls::Permission;
+  EXPECT_EQ(codes({}), (std::vector<Code>{kYes, kNo, kNo, kNo, kNo}));
+  EXPECT_TRUE(service_.notifications.empty());
+  EXPECT_EQ(codes({Permission::kOpen}), (std::vector<Code>{kYes, kYes, kNo, kNo, kYes}));
+  EXPECT_EQ(service_.rights, Rights::kNone);
+  EXPECT_EQ(codes({Permission::kOpen, Permission::kRead}),
+            (std::vector<Code>{kYes, kYes, kNo, kNo, kYes}));
+  EXPECT_EQ(service_.rights, Rights::kRead);
+  EXPECT_EQ(codes({Permission::kNotify, Permission::kWrite}),
+            (std::vector<Code>{kYes, kNo, kYes, kNo, kNo}));
+  EXPECT_EQ(codes({Permission::kWatch}), (std::vector<Code>{kYes, kNo, kNo, kYes, kNo}));
+  EXPECT_EQ(codes(tls::Permissions::all()), (std::vector<Code>{kYes, kYes, kYes, kYes, kYes}));
+  EXPECT_EQ(service_.rights, Rights::kBoth);
+}
+
+// On its last connection the peer may have had other rights.
+TEST_F(ControlSessionTest, WithTlsTheFirstDescriptionOfAConnectionIsWhole) {
+  const Cluster cluster;
+  const std::shared_ptr<tls::Identity> own = identity(cluster.member("a"));
+  session_ = session(tls::Visitor(own, own->current(), {"peer"}, true));
+  arrive(describe_request(1, 7) + describe_request(2, 7));
+  const std::vector<Answered> got = answers();
+  ASSERT_EQ(got.size(), 2u);
+  EXPECT_EQ(got[0].body, "described");
+  EXPECT_EQ(got[1].body, "");
+}
+
 TEST_F(ControlSessionTest, AHeadThatIsNoneOrAsksForTooMuchBreaksIt) {
   arrive(std::string(ControlHeader::kSize, 'x'));
   EXPECT_TRUE(session_->broken());
   EXPECT_FALSE(session_->may_receive());
   session_ = std::make_unique<ControlSession>(
-      service_, [](const std::function<void()>&) {}, [] {});
+      service_, tls::Visitor(), [](const std::function<void()>&) {}, [] {});
   ControlHeader header;
   header.length = ControlHeader::kMaxRequest + 1;
   const auto bytes = header.encode();

@@ -20,7 +20,12 @@ using namespace std::string_literals;
 class Answering final : public NullTransport {
  public:
   std::string_view name() const override { return "answering"; }
-  Result<Bytes> accept(const Bytes& hello) override {
+  Capabilities capabilities() const override {
+    Capabilities all = NullTransport::capabilities();
+    all.checks_rights = checks_rights;
+    return all;
+  }
+  Result<Bytes> accept(const Bytes& hello, Rights) override {
     ++calls;
     most_at_once = std::max(most_at_once.load(), ++at_once);
     Result<Bytes> answer = behaviour(hello);
@@ -32,6 +37,7 @@ class Answering final : public NullTransport {
     return "heard " + hello;
   };
   std::atomic<int> calls{0}, at_once{0}, most_at_once{0};
+  std::atomic<bool> checks_rights{false};
 };
 
 // The parts of an engine that an exchange passes through.
@@ -52,13 +58,15 @@ class Side final : public ControlService, public TransportHost {
     exchanges.stop();
   }
 
-  std::shared_ptr<const Bytes> describe() override { return memory.encoded_descriptor(); }
+  std::shared_ptr<const Bytes> describe(const tls::Visitor& peer) override {
+    return memory.encoded_descriptor(rights_of(peer.permissions()));
+  }
   uint64_t generation() override { return memory.generation(); }
   Status notified(wire::NotifyBody) override { return {}; }
-  Status exchange(wire::ExchangeBody body, Answered answered) override {
-    return exchanges.accept(std::move(body), std::move(answered));
+  Status exchange(wire::ExchangeBody body, Rights rights, Answered answered) override {
+    return exchanges.accept(std::move(body), rights, std::move(answered));
   }
-  bool adopt(Fd&, const wire::Hello&, std::shared_ptr<void>) override { return false; }
+  bool adopt(tls::Connection&, const wire::Hello&, std::shared_ptr<void>) override { return false; }
 
   void done(Slice*, Code) override { ADD_FAILURE() << "nothing was posted"; }
   uint64_t instance() const override { return instance_; }
@@ -239,14 +247,35 @@ TEST_F(ExchangesTest, WorkOfPeersIsBounded) {
     if (answer.ok()) ++answered;
   };
   for (size_t i = 0; i < Exchanges::kMaxAccepts; ++i) {
-    ASSERT_TRUE(there_.exchanges.accept({"answering", "x"}, count).ok()) << i;
+    ASSERT_TRUE(there_.exchanges.accept({"answering", "x"}, Rights::kBoth, count).ok()) << i;
   }
   EXPECT_TRUE(fails_with(ask("x"), Code::kBusy, "try again later"));
-  EXPECT_TRUE(fails_with(there_.exchanges.accept({"answering", "x"}, count), Code::kBusy, ""));
+  EXPECT_TRUE(fails_with(there_.exchanges.accept({"answering", "x"}, Rights::kBoth, count),
+                         Code::kBusy, ""));
   go.release(Exchanges::kMaxAccepts + 1);
   EXPECT_TRUE(eventually([&] { return answered == Exchanges::kMaxAccepts; })) << answered;
   EXPECT_TRUE(ask("x").ok());
   EXPECT_LE(there_.transport->most_at_once, 2);
+}
+
+// A NIC knows keys, and not whose they are.
+TEST_F(ExchangesTest, ATransportThatDoesNotCheckRightsIsForThoseWhoHaveBoth) {
+  Status refused;
+  const auto take = [&refused](const Result<Bytes>& answer) { refused = answer.status(); };
+  for (const Rights rights : {Rights::kNone, Rights::kRead, Rights::kWrite}) {
+    refused = {};
+    ASSERT_TRUE(there_.exchanges.accept({"answering", "x"}, rights, take).ok());
+    EXPECT_TRUE(eventually([&] { return !refused.ok(); }));
+    EXPECT_TRUE(fails_with(refused, Code::kPermission, "may READ and WRITE"));
+  }
+  EXPECT_EQ(there_.transport->calls, 0);
+  there_.transport->checks_rights = true;
+  std::atomic<bool> answered{false};
+  ASSERT_TRUE(there_.exchanges
+                  .accept({"answering", "x"}, Rights::kRead,
+                          [&answered](const Result<Bytes>& answer) { answered = answer.ok(); })
+                  .ok());
+  EXPECT_TRUE(eventually([&] { return answered.load(); }));
 }
 
 std::string request(wire::ControlType type, uint64_t id, const Bytes& body) {
@@ -356,7 +385,8 @@ TEST_F(ExchangesTest, TheEndAnswersEverything) {
   }
   EXPECT_GE(ok, 1);
   EXPECT_GE(cancelled, 8);
-  EXPECT_EQ(here_.exchanges.accept({"answering", "x"}, nullptr).code(), Code::kCancelled);
+  EXPECT_EQ(here_.exchanges.accept({"answering", "x"}, Rights::kBoth, nullptr).code(),
+            Code::kCancelled);
 }
 
 TEST(Exchanges, AWholeEngineAnswersToo) {

@@ -14,6 +14,7 @@ TEST(Links, SurviveTheirText) {
   path.local_device = "mlx5_0";
   path.remote_device = "mlx5_1";
   path.remote_address = "10.0.0.1:1";
+  path.encryption = "none";
   path.state = "failed";
   path.last_error = "\xff not UTF-8";
   path.inflight_bytes = 1;

@@ -226,7 +226,7 @@ TEST_F(MemoryTest, DescriptionsAreOfOneTime) {
     }
   });
   for (int i = 0; i < 100; ++i) {
-    const std::shared_ptr<const Bytes> bytes = memory_.encoded_descriptor();
+    const std::shared_ptr<const Bytes> bytes = memory_.encoded_descriptor(Rights::kBoth);
     const Result<Descriptor> decoded = Descriptor::decode(*bytes);
     EXPECT_TRUE(decoded.ok()) << decoded.status().to_string();
     EXPECT_GE(decoded.ok() ? decoded->size() : 0, 1'400u);

@@ -13,23 +13,9 @@
 #include "support/bytes.h"
 #include "support/engines.h"
 #include "support/facts.h"
+#include "support/fails_with.h"
 
 namespace te::test {
-
-// Expects an error with this code whose text mentions `text`.
-inline testing::AssertionResult fails_with(const Status& status, Code code,
-                                           const std::string& text) {
-  if (status.code() == code && status.message().find(text) != std::string::npos) {
-    return testing::AssertionSuccess();
-  }
-  return testing::AssertionFailure()
-         << "wanted " << code_name(code) << " with '" << text << "', got: " << status.to_string();
-}
-
-template <typename T>
-testing::AssertionResult fails_with(const Result<T>& result, Code code, const std::string& text) {
-  return fails_with(result.status(), code, text);
-}
 
 class Pair {
  public:

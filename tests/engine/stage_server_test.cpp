@@ -39,7 +39,9 @@ class StageServerTest : public testing::Test {
     if (key == buffer->keys.end()) return {};
     return AccessKey::decode(as_bytes(key->second).data());
   }
-  Result<Bytes> ask(const stage::Hello& hello) { return server_->accept(stage::encode(hello)); }
+  Result<Bytes> ask(const stage::Hello& hello, Rights rights = Rights::kBoth) {
+    return server_->accept(stage::encode(hello), rights);
+  }
   std::byte* open(uint64_t lease, uint32_t parts = 2) {
     const Result<Bytes> answer = ask(stage::Open{lease, parts, kPart});
     EXPECT_TRUE(answer.ok()) << answer.status().to_string();
@@ -122,7 +124,7 @@ TEST_F(StageServerTest, ChecksKeyRangeDirectionAndPart) {
   wrong.length = kPart + 1;
   EXPECT_EQ(ask(wrong).code(), Code::kProtocol);
   EXPECT_EQ(ask(copy(8, 1, true)).code(), Code::kStale) << "nobody leased it";
-  EXPECT_EQ(server_->accept("?").code(), Code::kProtocol);
+  EXPECT_EQ(server_->accept("?", Rights::kBoth).code(), Code::kProtocol);
   EXPECT_EQ(driver_.copies.load(), 0u);
 
   FakeMemory read_only(driver_, kSize);
@@ -134,6 +136,17 @@ TEST_F(StageServerTest, ChecksKeyRangeDirectionAndPart) {
   into.sequence = 5;
   into.into_part = true;
   EXPECT_TRUE(ask(into).ok());
+}
+
+TEST_F(StageServerTest, ChecksWhatThePeerMayDo) {
+  start();
+  ASSERT_NE(open(7), nullptr);
+  EXPECT_TRUE(fails_with(ask(copy(7, 1, true), Rights::kWrite).status(), Code::kPermission,
+                         "tls_policy lets the peer WRITE"));
+  EXPECT_EQ(ask(copy(7, 1, false), Rights::kRead).code(), Code::kPermission);
+  EXPECT_EQ(driver_.copies.load(), 0u);
+  EXPECT_TRUE(ask(copy(7, 1, true), Rights::kRead).ok());
+  EXPECT_TRUE(ask(copy(7, 2, false), Rights::kWrite).ok());
 }
 
 TEST_F(StageServerTest, HostMemoryAndPrivateMemoryHaveNoKey) {

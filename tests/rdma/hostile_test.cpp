@@ -81,7 +81,7 @@ class Hostile : public testing::Test {
     rdma::Connect hello;
     hello.id = ++connections_;
     hello.from = (*pair)->local();
-    const Result<Bytes> answer = target_->accept(encode(rdma::Hello(hello)));
+    const Result<Bytes> answer = target_->accept(encode(rdma::Hello(hello)), Rights::kBoth);
     EXPECT_TRUE(answer.ok()) << answer.status().to_string();
     const Result<rdma::Address> other = rdma::decode_answer(as_bytes(*answer));
     EXPECT_TRUE(other.ok() && (*pair)->connect(*other).ok());

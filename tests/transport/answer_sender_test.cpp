@@ -28,7 +28,7 @@ class AnswerSenderTest : public testing::Test {
   PeerRequest read(size_t offset, uint32_t length, uint64_t sequence) {
     return read(memory_.data() + offset, length, key_, sequence);
   }
-  Outcome send(bool careful = false) { return answers_.send(sockets_.ours.get(), careful); }
+  Outcome send(bool careful = false) { return answers_.send(sockets_.ours, careful); }
   std::string take() { return sockets_.take(); }
 
   std::string memory_ = "abcdefghijklmnopqrstuvwxyz";

@@ -26,7 +26,7 @@ class NullTransport : public Transport {
   void unregister_memory(const Buffer&) override {}
   std::vector<std::shared_ptr<Path>> make_paths(const Peer&, ByteView) override { return {}; }
   void warm_up(Path&) override {}
-  void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
+  void adopt(tls::Connection, const wire::Hello&, std::shared_ptr<void>) override {}
   void submit(SliceList) override {}
   void sweep(Path&) override {}
   void reset(Path&) override {}

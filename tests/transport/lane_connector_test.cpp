@@ -19,7 +19,7 @@ class LaneConnectorTest : public testing::Test {
     stream_.drop_buffered();
     Result<Fd> fd = connector_.attempt();
     ASSERT_TRUE(fd.ok()) << fd.status().to_string();
-    ours_ = fd.take();
+    ours_ = tls::Connection(fd.take());
     EXPECT_FALSE(connector_.connected());
     EXPECT_EQ(advance(), Step::kWaiting);
     EXPECT_TRUE(connector_.connected());
@@ -41,7 +41,7 @@ class LaneConnectorTest : public testing::Test {
     const auto bytes = answer.encode();
     return {bytes.data(), bytes.size()};
   }
-  Step advance() { return connector_.advance(ours_.get(), stream_); }
+  Step advance() { return connector_.advance(ours_, stream_); }
   bool why_says(std::string_view what) {
     return connector_.why().message().find(what) != std::string::npos;
   }
@@ -51,7 +51,8 @@ class LaneConnectorTest : public testing::Test {
   Path path_{transport_, "", "", "the peer"};
   wire::Hello hello_{.kind = wire::ChannelKind::kTcpData, .lane = 1, .session = 5, .epoch = 6};
   SocketAddress address_ = fresh_address();
-  Fd listener_, ours_, peers_;
+  Fd listener_, peers_;
+  tls::Connection ours_;
   Stream stream_;
   LaneConnector connector_{path_};
 };

@@ -22,8 +22,8 @@ namespace te::tcp::test {
 class LanePartsTest : public testing::Test, public LaneOwner {
  protected:
   void start() {
-    receiver_.start(sockets_.ours.get());
-    sender_.start(sockets_.ours.get());
+    receiver_.start(sockets_.ours);
+    sender_.start(sockets_.ours);
   }
   Slice& add(Opcode opcode, std::string& local, uint64_t remote_address) {
     all_.push_back(std::make_unique<Request>(opcode, local, remote_address));

@@ -34,7 +34,7 @@ class OutgoingFrameTest : public testing::Test {
     return slice(opcode, reinterpret_cast<std::byte*>(local.data()),
                  static_cast<uint32_t>(local.size()), address);
   }
-  Outcome send() { return frame_.send(sockets_.ours.get(), zero_copy_); }
+  Outcome send() { return frame_.send(sockets_.ours, zero_copy_); }
   std::string take() { return sockets_.take(); }
 
   SocketPair sockets_;

@@ -22,14 +22,14 @@ class RequestReceiverTest : public testing::Test {
     EXPECT_EQ(::send(sockets_.peers.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(bytes.size()));
     for (;;) {
-      const Stream::Outcome outcome = requests_.receive(sockets_.ours.get());
+      const Stream::Outcome outcome = requests_.receive(sockets_.ours);
       if (const std::string_view why = requests_.carry_out(); !why.empty()) return why;
       if (outcome != Stream::Outcome::kMore) return {};
     }
   }
   // What it is answered.
   std::string answers() {
-    EXPECT_EQ(answers_.send(sockets_.ours.get(), false), AnswerSender::Outcome::kSent);
+    EXPECT_EQ(answers_.send(sockets_.ours, false), AnswerSender::Outcome::kSent);
     std::string out(65536, '\0');
     const ssize_t got = ::recv(sockets_.peers.get(), out.data(), out.size(), 0);
     out.resize(got > 0 ? static_cast<size_t>(got) : 0);
@@ -74,6 +74,24 @@ TEST_F(RequestReceiverTest, WhatIsNotAllowedIsRefusedAndTouchesNothing) {
   EXPECT_EQ(memory_, "a" + std::string(4095, '.'));
 }
 
+TEST_F(RequestReceiverTest, WhatThePeerMayNotDoIsRefusedAndTouchesNothing) {
+  AnswerSender answers(table_);
+  RequestReceiver requests(table_, answers, {"reader", {tls::Permission::kRead}});
+  const std::string frames =
+      write_frame({entry(0, 1), entry(7, 2)}, "abb") + read_frame({entry(0, 1)});
+  EXPECT_EQ(::send(sockets_.peers.get(), frames.data(), frames.size(), 0),
+            static_cast<ssize_t>(frames.size()));
+  requests.receive(sockets_.ours);
+  EXPECT_EQ(requests.carry_out(), "");
+  EXPECT_EQ(answers.send(sockets_.ours, false), AnswerSender::Outcome::kSent);
+  std::string out(65536, '\0');
+  const ssize_t got = ::recv(sockets_.peers.get(), out.data(), out.size(), 0);
+  out.resize(got > 0 ? static_cast<size_t>(got) : 0);
+  EXPECT_EQ(out, refused(0, Code::kPermission) + refused(1, Code::kPermission) + ack(2) +
+                     data(2, 1, "."));
+  EXPECT_EQ(memory_, std::string(4096, '.'));
+}
+
 TEST_F(RequestReceiverTest, ABufferThatIsGoneInTheMiddleIsNotTouchedAnyMore) {
   const std::string frame = write_frame({entry(0, 4)}, "aaaa");
   EXPECT_EQ(take(frame.substr(0, frame.size() - 2)), "");
@@ -94,7 +112,7 @@ TEST_F(RequestReceiverTest, WhatCannotBeAnHonestPeerEndsIt) {
     RequestReceiver requests(table_, answers);
     EXPECT_EQ(::send(sockets_.peers.get(), frame.data(), frame.size(), 0),
               static_cast<ssize_t>(frame.size()));
-    requests.receive(sockets_.ours.get());
+    requests.receive(sockets_.ours);
     EXPECT_NE(requests.carry_out(), "");
     EXPECT_TRUE(answers.empty());
   }

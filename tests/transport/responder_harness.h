@@ -47,8 +47,8 @@ class ResponderTest : public testing::Test, public ResponderOwner {
     int fds[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     client_ = Fd(fds[1]);
-    responder_ =
-        std::make_unique<Responder>(*loop_, table_, *this, Fd(fds[0]), wire::Hello{}, nullptr);
+    responder_ = std::make_unique<Responder>(*loop_, table_, *this, tls::Connection(Fd(fds[0])),
+                                             wire::Hello{}, nullptr);
     ended_ = false;
   }
   void put(std::string_view bytes) {

@@ -37,8 +37,8 @@ class HostileResponder : public ResponderTest {
     ::fcntl(client_.get(), F_SETFL, O_NONBLOCK);
     Fd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     ASSERT_TRUE(accepted.valid());
-    responder_ = std::make_unique<Responder>(*loop_, table_, *this, std::move(accepted),
-                                             wire::Hello{}, nullptr);
+    responder_ = std::make_unique<Responder>(
+        *loop_, table_, *this, tls::Connection(std::move(accepted)), wire::Hello{}, nullptr);
   }
   void expect_ended(std::string_view bytes) {
     EXPECT_EQ(on_new_connection(bytes), "");

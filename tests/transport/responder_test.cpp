@@ -268,8 +268,8 @@ TEST_F(ResponderTest, ThePermitIsHeldAsLongAsTheConnection) {
   int fds[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
   const Fd client(fds[1]);
-  responder_ =
-      std::make_unique<Responder>(*loop_, table_, *this, Fd(fds[0]), wire::Hello{}, permit);
+  responder_ = std::make_unique<Responder>(*loop_, table_, *this, tls::Connection(Fd(fds[0])),
+                                           wire::Hello{}, permit);
   responder_->admit(kInstance);
   EXPECT_EQ(permit.use_count(), 2);
   responder_.reset();

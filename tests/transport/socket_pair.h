@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/fd.h"
+#include "tls/connection.h"
 
 namespace te::tcp::test {
 
@@ -18,7 +19,7 @@ class SocketPair {
   SocketPair() {
     int fds[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    ours = Fd(fds[0]);
+    ours = tls::Connection(Fd(fds[0]));
     peers = Fd(fds[1]);
   }
 
@@ -38,7 +39,8 @@ class SocketPair {
     }
   }
 
-  Fd ours, peers;
+  tls::Connection ours;
+  Fd peers;
 };
 
 }  // namespace te::tcp::test

@@ -45,33 +45,34 @@ class StreamTest : public testing::Test {
 };
 
 TEST_F(StreamTest, TellsHowAReceptionEnded) {
-  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.receive(sockets_.ours), Stream::Outcome::kDrained);
   EXPECT_EQ(stream_.received(), 0u);
   put("abc");
-  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.receive(sockets_.ours), Stream::Outcome::kDrained);
   EXPECT_EQ(stream_.received(), 3u);
   EXPECT_EQ(head(3), "abc");
   put(make_text(Stream::kBufferSize, 1));
-  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kMore);
+  EXPECT_EQ(stream_.receive(sockets_.ours), Stream::Outcome::kMore);
   EXPECT_EQ(stream_.received(), Stream::kBufferSize);
   stream_.consume(Stream::kBufferSize);
   put("x");
   sockets_.peers.reset();
-  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.receive(sockets_.ours), Stream::Outcome::kDrained);
   EXPECT_EQ(head(1), "x");
-  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kClosed);
+  EXPECT_EQ(stream_.receive(sockets_.ours), Stream::Outcome::kClosed);
   EXPECT_EQ(stream_.received(), 0u);
   errno = 0;
-  EXPECT_EQ(stream_.receive(-1), Stream::Outcome::kFailed);
+  tls::Connection none;
+  EXPECT_EQ(stream_.receive(none), Stream::Outcome::kFailed);
   EXPECT_EQ(errno, EBADF);
 }
 
 TEST_F(StreamTest, HeadsStayBufferedUntilConsumed) {
   put("abcd");
-  stream_.receive(sockets_.ours.get());
+  stream_.receive(sockets_.ours);
   EXPECT_EQ(head(2), "ab");
   put("efgh");
-  stream_.receive(sockets_.ours.get());
+  stream_.receive(sockets_.ours);
   EXPECT_EQ(stream_.buffered().size(), 6u);
   EXPECT_EQ(head(6), "cdefgh");
   EXPECT_TRUE(stream_.buffered().empty());
@@ -82,7 +83,7 @@ TEST_F(StreamTest, OneCallTakesThePayloadAndTheNextHead) {
   std::string first(5, '.'), second(3, '.');
   stream_.start_payload() = {piece(first), {nullptr, 4}, piece(second)};
   put("11111....222head");
-  EXPECT_EQ(stream_.receive(sockets_.ours.get()), Stream::Outcome::kDrained);
+  EXPECT_EQ(stream_.receive(sockets_.ours), Stream::Outcome::kDrained);
   EXPECT_EQ(stream_.received(), 16u);
   EXPECT_FALSE(stream_.in_payload());
   EXPECT_EQ(stream_.filled_pieces(), 3u);
@@ -93,7 +94,7 @@ TEST_F(StreamTest, OneCallTakesThePayloadAndTheNextHead) {
 
 TEST_F(StreamTest, WhatIsBufferedOfAPayloadIsCopiedOut) {
   put("h112222n");
-  stream_.receive(sockets_.ours.get());
+  stream_.receive(sockets_.ours);
   EXPECT_EQ(head(1), "h");
   std::string first(2, '.'), second(4, '.');
   stream_.start_payload() = {piece(first), piece(second)};
@@ -109,7 +110,7 @@ TEST_F(StreamTest, PiecesWithoutBytesAreFullAtOnce) {
   stream_.copy_buffered();
   EXPECT_EQ(stream_.filled_pieces(), 1u);
   put("ab");
-  stream_.receive(sockets_.ours.get());
+  stream_.receive(sockets_.ours);
   EXPECT_EQ(stream_.filled_pieces(), 4u);
   EXPECT_EQ(only, "ab");
   stream_.start_payload() = {{nullptr, 0}};
@@ -121,11 +122,11 @@ TEST_F(StreamTest, APieceMayBeTakenBackHalfWay) {
   std::string first(4, '.'), second(4, '.');
   stream_.start_payload() = {piece(first), piece(second)};
   put("11");
-  stream_.receive(sockets_.ours.get());
+  stream_.receive(sockets_.ours);
   ASSERT_EQ(stream_.open_pieces().size(), 2u);
   stream_.open_pieces()[0].to = nullptr;
   put("xx2222");
-  stream_.receive(sockets_.ours.get());
+  stream_.receive(sockets_.ours);
   EXPECT_FALSE(stream_.in_payload());
   EXPECT_EQ(first, "11..");
   EXPECT_EQ(second, "2222");
@@ -137,8 +138,8 @@ TEST_F(StreamTest, DiscardsInExitHandlersToo) {
     static std::function<bool()>& discards = *new std::function<bool()>([this] {
       stream_.start_payload() = {{nullptr, 4}};
       put("dropnext");
-      return stream_.receive(sockets_.ours.get()) == Stream::Outcome::kDrained &&
-             !stream_.in_payload() && head(4) == "next";
+      return stream_.receive(sockets_.ours) == Stream::Outcome::kDrained && !stream_.in_payload() &&
+             head(4) == "next";
     });
     const int handler = std::atexit([] {
       // This would be where the memory was.
@@ -164,13 +165,13 @@ TEST_F(StreamTest, LongPayloadsTakeSeveralCalls) {
   put("next");
   int calls = 0;
   while (stream_.in_payload()) {
-    ASSERT_NE(stream_.receive(sockets_.ours.get()), Stream::Outcome::kFailed);
+    ASSERT_NE(stream_.receive(sockets_.ours), Stream::Outcome::kFailed);
     ASSERT_LT(++calls, 20);
   }
   std::string joined;
   for (const std::string& part : parts) joined += part;
   EXPECT_TRUE(joined == text.substr(90'000));
-  while (stream_.buffered().size() < 4) stream_.receive(sockets_.ours.get());
+  while (stream_.buffered().size() < 4) stream_.receive(sockets_.ours);
   EXPECT_EQ(head(4), "next");
 }
 
@@ -190,7 +191,7 @@ TEST_F(StreamTest, PayloadThatCannotBeWrittenGoesNowhere) {
         const std::string text = "head" + ("aaa" + std::string(length, 'x')) + "bbbbb" + "next";
         if (buffered) {
           put(text.substr(0, 6));
-          while (stream_.buffered().size() < 6) stream_.receive(sockets_.ours.get());
+          while (stream_.buffered().size() < 6) stream_.receive(sockets_.ours);
           EXPECT_EQ(head(4), "head");
         }
         // The second begins where it still can be written, if it is long.
@@ -199,7 +200,7 @@ TEST_F(StreamTest, PayloadThatCannotBeWrittenGoesNowhere) {
         if (buffered) stream_.copy_buffered();
         put(text.substr(buffered ? 6 : 4));
         for (int calls = 0; stream_.in_payload() || stream_.buffered().size() < 4; ++calls) {
-          ASSERT_NE(stream_.receive(sockets_.ours.get()), Stream::Outcome::kFailed);
+          ASSERT_NE(stream_.receive(sockets_.ours), Stream::Outcome::kFailed);
           stream_.copy_buffered();
           ASSERT_LT(calls, 50);
         }
@@ -220,7 +221,7 @@ TEST_F(StreamTest, WhatIsCopiedOutOfTheBufferMayFault) {
   ASSERT_TRUE(memory.damage(Damage::kProtected, 0, 4096));
   std::string behind(2, '.');
   put("h1122n");
-  stream_.receive(sockets_.ours.get());
+  stream_.receive(sockets_.ours);
   EXPECT_EQ(head(1), "h");
   stream_.start_payload() = {{memory.data(), 2}, piece(behind)};
   stream_.copy_buffered();
@@ -250,11 +251,11 @@ class Frames {
 
 class Reader {
  public:
-  explicit Reader(int fd) : fd_(fd) {}
+  explicit Reader(tls::Connection& from) : from_(from) {}
   void pump() {
     Stream::Outcome outcome;
     do {
-      outcome = stream_.receive(fd_);
+      outcome = stream_.receive(from_);
       ASSERT_TRUE(outcome == Stream::Outcome::kMore || outcome == Stream::Outcome::kDrained);
       parse();
     } while (outcome == Stream::Outcome::kMore);
@@ -279,7 +280,7 @@ class Reader {
       in_frame_ = true;
     }
   }
-  const int fd_;
+  tls::Connection& from_;
   Stream stream_;
   std::string part_;
   bool in_frame_ = false;
@@ -290,7 +291,7 @@ TEST_F(StreamTest, FramesMayBeSplitAnywhere) {
     const Frames frames(seed * 100);
     for (size_t a = 0; a <= frames.bytes.size(); ++a) {
       for (size_t b = a; b <= frames.bytes.size(); b += 3) {
-        Reader reader(sockets_.ours.get());
+        Reader reader(sockets_.ours);
         for (const std::string& part :
              {frames.bytes.substr(0, a), frames.bytes.substr(a, b - a), frames.bytes.substr(b)}) {
           if (!part.empty()) put(part);
@@ -304,7 +305,7 @@ TEST_F(StreamTest, FramesMayBeSplitAnywhere) {
 
 TEST_F(StreamTest, FramesMayComeByteByByte) {
   const Frames frames(7);
-  Reader reader(sockets_.ours.get());
+  Reader reader(sockets_.ours);
   for (const char c : frames.bytes) {
     put({&c, 1});
     reader.pump();

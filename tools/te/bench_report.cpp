@@ -81,6 +81,7 @@ std::string report_text(const Report& report) {
   for (const PathInfo& path : report.paths) {
     text += fmt::format("path: {} to {} moved {}", path.transport, remote_of(path),
                         bytes_text(path.completed_bytes));
+    if (path.encryption == "tls") text += " with TLS";
     if (path.failed_slices != 0) {
       text += fmt::format(", {} failures, the last: {}", path.failed_slices, path.last_error);
     }
@@ -133,6 +134,7 @@ nlohmann::ordered_json report_json(const Report& report) {
                      {"local_device", path.local_device},
                      {"remote_device", path.remote_device},
                      {"remote_address", path.remote_address},
+                     {"encryption", path.encryption},
                      {"completed_bytes", path.completed_bytes},
                      {"failed_slices", path.failed_slices},
                      {"last_error", path.last_error}});

@@ -82,6 +82,7 @@ Json as_json(const ProbeArguments& arguments, const Findings& findings) {
                              {"local_device", path.local_device},
                              {"remote_device", path.remote_device},
                              {"remote_address", path.remote_address},
+                             {"encryption", path.encryption},
                              {"state", path.state},
                              {"last_error", path.last_error}});
   }
@@ -114,10 +115,16 @@ std::string as_text(const ProbeArguments& arguments, const Findings& findings) {
                      std::string(remote_access(buffer.access))});
   }
   if (buffers.rows() != 0) text += "\n" + buffers.to_string();
-  Table paths({{"transport"}, {"local"}, {"remote"}, {"address"}, {"state"}, {"last error"}});
+  Table paths({{"transport"},
+               {"local"},
+               {"remote"},
+               {"address"},
+               {"encryption"},
+               {"state"},
+               {"last error"}});
   for (const PathInfo& path : findings.paths) {
     paths.add_row({path.transport, path.local_device, path.remote_device, path.remote_address,
-                   path.state, path.last_error});
+                   path.encryption, path.state, path.last_error});
   }
   if (paths.rows() != 0) text += "\n" + paths.to_string();
   return text;

@@ -19,6 +19,7 @@ constexpr TransportFactory kFabricFactory{
     },
     .describe = [](const Config&) -> std::vector<TransportInfo> {
       return {{"efa", false, false, std::string(kWhy)}};
-    }};
+    },
+    .over_fabric = true};
 
 }  // namespace te

@@ -56,7 +56,7 @@ class FabricTransport final : public rails::RailTransport {
   std::vector<DeviceLoad> loads() const override;
   Bytes info() const override { return advertisement_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
-  Result<Bytes> accept(const Bytes& hello) override;
+  Result<Bytes> accept(const Bytes& hello, Rights rights) override;
   void stop() override;
 
  private:
@@ -203,7 +203,7 @@ std::shared_ptr<Identity> FabricTransport::take_identity(const Place& place) {
   return identity;
 }
 
-Result<Bytes> FabricTransport::accept(const Bytes& bytes) {
+Result<Bytes> FabricTransport::accept(const Bytes& bytes, Rights) {
   const Result<Hello> hello = Hello::decode(as_bytes(bytes));
   if (!hello.ok()) return hello.status();
   if (hello->nic >= nics_.size()) {
@@ -300,6 +300,7 @@ constexpr TransportFactory kFabricFactory{
       TE_RETURN_IF_ERROR(transport->start(matrix.ok() ? *matrix : NicMatrix()));
       return std::unique_ptr<Transport>(std::move(transport));
     },
-    .describe = fabric::describe};
+    .describe = fabric::describe,
+    .over_fabric = true};
 
 }  // namespace te

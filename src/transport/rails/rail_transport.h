@@ -19,7 +19,7 @@ class RailTransport : public Transport {
   Result<Bytes> register_memory(const Buffer& buffer) override { return memories_->add(buffer); }
   void unregister_memory(const Buffer& buffer) override { memories_->remove(buffer); }
   void warm_up(Path& path) override;
-  void adopt(Fd, const wire::Hello&, std::shared_ptr<void>) override {}
+  void adopt(tls::Connection, const wire::Hello&, std::shared_ptr<void>) override {}
   void submit(SliceList slices) override;
   // Of several rails to the peer, any: the slices may be under way on each.
   bool progress(Path& path, int64_t until_ns, Waker& waker) override {

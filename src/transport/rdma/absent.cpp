@@ -19,6 +19,7 @@ constexpr TransportFactory kRdmaFactory{
     },
     .describe = [](const Config&) -> std::vector<TransportInfo> {
       return {{"rdma", false, false, std::string(kWhy)}};
-    }};
+    },
+    .over_fabric = true};
 
 }  // namespace te

@@ -68,7 +68,9 @@ class RdmaTransport final : public rails::RailTransport {
   std::vector<DeviceLoad> loads() const override;
   Bytes info() const override { return advertisement_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
-  Result<Bytes> accept(const Bytes& hello) override { return responder_->accept(as_bytes(hello)); }
+  Result<Bytes> accept(const Bytes& hello, Rights) override {
+    return responder_->accept(as_bytes(hello));
+  }
   void stop() override;
 
  private:
@@ -208,6 +210,7 @@ constexpr TransportFactory kRdmaFactory{
       info.detail = library.ok() ? rdma::describe_devices(**library, &info.available)
                                  : library.status().message();
       return {info};
-    }};
+    },
+    .over_fabric = true};
 
 }  // namespace te

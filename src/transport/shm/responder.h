@@ -45,7 +45,7 @@ class Responder final : private Acceptor::Owner {
   // Acceptor::Owner.
   bool has_room() override { return true; }
   void accepted(Fd socket) override;
-  void refuse(const Fd&) override {}  // closed, it makes the initiator take another way
+  void refuse(Fd) override {}  // closed, it makes the initiator take another way
 
   void drop(Connection* connection);
   template <typename Touches>

@@ -1,7 +1,5 @@
 #include "transport/tcp/answer_sender.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cerrno>
 
@@ -13,15 +11,6 @@ namespace {
 constexpr uint64_t kAckBytes = 512 << 10;  // received, before an answer goes out in mid-stream
 constexpr size_t kMaxSmall = 64 << 10;     // of answers waiting; then nothing more is received
 constexpr size_t kMaxReadsPerAnswer = 64;
-
-// The call for one vector is the cheaper one.
-ssize_t send_vectors(int fd, iovec* vectors, size_t count) {
-  if (count == 1) return ::send(fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL);
-  msghdr message{};
-  message.msg_iov = vectors;
-  message.msg_iovlen = count;
-  return ::sendmsg(fd, &message, MSG_NOSIGNAL);
-}
 
 void append(std::string& to, const AnswerHeader& header) {
   const size_t at = to.size();
@@ -44,9 +33,9 @@ bool AnswerSender::full() const { return small_.size() > kMaxSmall; }
 
 bool AnswerSender::urgent() const { return unacked_bytes_ >= kAckBytes; }
 
-AnswerSender::Outcome AnswerSender::send(int fd, bool careful) {
+AnswerSender::Outcome AnswerSender::send(tls::Connection& to, bool careful) {
   while (open_ || build(careful)) {
-    const Outcome outcome = send_open(fd);
+    const Outcome outcome = send_open(to);
     if (outcome != Outcome::kSent) return outcome;
   }
   return Outcome::kSent;
@@ -82,18 +71,18 @@ bool AnswerSender::build(bool careful) {
   return open_;
 }
 
-AnswerSender::Outcome AnswerSender::send_open(int fd) {
+AnswerSender::Outcome AnswerSender::send_open(tls::Connection& to) {
   while (head_sent_ < head_.size() || payload_sent_ < payload_) {
     iovec vectors[1 + kMaxReadsPerAnswer];
     const size_t count = pin_rest(vectors);
-    const ssize_t sent = count > 0 ? send_vectors(fd, vectors, count) : 0;
+    const ssize_t sent = count > 0 ? to.send(vectors, count) : 0;
     const int failure = errno;
     pins_.release();
     if (count == 0) return Outcome::kUnregistered;
     if (sent < 0) {
       if (failure == EINTR) continue;
       if (failure == EAGAIN || failure == EWOULDBLOCK) return Outcome::kBlocked;
-      if (failure == EFAULT && leave_out_unreadable()) continue;
+      if (failure == EFAULT && !to.committed() && leave_out_unreadable()) continue;
       errno = failure;
       return failure == EFAULT ? Outcome::kUnreadable : Outcome::kFailed;
     }

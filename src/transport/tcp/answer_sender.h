@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "core/access_table.h"
+#include "tls/connection.h"
 #include "transport/tcp/access_pins.h"
 #include "transport/tcp/frame.h"
 
@@ -60,13 +61,13 @@ class AnswerSender {
   bool empty() const { return !open_ && reads_.empty() && small_.empty(); }
 
   // `careful`: looks whether memory can be read before it promises the bytes.
-  Outcome send(int fd, bool careful);
+  Outcome send(tls::Connection& to, bool careful);
   // In all.
   uint64_t sent_bytes() const { return sent_bytes_; }
 
  private:
   bool build(bool careful);  // false: there is nothing to send
-  Outcome send_open(int fd);
+  Outcome send_open(tls::Connection& to);
   size_t pin_rest(iovec* vectors);  // 0: a buffer was unregistered
   bool refuse_unreadable(size_t count);
   bool leave_out_unreadable();

@@ -59,9 +59,13 @@ void Lane::start_connect() {
   if (phase_ >= Phase::kBroken) return;
   Result<Fd> fd = connector_.attempt();
   if (!fd.ok()) return retry_or_break(fd.status());
-  fd_ = fd.take();
-  watch_peer(fd_.get(), options_.stall_timeout_ms);
-  if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
+  watch_peer((*fd).get(), options_.stall_timeout_ms);
+  Result<tls::Connection> made =
+      tls::Connection::make(fd.take(), options_.identity, tls::Role::kConnects);
+  if (!made.ok()) return retry_or_break(made.status());
+  connection_ = made.take();
+  if (Status status = loop_.add(connection_.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this);
+      !status.ok()) {
     retry_or_break(std::move(status));
   }
 }
@@ -69,8 +73,8 @@ void Lane::start_connect() {
 void Lane::retry_or_break(Status why) {
   const int64_t delay_ms = connector_.retry_ms(why, now_ns());
   if (delay_ms < 0) return broken(std::move(why));
-  if (fd_.valid()) loop_.remove(fd_.get(), this);
-  fd_.reset();
+  if (connection_.valid()) loop_.remove(connection_.fd(), this);
+  connection_.close();
   hangup_ = false;
   receiver_.stream().drop_buffered();
   path_->set_error(std::move(why));  // for who runs out of time meanwhile
@@ -83,8 +87,8 @@ void Lane::retry_or_break(Status why) {
 }
 
 void Lane::continue_connecting() {
-  if (!fd_.valid()) return;  // between two attempts
-  switch (connector_.advance(fd_.get(), receiver_.stream())) {
+  if (!connection_.valid()) return;  // between two attempts
+  switch (connector_.advance(connection_, receiver_.stream())) {
     case LaneConnector::Step::kWaiting:
       return;
     case LaneConnector::Step::kLetIn:
@@ -98,11 +102,13 @@ void Lane::continue_connecting() {
 
 void Lane::let_in() {
   requests_.set_limit(connector_.window());
-  zero_copy_.enable(fd_.get(), options_.zero_copy, options_.zero_copy_totals);
+  zero_copy_.enable(connection_.fd(),
+                    connection_.secure() ? ZeroCopyMode::kOff : options_.zero_copy,
+                    options_.zero_copy_totals);
   phase_ = Phase::kReady;
-  descriptor_.store(fd_.get());
-  receiver_.start(fd_.get());
-  sender_.start(fd_.get());
+  descriptor_.store(connection_.fd());
+  receiver_.start(connection_);
+  sender_.start(connection_);
   owner_.lane_ready(*this);
 }
 
@@ -145,7 +151,7 @@ bool Lane::receive() {
       broken(lost("the peer closed the connection"));
       return false;
     case LaneReceiver::Outcome::kFailed:
-      broken(lost(errno_text(errno)));
+      broken(lost(connection_.text_of(errno)));
       return false;
     case LaneReceiver::Outcome::kMisunderstood:
       broken(lost("the peer answered what was not asked"));
@@ -172,7 +178,7 @@ void Lane::flush_later() {
 void Lane::listen_for(uint32_t events) {
   MutexLock lock(receiving_);
   if (phase_ != Phase::kReady) return;
-  loop_.change(fd_.get(), EPOLLRDHUP | events, this);
+  loop_.change(connection_.fd(), EPOLLRDHUP | events, this);
 }
 
 void Lane::resolve_fault() {
@@ -206,7 +212,10 @@ void Lane::sweep() {
 void Lane::check_alive() {
   loop_.run([self = shared_from_this()] {
     MutexLock lock(self->receiving_);
-    if (self->phase_ != Phase::kReady || !unheard(self->fd_.get(), kUnheard)) return;
+    if (self->phase_ != Phase::kReady) return;
+    const Status let_in = self->connection_.recheck(now_ns());
+    if (!let_in.ok()) return self->broken(self->lost(let_in.message()));
+    if (!unheard(self->connection_.fd(), kUnheard)) return;
     self->broken(self->lost("the peer's machine does not acknowledge anything any more"));
   });
 }
@@ -235,22 +244,22 @@ void Lane::End::run() {
 void Lane::close(Code code) {
   if (phase_ == Phase::kClosed) return;
   phase_ = Phase::kClosed;
-  if (fd_.valid()) loop_.remove(fd_.get(), this);
+  if (connection_.valid()) loop_.remove(connection_.fd(), this);
   sender_.stop();
   // Wakes the caller that sleeps on it.
   descriptor_.store(-1);
-  if (fd_.valid()) ::shutdown(fd_.get(), SHUT_RDWR);
+  if (connection_.valid()) ::shutdown(connection_.fd(), SHUT_RDWR);
   if (zero_copy_.outstanding()) {
     // Closed, it would send from that memory until all is acknowledged, and tell nobody. So what is
     // not acknowledged is thrown away, by a reset.
     const sockaddr none{.sa_family = AF_UNSPEC, .sa_data = {}};
-    (void)::connect(fd_.get(), &none, sizeof none);
+    (void)::connect(connection_.fd(), &none, sizeof none);
   }
   close_when_quiet(code, deadline_after_ms(now_ns(), kQuietMs));
 }
 
 void Lane::close_when_quiet(Code code, int64_t until_ns) {
-  const bool quiet = zero_copy_.quiet(fd_.get());
+  const bool quiet = zero_copy_.quiet(connection_.fd());
   if (!quiet && now_ns() < until_ns) {
     loop_.run_after(kQuietCheckMs, [self = shared_from_this(), code, until_ns] {
       MutexLock lock(self->receiving_);
@@ -266,7 +275,7 @@ void Lane::close_when_quiet(Code code, int64_t until_ns) {
         "may carry what their memory is used for next, in place of WRITEs that were given up",
         path_->remote_address, kQuietMs);
   }
-  fd_.reset();
+  connection_.close();
   requests_.return_all(code);
   zero_copy_.close();
 }

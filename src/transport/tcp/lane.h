@@ -17,6 +17,8 @@
 #include "base/socket.h"
 #include "core/batch.h"
 #include "core/wire.h"
+#include "tls/connection.h"
+#include "tls/credentials.h"
 #include "transport/tcp/lane_connector.h"
 #include "transport/tcp/lane_owner.h"
 #include "transport/tcp/lane_receiver.h"
@@ -32,6 +34,7 @@ struct LaneOptions {
   uint64_t stall_timeout_ms = 0;
   ZeroCopyMode zero_copy = ZeroCopyMode::kOff;
   std::shared_ptr<ZeroCopyTotals> zero_copy_totals = nullptr;  // unless off
+  std::shared_ptr<tls::Identity> identity = nullptr;           // with TLS
 };
 
 class Lane final : public EventLoop::Handler, public std::enable_shared_from_this<Lane> {
@@ -72,7 +75,8 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   uint64_t load() const { return requests_.load(); }
   // On the loop: gives back what is cancelled, at once where it is not under way. Any thread.
   void sweep();
-  // On the loop: breaks where the peer's kernel acknowledges nothing any more. Any thread.
+  // On the loop: breaks where the peer's kernel acknowledges nothing any more, or the peer would
+  // not be let in any more. Any thread.
   void check_alive();
   // Closes the connection and returns every slice as `code`, once the kernel reads none of their
   // memory. Any thread; idempotent. Takes no memory.
@@ -116,7 +120,7 @@ class Lane final : public EventLoop::Handler, public std::enable_shared_from_thi
   LaneOwner& owner_;
   const LaneOptions options_;
 
-  Fd fd_;
+  tls::Connection connection_;
   std::atomic<int> descriptor_{-1};
   LaneRequests requests_;
   ZeroCopy zero_copy_;  // the sender's and the receiver's

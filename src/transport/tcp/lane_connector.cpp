@@ -1,7 +1,5 @@
 #include "transport/tcp/lane_connector.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cerrno>
 
@@ -34,28 +32,36 @@ LaneConnector::Step LaneConnector::refused(Status why) {
   return Step::kRefused;
 }
 
-LaneConnector::Step LaneConnector::advance(int fd, Stream& stream) {
+LaneConnector::Step LaneConnector::advance(tls::Connection& connection, Stream& stream) {
   if (!connected_) {
-    if (const int failure = socket_error(fd); failure != 0) return lost(errno_text(failure));
-    keep_in_cache(fd);
+    if (const int failure = socket_error(connection.fd()); failure != 0)
+      return lost(errno_text(failure));
+    keep_in_cache(connection.fd());
     connected_ = true;
   }
   while (hello_sent_ < hello_.size()) {
-    const ssize_t sent =
-        ::send(fd, hello_.data() + hello_sent_, hello_.size() - hello_sent_, MSG_NOSIGNAL);
+    const ssize_t sent = connection.send(std::string_view(hello_).substr(hello_sent_));
     if (sent <= 0) {
       if (errno == EAGAIN || errno == EINTR || errno == ENOTCONN) return Step::kWaiting;
+      if (errno == EPROTO) return insecure(connection);
       break;  // a peer that closes at once may have said why
     }
     hello_sent_ += static_cast<size_t>(sent);
   }
-  const Stream::Outcome outcome = stream.receive(fd);
+  const Stream::Outcome outcome = stream.receive(connection);
+  if (outcome == Stream::Outcome::kFailed && errno == EPROTO) return insecure(connection);
   if (outcome == Stream::Outcome::kFailed) return lost(errno_text(errno));
   if (stream.buffered().size() >= wire::HelloAnswer::kSize) return take_answer(stream);
   if (outcome == Stream::Outcome::kClosed) {
     return lost("it closed the connection before it answered");
   }
   return Step::kWaiting;
+}
+
+// Refused in the handshake, or lost in it; the refused would be again.
+LaneConnector::Step LaneConnector::insecure(const tls::Connection& connection) {
+  if (connection.why().code() == Code::kUnavailable) return lost(connection.why().message());
+  return refused(connection.why().with_context("tcp to " + path_.remote_address));
 }
 
 LaneConnector::Step LaneConnector::take_answer(Stream& stream) {

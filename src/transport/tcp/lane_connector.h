@@ -14,6 +14,7 @@
 #include "base/socket.h"
 #include "core/batch.h"
 #include "core/wire.h"
+#include "tls/connection.h"
 #include "transport/tcp/stream.h"
 
 namespace te::tcp {
@@ -35,7 +36,7 @@ class LaneConnector {
   // Begins an attempt to connect. The socket's events tell when advance() is due.
   Result<Fd> attempt();
   // Sends the hello and takes the answer from `stream`, as far as possible now.
-  Step advance(int fd, Stream& stream);
+  Step advance(tls::Connection& connection, Stream& stream);
   // Whether the attempt has led to a connection.
   bool connected() const { return connected_; }
   // How many requests the peer allows; after kLetIn.
@@ -49,6 +50,7 @@ class LaneConnector {
  private:
   Step lost(std::string_view why);
   Step refused(Status why);
+  Step insecure(const tls::Connection& connection);
   Step take_answer(Stream& stream);
 
   const Path& path_;

@@ -20,12 +20,12 @@ constexpr unsigned kUnheardAtDeadline = 2;
 LaneReceiver::Outcome LaneReceiver::receive(bool hangup) {
   size_t taken = 0;
   if (zero_copy_.outstanding()) {
-    zero_copy_.take_notifications(fd_);
+    zero_copy_.take_notifications(connection_->fd());
     finish_writes();
   }
   if (!parse()) return Outcome::kMisunderstood;
   for (;;) {
-    const Stream::Outcome outcome = stream_.receive(fd_);
+    const Stream::Outcome outcome = stream_.receive(*connection_);
     taken += stream_.received();
     if (outcome == Stream::Outcome::kFailed) return Outcome::kFailed;
     if (outcome == Stream::Outcome::kClosed) return Outcome::kClosed;
@@ -77,7 +77,7 @@ void LaneReceiver::finish_writes() {
   for (; ack_cursor_ < acked_; ++ack_cursor_) {
     LaneRequests::Sent& request = requests_.at(ack_cursor_);
     if (request.opcode != Opcode::kWrite || request.answered) continue;
-    if (!zero_copy_.completed(fd_, request.completed_below)) break;
+    if (!zero_copy_.completed(connection_->fd(), request.completed_below)) break;
     requests_.answer(request, request.refusal);
   }
   advance_head();
@@ -128,7 +128,7 @@ bool LaneReceiver::on_error(const AnswerHeader& header) {
   if (!sender_.left_completely(header.sequence + 1)) return false;
   // That one would blame this side.
   const Code code = header.code == Code::kInvalidArgument ? Code::kInternal : header.code;
-  if (zero_copy_.completed(fd_, request.completed_below)) {
+  if (zero_copy_.completed(connection_->fd(), request.completed_below)) {
     requests_.answer(request, code);
     advance_head();
   } else {
@@ -153,7 +153,7 @@ bool LaneReceiver::sweep() {
     }
   }
   if (first_write != kNone) return grace_.may_finish(first_write, tail, now_ns());
-  return !given_up || !unheard(fd_, kUnheardAtDeadline);
+  return !given_up || !unheard(connection_->fd(), kUnheardAtDeadline);
 }
 
 void LaneReceiver::give_up_read(uint64_t sequence) {

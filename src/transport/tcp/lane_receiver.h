@@ -27,8 +27,8 @@ class LaneReceiver {
   LaneReceiver(LaneRequests& requests, LaneSender& sender, ZeroCopy& zero_copy)
       : requests_(requests), sender_(sender), zero_copy_(zero_copy) {}
 
-  // Once: answers come from `fd`.
-  void start(int fd) { fd_ = fd; }
+  // Once: answers come from `connection`.
+  void start(tls::Connection& connection) { connection_ = &connection; }
   // What comes on the connection; until start(), the answer to the hello.
   Stream& stream() { return stream_; }
 
@@ -55,7 +55,7 @@ class LaneReceiver {
   LaneRequests& requests_;
   LaneSender& sender_;
   ZeroCopy& zero_copy_;
-  int fd_ = -1;
+  tls::Connection* connection_ = nullptr;
 
   Stream stream_;
   uint64_t acked_ = 0;          // WRITEs below it are in place

@@ -9,8 +9,8 @@ constexpr int kMostFaults = 4;  // of a frame whose memory can be read each time
 
 }  // namespace
 
-void LaneSender::start(int fd) {
-  fd_ = fd;
+void LaneSender::start(tls::Connection& connection) {
+  connection_ = &connection;
   blocked_.store(false);
 }
 
@@ -75,7 +75,7 @@ bool LaneSender::build_frame() {
 
 bool LaneSender::send_frame() {
   if (faulted_) return false;
-  switch (frame_.send(fd_, zero_copy_)) {
+  switch (frame_.send(*connection_, zero_copy_)) {
     case OutgoingFrame::Outcome::kSent:
       break;
     case OutgoingFrame::Outcome::kUnreadable:
@@ -99,7 +99,7 @@ bool LaneSender::resolve_fault() {
   await_sender();
   bool usable = true;
   if (faulted_) {
-    usable = frame_.whole();
+    usable = frame_.whole() && !connection_->committed();
     if (usable) {
       const bool left_out = requests_.leave_out_unreadable(frame_);
       frame_.close();

@@ -25,8 +25,8 @@ class LaneSender {
         owner_(owner),
         unreadable_(std::move(unreadable)) {}
 
-  // Once: the peer takes requests on `fd`.
-  void start(int fd);
+  // Once: the peer takes requests on `connection`.
+  void start(tls::Connection& connection);
   // Once, for the end: nothing is sent any more when this returns.
   void stop();
 
@@ -68,7 +68,7 @@ class LaneSender {
   std::atomic<bool> asking_{false};
   std::atomic<bool> frame_open_{false};
   // The sender's.
-  int fd_ = -1;
+  tls::Connection* connection_ = nullptr;
   OutgoingFrame frame_;
   bool faulted_ = false;
   int faults_ = 0;  // of this frame

@@ -38,9 +38,9 @@ bool OutgoingFrame::readable() const {
                      });
 }
 
-OutgoingFrame::Outcome OutgoingFrame::send(int fd, ZeroCopy& zero_copy) {
+OutgoingFrame::Outcome OutgoingFrame::send(tls::Connection& to, ZeroCopy& zero_copy) {
   while (vector_at_ < vector_count_) {
-    ssize_t sent = send_vectors(fd, zero_copy);
+    ssize_t sent = send_vectors(to, zero_copy);
     if (sent < 0) {
       if (errno == EINTR) continue;
       return errno == EFAULT ? Outcome::kUnreadable : Outcome::kBlocked;
@@ -57,12 +57,14 @@ OutgoingFrame::Outcome OutgoingFrame::send(int fd, ZeroCopy& zero_copy) {
   return Outcome::kSent;
 }
 
-ssize_t OutgoingFrame::send_vectors(int fd, ZeroCopy& zero_copy) {
+ssize_t OutgoingFrame::send_vectors(tls::Connection& to, ZeroCopy& zero_copy) {
+  iovec* const first = &vectors_[vector_at_];
+  const size_t count = vector_count_ - vector_at_;
+  if (!by_zero_copy_) return to.send(first, count);
   msghdr message{};
-  message.msg_iov = &vectors_[vector_at_];
-  message.msg_iovlen = vector_count_ - vector_at_;
-  if (by_zero_copy_) return zero_copy.send(fd, message, vector_at_ == 0);
-  return ::sendmsg(fd, &message, MSG_NOSIGNAL);
+  message.msg_iov = first;
+  message.msg_iovlen = count;
+  return zero_copy.send(to.fd(), message, vector_at_ == 0);
 }
 
 }  // namespace te::tcp

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "core/batch.h"
+#include "tls/connection.h"
 #include "transport/tcp/frame.h"
 #include "transport/tcp/zero_copy.h"
 
@@ -49,7 +50,7 @@ class OutgoingFrame {
   bool by_zero_copy() const { return by_zero_copy_; }
 
   // As much as the socket takes.
-  Outcome send(int fd, ZeroCopy& zero_copy);
+  Outcome send(tls::Connection& to, ZeroCopy& zero_copy);
   // Nothing is left of it to send.
   void drop() { vector_at_ = vector_count_; }
   // Nothing of it has left.
@@ -60,7 +61,7 @@ class OutgoingFrame {
   bool readable() const;
 
  private:
-  ssize_t send_vectors(int fd, ZeroCopy& zero_copy);
+  ssize_t send_vectors(tls::Connection& to, ZeroCopy& zero_copy);
 
   Opcode opcode_ = Opcode::kRead;
   size_t count_ = 0;

@@ -4,9 +4,9 @@
 
 namespace te::tcp {
 
-Stream::Outcome RequestReceiver::receive(int fd) {
+Stream::Outcome RequestReceiver::receive(tls::Connection& from) {
   if (stream_.in_payload()) pin_open_pieces();
-  const Stream::Outcome outcome = stream_.receive(fd);
+  const Stream::Outcome outcome = stream_.receive(from);
   pins_.release();
   return outcome;
 }
@@ -54,6 +54,8 @@ Code RequestReceiver::check(const RequestEntry& entry, Rights wanted) {
 
 std::string_view RequestReceiver::start_frame(const RequestHeader& header) {
   const bool write = header.type == RequestType::kWrite;
+  const tls::Permission wanted = write ? tls::Permission::kWrite : tls::Permission::kRead;
+  const Code allowed = header.count == 0 ? Code::kOk : peer_.require(wanted).code();
   frame_.clear();
   uint64_t total = 0;
   for (uint16_t i = 0; i < header.count; ++i) {
@@ -64,7 +66,8 @@ std::string_view RequestReceiver::start_frame(const RequestHeader& header) {
     }
     total += entry.length;
     frame_.push_back(
-        {entry, next_sequence_++, check(entry, write ? Rights::kWrite : Rights::kRead)});
+        {entry, next_sequence_++,
+         allowed == Code::kOk ? check(entry, write ? Rights::kWrite : Rights::kRead) : allowed});
   }
   if (write) {
     if (total != header.payload) return "it sent a frame whose lengths contradict each other";

@@ -7,9 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/access_table.h"
+#include "tls/visitor.h"
 #include "transport/tcp/access_pins.h"
 #include "transport/tcp/answer_sender.h"
 #include "transport/tcp/frame.h"
@@ -19,11 +21,11 @@ namespace te::tcp {
 
 class RequestReceiver {
  public:
-  RequestReceiver(AccessTable& table, AnswerSender& answers)
-      : table_(table), answers_(answers), pins_(table) {}
+  RequestReceiver(AccessTable& table, AnswerSender& answers, tls::Visitor peer = {})
+      : table_(table), answers_(answers), peer_(std::move(peer)), pins_(table) {}
 
   // As Stream::receive().
-  Stream::Outcome receive(int fd);
+  Stream::Outcome receive(tls::Connection& from);
   size_t received() const { return stream_.received(); }
   // Carries out the requests that are here. Empty: the connection goes on. Else: why it has to end.
   std::string_view carry_out();
@@ -44,6 +46,7 @@ class RequestReceiver {
 
   AccessTable& table_;
   AnswerSender& answers_;
+  const tls::Visitor peer_;
   AccessPins pins_;
   Stream stream_;
   uint64_t next_sequence_ = 0;

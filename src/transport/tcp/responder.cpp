@@ -1,7 +1,6 @@
 #include "transport/tcp/responder.h"
 
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include <cerrno>
 
@@ -15,21 +14,22 @@ constexpr size_t kTurnBytes = 8 << 20;  // then other connections of the loop ha
 
 }  // namespace
 
-Responder::Responder(EventLoop& loop, AccessTable& table, ResponderOwner& owner, Fd connection,
-                     const wire::Hello& hello, std::shared_ptr<void> permit)
+Responder::Responder(EventLoop& loop, AccessTable& table, ResponderOwner& owner,
+                     tls::Connection connection, const wire::Hello& hello,
+                     std::shared_ptr<void> permit)
     : loop_(loop),
       owner_(owner),
-      fd_(std::move(connection)),
-      peer_(peer_address(fd_.get())),
+      connection_(std::move(connection)),
+      peer_(peer_address(connection_.fd())),
       hello_(hello),
       permit_(std::move(permit)),
       answers_(table),
-      requests_(table, answers_) {
+      requests_(table, answers_, connection_.visitor()) {
   made_progress();
 }
 
 Responder::~Responder() {
-  if (admitted_ && fd_.valid()) loop_.remove(fd_.get(), this);
+  if (admitted_ && connection_.valid()) loop_.remove(connection_.fd(), this);
 }
 
 void Responder::end(std::string_view why) {
@@ -50,7 +50,8 @@ void Responder::admit(uint64_t instance) {
   const auto bytes = answer.encode();
   answers_.begin({bytes.data(), bytes.size()});
   admitted_ = true;
-  if (Status status = loop_.add(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this); !status.ok()) {
+  if (Status status = loop_.add(connection_.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP, this);
+      !status.ok()) {
     return end(status.message());
   }
   flush();
@@ -61,17 +62,22 @@ void Responder::refuse(uint64_t instance, Code code) {
   answer.instance = instance;
   answer.code = code;
   const auto bytes = answer.encode();
-  (void)!::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  (void)connection_.send({bytes.data(), bytes.size()});
   end("refused its hello");
 }
 
 void Responder::made_progress() { progress_ns_.store(now_ns(), std::memory_order_relaxed); }
 
 void Responder::end_if_stalled(int64_t before_ns) {
-  const bool in_the_middle = requests_.in_the_middle() || answers_.in_the_middle();
+  const bool in_the_middle =
+      requests_.in_the_middle() || answers_.in_the_middle() || connection_.in_the_middle();
   if (in_the_middle && used_ns() < before_ns) {
     end("it stopped in the middle of a frame (stall_timeout_ms)");
   }
+}
+
+void Responder::end_if_refused(int64_t now_ns) {
+  if (Status status = connection_.recheck(now_ns); !status.ok()) end(status.message());
 }
 
 void Responder::end_if_idle(int64_t before_ns) {
@@ -94,11 +100,11 @@ bool Responder::receive() {
   size_t taken = 0;
   bool more = true;
   while (!answers_.full()) {
-    const Stream::Outcome outcome = requests_.receive(fd_.get());
+    const Stream::Outcome outcome = requests_.receive(connection_);
     const size_t received = requests_.received();
     taken += received;
     if (outcome == Stream::Outcome::kFailed || outcome == Stream::Outcome::kClosed) {
-      end(outcome == Stream::Outcome::kFailed ? errno_text(errno) : "");
+      end(outcome == Stream::Outcome::kFailed ? connection_.text_of(errno) : "");
       return true;
     }
     if (received > 0) {
@@ -120,7 +126,7 @@ bool Responder::receive() {
 
 bool Responder::flush() {
   const uint64_t before = answers_.sent_bytes();
-  const AnswerSender::Outcome outcome = answers_.send(fd_.get(), owner_.careful());
+  const AnswerSender::Outcome outcome = answers_.send(connection_, owner_.careful());
   const int failure = errno;
   if (answers_.sent_bytes() != before) made_progress();
   switch (outcome) {
@@ -128,7 +134,7 @@ bool Responder::flush() {
     case AnswerSender::Outcome::kBlocked:
       return true;
     case AnswerSender::Outcome::kFailed:
-      end(errno_text(failure));
+      end(connection_.text_of(failure));
       return false;
     case AnswerSender::Outcome::kUnregistered:
       // The bytes that were promised cannot come; the peer asks again and hears why.

@@ -34,7 +34,7 @@ class ResponderOwner {
 
 class Responder final : public EventLoop::Handler {
  public:
-  Responder(EventLoop& loop, AccessTable& table, ResponderOwner& owner, Fd connection,
+  Responder(EventLoop& loop, AccessTable& table, ResponderOwner& owner, tls::Connection connection,
             const wire::Hello& hello, std::shared_ptr<void> permit);
   ~Responder() override;
 
@@ -43,6 +43,8 @@ class Responder final : public EventLoop::Handler {
   void refuse(uint64_t instance, Code code);
   // Ends when the peer stopped in the middle of something since before `before_ns`.
   void end_if_stalled(int64_t before_ns);
+  // Ends when the peer would not be let in any more, or its rights were changed.
+  void end_if_refused(int64_t now_ns);
   // Ends when nothing is under way, and nothing was since `before_ns`. The peer connects again when
   // it needs to; what it sends at this moment, it repeats there.
   void end_if_idle(int64_t before_ns);
@@ -67,7 +69,7 @@ class Responder final : public EventLoop::Handler {
 
   EventLoop& loop_;
   ResponderOwner& owner_;
-  Fd fd_;
+  tls::Connection connection_;
   const SocketAddress peer_;
   const wire::Hello hello_;
   const std::shared_ptr<void> permit_;

@@ -1,6 +1,5 @@
 #include "transport/tcp/stream.h"
 
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -22,15 +21,6 @@ struct DiscardArea {
 };
 
 std::byte* discard_area() { return per_thread<DiscardArea>().bytes.get(); }
-
-// The call for one vector is the cheaper one.
-ssize_t receive_vectors(int fd, iovec* vectors, size_t count) {
-  if (count == 1) return ::recv(fd, vectors[0].iov_base, vectors[0].iov_len, 0);
-  msghdr message{};
-  message.msg_iov = vectors;
-  message.msg_iovlen = count;
-  return ::recvmsg(fd, &message, 0);
-}
 
 void give_up(Stream::Piece& piece) {
   piece.to = nullptr;
@@ -66,14 +56,14 @@ void Stream::copy_buffered() {
 }
 
 // After a call for several pieces failed, since one of them cannot be written: it took nothing.
-Stream::Outcome Stream::receive_one_piece(int fd) {
+Stream::Outcome Stream::receive_one_piece(tls::Connection& from) {
   Piece& piece = pieces_[current_];
   const bool wanted = piece.to != nullptr;
   iovec vector{wanted ? piece.to : discard_area(),
                wanted ? piece.left : std::min<uint64_t>(piece.left, kDiscardSize)};
   ssize_t got;
   do {
-    got = receive_vectors(fd, &vector, 1);
+    got = from.receive(&vector, 1);
   } while (got < 0 && errno == EINTR);
   if (got == 0) return Outcome::kClosed;
   if (got > 0) {
@@ -88,7 +78,7 @@ Stream::Outcome Stream::receive_one_piece(int fd) {
   return errno == EAGAIN || errno == EWOULDBLOCK ? Outcome::kDrained : Outcome::kFailed;
 }
 
-Stream::Outcome Stream::receive(int fd) {
+Stream::Outcome Stream::receive(tls::Connection& from) {
   iovec vectors[kMaxVectors];
   size_t count = 0;
   uint64_t wanted = 0;
@@ -122,10 +112,10 @@ Stream::Outcome Stream::receive(int fd) {
   }
   ssize_t got;
   do {
-    got = receive_vectors(fd, vectors, count);
+    got = from.receive(vectors, count);
   } while (got < 0 && errno == EINTR);
   received_ = got > 0 ? static_cast<size_t>(got) : 0;
-  if (got < 0 && errno == EFAULT && payload > 0) return receive_one_piece(fd);
+  if (got < 0 && errno == EFAULT && payload > 0) return receive_one_piece(from);
   if (got < 0)
     return errno == EAGAIN || errno == EWOULDBLOCK ? Outcome::kDrained : Outcome::kFailed;
   if (got == 0) return Outcome::kClosed;

@@ -15,6 +15,8 @@
 #include <span>
 #include <vector>
 
+#include "tls/connection.h"
+
 namespace te::tcp {
 
 class Stream {
@@ -33,7 +35,7 @@ class Stream {
 
   // One recvmsg. kMore: there may be more; kDrained: nothing is left for now. Either way bytes may
   // have come, see received(). After kFailed errno tells why.
-  Outcome receive(int fd);
+  Outcome receive(tls::Connection& from);
   // Bytes that the last receive() took.
   size_t received() const { return received_; }
 
@@ -60,7 +62,7 @@ class Stream {
 
  private:
   void advance(uint64_t bytes);
-  Outcome receive_one_piece(int fd);
+  Outcome receive_one_piece(tls::Connection& from);
 
   std::array<std::byte, kBufferSize> buffer_{};  // its pages are there from the start
   size_t begin_ = 0;

@@ -95,6 +95,7 @@ class TcpTransport final : public Transport {
     return {.same_engine_only = false,
             .data_over_engine_port = true,
             .reach = {{MemoryKind::kHost}, {MemoryKind::kHost}},
+            .checks_rights = true,
             .key_size = AccessKey::kSize};
   }
   std::vector<DeviceLoad> loads() const override;
@@ -102,9 +103,10 @@ class TcpTransport final : public Transport {
   void unregister_memory(const Buffer& buffer) override;
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
   void warm_up(Path& path) override { static_cast<TcpPath&>(path).warm_up(); }
-  void adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) override;
+  void adopt(tls::Connection connection, const wire::Hello& hello,
+             std::shared_ptr<void> permit) override;
   bool end_idlest(int64_t before_ns, const MayEnd& may_end) override;
-  Result<Bytes> accept(const Bytes& hello) override;
+  Result<Bytes> accept(const Bytes& hello, Rights rights) override;
   void submit(SliceList slices) override {
     static_cast<TcpPath*>(slices.first->path)->submit(slices);
   }
@@ -170,8 +172,11 @@ void Worker::end_later_if_idle(Responder* responder, int64_t before_ns) {
 void Worker::check_stalled() {
   std::vector<Responder*> all;
   for (const auto& [responder, owner] : responders_) all.push_back(responder);
-  const int64_t before = now_ns() - stall_ms_ * kNsPerMs;
-  for (Responder* responder : all) responder->end_if_stalled(before);
+  const int64_t now = now_ns();
+  for (Responder* responder : all) {
+    responder->end_if_stalled(now - stall_ms_ * kNsPerMs);
+    if (responders_.contains(responder)) responder->end_if_refused(now);
+  }
   if (first_) transport_.check_paths();
   loop_->run_after(kStallCheckMs, [this] { check_stalled(); });
 }
@@ -218,7 +223,8 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
   std::vector<EventLoop*> loops;
   for (const std::unique_ptr<Worker>& worker : workers_) loops.push_back(&worker->loop());
   const LaneOptions options{config_.connect_timeout_ms, config_.stall_timeout_ms,
-                            zero_copy_mode(config_, peer.address), zero_copy_totals_};
+                            zero_copy_mode(config_, peer.address), zero_copy_totals_,
+                            host_.identity()};
   auto path = std::make_shared<TcpPath>(*this, host_, std::move(loops),
                                         by_cores(config_.number(kConnections)), options,
                                         static_cast<int64_t>(config_.number(kSpin)) * 1000, peer);
@@ -236,15 +242,16 @@ std::vector<std::shared_ptr<Path>> TcpTransport::make_paths(const Peer& peer, By
       plain, [path](Path*) { run_persistently([&path] { path->reset(Code::kCancelled, {}); }); })};
 }
 
-void TcpTransport::adopt(Fd connection, const wire::Hello& hello, std::shared_ptr<void> permit) {
-  set_no_delay(connection.get());
-  keep_in_cache(connection.get());
+void TcpTransport::adopt(tls::Connection connection, const wire::Hello& hello,
+                         std::shared_ptr<void> permit) {
+  set_no_delay(connection.fd());
+  keep_in_cache(connection.fd());
   Worker& worker = *workers_[(hello.session + hello.lane) % workers_.size()];
   // std::function wants what can be copied.
-  auto fd = std::make_shared<Fd>(std::move(connection));
-  worker.loop().run([this, &worker, fd, hello, permit] {
-    worker.add(
-        std::make_unique<Responder>(worker.loop(), table_, worker, std::move(*fd), hello, permit));
+  auto kept = std::make_shared<tls::Connection>(std::move(connection));
+  worker.loop().run([this, &worker, kept, hello, permit] {
+    worker.add(std::make_unique<Responder>(worker.loop(), table_, worker, std::move(*kept), hello,
+                                           permit));
   });
 }
 
@@ -321,7 +328,7 @@ bool TcpTransport::end_idlest(int64_t before_ns, const MayEnd& may_end) {
   return true;
 }
 
-Result<Bytes> TcpTransport::accept(const Bytes& hello) {
+Result<Bytes> TcpTransport::accept(const Bytes& hello, Rights) {
   const Result<Retire> retire = Retire::decode(as_bytes(hello));
   if (!retire.ok()) return retire.status();
   // Those that come later have not been answered, so their peer has sent no request.

@@ -1,0 +1,112 @@
+"""`te keys`, and te with what it made: the set-up of docs/security.md, step by step.
+
+    python3 te_keys_test.py --te PATH --peer PATH [TestClass ...]
+"""
+
+import contextlib
+import json
+import os
+import re
+import stat
+import subprocess
+import tempfile
+
+import te_process
+from te_process import TIMEOUT_S, TeTest, environment, main, te
+
+
+class KeysTest(TeTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.keys = os.path.join(self.folder, "keys")
+
+    def make(self, *arguments):
+        result = te("keys", *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def member(self, name, *arguments):
+        """What the printed lines export."""
+        return self.exports(self.make("member", name, "--folder", self.keys, *arguments))
+
+    @staticmethod
+    def exports(text):
+        return dict(re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE))
+
+    @contextlib.contextmanager
+    def target(self, settings):
+        with subprocess.Popen(
+                [te_process.TE, "bench", "target", "--json", "--host", "127.0.0.1",
+                 "--buffer-size", "8M"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                text=True, env=environment(**settings)) as process:
+            try:
+                yield json.loads(process.stdout.readline())["segment"]
+            finally:
+                process.kill()
+                process.wait(TIMEOUT_S)
+
+    def probe(self, segment, settings):
+        return te("probe", segment, "--json", env=environment(**settings))
+
+    def works(self, segment, settings):
+        result = te("bench", "initiator", "--segment", segment, "--duration", "20ms", "--verify",
+                    "--transport", "tcp", env=environment(**settings))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("with TLS", result.stdout)
+
+    def test_members_of_one_authority_meet(self):
+        self.make("authority", "--folder", self.keys)
+        one, two = self.member("node-1"), self.member("node-2", "--uri", "spiffe://c/engine")
+        for name in os.listdir(self.keys):
+            mode = os.stat(os.path.join(self.keys, name)).st_mode
+            self.assertEqual(stat.S_IMODE(mode), 0o600, name)
+        with self.target(one) as segment:
+            self.works(segment, two)
+            self.assert_failed(self.probe(segment, {}), "security")
+            # One that is revoked, at the side that has the list.
+            self.make("revoke", one["TRANSFER_ENGINE_TLS_CERT"], "--folder", self.keys)
+            listed = {**two, "TRANSFER_ENGINE_TLS_CRL": os.path.join(self.keys, "revoked.pem")}
+            self.assert_failed(self.probe(segment, listed), "revoked")
+
+    def test_an_authority_is_not_replaced(self):
+        self.make("authority", "--folder", self.keys)
+        self.assert_failed(te("keys", "authority", "--folder", self.keys), "is not replaced")
+        self.assert_failed(te("keys", "member", "x", "--folder", self.folder), "authority.pem")
+
+    def test_a_policy_names_members(self):
+        self.make("authority", "--folder", self.keys)
+        policy = os.path.join(self.folder, "policy")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write("node-2 open, read, watch\n")
+        one = {**self.member("node-1"), "TRANSFER_ENGINE_TLS_POLICY": policy}
+        two = self.member("node-2")
+        with self.target(one) as segment:
+            result = self.probe(segment, two)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual([each["access"] for each in json.loads(result.stdout)["buffers"]],
+                             ["read"])
+            self.assert_failed(self.probe(segment, self.member("node-3")), "tls_policy")
+
+    def test_a_secret_is_exchanged_in_two_steps(self):
+        secret = os.path.join(self.folder, "secret")
+        text = self.make("secret", secret)
+        old = self.exports(text)
+        name = re.search(r"called ([0-9a-f]{16})", text).group(1)
+        with open(secret, encoding="utf-8") as file:
+            before = file.read()
+        kept = os.path.join(self.folder, "kept")
+        with open(kept, "w", encoding="utf-8", opener=lambda *a: os.open(*a, mode=0o600)) as file:
+            file.write(before)
+        self.assertNotIn(before.strip(), text)
+        self.assertNotIn(name, self.make("secret", secret))  # a new one, before the old one
+        with open(secret, encoding="utf-8") as file:
+            self.assertEqual(file.read().split()[1], before.strip())
+        with self.target(old) as segment:
+            self.works(segment, old)
+            self.works(segment, {**old, "TRANSFER_ENGINE_TLS_PSK_FILE": kept})
+
+
+if __name__ == "__main__":
+    main(__doc__)
