@@ -47,6 +47,8 @@ def parse(arguments):
     parser.add_argument("seconds", nargs="?", type=float, default=60)
     parser.add_argument("--transport", type=transport, default="default",
                         help="default (tcp, and shm on one host), tcp, shm, rdma, fabric:PROVIDER")
+    parser.add_argument("--security", choices=("off", "tls"), default="off",
+                        help="tls: all engines have certificates, which are exchanged each second")
     parser.add_argument("--seed", type=int, help="default: a new one, which is printed")
     parser.add_argument("--directory", default="any", choices=["any", *DIRECTORIES],
                         help="any: chosen by the seed")
@@ -118,9 +120,9 @@ def enter(options, folder):
 def again(options, shape):
     words = ["./dev soak", f"{options.seconds:g}", "--transport", options.transport,
              "--directory", shape.directory, "--seed", str(options.seed)]
-    for name, usual in (("targets", 3), ("initiators", 2), ("threads", 3), ("late_ms", 250),
-                        ("cancel_ms", 500), ("recover_ms", 15_000), ("start_ms", 20_000),
-                        ("plant", "")):
+    for name, usual in (("security", "off"), ("targets", 3), ("initiators", 2), ("threads", 3),
+                        ("late_ms", 250), ("cancel_ms", 500), ("recover_ms", 15_000),
+                        ("start_ms", 20_000), ("plant", "")):
         if getattr(options, name) != usual:
             words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     return " ".join(words)
@@ -158,7 +160,8 @@ async def main_inside(options, shape, folder):
     def out(text):
         print(text, flush=True)
 
-    out(f"Seed {options.seed}: {options.seconds:g} s over {options.transport}, names from "
+    out(f"Seed {options.seed}: {options.seconds:g} s over {options.transport}"
+        f"{' with TLS' if options.security == 'tls' else ''}, names from "
         f"{shape.directory}, {shape.targets} targets, {shape.initiators} initiators of "
         f"{shape.threads} threads")
     soak = Soak(options, shape, folder, out)

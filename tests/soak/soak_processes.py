@@ -5,11 +5,42 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 
 from soak_network import inside
 
 ANSWER_S = 30.0  # for a command that takes no time of its own
+
+
+class Keys:
+    """Certificates of all engines, which may be exchanged at any time."""
+
+    def __init__(self, te, folder):
+        self.te, self.folder, self.count = te, folder, 0
+        self.current = os.path.join(folder, "current")
+        self.make("authority")
+        self.exchange()
+
+    def make(self, *words):
+        subprocess.run([self.te, "keys", *words, "--folder", self.folder], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def exchange(self):
+        """Both files at once, by one rename."""
+        self.count += 1
+        self.make("member", "engine", "--days", "1")
+        version, link = (os.path.join(self.folder, f"{name}{self.count}") for name in "vl")
+        os.mkdir(version)
+        for name in ("engine.pem", "engine.key"):
+            os.rename(os.path.join(self.folder, name), os.path.join(version, name))
+        os.symlink(version, link)
+        os.rename(link, self.current)
+
+    def settings(self):
+        return {"security": "tls", "tls_ca": os.path.join(self.folder, "authority.pem"),
+                "tls_cert": os.path.join(self.current, "engine.pem"),
+                "tls_key": os.path.join(self.current, "engine.key")}
 
 
 class NoAnswer(Exception):

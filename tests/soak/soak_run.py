@@ -8,7 +8,7 @@ import time
 import soak_checks
 from soak_network import Network
 from soak_plan import KINDS, storms
-from soak_processes import Directory, Gone, NoAnswer, Worker
+from soak_processes import Directory, Gone, Keys, NoAnswer, Worker
 from soak_world import ALLOCATED, FRAGILE, World
 
 PORT = 7400
@@ -22,6 +22,7 @@ class Soak:
         self.network = Network()
         self.world = World(folder, shape.targets)
         self.directory = None
+        self.keys = None
         self.workers = {}
         self.lanes = collections.defaultdict(asyncio.Lock)  # by subject and lane of faults
         self.begin = time.monotonic()
@@ -123,6 +124,9 @@ class Soak:
                  "--folder", self.folder, "--metadata", self.directory.url, "--name", own,
                  "--late-ms", self.options.late_ms, "--cancel-ms", self.options.cancel_ms,
                  "--config", "slice_bytes=262144", "--config", "directory_lease_s=3"]
+        if self.keys:
+            for setting, value in self.keys.settings().items():
+                words += ["--config", f"{setting}={value}"]
         if role == "target":
             words += ["--port", self.port_of(index)]
         else:
@@ -312,7 +316,16 @@ class Soak:
             await asyncio.sleep(3)
             self.out(self.progress())
 
+    async def exchange_keys(self):
+        while True:
+            await asyncio.sleep(1)
+            await asyncio.to_thread(self.keys.exchange)
+
     async def start_all(self):
+        if self.options.security == "tls":
+            keys_folder = os.path.join(self.folder, "keys")
+            os.mkdir(keys_folder)
+            self.keys = Keys(self.options.te, keys_folder)
         await self.network.build(self.hosts())
         self.directory = Directory(self.shape.directory, "dir" if self.shape.network else None,
                                    self.network.address("dir" if self.shape.network else None),
@@ -331,7 +344,9 @@ class Soak:
     async def run(self):
         plan = storms(self.options.seed, self.shape, self.options.seconds)
         await self.start_all()
-        teller = asyncio.ensure_future(self.show_progress())
+        beside = [asyncio.ensure_future(self.show_progress())]
+        if self.keys:
+            beside.append(asyncio.ensure_future(self.exchange_keys()))
         try:
             await asyncio.sleep(0.5)
             await self.quiet()  # without faults: what it ends with is the end of the warm-up
@@ -348,7 +363,8 @@ class Soak:
             self.violation("hang", "a process does not end after it destroyed its engine")
         finally:
             self.over = True
-            teller.cancel()
+            for each in beside:
+                each.cancel()
             self.write_log()
 
     def write_log(self):
