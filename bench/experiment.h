@@ -65,6 +65,7 @@ using Experiments = std::vector<std::unique_ptr<Experiment>>;
 
 void add_tcp_throughput(Experiments& experiments);
 void add_tcp_latency(Experiments& experiments);
+void add_tls(Experiments& experiments);
 void add_same_host(Experiments& experiments);
 void add_engine(Experiments& experiments);
 void add_many_peers(Experiments& experiments);

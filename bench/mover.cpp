@@ -1,5 +1,8 @@
 #include "mover.h"
 
+#include <cstring>
+
+#include "keys.h"
 #include "stop_signals.h"
 
 namespace te::bench {
@@ -9,9 +12,14 @@ Result<std::unique_ptr<Engine>> make_engine(const std::string& transport,
   EngineOptions options;
   options.host = address;
   options.config["fabric_addresses"] = options.host;
+  std::string name = transport;
+  if (transport.starts_with(Keys::kPrefix)) {
+    options.config.merge(Keys::settings(transport.substr(std::strlen(Keys::kPrefix))));
+    name = "tcp";
+  }
   Result<std::unique_ptr<Engine>> engine = Engine::create(options);
   if (!engine.ok()) return engine;
-  const Status installed = (*engine)->install_transport(transport);
+  const Status installed = (*engine)->install_transport(name);
   if (installed.code() == Code::kNotFound) {
     return Status(Code::kUnsupported, "not installed: " + installed.message());
   }

@@ -33,7 +33,8 @@ struct Load {
   uint64_t batch_bytes() const { return block_size * batch_size; }
 };
 
-// An engine on `address` of this machine, libfabric's too, that has `transport` alone; kUnsupported
+// An engine on `address` of this machine, libfabric's too, that has `transport` alone, or tcp with
+// TLS where that is Keys::transport(); kUnsupported
 // if this build or machine has none.
 Result<std::unique_ptr<Engine>> make_engine(const std::string& transport,
                                             const std::string& address = "127.0.0.1");

@@ -29,6 +29,7 @@ Experiments all_experiments() {
   Experiments result;
   add_tcp_throughput(result);
   add_tcp_latency(result);
+  add_tls(result);
   add_same_host(result);
   add_engine(result);
   add_many_peers(result);
