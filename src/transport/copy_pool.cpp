@@ -1,16 +1,10 @@
 #include "transport/copy_pool.h"
 
 #include <algorithm>
-#include <cstring>
 #include <thread>
 
 #include "base/clock.h"
 #include "base/counts.h"
-#include "base/guarded_copy.h"
-
-#if __has_include(<emmintrin.h>)
-#include <emmintrin.h>
-#endif
 
 namespace te {
 namespace {
@@ -26,61 +20,9 @@ constexpr uint64_t kWorthDealing = 4 << 20;
 // For how long a thread looks for more to do, or for the end of what others do, before it sleeps.
 constexpr int64_t kLingerNs = 50'000;
 
-void copy_streaming(std::byte* to, const std::byte* from, size_t length) {
-  copy_bytes(to, from, length, true);
-}
-
-// Whether two ranges share a byte: then only memmove is right.
-bool overlap(const std::byte* a, const std::byte* b, size_t length) {
-  return a < b ? static_cast<size_t>(b - a) < length : static_cast<size_t>(a - b) < length;
-}
-
 bool same_kind(const Slice& a, const Slice& b) { return a.path == b.path && a.opcode == b.opcode; }
 
 }  // namespace
-
-void copy_bytes(std::byte* to, const std::byte* from, size_t length, bool streaming) {
-#if __has_include(<emmintrin.h>)
-  constexpr size_t kLine = 64, kAhead = 512;
-  if (streaming && length >= 4 * kLine) {
-    const size_t head = (kLine - reinterpret_cast<uintptr_t>(to) % kLine) % kLine;
-    std::memcpy(to, from, head);
-    size_t at = head;
-    for (; at + kLine <= length; at += kLine) {
-      const auto* source = reinterpret_cast<const __m128i*>(from + at);
-      auto* target = reinterpret_cast<__m128i*>(to + at);
-      _mm_prefetch(reinterpret_cast<const char*>(from + at + kAhead), _MM_HINT_NTA);
-      const __m128i a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1),
-                    c = _mm_loadu_si128(source + 2), d = _mm_loadu_si128(source + 3);
-      _mm_stream_si128(target, a);
-      _mm_stream_si128(target + 1, b);
-      _mm_stream_si128(target + 2, c);
-      _mm_stream_si128(target + 3, d);
-    }
-    _mm_sfence();
-    std::memcpy(to + at, from + at, length - at);
-    return;
-  }
-#endif
-  std::memcpy(to, from, length);
-}
-
-Code copy_slice(const Slice& slice, std::byte* remote, bool streaming) {
-  const bool write = slice.opcode == Opcode::kWrite;
-  std::byte* to = write ? remote : slice.local;
-  const std::byte* from = write ? slice.local : remote;
-  CopyResult result = CopyResult::kDone;
-  if (overlap(to, from, slice.length)) {
-    result = guarded_move(to, from, slice.length);
-  } else if (streaming) {
-    result = guarded_copy(to, from, slice.length, copy_streaming);
-  } else {
-    result = guarded_copy(to, from, slice.length);
-  }
-  if (result == CopyResult::kDone) return Code::kOk;
-  const bool local = write == (result == CopyResult::kBadSource);
-  return local ? Code::kInvalidArgument : Code::kPermission;
-}
 
 CopyPool::CopyPool(TransportHost& host, uint64_t threads, Copy copy)
     : host_(host), copy_(std::move(copy)), parts_(threads) {}
@@ -110,7 +52,7 @@ bool CopyPool::copy_at_once(SliceList run) {
     bytes += slice->length;
     if (bytes > kLeastRunBytes || ++count > kMaxRun || !same_kind(*run.first, *slice)) return false;
   }
-  copy_(run.first, false);
+  copy_(run.first, CopyWay::kMemcpy);
   if (stopping_.load()) take_back(Code::kCancelled, [](const Slice&) { return true; });
   return true;
 }
@@ -167,6 +109,7 @@ CopyPool::Run CopyPool::take(bool own) {
   SliceList& queue = run.part->queue;
   run.first = queue.first;
   run.streaming = stream_.streaming();
+  if (run.streaming) run.way = ways_.way();
   run.bytes = run.first->length;
   uint64_t most = std::clamp(queued_bytes_ / (2 * parts_.size()), kLeastRunBytes, kMostRunBytes);
   // Little at first: then who comes at the same moment looks up its pages while this one copies.
@@ -192,11 +135,18 @@ CopyPool::Run CopyPool::take(bool own) {
   return run;
 }
 
-void CopyPool::ended(const Run& run) {
+int64_t CopyPool::carry_out(const Run& run) {
+  const int64_t begin = run.streaming ? now_ns() : 0;
+  run_guarded([&] { copy_(run.first, run.way); });
+  return run.streaming ? now_ns() - begin : 0;
+}
+
+void CopyPool::ended(const Run& run, int64_t took_ns) {
   shrink(load_bytes_, run.bytes);
   --run.part->takers;
   crew_.end(run.own);
   if (run.bytes >= kLeastRunBytes) stream_.copied(now_ns());
+  if (run.streaming) ways_.copied(run.way, run.bytes, took_ns);
   if (stopping_ && !crew_.copying()) quiet_.notify_all();
 }
 
@@ -213,9 +163,9 @@ bool CopyPool::help() {
     return true;
   }
   if (run.wake) changed_.notify_one();
-  run_guarded([&] { copy_(run.first, run.streaming); });
+  const int64_t took_ns = carry_out(run);
   MutexLock lock(mutex_);
-  ended(run);
+  ended(run, took_ns);
   if (stopping_ || queued_ == 0) return true;
   crew_.expect_helper();
   if (!crew_.at_work() && crew_.wake_one()) changed_.notify_one();
@@ -254,9 +204,9 @@ void CopyPool::work() {
     const Run run = take(true);
     mutex_.unlock();
     if (run.wake) changed_.notify_one();
-    run_guarded([&] { copy_(run.first, run.streaming); });
+    const int64_t took_ns = carry_out(run);
     mutex_.lock();
-    ended(run);
+    ended(run, took_ns);
     if (stopping_ || queued_ > 0) continue;
     crew_.begin_linger();
     mutex_.unlock();

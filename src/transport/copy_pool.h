@@ -15,19 +15,13 @@
 #include "base/mutex.h"
 #include "base/thread.h"
 #include "core/batch.h"
+#include "transport/copy_bytes.h"
 #include "transport/copy_crew.h"
 #include "transport/copy_stream.h"
+#include "transport/copy_ways.h"
 #include "transport/transport.h"
 
 namespace te {
-
-// Copies like memcpy. `streaming`: past the caches, as is best for more than they hold.
-void copy_bytes(std::byte* to, const std::byte* from, size_t length, bool streaming);
-
-// Copies the bytes of a slice to or from `remote`, where the target's memory is in this process;
-// the two may overlap. kInvalidArgument: the local memory cannot be touched; kPermission: the
-// target's.
-Code copy_slice(const Slice& slice, std::byte* remote, bool streaming);
 
 class CopyPool {
  public:
@@ -36,7 +30,7 @@ class CopyPool {
   // Of large requests, so that two threads that share one end within some microseconds.
   static constexpr uint64_t kSliceBytes = 256 << 10;
   // Copies the slices, linked by `next`, and hands each to done(). By several threads at once.
-  using Copy = std::function<void(Slice* run, bool streaming)>;
+  using Copy = std::function<void(Slice* run, CopyWay way)>;
 
   // At most `threads` copy at once, but for threads that are lent.
   CopyPool(TransportHost& host, uint64_t threads, Copy copy);
@@ -77,6 +71,7 @@ class CopyPool {
     Part* part = nullptr;
     uint64_t bytes = 0;
     bool streaming = false;
+    CopyWay way = CopyWay::kMemcpy;
     bool own = false;   // taken by a thread of the pool
     bool wake = false;  // one of the threads, once the lock is free
   };
@@ -86,7 +81,9 @@ class CopyPool {
   void add(SliceList chain, uint64_t bytes) TE_REQUIRES(mutex_);
   Run take(bool own) TE_REQUIRES(mutex_);
   Part& next_part() TE_REQUIRES(mutex_);
-  void ended(const Run& run) TE_REQUIRES(mutex_);
+  // How long it took, where that is worth knowing.
+  int64_t carry_out(const Run& run);
+  void ended(const Run& run, int64_t took_ns) TE_REQUIRES(mutex_);
   // Takes out of the lists what `wanted` holds for, and returns it as `code`.
   template <typename Wanted>
   void take_back(Code code, Wanted&& wanted);
@@ -103,6 +100,7 @@ class CopyPool {
   std::atomic<uint64_t> queued_bytes_{0};     // changed under the mutex
   bool fresh_ TE_GUARDED_BY(mutex_) = false;  // nothing was taken since the last post
   CopyStream stream_ TE_GUARDED_BY(mutex_);
+  CopyWays ways_ TE_GUARDED_BY(mutex_);
   CopyCrew crew_ TE_GUARDED_BY(mutex_);
   std::atomic<bool> stopping_{false};  // changed under the mutex
   std::vector<Thread> threads_;

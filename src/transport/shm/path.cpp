@@ -88,7 +88,7 @@ void ShmPath::prepare(const std::byte* key, int64_t until_ns) {
   }
 }
 
-void ShmPath::copy(Slice* run, bool streaming) {
+void ShmPath::copy(Slice* run, CopyWay way) {
   TransportHost& host = host_;  // the last slice that comes back may take the path along
   while (run != nullptr) {
     std::array<Part, CopyPool::kMaxRun> ended, across;
@@ -108,7 +108,7 @@ void ShmPath::copy(Slice* run, bool streaming) {
       for (Part& part : Parts(parts.data(), count)) {
         if (!alive) part.code = Code::kUnavailable;
         if (part.code == Code::kOk) check(part);
-        if (part.code == Code::kOk && part.key.mapped && !copy_mapped(part, streaming)) continue;
+        if (part.code == Code::kOk && part.key.mapped && !copy_mapped(part, way)) continue;
         const bool goes_across = part.code == Code::kOk && !part.key.mapped;
         (goes_across ? across[across_count++] : ended[ended_count++]) = part;
       }
@@ -137,7 +137,7 @@ void ShmPath::check(Part& part) const {
 }
 
 // A range whose file cannot be mapped is copied across memory, if that is allowed.
-bool ShmPath::copy_mapped(Part& part, bool streaming) {
+bool ShmPath::copy_mapped(Part& part, CopyWay way) {
   Slice* slice = part.slice;
   const Link::Mapped mapped = link_->find_mapping(part.key, [this, slice] {
     slice->next = nullptr;
@@ -158,7 +158,7 @@ bool ShmPath::copy_mapped(Part& part, bool streaming) {
     part.code = Code::kOutOfRange;
     return true;
   }
-  part.code = copy_slice(*slice, mapped.memory->data() + offset, streaming);
+  part.code = copy_slice(*slice, mapped.memory->data() + offset, way);
   return true;
 }
 

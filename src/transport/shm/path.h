@@ -26,7 +26,7 @@ class ShmPath final : public Path {
   // Maps the buffer if it is to be mapped, with the pages that it has so far.
   void prepare(const std::byte* key, int64_t until_ns) override;
   // Of CopyPool: slices of this path and of one direction.
-  void copy(Slice* run, bool streaming);
+  void copy(Slice* run, CopyWay way);
 
  private:
   struct Part {
@@ -39,7 +39,7 @@ class ShmPath final : public Path {
 
   void check(Part& part) const;
   // False when the run waits for the mapping.
-  bool copy_mapped(Part& part, bool streaming);
+  bool copy_mapped(Part& part, CopyWay way);
   void copy_across(Parts parts);
   Code across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const;
   Code fault(const Slice& slice) const;

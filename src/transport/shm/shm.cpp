@@ -23,10 +23,9 @@ namespace {
 class ShmTransport final : public CopyTransport {
  public:
   ShmTransport(TransportHost& host, const Config& config)
-      : CopyTransport(host, config.number(kCopyThreads), RangeKey::kSize,
-                      [](Slice* run, bool streaming) {
-                        static_cast<ShmPath*>(run->path)->copy(run, streaming);
-                      }),
+      : CopyTransport(
+            host, config.number(kCopyThreads), RangeKey::kSize,
+            [](Slice* run, CopyWay way) { static_cast<ShmPath*>(run->path)->copy(run, way); }),
         config_(config) {}
   ~ShmTransport() override { stop(); }
   Status start();
