@@ -7,12 +7,14 @@ import contextlib
 import json
 import os
 import re
+import ssl
 import stat
 import subprocess
 import tempfile
+import time
 
 import te_process
-from te_process import TIMEOUT_S, TeTest, environment, main, te
+from te_process import TIMEOUT_S, TeTest, environment, main, started, te
 
 
 class KeysTest(TeTest):
@@ -88,6 +90,34 @@ class KeysTest(TeTest):
             self.assertEqual([each["access"] for each in json.loads(result.stdout)["buffers"]],
                              ["read"])
             self.assert_failed(self.probe(segment, self.member("node-3")), "tls_policy")
+
+    def test_a_metadata_server_takes_exchanged_files(self):
+        self.make("authority", "--folder", self.keys)
+        self.member("server", "--ip", "127.0.0.1")
+        certificate, key = (os.path.join(self.keys, name) for name in ("server.pem", "server.key"))
+        with started("metadata-server", "--host", "127.0.0.1", "--port", "0", "--tls-cert",
+                     certificate, "--tls-key", key, stdout=subprocess.PIPE,
+                     stderr=subprocess.PIPE) as process:
+            port = int(re.search(r"https://127.0.0.1:(\d+)", process.stdout.readline()).group(1))
+
+            def shown():
+                return ssl.get_server_certificate(("127.0.0.1", port), timeout=TIMEOUT_S).strip()
+
+            def file():
+                with open(certificate, encoding="utf-8") as text:
+                    return text.read().strip()
+
+            first = file()
+            self.assertEqual(shown(), first)
+            with open(certificate, "w", encoding="utf-8") as text:
+                text.write("nothing of use")
+            time.sleep(0.3)
+            self.assertEqual(shown(), first)
+            self.assertIn("the old files stay in use", process.stderr.readline())
+            self.member("server", "--ip", "127.0.0.1")
+            self.assertNotEqual(file(), first)
+            time.sleep(0.3)
+            self.assertEqual(shown(), file())
 
     def test_a_secret_is_exchanged_in_two_steps(self):
         secret = os.path.join(self.folder, "secret")

@@ -5,7 +5,15 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include <sys/stat.h>
+
 #include <array>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
 
 namespace te::tool {
 namespace {
@@ -50,6 +58,73 @@ Status set_up(SSL_CTX& context, const ServerTlsFiles& files) {
   return {};
 }
 
+// Differs when a file was exchanged.
+std::string stamp_of(const ServerTlsFiles& files) {
+  std::string stamp;
+  for (const std::string* file : {&files.tls_cert, &files.tls_key, &files.tls_ca}) {
+    struct stat found {};
+    if (file->empty() || ::stat(file->c_str(), &found) != 0) continue;
+    stamp += fmt::format("{}.{}.{}.{};", found.st_ino, found.st_size, found.st_mtim.tv_sec,
+                         found.st_mtim.tv_nsec);
+  }
+  return stamp;
+}
+
+// What the files say now. Those of a server may be exchanged while it runs; wrong ones leave the
+// old ones in use. Threads: any.
+class CurrentFiles {
+ public:
+  explicit CurrentFiles(ServerTlsFiles files)
+      : files_(std::move(files)), stamp_(stamp_of(files_)) {}
+
+  // For each new connection, before anything is answered.
+  static int at_hello(SSL* ssl, int*, void* self) {
+    if (const auto context = static_cast<CurrentFiles*>(self)->exchanged()) {
+      SSL_set_SSL_CTX(ssl, context.get());
+    }
+    return SSL_CLIENT_HELLO_SUCCESS;
+  }
+
+ private:
+  // Null as long as they are those that the server began with.
+  std::shared_ptr<SSL_CTX> exchanged() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto now = std::chrono::steady_clock::now();
+    if (now - looked_ < kLookAgain) return context_;
+    looked_ = now;
+    std::string stamp = stamp_of(files_);
+    if (stamp == stamp_) return context_;
+    const std::shared_ptr<SSL_CTX> fresh(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
+    const Status status = set_up(*fresh, files_);
+    if (status.ok()) {
+      context_ = fresh;
+      stamp_ = std::move(stamp);
+    } else {
+      std::fprintf(stderr, "te metadata-server: the old files stay in use: %s\n",
+                   std::string(status.message()).c_str());
+    }
+    return context_;
+  }
+
+  static constexpr std::chrono::milliseconds kLookAgain{200};
+
+  const ServerTlsFiles files_;
+  std::mutex mutex_;
+  std::string stamp_;
+  std::chrono::steady_clock::time_point looked_;
+  std::shared_ptr<SSL_CTX> context_;
+};
+
+class TlsServer final : public httplib::SSLServer {
+ public:
+  TlsServer(std::shared_ptr<CurrentFiles> files,
+            const std::function<bool(SSL_CTX& context)>& set_up_context)
+      : SSLServer(set_up_context), files_(std::move(files)) {}
+
+ private:
+  const std::shared_ptr<CurrentFiles> files_;  // of the context's callback
+};
+
 }  // namespace
 
 Result<std::unique_ptr<httplib::Server>> make_listener(const ServerTlsFiles& files) {
@@ -58,8 +133,10 @@ Result<std::unique_ptr<httplib::Server>> make_listener(const ServerTlsFiles& fil
     return Status(Code::kInvalidArgument, "--tls-key and --tls-ca need --tls-cert");
   }
   Status status;
-  auto server = std::make_unique<httplib::SSLServer>([&status, &files](SSL_CTX& context) {
+  const auto current = std::make_shared<CurrentFiles>(files);
+  auto server = std::make_unique<TlsServer>(current, [&](SSL_CTX& context) {
     status = set_up(context, files);
+    SSL_CTX_set_client_hello_cb(&context, CurrentFiles::at_hello, current.get());
     return status.ok();
   });
   if (!status.ok()) return status;
