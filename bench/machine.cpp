@@ -1,10 +1,12 @@
 #include "machine.h"
 
+#include <fmt/core.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <ctime>
 #include <fstream>
+#include <map>
 
 #include "size_text.h"
 #include "transfer_engine/engine.h"
@@ -12,13 +14,22 @@
 namespace te::bench {
 namespace {
 
+// With family and model: the name of a virtual processor is often that of all of its vendor.
 std::string cpu_model() {
+  std::map<std::string, std::string> known;  // of the first core
   std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  for (std::string line; std::getline(file, line) && !line.empty();) {
+    const size_t colon = line.find(':');
+    if (colon == std::string::npos || colon + 2 > line.size()) continue;
+    known.emplace(line.substr(0, line.find_last_not_of("\t ", colon - 1) + 1),
+                  line.substr(colon + 2));
   }
-  return "unknown";
+  if (!known.contains("model name")) return "unknown";
+  std::string result = known["model name"];
+  if (known.contains("cpu family")) {
+    result += fmt::format(" (family {}, model {})", known["cpu family"], known["model"]);
+  }
+  return result;
 }
 
 }  // namespace
