@@ -18,6 +18,12 @@ Result<DynamicLibrary> DynamicLibrary::open(const std::string& path) {
   return DynamicLibrary(handle, path);
 }
 
+Result<DynamicLibrary> DynamicLibrary::open_if_loaded(const std::string& path) {
+  void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+  if (handle == nullptr) return error(Code::kNotFound, "{} is not loaded", path);
+  return DynamicLibrary(handle, path);
+}
+
 void* DynamicLibrary::find(const char* name, const char* version) {
   void* const found =
       version == nullptr ? ::dlsym(handle_.get(), name) : ::dlvsym(handle_.get(), name, version);
@@ -26,6 +32,8 @@ void* DynamicLibrary::find(const char* name, const char* version) {
   }
   return found;
 }
+
+void* DynamicLibrary::find_optional(const char* name) { return ::dlsym(handle_.get(), name); }
 
 Status DynamicLibrary::keep(std::string_view expected) {
   if (!missing_.empty()) {

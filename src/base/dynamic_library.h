@@ -21,12 +21,19 @@ class DynamicLibrary {
   // By its path, or by a name that the system's loader knows. kUnsupported, with the loader's
   // reason.
   static Result<DynamicLibrary> open(const std::string& path);
+  // Only if the process has it already; kNotFound: it does not.
+  static Result<DynamicLibrary> open_if_loaded(const std::string& path);
 
   // Null where there is no such symbol, which keep() reports. `version`: the symbol's; null:
   // whatever the library has as its newest.
   template <typename Function>
   void look_up(const char* name, Function* function, const char* version = nullptr) {
     *function = reinterpret_cast<Function>(find(name, version));
+  }
+  // Null where there is no such symbol, which keep() does not report.
+  template <typename Function>
+  void look_up_optional(const char* name, Function* function) {
+    *function = reinterpret_cast<Function>(find_optional(name));
   }
   // After the last look_up(): it stays open until the process ends. kUnsupported where a function
   // is missing, which is named; `expected` says what the library should be ("libcurl 7").
@@ -42,6 +49,7 @@ class DynamicLibrary {
 
   DynamicLibrary(void* handle, std::string name) : handle_(handle), name_(std::move(name)) {}
   void* find(const char* name, const char* version);
+  void* find_optional(const char* name);
 
   std::unique_ptr<void, Closer> handle_;
   std::string name_;     // as asked for

@@ -12,6 +12,7 @@ constexpr const char* kNames[] = {
     "part of another lock",
     "installing a transport",
     "host memory that a peer stages in",
+    "a part of it",
     "registration, against installation",
     "the topology",
     "one call to the directory after the other",

@@ -14,6 +14,7 @@ enum class LockRank : uint8_t {
   kUnchecked,    // part of another lock
   kInstall,      // installing a transport
   kLease,        // host memory that a peer stages in
+  kLeasePart,    // a part of it
   kBarrier,      // registration, against installation
   kTopology,     // the topology
   kDirectory,    // one call to the directory after the other

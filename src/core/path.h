@@ -39,6 +39,11 @@ class Path {
     (void)key;
     return true;
   }
+  // The same of local memory; asked of other kinds than host memory alone.
+  virtual bool reaches_local(const void* address) const {
+    (void)address;
+    return true;
+  }
   // Sees to what the first transfer to a buffer with this key would have to, by `until_ns` (as
   // base/clock.h counts) or not at all. May block.
   virtual void prepare(const std::byte* key, int64_t until_ns) {

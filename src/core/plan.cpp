@@ -15,19 +15,19 @@ int drawback(const Path& path, const std::byte* key, const Path* avoid) {
 
 }  // namespace
 
-Path* choose_path(const Target& target, size_t buffer, MemoryKind local, const Path* avoid,
+Path* choose_path(const Target& target, size_t buffer, LocalEnd local, const Path* avoid,
                   const std::byte** key) {
   Path* best = nullptr;
   int least = 0;
   *key = nullptr;
   const MemoryKind remote = target.descriptor.buffer(buffer).kind;
-  const bool all_reach = local == MemoryKind::kHost && remote == MemoryKind::kHost;
+  const bool all_reach = local.kind == MemoryKind::kHost && remote == MemoryKind::kHost;
   for (size_t i = 0; i < target.paths.size(); ++i) {
     const std::byte* candidate =
         target.descriptor.key(buffer, static_cast<size_t>(target.transport_of_path[i]));
     if (candidate == nullptr) continue;
     Path* path = target.paths[i].get();
-    if (!all_reach && !path->reach.covers(local, remote)) continue;
+    if (!all_reach && !local.reached_by(*path, remote)) continue;
     const int found = drawback(*path, candidate, avoid);
     if (best != nullptr && found >= least) continue;
     best = path;
@@ -38,7 +38,7 @@ Path* choose_path(const Target& target, size_t buffer, MemoryKind local, const P
   return best;
 }
 
-StagedEnds find_staged_ends(const Target& target, size_t buffer, MemoryKind local,
+StagedEnds find_staged_ends(const Target& target, size_t buffer, LocalEnd local,
                             const std::byte** key) {
   const MemoryKind remote = target.descriptor.buffer(buffer).kind;
   const int staging = target.descriptor.transport_index(stage::kName);
@@ -49,16 +49,16 @@ StagedEnds find_staged_ends(const Target& target, size_t buffer, MemoryKind loca
     if (right_size) *key = target.descriptor.key(buffer, index);
   }
   const auto reached = [&](const StagedEnds& ends) {
-    const MemoryKind here = ends.local ? MemoryKind::kHost : local;
+    const LocalEnd here = ends.local ? LocalEnd(MemoryKind::kHost) : local;
     const MemoryKind there = ends.remote ? MemoryKind::kHost : remote;
     for (size_t i = 0; i < target.paths.size(); ++i) {
       const auto transport = static_cast<size_t>(target.transport_of_path[i]);
       const bool known = ends.remote || target.descriptor.key(buffer, transport) != nullptr;
-      if (known && target.paths[i]->reach.covers(here, there)) return true;
+      if (known && here.reached_by(*target.paths[i], there)) return true;
     }
     return false;
   };
-  const bool may_local = local != MemoryKind::kHost;
+  const bool may_local = local.kind != MemoryKind::kHost;
   const bool may_remote = *key != nullptr;
   if (may_local && reached({.local = true})) return {.local = true};
   if (may_remote && reached({.remote = true})) return {.remote = true};

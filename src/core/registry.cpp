@@ -157,9 +157,9 @@ Result<std::optional<uint32_t>> parse_location(std::string_view location, uint32
     if (kinds.contains(MemoryKind::kCuda)) return std::optional<uint32_t>();
     return error(
         Code::kUnsupported,
-        "location '{}': this build does not support {}; register host memory as 'cpu:N' or "
-        "'*'",
-        location, kind_name(MemoryKind::kCuda));
+        "location '{}': the engine allocates host memory only; give 'cpu:N' or '*', or allocate "
+        "memory of the GPU with its driver and register that",
+        location);
   }
   if (number >= cpu_nodes) {
     return error(Code::kInvalidArgument, "unknown location '{}': this machine has cpu:0 to cpu:{}",

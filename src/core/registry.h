@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "core/device_memory.h"
 #include "core/layout.h"
 #include "core/memory_kind.h"
 #include "core/rights.h"
@@ -26,9 +27,10 @@ struct Buffer {
   uint64_t offset = 0;  // in the segment
   std::string location;
   MemoryKind kind = MemoryKind::kHost;
-  Rights remote = Rights::kBoth;  // of peers
-  Rights local = Rights::kBoth;   // of this process, as its page tables say
-  int memory_file = -1;           // what it is the beginning of, where the engine allocated it
+  Rights remote = Rights::kBoth;               // of peers
+  Rights local = Rights::kBoth;                // of this process, as its page tables say
+  std::shared_ptr<const DeviceMemory> device;  // null: host memory
+  int memory_file = -1;  // what it is the beginning of, where the engine allocated it
   std::map<std::string, Bytes, std::less<>> keys;  // transport -> what peers must show
   // What this one took the place of, for the same range, while that is still in use.
   std::unique_ptr<Buffer> replaced;

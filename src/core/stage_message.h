@@ -33,7 +33,8 @@ struct Opened {
 };
 
 // Copies a range of a registered buffer into a part, or a part to the range. Answered with nothing,
-// once it is done. Sequence numbers ascend from 1; one that was seen is not done again.
+// once it is done. The sequence numbers of each part ascend from 1; one that was seen is not done
+// again.
 struct Copy {
   uint64_t lease = 0;
   uint64_t sequence = 0;

@@ -33,6 +33,24 @@ Status refusal(const Slice& slice, Code code) {
 
 }  // namespace
 
+// The same where a driver copies: what it says, unless both ends are in host memory.
+Status Transfers::device_refusal(const Slice& slice, Code code) {
+  const bool local = code == Code::kInvalidArgument;
+  const uint64_t here = reinterpret_cast<uint64_t>(slice.local);
+  const uint64_t address = local ? here : slice.remote_address;
+  const bool any =
+      memory_.device_at(here) != nullptr || memory_.device_at(slice.remote_address) != nullptr;
+  const std::shared_ptr<const DeviceMemory> device = memory_.device_at(address);
+  if (!any) return {};
+  Status why;
+  if (device) why = device->check(reinterpret_cast<const std::byte*>(address), slice.length);
+  if (why.ok() && device) why = slice.path->last_error();
+  if (why.ok()) return {};
+  return error(code, "{}: {} bytes of {} memory at {:#x} cannot be copied: {}",
+               slice.path->transport.name(), slice.length, local ? "local" : "the target's",
+               address, why.message());
+}
+
 void Transfers::done(Slice* slice, Code code) {
   slice->path->inflight_bytes.fetch_sub(slice->length, std::memory_order_relaxed);
   if (code == Code::kOk) {
@@ -61,7 +79,9 @@ void Transfers::done(Slice* slice, Code code) {
     note_cancelled(*slice, path.state.load() == PathState::kReady ? Status() : path.last_error());
     return slice_ended(slice, Code::kCancelled);
   }
-  note_error(*slice->task, refusal(*slice, code));
+  Status why;
+  if (slice->path->transport.capabilities().same_engine_only) why = device_refusal(*slice, code);
+  note_error(*slice->task, why.ok() ? refusal(*slice, code) : std::move(why));
   slice_ended(slice, code);
 }
 

@@ -130,9 +130,7 @@ Status Engine::Impl::start(const EngineOptions& options) {
     port = parsed->port;
   }
   TE_RETURN_IF_ERROR(transports_.install_local());
-  if (memory_.drivers().size() > 1) {  // other than host memory
-    transports_.add(std::make_shared<StageServer>(config_, memory_), false);
-  }
+  transports_.add(std::make_shared<StageServer>(config_, memory_), false);
   TE_RETURN_IF_ERROR(transports_.install("tcp", true).status());
   if (Status status = transports_.install("shm", true).status(); !status.ok()) {
     log_info("processes of this host are reached by TCP: {}", status.message());

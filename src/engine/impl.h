@@ -104,6 +104,9 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   void fence(const Peer& peer, std::string_view transport, Bytes hello) override {
     fences_->add(peer, transport, std::move(hello));
   }
+  std::shared_ptr<const DeviceMemory> device_memory(uint64_t address) override {
+    return memory_.device_at(address);
+  }
 
   const Config& config() const { return config_; }
   std::string endpoint() const { return join_host_port(address_.advertised, server_->port()); }

@@ -32,13 +32,25 @@ Result<Rights> remote_rights(const BufferEntry& entry, Access access, Rights loc
                local == Rights::kRead ? "reading" : "writing");
 }
 
-// Host memory may have any location: "cuda:1" is that of the memory of a GPU.
-Status check_location(const BufferEntry& entry, std::string_view location, MemoryKind kind) {
-  if (!location.starts_with("cuda:") || kind == MemoryKind::kCuda) return {};
-  return error(
-      Code::kInvalidArgument,
-      "the location is '{}', but the {} bytes at {} are {}: give their own location, or '*'",
-      location, entry.length, entry.addr, kind_name(kind));
+// Host memory may have any location of host memory: the kernel moves it as it likes.
+Status check_location(const BufferEntry& entry, std::string_view location,
+                      const ClassifiedRange& found) {
+  if (location == "*" || location == found.location) return {};
+  if (found.location.empty() && !location.starts_with("cuda:")) return {};
+  if (found.location.empty()) {
+    return error(
+        Code::kInvalidArgument,
+        "the location is '{}', but the {} bytes at {} are {}: give their own location, or '*'",
+        location, entry.length, entry.addr, kind_name(found.driver->kind()));
+  }
+  return error(Code::kInvalidArgument,
+               "the location is '{}', but the {} bytes at {} are memory of '{}': give that, or '*'",
+               location, entry.length, entry.addr, found.location);
+}
+
+// What peers and NICs are told.
+std::string_view location_of(const ClassifiedRange& found, std::string_view asked) {
+  return found.location.empty() ? asked : std::string_view(found.location);
 }
 
 // Whether the buffer is registered with the transport.
@@ -150,6 +162,11 @@ Memory::Memory(uint64_t instance, const Config& config, Transports& transports)
       drivers_(memory_drivers()),
       transports_(transports) {}
 
+Memory::~Memory() {
+  WriterLock lock(mutex_);
+  for (const auto& [address, file] : allocated_) unpin(address);
+}
+
 Status Memory::register_with(Buffer& buffer, Transport& transport) {
   if (!takes(transport.capabilities(), buffer)) return {};
   // First the place for the key, so that no key gets lost when memory is short.
@@ -192,9 +209,8 @@ Status Memory::await_quiet(Buffer& buffer, const Installed& transports, int64_t 
 
 Status Memory::add(std::span<const BufferEntry> buffers, std::string_view location,
                    Access access) try {
-  MemoryKinds kinds({});
-  for (const MemoryDriver* driver : drivers_) kinds.add(driver->kind());
-  TE_RETURN_IF_ERROR(parse_location(location, cpu_nodes_, kinds).status());
+  constexpr MemoryKinds kKinds{MemoryKind::kHost, MemoryKind::kCuda};
+  TE_RETURN_IF_ERROR(parse_location(location, cpu_nodes_, kKinds).status());
   TE_RETURN_IF_ERROR(check_access(access));
   Asked asked{.entries = buffers, .location = location};
   Result<std::vector<ClassifiedRange>> local = classify(drivers_, buffers);
@@ -202,7 +218,7 @@ Status Memory::add(std::span<const BufferEntry> buffers, std::string_view locati
   asked.local = local.take();
   asked.remote.reserve(buffers.size());
   for (size_t i = 0; i < buffers.size(); ++i) {
-    TE_RETURN_IF_ERROR(check_location(buffers[i], location, asked.local[i].driver->kind()));
+    TE_RETURN_IF_ERROR(check_location(buffers[i], location, asked.local[i]));
     const Result<Rights> rights = remote_rights(buffers[i], access, asked.local[i].rights);
     if (!rights.ok()) return rights.status();
     asked.remote.push_back(*rights);
@@ -242,7 +258,8 @@ Result<bool> Memory::count_again(const Asked& asked, size_t index, Placed& place
   const BufferEntry& entry = asked.entries[index];
   Buffer* same = registry_.find_exact(reinterpret_cast<uint64_t>(entry.addr));
   if (same == nullptr || same->length != entry.length) return false;
-  if (same->remote != asked.remote[index] || same->location != asked.location) {
+  if (same->remote != asked.remote[index] ||
+      same->location != location_of(asked.local[index], asked.location)) {
     return error(
         Code::kAlreadyExists,
         "{} bytes at {} are registered already, with location '{}' and {} for peers: ask for "
@@ -277,8 +294,10 @@ Status Memory::place(const Asked& asked, Placed& placed) {
       const Result<bool> counted = count_again(asked, i, placed);
       if (!counted.ok()) return counted.status();
       if (*counted) continue;
-      const Result<Buffer*> added = registry_.add(
-          address, entry.length, std::string(asked.location), asked.remote[i], asked.own);
+      const ClassifiedRange& found = asked.local[i];
+      const Result<Buffer*> added =
+          registry_.add(address, entry.length, std::string(location_of(found, asked.location)),
+                        asked.remote[i], asked.own);
       if (!added.ok()) {
         return asked.entries.size() == 1 ? added.status()
                                          : added.status().with_context(fmt::format("buffer {}", i));
@@ -286,8 +305,9 @@ Status Memory::place(const Asked& asked, Placed& placed) {
       Buffer& buffer = **added;
       buffer.users.store(Buffer::kRegistering);
       buffer.registrar = &placed;
-      buffer.local = asked.local[i].rights;
-      buffer.kind = asked.local[i].driver->kind();
+      buffer.local = found.rights;
+      buffer.kind = found.driver->kind();
+      buffer.device = found.device;
       buffer.memory_file = asked.memory_file;
       placed.buffers.push_back(&buffer);
       const std::vector<NumberRange> more =
@@ -348,6 +368,7 @@ Status Memory::renew_one(Buffer& old, const Installed& transports) {
   fresh->offset = old.offset;
   fresh->location = old.location;
   fresh->kind = old.kind;
+  fresh->device = old.device;
   fresh->remote = old.remote;
   fresh->local = old.local;
   fresh->memory_file = old.memory_file;
@@ -429,7 +450,7 @@ Result<std::byte*> Memory::allocate_own(size_t length, Rights remote) try {
 
 // Registers the file's memory, the one entry of `asked`.
 Result<void*> Memory::keep_allocated(MemoryFile file, Asked asked) {
-  asked.local = {{driver(MemoryKind::kHost), Rights::kBoth}};
+  asked.local = {{.driver = drivers_.back(), .rights = Rights::kBoth}};
   asked.memory_file = file.fd();
   void* const address = file.data();
   std::map<void*, MemoryFile> owner;  // moved as a node, which takes no memory
@@ -440,10 +461,14 @@ Result<void*> Memory::keep_allocated(MemoryFile file, Asked asked) {
   return address;
 }
 
-const MemoryDriver* Memory::driver_at(uint64_t address) {
+std::shared_ptr<const DeviceMemory> Memory::device_at(uint64_t address) {
   ReaderLock lock(mutex_);
   const Buffer* buffer = registry_.find(address);
-  return buffer == nullptr ? nullptr : driver(buffer->kind);
+  return buffer == nullptr ? nullptr : buffer->device;
+}
+
+void Memory::unpin(void* allocated) const {
+  for (const MemoryDriver* driver : drivers_) driver->unpin(static_cast<std::byte*>(allocated));
 }
 
 Status Memory::free(void* addr) {
@@ -475,6 +500,7 @@ Result<Memory::Taken> Memory::take_allocated(void* addr) {
   }
   const Status status = remove_buffers({&addr, 1}, deadline_after_ms(now_ns(), kFreeWaitMs));
   if (!status.ok() && status.code() != Code::kBusy) return status;
+  unpin(addr);  // without the lock, since a driver takes its time
   const ReaderLock barrier(barrier_);
   const Installed transports = transports_.installed();
   WriterLock lock(mutex_);

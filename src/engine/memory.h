@@ -31,6 +31,9 @@ namespace te {
 class Memory {
  public:
   Memory(uint64_t instance, const Config& config, Transports& transports);
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
 
   // All or none, also when memory runs out (kResource). A buffer that is there already, with the
   // same range, location and rights, is counted: it goes with the last of its registrations.
@@ -60,16 +63,8 @@ class Memory {
   // For a peer with these rights: of transports that do not check them it hears only with both.
   std::shared_ptr<const Bytes> encoded_descriptor(Rights rights);
 
-  // The kinds of memory of this process; null: none such.
-  const std::vector<const MemoryDriver*>& drivers() const { return drivers_; }
-  const MemoryDriver* driver(MemoryKind kind) const {
-    for (const MemoryDriver* each : drivers_) {
-      if (each->kind() == kind) return each;
-    }
-    return nullptr;
-  }
-  // Of the buffer that contains the address; null: there is none.
-  const MemoryDriver* driver_at(uint64_t address);
+  // Of the buffer that contains the address; null: there is none, or it is in host memory.
+  std::shared_ptr<const DeviceMemory> device_at(uint64_t address);
 
   // For look-ups on the way down: hold it, and pin what is found before letting go.
   SharedMutex& mutex() TE_RETURN_CAPABILITY(mutex_) { return mutex_; }
@@ -96,6 +91,7 @@ class Memory {
   static constexpr size_t kBuffersAtOnce =
       128;  // buffers for which the registry's lock is held at a time
   static Status out_of_memory();
+  void unpin(void* allocated) const;
 
   Status add_asked(const Asked& asked);
   Result<void*> keep_allocated(MemoryFile file, Asked asked);

@@ -92,6 +92,9 @@ Status Memory::remove_buffers(std::span<void* const> addrs, int64_t until_ns) tr
     return {};
   }
   std::vector<Buffer*> buffers, quiet;
+  // What ends with them ends without the lock: a context of a GPU, say.
+  std::vector<std::shared_ptr<const DeviceMemory>> devices;
+  devices.reserve(addrs.size());
   buffers.reserve(addrs.size());
   quiet.reserve(addrs.size());
   Installed transports;
@@ -134,6 +137,7 @@ Status Memory::remove_buffers(std::span<void* const> addrs, int64_t until_ns) tr
   for (size_t i = 0; i < quiet.size();) {
     WriterLock lock(mutex_);
     for (const size_t end = std::min(i + kBuffersAtOnce, quiet.size()); i < end; ++i) {
+      devices.push_back(std::move(quiet[i]->device));
       registry_.remove(quiet[i]);
     }
   }

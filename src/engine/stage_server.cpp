@@ -60,8 +60,7 @@ Result<Bytes> StageServer::accept(const Bytes& bytes, Rights rights) {
 }
 
 Result<std::shared_ptr<StageServer::Lease>> StageServer::find_or_add(const stage::Open& hello) {
-  auto fresh = std::make_shared<Lease>();
-  fresh->count = hello.parts;
+  auto fresh = std::make_shared<Lease>(hello.parts);
   fresh->part_bytes = std::min(hello.part_bytes, config_.staging_part_bytes);
   fresh->used_ns.store(now_ns());
   for (;;) {
@@ -92,14 +91,14 @@ Result<Bytes> StageServer::open(const stage::Open& hello) {
   const Result<std::shared_ptr<Lease>> found = find_or_add(hello);
   if (!found.ok()) return found.status();
   const std::shared_ptr<Lease>& lease = *found;
-  MutexLock lock(lease->mutex);
+  WriterLock lock(lease->mutex);
   if (lease->closed) return unknown_lease();
-  if (lease->parts == nullptr) {
-    const Result<std::byte*> parts = memory_.allocate_own(lease->bytes(), Rights::kBoth);
-    if (!parts.ok()) return parts.status();
-    lease->parts = *parts;
+  if (lease->memory == nullptr) {
+    const Result<std::byte*> memory = memory_.allocate_own(lease->bytes(), Rights::kBoth);
+    if (!memory.ok()) return memory.status();
+    lease->memory = *memory;
   }
-  return stage::encode_answer({reinterpret_cast<uint64_t>(lease->parts), lease->part_bytes});
+  return stage::encode_answer({reinterpret_cast<uint64_t>(lease->memory), lease->part_bytes});
 }
 
 Status StageServer::copy(const stage::Copy& hello, Rights rights) {
@@ -114,34 +113,38 @@ Status StageServer::copy(const stage::Copy& hello, Rights rights) {
     if (found == leases_.end()) return unknown_lease();
     lease = found->second;
   }
-  MutexLock lock(lease->mutex);
-  if (lease->parts == nullptr) return unknown_lease();
-  // One that comes a second time, over another connection, must not overwrite what came since.
-  if (hello.sequence == lease->last_sequence) return lease->last_result;
-  if (hello.sequence < lease->last_sequence) return unknown_lease();
-  if (hello.part >= lease->count || hello.length > lease->part_bytes) {
+  ReaderLock lock(lease->mutex);
+  if (lease->memory == nullptr) return unknown_lease();
+  if (hello.part >= lease->part.size() || hello.length > lease->part_bytes) {
     return Status(Code::kProtocol, "the range does not fit into a part of the lease");
   }
-  lease->last_sequence = hello.sequence;
-  lease->last_result = copy_bytes(hello, lease->parts + hello.part * lease->part_bytes);
+  // One that comes a second time, over another connection, must not overwrite what came since.
+  Part& part = lease->part[hello.part];
+  MutexLock part_lock(part.mutex);
+  if (hello.sequence == part.last_sequence) return part.last_result;
+  if (hello.sequence < part.last_sequence) return unknown_lease();
+  part.last_sequence = hello.sequence;
+  part.last_result = copy_bytes(hello, *lease);
   lease->used_ns.store(now_ns());
-  return lease->last_result;
+  return part.last_result;
 }
 
-// With the lock of the lease, which makes one wait for the other.
-Status StageServer::copy_bytes(const stage::Copy& hello, std::byte* part) const {
+Status StageServer::copy_bytes(const stage::Copy& hello, const Lease& lease) const {
   const Code code = table_.acquire(hello.key, hello.address, hello.length, taken_by(hello));
   if (code != Code::kOk) return refusal(code, hello);
-  const MemoryDriver* driver = memory_.driver_at(hello.address);
+  const std::shared_ptr<const DeviceMemory> device = memory_.device_at(hello.address);
   auto* const range = reinterpret_cast<std::byte*>(hello.address);
+  std::byte* const part = lease.memory + hello.part * lease.part_bytes;
   Status status(Code::kStale, "the buffer is gone");
-  if (driver != nullptr) {
-    status = hello.into_part ? driver->copy_to_host(part, range, hello.length)
-                             : driver->copy_from_host(range, part, hello.length);
+  if (device != nullptr) {
+    const std::shared_ptr<const void> pinned = device->pin(lease.memory, lease.bytes());
+    const MemoryCopy copy = hello.into_part ? MemoryCopy{part, range, hello.length}
+                                            : MemoryCopy{range, part, hello.length};
+    status = device->copy({&copy, 1});
   }
   table_.release(hello.key);
-  if (status.ok() || driver == nullptr) return status;
-  return error(Code::kPermission, "the target cannot copy its {}: {}", kind_name(driver->kind()),
+  if (status.ok() || device == nullptr) return status;
+  return error(Code::kPermission, "the target cannot copy its {}: {}", kind_name(device->kind()),
                status.message());
 }
 
@@ -172,13 +175,13 @@ bool StageServer::end_an_idle_one(uint64_t bytes) {
   return true;
 }
 
-// Waits for the copy under way. Two may end the same lease.
+// Waits for copies under way. Two may end the same lease.
 void StageServer::end(uint64_t id, Lease& lease) {
-  std::byte* parts = nullptr;
+  std::byte* memory = nullptr;
   {
-    MutexLock lock(lease.mutex);
+    WriterLock lock(lease.mutex);
     if (std::exchange(lease.closed, true)) return;
-    parts = std::exchange(lease.parts, nullptr);
+    memory = std::exchange(lease.memory, nullptr);
   }
   {
     MutexLock lock(mutex_);
@@ -186,8 +189,8 @@ void StageServer::end(uint64_t id, Lease& lease) {
     closed_.push_back(id);
     if (closed_.size() > kClosedKept) closed_.pop_front();
   }
-  if (parts != nullptr) {
-    if (const Status status = memory_.free(parts); !status.ok()) log_error("{}", status.message());
+  if (memory != nullptr) {
+    if (const Status status = memory_.free(memory); !status.ok()) log_error("{}", status.message());
   }
   leased_bytes_.fetch_sub(lease.bytes());
 }

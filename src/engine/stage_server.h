@@ -50,24 +50,31 @@ class StageServer final : public Transport {
   uint64_t leased_bytes() const { return leased_bytes_.load(); }
 
  private:
-  struct Lease {
-    Mutex mutex{LockRank::kLease};
-    std::byte* parts TE_GUARDED_BY(mutex) = nullptr;  // null: not there yet, or closed
-    bool closed TE_GUARDED_BY(mutex) = false;
-    uint32_t count = 0;
-    uint64_t part_bytes = 0;
+  // One part: its copies are made one after the other.
+  struct Part {
+    Mutex mutex{LockRank::kLeasePart};
     uint64_t last_sequence TE_GUARDED_BY(mutex) = 0;
     Status last_result TE_GUARDED_BY(mutex);
+  };
+  struct Lease {
+    explicit Lease(uint32_t parts) : part(parts) {}
+
+    SharedMutex mutex{LockRank::kLease};               // shared by copies
+    std::byte* memory TE_GUARDED_BY(mutex) = nullptr;  // null: not there yet, or closed
+    bool closed TE_GUARDED_BY(mutex) = false;
+    std::vector<Part> part;
+    uint64_t part_bytes = 0;
     std::atomic<int64_t> used_ns{0};
 
-    uint64_t bytes() const { return count * part_bytes; }
+    uint64_t bytes() const { return part.size() * part_bytes; }
   };
   static constexpr size_t kClosedKept = 1024;
   using Leases = std::map<uint64_t, std::shared_ptr<Lease>>;
 
   Result<Bytes> open(const stage::Open& hello);
   Status copy(const stage::Copy& hello, Rights rights);
-  Status copy_bytes(const stage::Copy& hello, std::byte* part) const;
+  Status copy_bytes(const stage::Copy& hello, const Lease& lease) const
+      TE_REQUIRES_SHARED(lease.mutex);
   void close(uint64_t id);
   // The lease, which may be new; kBusy where there is no room.
   Result<std::shared_ptr<Lease>> find_or_add(const stage::Open& hello);

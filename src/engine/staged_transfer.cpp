@@ -12,6 +12,9 @@
 namespace te {
 namespace {
 
+// At once, at either end: the GPU begins one as soon as it ends another.
+constexpr uint64_t kCopies = 2;
+static_assert(Staging::kParts > kCopies);
 constexpr std::chrono::milliseconds kLook{10};  // between looks whether the request is cancelled
 
 Status not_wanted() { return Status(Code::kCancelled, "the request was cancelled"); }
@@ -27,6 +30,9 @@ Status StagedTransfer::run() {
     staging_.close_lease(*lease_, task_.first.opcode == Opcode::kWrite);
   }
   if (parts_ != nullptr) staging_.give_back_parts(parts_);
+  // Before the request's end is reported: the buffer may be unregistered then.
+  pinned_ = nullptr;
+  device_ = nullptr;
   return status;
 }
 
@@ -38,10 +44,11 @@ Status StagedTransfer::prepare() {
   }
   count_ = (task_.length + part_bytes_ - 1) / part_bytes_;
   if (!request_.ends.local) return {};
-  driver_ = staging_.memory_.driver(task_.kind);
+  device_ = staging_.memory_.device_at(reinterpret_cast<uint64_t>(task_.source));
   const Result<std::byte*> parts = staging_.take_parts();
   if (!parts.ok()) return parts.status();
   parts_ = *parts;
+  pinned_ = device_->pin(parts_, Staging::kParts * staging_.config_.staging_part_bytes);
   return {};
 }
 
@@ -63,47 +70,50 @@ Status StagedTransfer::open_lease() {
   return {};
 }
 
+// Beside the transfer of a part are the local copy of the next one and the remote copies of the two
+// before.
 Status StagedTransfer::write() {
+  if (parts_ != nullptr) TE_RETURN_IF_ERROR(begin_local_copy(part(0)));
   for (uint64_t k = 0; k <= count_; ++k) {
-    // Beside the transfer of the part before, and the remote copy of the one before that.
-    if (k < count_ && parts_ != nullptr) TE_RETURN_IF_ERROR(copy_local(part(k)));
+    if (parts_ != nullptr) {
+      const bool more = k + 1 < count_;
+      if (more) TE_RETURN_IF_ERROR(begin_local_copy(part(k + 1)));
+      TE_RETURN_IF_ERROR(end_local_copies(more ? 1 : 0));
+    }
     if (k > 0) {
       TE_RETURN_IF_ERROR(end_transfer());
+      if (lease_) begin_remote_copy(part(k - 1));
       if (!lease_) moved(part(k - 1));
     }
-    if (lease_ && k > 1) {
-      TE_RETURN_IF_ERROR(end_remote_copy());
-      moved(part(k - 2));
-    }
-    if (lease_ && k > 0) begin_remote_copy(part(k - 1));
+    // Then the parts that this one takes the place of are free.
+    TE_RETURN_IF_ERROR(end_remote_copies(kCopies));
     if (k < count_) TE_RETURN_IF_ERROR(begin_transfer(part(k)));
   }
-  if (!lease_) return {};
-  TE_RETURN_IF_ERROR(end_remote_copy());
-  moved(part(count_ - 1));
-  return {};
+  return end_remote_copies(0);
 }
 
 Status StagedTransfer::read() {
-  if (lease_) begin_remote_copy(part(0));
-  for (uint64_t k = 0; k <= count_; ++k) {
-    if (k < count_) {
-      if (lease_) TE_RETURN_IF_ERROR(end_remote_copy());
-      TE_RETURN_IF_ERROR(begin_transfer(part(k)));
+  uint64_t asked = 0;
+  while (lease_ && asked < std::min(count_, kCopies)) begin_remote_copy(part(asked++));
+  for (uint64_t k = 0; k < count_; ++k) {
+    if (lease_) TE_RETURN_IF_ERROR(end_remote_copies(remote_copies_.size() - 1));
+    TE_RETURN_IF_ERROR(end_local_copies(kCopies));
+    TE_RETURN_IF_ERROR(begin_transfer(part(k)));
+    if (lease_ && asked < count_) begin_remote_copy(part(asked++));
+    TE_RETURN_IF_ERROR(end_transfer());
+    if (parts_ == nullptr) {
+      moved(part(k));
+    } else {
+      TE_RETURN_IF_ERROR(begin_local_copy(part(k)));
     }
-    // Both beside that transfer.
-    if (lease_ && k + 1 < count_) begin_remote_copy(part(k + 1));
-    if (k > 0) {
-      if (parts_ != nullptr) TE_RETURN_IF_ERROR(copy_local(part(k - 1)));
-      moved(part(k - 1));
-    }
-    if (k < count_) TE_RETURN_IF_ERROR(end_transfer());
   }
-  return {};
+  return end_local_copies(0);
 }
 
 // Local memory is quiet afterwards. What the target copies is closed with the lease.
 void StagedTransfer::abandon() {
+  for (LocalCopy& each : local_copies_) (void)each.pending->wait();
+  local_copies_.clear();
   if (batch_ == kInvalidBatch) return;
   (void)staging_.transfers_.cancel(batch_);
   (void)staging_.transfers_.free(batch_);
@@ -121,15 +131,33 @@ std::byte* StagedTransfer::local(const Part& part) const {
   return parts_ + part.slot * staging_.config_.staging_part_bytes;
 }
 
-Status StagedTransfer::copy_local(const Part& part) const {
+Status StagedTransfer::begin_local_copy(const Part& part) {
   if (cancelled()) return not_wanted();
   std::byte* const memory = task_.source + part.begin;
-  const Status status = task_.first.opcode == Opcode::kWrite
-                            ? driver_->copy_to_host(local(part), memory, part.length)
-                            : driver_->copy_from_host(memory, local(part), part.length);
-  if (status.ok()) return {};
-  return status.with_context(fmt::format("copying {} bytes of local {} at {}", part.length,
-                                         kind_name(task_.kind), static_cast<void*>(memory)));
+  const MemoryCopy copy = task_.first.opcode == Opcode::kWrite
+                              ? MemoryCopy{local(part), memory, part.length}
+                              : MemoryCopy{memory, local(part), part.length};
+  Result<std::unique_ptr<PendingCopies>> pending = device_->start({&copy, 1});
+  if (!pending.ok()) return local_failure(part, pending.status());
+  local_copies_.push_back({part, pending.take()});
+  return {};
+}
+
+Status StagedTransfer::end_local_copies(size_t left) {
+  while (local_copies_.size() > left) {
+    const LocalCopy first = std::move(local_copies_.front());
+    local_copies_.pop_front();
+    const Status status = first.pending->wait();
+    if (!status.ok()) return local_failure(first.part, status);
+    if (task_.first.opcode == Opcode::kRead) moved(first.part);
+  }
+  return {};
+}
+
+Status StagedTransfer::local_failure(const Part& part, const Status& why) const {
+  return why.with_context(fmt::format("copying {} bytes of local {} at {}", part.length,
+                                      kind_name(task_.kind),
+                                      static_cast<void*>(task_.source + part.begin)));
 }
 
 Status StagedTransfer::begin_transfer(const Part& part) {
@@ -165,18 +193,24 @@ Status StagedTransfer::end_transfer() {
 }
 
 void StagedTransfer::begin_remote_copy(const Part& part) {
-  remote_copy_ = stage::Copy{lease_->id,
-                             ++lease_->sequence,
-                             part.slot,
-                             task_.first.opcode == Opcode::kRead,
-                             request_.address + part.begin,
-                             part.length,
-                             request_.key};
-  remote_answer_ = staging_.ask(request_.instance, *remote_copy_);
+  const stage::Copy hello{lease_->id,
+                          ++lease_->sequence,
+                          part.slot,
+                          task_.first.opcode == Opcode::kRead,
+                          request_.address + part.begin,
+                          part.length,
+                          request_.key};
+  remote_copies_.push_back({part, hello, staging_.ask(request_.instance, hello)});
 }
 
-Status StagedTransfer::end_remote_copy() {
-  return await(*remote_copy_, std::move(remote_answer_)).status();
+Status StagedTransfer::end_remote_copies(size_t left) {
+  while (remote_copies_.size() > left) {
+    RemoteCopy first = std::move(remote_copies_.front());
+    remote_copies_.pop_front();
+    TE_RETURN_IF_ERROR(await(first.hello, std::move(first.answer)).status());
+    if (task_.first.opcode == Opcode::kWrite) moved(first.part);
+  }
+  return {};
 }
 
 Result<Bytes> StagedTransfer::await(const stage::Hello& hello, Staging::Answered answer) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 
 #include "engine/staging.h"
@@ -37,14 +38,16 @@ class StagedTransfer {
 
   Part part(uint64_t number) const;
   std::byte* local(const Part& part) const;
-  // Between a local part and the request's memory.
-  Status copy_local(const Part& part) const;
+  // Between a local part and the request's memory. They end in their order.
+  Status begin_local_copy(const Part& part);
+  Status end_local_copies(size_t left);
+  Status local_failure(const Part& part, const Status& why) const;
   // Between a local part and a remote one, or what takes the place of either.
   Status begin_transfer(const Part& part);
   Status end_transfer();
-  // Between a remote part and the target's memory.
+  // Between a remote part and the target's memory. They end in their order.
   void begin_remote_copy(const Part& part);
-  Status end_remote_copy();
+  Status end_remote_copies(size_t left);
   Result<Bytes> await(const stage::Hello& hello, Staging::Answered answer);
   void moved(const Part& part) {
     task_.transferred.fetch_add(part.length, std::memory_order_relaxed);
@@ -55,14 +58,24 @@ class StagedTransfer {
   StagedRequest& request_;
   Task& task_;
   bool worth_another_ = false;
-  const MemoryDriver* driver_ = nullptr;  // of the local memory
-  std::byte* parts_ = nullptr;            // local ones, where that end is staged
-  std::optional<StageLease> lease_;       // likewise remote
+  std::shared_ptr<const DeviceMemory> device_;  // of the local memory
+  std::byte* parts_ = nullptr;                  // local ones, where that end is staged
+  std::shared_ptr<const void> pinned_;          // while they are used
+  std::optional<StageLease> lease_;             // likewise remote
   uint64_t part_bytes_ = 0;
-  uint64_t count_ = 0;                      // of parts
-  BatchId batch_ = kInvalidBatch;           // of the transfer under way
-  std::optional<stage::Copy> remote_copy_;  // under way
-  Staging::Answered remote_answer_;
+  uint64_t count_ = 0;             // of parts
+  BatchId batch_ = kInvalidBatch;  // of the transfer under way
+  struct LocalCopy {
+    Part part;
+    std::unique_ptr<PendingCopies> pending;
+  };
+  std::deque<LocalCopy> local_copies_;  // under way
+  struct RemoteCopy {
+    Part part;
+    stage::Copy hello;
+    Staging::Answered answer;
+  };
+  std::deque<RemoteCopy> remote_copies_;  // under way
 };
 
 }  // namespace te

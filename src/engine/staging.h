@@ -57,7 +57,8 @@ struct StageLease {
 
 class Staging {
  public:
-  static constexpr uint32_t kParts = 2;  // at each end
+  // At each end: one is transferred, one is copied, and one is next.
+  static constexpr uint32_t kParts = 3;
   static constexpr size_t kWorkers = 16;
   static constexpr size_t kPerPeer = 4;
 

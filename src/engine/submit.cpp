@@ -107,10 +107,17 @@ Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& pla
     return buffer.status().with_context(fmt::format("segment '{}'", target.segment));
   }
   const std::byte* key = nullptr;
-  Path* path = choose_path(target, *buffer, task.kind, nullptr, &key);
+  Path* path = choose_path(target, *buffer, {task.kind, task.source}, nullptr, &key);
   if (path == nullptr) return stage(task, opcode, target, *buffer, address, plan);
-  const uint64_t slice_bytes =
-      std::min(config_.slice_bytes, path->transport.capabilities().slice_bytes);
+  const Capabilities capabilities = path->transport.capabilities();
+  // A NIC has the pages that were registered, whatever became of the memory. Copies are checked
+  // when they are made.
+  if (task.kind != MemoryKind::kHost && !capabilities.same_engine_only) {
+    const std::shared_ptr<const DeviceMemory> device =
+        memory_.device_at(reinterpret_cast<uint64_t>(task.source));
+    if (device != nullptr) TE_RETURN_IF_ERROR(device->check(task.source, task.length));
+  }
+  const uint64_t slice_bytes = std::min(config_.slice_bytes, capabilities.slice_bytes);
   const uint64_t count = slice_count(task.length, slice_bytes);
   Slice* extra = nullptr;
   if (count > 1) {
@@ -139,7 +146,7 @@ Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& pla
 Status Transfers::stage(Task& task, Opcode opcode, const Target& target, size_t buffer,
                         uint64_t address, Plan& plan) {
   const std::byte* key = nullptr;
-  const StagedEnds ends = find_staged_ends(target, buffer, task.kind, &key);
+  const StagedEnds ends = find_staged_ends(target, buffer, {task.kind, task.source}, &key);
   if (!ends.any()) return no_path(target, buffer, task.kind);
   task.slices_left.store(1, std::memory_order_relaxed);
   task.first = {};
@@ -465,7 +472,7 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
     return buffer.code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;
   }
   const std::byte* key = nullptr;
-  Path* path = choose_path(*target, *buffer, task.kind, slice->path, &key);
+  Path* path = choose_path(*target, *buffer, {task.kind, slice->local}, slice->path, &key);
   if (path == nullptr) {
     *why = no_path(*target, *buffer, task.kind);
     return Outcome::kNotOffered;

@@ -63,7 +63,7 @@ class Transfers::ListPlanner {
   Status add_start(ListRange& part) {
     TE_RETURN_IF_ERROR(transfers_.find_source(
         {opcode_, part.source, plan_.segment_id, part.target_offset, 1}, plan_));
-    if (plan_.buffer != local_) TE_RETURN_IF_ERROR(change_local());
+    if (plan_.buffer != local_) TE_RETURN_IF_ERROR(change_local(part));
     const uint64_t source = reinterpret_cast<uint64_t>(part.source) - local_begin_;
     part.length = std::min(part.length, local_length_ - source);
     if (part.target_offset < remote_begin_ ||
@@ -79,11 +79,14 @@ class Transfers::ListPlanner {
     return cut(part, address_ + begin, path_, slice_bytes_);
   }
 
-  Status change_local() {
+  Status change_local(const ListRange& range) {
     if (local_ != nullptr && plan_.buffer->kind != task_.kind) {
       return Status(Code::kInvalidArgument,
                     "the local buffers of a list are of different kinds of memory: submit a list "
                     "for each");
+    }
+    if (plan_.buffer->device) {
+      TE_RETURN_IF_ERROR(plan_.buffer->device->check(range.source, 1));
     }
     local_ = plan_.buffer;
     local_begin_ = local_->address;
@@ -104,10 +107,10 @@ class Transfers::ListPlanner {
     if (!found.ok()) {
       return found.status().with_context(fmt::format("segment '{}'", target.segment));
     }
-    path_ = choose_path(target, *found, task_.kind, nullptr, &key_);
+    path_ = choose_path(target, *found, {task_.kind, range.source}, nullptr, &key_);
     if (path_ == nullptr) {
       const std::byte* key = nullptr;
-      if (!find_staged_ends(target, *found, task_.kind, &key).any()) {
+      if (!find_staged_ends(target, *found, {task_.kind, range.source}, &key).any()) {
         return no_path(target, *found, task_.kind);
       }
       return Status(Code::kUnsupported,

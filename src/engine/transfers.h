@@ -111,6 +111,7 @@ class Transfers final : public SliceOwner {
   Status find_source(const TransferRequest& request, Plan& plan);
   Status find_segment(SegmentId id, Plan& plan);
   Status cut(Task& task, Opcode opcode, const Target& target, Plan& plan);
+  Status device_refusal(const Slice& slice, Code code);
   Status stage(Task& task, Opcode opcode, const Target& target, size_t buffer, uint64_t address,
                Plan& plan);
   static void wait_for_target(const TransferRequest& request, Task& task, Plan& plan);

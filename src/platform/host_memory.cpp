@@ -1,21 +1,9 @@
 #include "platform/host_memory.h"
 
-#include "base/guarded_copy.h"
-#include "base/log.h"
 #include "platform/page_access.h"
 
 namespace te {
 namespace {
-
-Status copy(std::byte* to, const std::byte* from, size_t length) {
-  const CopyResult result = guarded_copy(to, from, length);
-  if (result == CopyResult::kDone) return {};
-  const bool source = result == CopyResult::kBadSource;
-  return error(Code::kInvalidArgument,
-               "{} bytes of host memory at {} cannot be {}: was it unmapped or protected, or its "
-               "file truncated?",
-               length, static_cast<const void*>(source ? from : to), source ? "read" : "written");
-}
 
 class HostMemory final : public MemoryDriver {
  public:
@@ -30,15 +18,9 @@ class HostMemory final : public MemoryDriver {
     if (!rights.ok()) return rights.status();
     size_t next = 0;
     for (ClassifiedRange& range : found) {
-      if (range.driver == nullptr) range = {this, (*rights)[next++]};
+      if (range.driver == nullptr) range = {.driver = this, .rights = (*rights)[next++]};
     }
     return {};
-  }
-  Status copy_to_host(std::byte* host, const std::byte* from, size_t length) const override {
-    return copy(host, from, length);
-  }
-  Status copy_from_host(std::byte* to, const std::byte* host, size_t length) const override {
-    return copy(to, host, length);
   }
 };
 

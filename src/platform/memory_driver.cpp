@@ -1,6 +1,7 @@
 #include "platform/memory_driver.h"
 
 #include "base/mutex.h"
+#include "platform/cuda/cuda_memory.h"
 #include "platform/host_memory.h"
 
 namespace te {
@@ -9,6 +10,7 @@ namespace {
 // Those of this build, host memory last.
 std::vector<const MemoryDriver*> built_in() {
   return {
+      &cuda::cuda_memory(),
       &host_memory(),
   };
 }

@@ -1,14 +1,16 @@
-// Kinds of memory: which addresses are of a kind, and how bytes get from there to host memory and
-// back. A kind is a MemoryDriver in a folder of its own, and a line in memory_driver.cpp.
+// Kinds of memory: which addresses are of a kind, and who copies the bytes there. A kind is a
+// MemoryDriver in a folder of its own, and a line in memory_driver.cpp.
 //
 // Threads: any.
 #pragma once
 
 #include <cstddef>
-#include <optional>
+#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "core/device_memory.h"
 #include "core/memory_kind.h"
 #include "core/rights.h"
 #include "transfer_engine/status.h"
@@ -21,6 +23,8 @@ class MemoryDriver;
 struct ClassifiedRange {
   const MemoryDriver* driver = nullptr;  // null: not classified yet
   Rights rights = Rights::kNone;         // of this process
+  std::string location = {};  // "cuda:1"; empty: host memory, which has that of its pages
+  std::shared_ptr<const DeviceMemory> device = nullptr;  // null: the processor reaches it
 };
 
 class MemoryDriver {
@@ -31,10 +35,8 @@ class MemoryDriver {
   // kInvalidArgument names a range that is so in part, or that cannot be touched at all.
   virtual Status classify(std::span<const BufferEntry> ranges,
                           std::span<ClassifiedRange> found) const = 0;
-  // Copies between memory of this kind, in one range that was classified, and host memory. Returns
-  // when the bytes are in place. An error says why nothing is known of them.
-  virtual Status copy_to_host(std::byte* host, const std::byte* from, size_t length) const = 0;
-  virtual Status copy_from_host(std::byte* to, const std::byte* host, size_t length) const = 0;
+  // Host memory, pinned or not, that is about to be unmapped.
+  virtual void unpin(std::byte* host) const { (void)host; }
 };
 
 // The kinds of this process. Host memory is last: it is what no other kind claims.

@@ -23,6 +23,7 @@
 #include "base/socket.h"
 #include "base/waker.h"
 #include "core/batch.h"
+#include "core/device_memory.h"
 #include "core/locator.h"
 #include "core/wire.h"
 #include "tls/connection.h"
@@ -60,6 +61,12 @@ class TransportHost {
   // WRITE to the peer is posted, on whatever path. Called before done() of the slice. Any thread,
   // also with locks held: nothing is called back.
   virtual void fence(const Peer& peer, std::string_view transport, Bytes hello) = 0;
+  // Of this engine's buffer that contains the address; null: there is none, or it is in host
+  // memory. For transports that reach other kinds; not with locks held.
+  virtual std::shared_ptr<const DeviceMemory> device_memory(uint64_t address) {
+    (void)address;
+    return nullptr;
+  }
 };
 
 // The engine behind a segment, as a transport sees it when it makes paths.

@@ -190,6 +190,26 @@ TEST_F(MemoryKindsOfPaths, TheFewestEndsAreStaged) {
   EXPECT_EQ(staged(1, MemoryKind::kHost), "") << "nothing leads there";
 }
 
+// One that reaches the kind of the local memory, but not that memory.
+class Unknowing final : public Path {
+ public:
+  explicit Unknowing(Transport& owner) : Path(owner, "", "", "") {}
+  bool reaches_local(const void* address) const override { return address != this; }
+};
+
+TEST_F(MemoryKindsOfPaths, LocalMemoryThatNoNicKnowsIsStaged) {
+  const auto path = std::make_shared<Unknowing>(transport_);
+  path->reach.local.add(kOther);
+  target_.paths[1] = path;
+  const void* const known = &target_;
+  EXPECT_EQ(choose_path(target_, 0, {kOther, known}, nullptr, &key_), path.get());
+  EXPECT_EQ(choose_path(target_, 0, {kOther, path.get()}, nullptr, &key_), nullptr);
+  const StagedEnds ends = find_staged_ends(target_, 0, {kOther, path.get()}, &key_);
+  EXPECT_TRUE(ends.local && !ends.remote);
+  EXPECT_EQ(choose_path(target_, 0, {MemoryKind::kHost, path.get()}, nullptr, &key_),
+            target_.paths[0].get());
+}
+
 TEST_F(MemoryKindsOfPaths, AStagingKeyOfAnotherSizeIsNone) {
   target_.descriptor = Descriptor();
   target_.descriptor.transports = {{"host", 1, ""}, {"mixed", 1, ""}, {"staging", 19, ""}};

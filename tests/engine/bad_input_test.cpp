@@ -182,8 +182,8 @@ TEST(BadInput, Registrations) {
                            "location"))
         << location;
   }
-  EXPECT_TRUE(
-      fails_with(engine.register_memory(at + 8192, 10, "cuda:0"), Code::kUnsupported, "cuda:0"));
+  EXPECT_TRUE(fails_with(engine.register_memory(at + 8192, 10, "cuda:0"), Code::kInvalidArgument,
+                         "'cuda:0', but"));
   EXPECT_TRUE(fails_with(engine.unregister_memory(at + 1), Code::kNotFound, "registered"));
   EXPECT_TRUE(fails_with(engine.unregister_memory(nullptr), Code::kNotFound, "registered"));
   EXPECT_TRUE(engine.unregister_memory(at).ok());

@@ -392,6 +392,12 @@ TEST_F(OtherMemory, IsRegisteredWithTheTransportsThatReachIt) {
 
 TEST_F(OtherMemory, ItsLocationIsForItAlone) {
   EXPECT_TRUE(add(fake_.data(), 4096, "cuda:1").ok());
+  EXPECT_TRUE(add(fake_.data(), 4096, "*").ok()) << "not the same as its own location";
+  for (const char* wrong : {"cuda:0", "cpu:0"}) {
+    const Status elsewhere = add(fake_.data() + 4096, 4096, wrong);
+    EXPECT_TRUE(fails_with(elsewhere, Code::kInvalidArgument, std::string("'") + wrong + "'"));
+    EXPECT_TRUE(fails_with(elsewhere, Code::kInvalidArgument, "memory of 'cuda:1'"));
+  }
   const Status refused = add(host_memory_.data(), 4096, "cuda:1");
   EXPECT_TRUE(fails_with(refused, Code::kInvalidArgument, "'cuda:1'"));
   EXPECT_TRUE(fails_with(refused, Code::kInvalidArgument, "host memory"));

@@ -97,6 +97,19 @@ TEST_F(StageServerTest, ACopyThatComesTwiceIsMadeOnce) {
   EXPECT_EQ(difference(fake_.view(), kPart, 6), kSame) << "an old copy was made again";
 }
 
+// Two are asked for at once, and may come in any order.
+TEST_F(StageServerTest, CopiesOfOtherPartsHaveSequencesOfTheirOwn) {
+  start();
+  ASSERT_NE(open(7), nullptr);
+  ASSERT_TRUE(ask(copy(7, 4, true)).ok());
+  stage::Copy other = copy(7, 3, true);
+  other.part = 1;
+  EXPECT_TRUE(ask(other).ok());
+  EXPECT_EQ(driver_.copies.load(), 2u);
+  EXPECT_TRUE(ask(other).ok());
+  EXPECT_EQ(driver_.copies.load(), 2u);
+}
+
 TEST_F(StageServerTest, AFailureThatIsAskedForTwiceStaysOne) {
   start();
   ASSERT_NE(open(7), nullptr);

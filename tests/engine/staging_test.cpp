@@ -231,7 +231,7 @@ TEST(StagingLimits, TheCopiesOfOneRequestOverlap) {
   for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
     pair.driver.most_under_way = 0;
     EXPECT_TRUE(pair.moves(opcode, 0, StagedPair::kSize));
-    EXPECT_EQ(pair.driver.most_under_way.load(), 2) << "each end copies while the other one does";
+    EXPECT_GE(pair.driver.most_under_way.load(), 2) << "each end copies while the other one does";
   }
 }
 

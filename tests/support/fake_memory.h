@@ -21,7 +21,7 @@
 namespace te::test {
 
 // There for as long as it lives; engines that were made meanwhile end before.
-class FakeMemoryDriver final : public MemoryDriver {
+class FakeMemoryDriver final : public MemoryDriver, public DeviceMemory {
  public:
   static constexpr auto kKind = static_cast<MemoryKind>(40);
 
@@ -34,19 +34,24 @@ class FakeMemoryDriver final : public MemoryDriver {
     for (size_t i = 0; i < ranges.size(); ++i) {
       const auto* begin = static_cast<const std::byte*>(ranges[i].addr);
       if (found[i].driver != nullptr) continue;
-      if (behind(begin, ranges[i].length) != nullptr) found[i] = {this, Rights::kBoth};
+      if (behind(begin, ranges[i].length) == nullptr) continue;
+      found[i] = {.driver = this,
+                  .rights = Rights::kBoth,
+                  .location = kind_ == MemoryKind::kCuda ? "cuda:1" : "",
+                  .device = std::shared_ptr<const DeviceMemory>(std::shared_ptr<void>(), this)};
     }
     return {};
   }
-  Status copy_to_host(std::byte* host, const std::byte* from, size_t length) const override {
-    TE_RETURN_IF_ERROR(begin_copy(length));
-    std::memcpy(host, behind(from, length), length);
-    return end_copy();
-  }
-  Status copy_from_host(std::byte* to, const std::byte* host, size_t length) const override {
-    TE_RETURN_IF_ERROR(begin_copy(length));
-    std::memcpy(behind(to, length), host, length);
-    return end_copy();
+  // They are over when it returns.
+  Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy> ranges) const override {
+    for (const MemoryCopy& each : ranges) {
+      TE_RETURN_IF_ERROR(begin_copy(each.length));
+      std::byte* const to = behind(each.to, each.length);
+      const std::byte* const from = behind(each.from, each.length);
+      std::memcpy(to == nullptr ? each.to : to, from == nullptr ? each.from : from, each.length);
+      under_way.fetch_sub(1);
+    }
+    return std::unique_ptr<PendingCopies>(std::make_unique<Done>());
   }
 
   void add(const std::byte* at, std::byte* view, size_t length) {
@@ -64,6 +69,10 @@ class FakeMemoryDriver final : public MemoryDriver {
   mutable std::atomic<int> under_way{0}, most_under_way{0};
 
  private:
+  class Done final : public PendingCopies {
+   public:
+    Status wait() override { return {}; }
+  };
   struct Range {
     std::byte* view;
     size_t length;
@@ -87,10 +96,6 @@ class FakeMemoryDriver final : public MemoryDriver {
     const int now = under_way.fetch_add(1) + 1;
     if (now > most_under_way.load()) most_under_way.store(now);
     if (takes_ms.load() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(takes_ms));
-    return {};
-  }
-  Status end_copy() const {
-    under_way.fetch_sub(1);
     return {};
   }
 

@@ -41,14 +41,21 @@ struct Pair : ibv_qp {
   std::deque<ibv_wc> held;
 };
 
+// Where this process sees memory that it does not reach by its address.
+struct Piece {
+  char* view = nullptr;
+  size_t length = 0;
+};
+
 struct Range : ibv_mr {
   int access = 0;
+  std::vector<Piece> pieces;  // of a dmabuf, from the range's first byte on; empty: its addresses
 };
 
 struct Device {
   ibv_device self{};
   std::vector<int> contexts;  // write ends of their events
-  int refusal = 0;
+  int refusal = 0, dmabuf_refusal = 0;
   int registered = 0;
   int pairs = 0, most_pairs = 0;
   bool holds = false;
@@ -110,10 +117,27 @@ const Range* range_at(uint32_t key, uint64_t address, uint64_t length, int acces
   return inside && (range.access & access) == access ? &range : nullptr;
 }
 
+// The bytes at an address of the range, piece by piece.
+std::vector<iovec> places(const Range& range, uint64_t address, size_t length) {
+  if (range.pieces.empty()) return {{reinterpret_cast<void*>(address), length}};
+  std::vector<iovec> found;
+  size_t skip = address - reinterpret_cast<uint64_t>(range.addr);
+  for (const Piece& piece : range.pieces) {
+    if (skip >= piece.length) {
+      skip -= piece.length;
+      continue;
+    }
+    const size_t here = std::min(length, piece.length - skip);
+    if (here > 0) found.push_back({piece.view + skip, here});
+    length -= here;
+    skip = 0;
+  }
+  return found;
+}
+
 // Memory that is gone is an error of the request, and no signal.
-bool copy_as_a_nic(void* to, void* from, size_t length) {
-  const iovec source{from, length}, destination{to, length};
-  return ::process_vm_writev(::getpid(), &source, 1, &destination, 1, 0) ==
+bool copy_as_a_nic(const std::vector<iovec>& to, const std::vector<iovec>& from, size_t length) {
+  return ::process_vm_writev(::getpid(), from.data(), from.size(), to.data(), to.size(), 0) ==
          static_cast<ssize_t>(length);
 }
 
@@ -128,19 +152,23 @@ ibv_wc_status carry_out(const Pair& pair, const ibv_send_wr& request) {
   for (int i = 0; i < request.num_sge; ++i) {
     const ibv_sge& piece = request.sg_list[i];
     const bool inlined = (request.send_flags & IBV_SEND_INLINE) != 0;
-    if (!inlined && range_at(piece.lkey, piece.addr, piece.length, 0) == nullptr) {
-      return IBV_WC_LOC_PROT_ERR;
-    }
+    const Range* here = inlined ? nullptr : range_at(piece.lkey, piece.addr, piece.length, 0);
+    if (!inlined && here == nullptr) return IBV_WC_LOC_PROT_ERR;
     const int access = write ? IBV_ACCESS_REMOTE_WRITE : IBV_ACCESS_REMOTE_READ;
-    if (range_at(request.wr.rdma.rkey, there, piece.length, access) == nullptr) {
-      return IBV_WC_REM_ACCESS_ERR;
-    }
-    auto* local = reinterpret_cast<void*>(piece.addr);
-    auto* far = reinterpret_cast<void*>(there);
+    const Range* target = range_at(request.wr.rdma.rkey, there, piece.length, access);
+    if (target == nullptr) return IBV_WC_REM_ACCESS_ERR;
+    std::vector<char> copy;
+    std::vector<iovec> local;
     if (inlined) {
       // As libraries do: in the caller's thread, with plain instructions.
-      std::memcpy(far, local, piece.length);
-    } else if (!copy_as_a_nic(write ? far : local, write ? local : far, piece.length)) {
+      const auto* bytes = reinterpret_cast<const char*>(piece.addr);
+      copy.assign(bytes, bytes + piece.length);
+      local = {{copy.data(), copy.size()}};
+    } else {
+      local = places(*here, piece.addr, piece.length);
+    }
+    const std::vector<iovec> far = places(*target, there, piece.length);
+    if (!copy_as_a_nic(write ? far : local, write ? local : far, piece.length)) {
       return IBV_WC_LOC_PROT_ERR;
     }
     there += piece.length;
@@ -226,7 +254,7 @@ int req_notify_cq(ibv_cq* plain, int) {
 void reset() {
   std::lock_guard lock(world().mutex);
   for (Device& device : world().devices) {
-    device.refusal = 0;
+    device.refusal = device.dmabuf_refusal = 0;
     device.holds = device.delays = device.lost = false;
     device.port_up = true;
     device.registrations.clear();
@@ -238,6 +266,11 @@ void reset() {
 void refuse_registrations(int device, int error_number) {
   std::lock_guard lock(world().mutex);
   world().devices[device].refusal = error_number;
+}
+
+void refuse_dmabufs(int device, int error_number) {
+  std::lock_guard lock(world().mutex);
+  world().devices[device].dmabuf_refusal = error_number;
 }
 
 void set_port(int device, bool up) {
@@ -431,6 +464,39 @@ ibv_mr* ibv_reg_mr(ibv_pd* domain, void* address, size_t length, int access) {
   range->addr = address;
   range->length = length;
   range->access = access;
+  range->lkey = range->rkey = all.next++;
+  all.ranges[range->lkey] = range;
+  ++device.registered;
+  return range;
+}
+ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* domain, uint64_t offset, size_t length, uint64_t iova, int fd,
+                          int access) {
+  World& all = world();
+  std::lock_guard lock(all.mutex);
+  Device& device = device_of(domain->context);
+  auto* const address = reinterpret_cast<void*>(iova);
+  ++device.registrations[address];
+  std::vector<Piece> pieces;
+  size_t total = 0;
+  Piece piece;
+  for (off_t at = 0; ::pread(fd, &piece, sizeof piece, at) == sizeof piece; at += sizeof piece) {
+    total += piece.length;
+    const size_t skip = std::min<size_t>(offset, piece.length);
+    offset -= skip;
+    if (skip < piece.length) pieces.push_back({piece.view + skip, piece.length - skip});
+  }
+  const bool fits = offset == 0 && length <= total;
+  if (device.dmabuf_refusal != 0 || !fits) {
+    errno = device.dmabuf_refusal != 0 ? device.dmabuf_refusal : EINVAL;
+    return nullptr;
+  }
+  auto* range = new Range;
+  range->context = domain->context;
+  range->pd = domain;
+  range->addr = address;
+  range->length = length;
+  range->access = access;
+  range->pieces = std::move(pieces);
   range->lkey = range->rkey = all.next++;
   all.ranges[range->lkey] = range;
   ++device.registered;

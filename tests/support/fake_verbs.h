@@ -18,6 +18,9 @@ void reset();
 
 // Registrations fail on that device, with this errno; 0: not any more.
 void refuse_registrations(int device, int error_number);
+// The same for memory that comes as a dmabuf. One is a file with the pieces of its pages: where
+// this process sees them, and their lengths (fake_cuda).
+void refuse_dmabufs(int device, int error_number);
 // From now on a registration lasts until so many are made at the same time, or for seconds.
 void gather_registrations(int count);
 // Since reset().

@@ -120,23 +120,28 @@ uint64_t MoverEnd::number(const std::string& transport, int column) const {
 
 PeerProcess::PeerProcess(const PeerOptions& options) {
   ::signal(SIGPIPE, SIG_IGN);
-  std::vector<std::string> words = {TE_TEST_PEER_PROGRAM,
-                                    "--metadata",
-                                    options.metadata,
-                                    "--name",
-                                    options.name,
-                                    "--host",
-                                    options.host,
-                                    "--port",
-                                    std::to_string(options.port),
-                                    "--size",
-                                    std::to_string(options.size),
-                                    "--seed",
-                                    std::to_string(options.seed)};
+  std::vector<std::string> words = {
+      options.gpu < 0 ? TE_TEST_PEER_PROGRAM : TE_TEST_GPU_PEER_PROGRAM,
+      "--metadata",
+      options.metadata,
+      "--name",
+      options.name,
+      "--host",
+      options.host,
+      "--port",
+      std::to_string(options.port),
+      "--size",
+      std::to_string(options.size),
+      "--seed",
+      std::to_string(options.seed)};
   if (options.graceful) words.emplace_back("--graceful");
   if (!options.transport.empty()) {
     words.emplace_back("--transport");
     words.emplace_back(options.transport);
+  }
+  if (options.gpu >= 0) {
+    words.emplace_back("--gpu");
+    words.emplace_back(std::to_string(options.gpu));
   }
   if (options.allocate) words.emplace_back("--allocate");
   if (options.fragile) words.emplace_back("--fragile");

@@ -30,6 +30,7 @@ struct PeerOptions {
   bool forbid_files = false;                            // it may make no memory files
   bool own_pids = false;                                // in a pid namespace of its own
   uint64_t descriptors = 0;                             // as many as it may have; 0: as here
+  int gpu = -1;                                         // whose memory it is; -1: of none
   std::string transport = {};                           // to install; empty: the default
   std::map<std::string, std::string> environment = {};  // settings of its engine
 };

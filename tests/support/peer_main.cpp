@@ -3,8 +3,9 @@
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
 //                [--allocate] [--fragile] [--aliased] [--forbid-files] [--transport T]
-//                [--descriptors N] [--own-pids]
+//                [--descriptors N] [--own-pids] [--gpu N]
 //
+// --gpu: its memory is of that GPU; the program te_test_gpu_peer alone has any.
 // --own-pids: it runs in a pid namespace of its own.
 // --aliased: every page of the buffer is the same page, so a WRITE of several pages does not last.
 // --forbid-files: the process may make no memory files, from its beginning.
@@ -49,6 +50,10 @@
 #include "support/fragile_memory.h"
 #include "transfer_engine_c.h"
 
+#ifdef TE_TEST_GPU
+#include "support/gpu_memory.h"
+#endif
+
 namespace {
 
 using te::test::difference;
@@ -58,6 +63,8 @@ using te::test::other_than;
 struct Peer {
   transfer_engine_t engine = nullptr;
   std::byte* memory = nullptr;
+  std::byte* on_gpu = nullptr;  // where engines know it, if it is memory of a GPU
+  std::byte* registered() const { return on_gpu == nullptr ? memory : on_gpu; }
   size_t size = 0;
   std::unique_ptr<te::test::FragileMemory> fragile;
   std::vector<transfer_engine_t> more;  // by the command engines
@@ -137,7 +144,22 @@ void* alias_one_page(size_t size) {
   return memory;
 }
 
-void* make_memory(Peer& peer, bool allocate, bool fragile, bool aliased) {
+// Where the processor sees it.
+std::byte* make_gpu_memory(Peer& peer, int gpu) {
+#ifdef TE_TEST_GPU
+  // It stays until the process ends, and engines with it.
+  static const auto& memory = *new te::test::GpuMemory(gpu, peer.size);
+  peer.on_gpu = memory.data();
+  return memory.view();
+#else
+  (void)peer;
+  (void)gpu;
+  return nullptr;
+#endif
+}
+
+void* make_memory(Peer& peer, const std::string& gpu, bool allocate, bool fragile, bool aliased) {
+  if (!gpu.empty()) return make_gpu_memory(peer, std::stoi(gpu));
   if (allocate) return allocateMemory(peer.engine, peer.size, "*", HUGE_PAGES_NO);
   if (fragile) {
     peer.fragile = std::make_unique<te::test::FragileMemory>(peer.size);
@@ -188,10 +210,11 @@ std::string obey(Peer& peer, const std::string& line) {
   if (command == "filled") {
     return compared(other_than(peer.memory, peer.size, static_cast<std::byte>(seed)));
   }
-  if (command == "unregister") return outcome(unregisterLocalMemory(peer.engine, peer.memory));
+  if (command == "unregister")
+    return outcome(unregisterLocalMemory(peer.engine, peer.registered()));
   if (command == "free") return outcome(freeMemory(peer.engine, peer.memory));
   if (command == "register") {
-    return outcome(registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1));
+    return outcome(registerLocalMemory(peer.engine, peer.registered(), peer.size, "*", 1));
   }
   if (command == "engines") return more_engines(peer, seed);
   if (command == "notifications") return count_notifications(peer);
@@ -218,9 +241,15 @@ void enter_own_pids() {
 
 int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  std::map<std::string, std::string> options = {
-      {"--metadata", "P2PHANDSHAKE"}, {"--name", ""},  {"--host", ""},      {"--port", "0"},
-      {"--size", "1048576"},          {"--seed", "0"}, {"--transport", ""}, {"--descriptors", "0"}};
+  std::map<std::string, std::string> options = {{"--metadata", "P2PHANDSHAKE"},
+                                                {"--name", ""},
+                                                {"--host", ""},
+                                                {"--port", "0"},
+                                                {"--size", "1048576"},
+                                                {"--seed", "0"},
+                                                {"--transport", ""},
+                                                {"--descriptors", "0"},
+                                                {"--gpu", ""}};
   bool graceful = false, allocate = false, fragile = false, aliased = false, forbid_files = false;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
@@ -258,19 +287,19 @@ int main(int argc, char** argv) {
       installTransport(peer.engine, options["--transport"].c_str(), nullptr) == nullptr) {
     return give_up("no transport");
   }
-  void* memory = make_memory(peer, allocate, fragile, aliased);
+  void* memory = make_memory(peer, options["--gpu"], allocate, fragile, aliased);
   if (memory == nullptr || memory == MAP_FAILED) return give_up("no memory");
   peer.memory = static_cast<std::byte*>(memory);
   te::test::stamp(peer.memory, peer.size, std::stoull(options["--seed"]));
   if (graceful) enableGracefulShutdown(peer.engine);
-  if (!allocate && registerLocalMemory(peer.engine, peer.memory, peer.size, "*", 1) != 0) {
+  if (!allocate && registerLocalMemory(peer.engine, peer.registered(), peer.size, "*", 1) != 0) {
     return give_up("no registration");
   }
   char endpoint[256];
   if (getLocalIpAndPort(peer.engine, endpoint, sizeof endpoint) != 0) return give_up("no endpoint");
   const bool no_server = options["--metadata"] == "P2PHANDSHAKE";
   std::printf("ready %s %s %p\n", no_server ? endpoint : options["--name"].c_str(), endpoint,
-              memory);
+              static_cast<void*>(peer.registered()));
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
     std::printf("%s\n", obey(peer, line).c_str());

@@ -1,6 +1,9 @@
-// Copies where the source and the target are one engine's.
+// Copies where the source and the target are one engine's. Memory of a GPU is copied by its driver.
 #include "transport/local/local.h"
 
+#include <array>
+
+#include "base/guarded_copy.h"
 #include "core/access_table.h"
 #include "transport/copy_transport.h"
 
@@ -19,6 +22,8 @@ class LocalTransport final : public CopyTransport {
   Capabilities capabilities() const override {
     Capabilities capabilities = CopyTransport::capabilities();
     capabilities.same_engine_only = true;
+    capabilities.reach.local.add(MemoryKind::kCuda);
+    capabilities.reach.remote.add(MemoryKind::kCuda);
     return capabilities;
   }
 
@@ -27,6 +32,7 @@ class LocalTransport final : public CopyTransport {
     Result<AccessKey> key = table_.add(buffer.address, buffer.length, buffer.remote);
     if (!key.ok()) return key.status();
     key->encode(reinterpret_cast<std::byte*>(bytes.data()));
+    if (buffer.device != nullptr) had_devices_.store(true);
     return bytes;
   }
   void unregister_memory(const Buffer& buffer) override {
@@ -43,12 +49,85 @@ class LocalTransport final : public CopyTransport {
 
  private:
   void copy(Slice* run, CopyWay way);
+  Slice* copy_on_devices(Slice* run);
 
   AccessTable table_;
+  std::atomic<bool> had_devices_{false};  // memory that a driver copies was among what is offered
 };
+
+// Where the bytes of a slice are, and who copies them: one of the two at least.
+struct Ends {
+  std::shared_ptr<const DeviceMemory> local, remote;
+
+  bool any() const { return local != nullptr || remote != nullptr; }
+  friend bool operator==(const Ends&, const Ends&) = default;
+};
+
+Ends ends_of(TransportHost& host, const Slice& slice) {
+  return {host.device_memory(reinterpret_cast<uint64_t>(slice.local)),
+          host.device_memory(slice.remote_address)};
+}
+
+// What a driver copies it reads itself: memory that became inaccessible must not reach it.
+Code check_ends(const Ends& ends, const Slice& slice) {
+  const bool write = slice.opcode == Opcode::kWrite;
+  auto* const remote = reinterpret_cast<std::byte*>(slice.remote_address);
+  const auto intact = [&slice](const std::shared_ptr<const DeviceMemory>& device, std::byte* at,
+                               bool is_source) {
+    if (device != nullptr) return device->check(at, slice.length).ok();
+    return is_source ? is_readable(at, slice.length) : is_writable(at, slice.length);
+  };
+  if (!intact(ends.local, slice.local, write)) return Code::kInvalidArgument;
+  return intact(ends.remote, remote, !write) ? Code::kOk : Code::kPermission;
+}
+
+// The first slices of the run that have the same ends, in one piece of work for their driver. What
+// is left of the run; all of it where the first slice has both ends in host memory.
+Slice* LocalTransport::copy_on_devices(Slice* run) {
+  const Ends ends = ends_of(host_, *run);
+  if (!ends.any()) return run;
+  std::array<Slice*, CopyPool::kMaxRun> slices;
+  std::array<Code, CopyPool::kMaxRun> codes;
+  std::vector<MemoryCopy> copies;
+  size_t count = 0;
+  do {
+    Slice* const slice = run;
+    run = slice->next;
+    Code code = table_.acquire(AccessKey::decode(slice->key), slice->remote_address, slice->length,
+                               target_rights(slice->opcode));
+    if (code == Code::kOk) {
+      code = check_ends(ends, *slice);
+      if (code != Code::kOk) table_.release(AccessKey::decode(slice->key));
+    }
+    auto* const remote = reinterpret_cast<std::byte*>(slice->remote_address);
+    const bool write = slice->opcode == Opcode::kWrite;
+    if (code == Code::kOk) {
+      copies.push_back(
+          {write ? remote : slice->local, write ? slice->local : remote, slice->length});
+    }
+    slices[count] = slice;
+    codes[count++] = code;
+  } while (run != nullptr && count < slices.size() && ends_of(host_, *run) == ends);
+  const DeviceMemory& device = ends.local != nullptr ? *ends.local : *ends.remote;
+  const Status status = device.copy(copies);
+  if (!status.ok()) slices.front()->path->set_error(status);
+  const Code failure = ends.local != nullptr ? Code::kInvalidArgument : Code::kPermission;
+  for (size_t i = 0; i < count; ++i) {
+    if (codes[i] == Code::kOk) table_.release(AccessKey::decode(slices[i]->key));
+    host_.done(slices[i], codes[i] == Code::kOk && !status.ok() ? failure : codes[i]);
+  }
+  return run;
+}
 
 void LocalTransport::copy(Slice* run, CopyWay way) {
   while (run != nullptr) {
+    if (had_devices_.load(std::memory_order_relaxed) || run->task->kind != MemoryKind::kHost) {
+      Slice* const rest = copy_on_devices(run);
+      if (rest != run) {
+        run = rest;
+        continue;
+      }
+    }
     Slice* slice = run;
     run = slice->next;
     const AccessKey key = AccessKey::decode(slice->key);

@@ -54,13 +54,21 @@ uint64_t MemoryRegions::most_at_once(NicSet nics, bool* known) const {
   return std::max(most / kPage * kPage, kPage);
 }
 
-Status MemoryRegions::register_with(size_t nic, Memory& memory) {
+Status MemoryRegions::register_with(size_t nic, Memory& memory, const ExportedRange* exported) {
   Regions& regions = memory.regions[nic];
   for (uint64_t at = 0; at < memory.length; at += memory.piece_bytes) {
-    Result<std::unique_ptr<MemoryRegion>> region = nics_[nic]->register_range(
-        *memory.buffer, memory.begin + at, std::min(memory.piece_bytes, memory.length - at));
+    const uint64_t begin = memory.begin + at;
+    const uint64_t length = std::min(memory.piece_bytes, memory.length - at);
+    Result<std::unique_ptr<MemoryRegion>> region =
+        exported == nullptr
+            ? nics_[nic]->register_range(*memory.buffer, begin, length)
+            : nics_[nic]->register_exported(*memory.buffer, begin, length, *exported);
     if (!region.ok()) {
       regions.clear();
+      if (exported != nullptr && region.code() == Code::kUnsupported) {
+        warn_once(fmt::format("{} does not reach memory of {}: {}", nics_[nic]->device(),
+                              memory.buffer->location, region.status().message()));
+      }
       return region.code() == Code::kUnsupported ? Status() : region.status();
     }
     regions.push_back(region.take());
@@ -69,7 +77,8 @@ Status MemoryRegions::register_with(size_t nic, Memory& memory) {
 }
 
 Result<MemoryRegions::Memory> MemoryRegions::add_in_pieces(const Buffer& buffer, NicSet nics,
-                                                           uint64_t piece_bytes) {
+                                                           uint64_t piece_bytes,
+                                                           const ExportedRange* exported) {
   Memory memory;
   memory.buffer = &buffer;
   memory.begin = buffer.address;
@@ -77,12 +86,23 @@ Result<MemoryRegions::Memory> MemoryRegions::add_in_pieces(const Buffer& buffer,
   memory.piece_bytes = piece_bytes;
   memory.regions.resize(nics_.size());
   std::vector<Status> problems(nics_.size());
-  for_each(nics, [&](size_t nic) { problems[nic] = register_with(nic, memory); });
+  for_each(nics, [&](size_t nic) { problems[nic] = register_with(nic, memory, exported); });
   for (const Status& problem : problems) TE_RETURN_IF_ERROR(problem);
   return memory;
 }
 
 Result<Bytes> MemoryRegions::add(const Buffer& buffer) {
+  ExportedRange exported;  // for all NICs, until the last one has it
+  if (buffer.device != nullptr) {
+    Result<ExportedRange> range = buffer.device->export_range(
+        reinterpret_cast<const std::byte*>(buffer.address), buffer.length);
+    if (!range.ok()) {
+      warn_once(fmt::format("NICs do not reach memory of {}, which is staged in host memory: {}",
+                            buffer.location, range.status().message()));
+      return Bytes();
+    }
+    exported = range.take();
+  }
   std::map<uint64_t, NicAffinity::Nics> places = nearness_.of(buffer);
   NicSet nics = 0;
   for (const auto& [begin, found] : places) nics |= found.all;
@@ -100,7 +120,8 @@ Result<Bytes> MemoryRegions::add(const Buffer& buffer) {
   }
   for (;; count *= 2) {
     const uint64_t even = ((buffer.length + count - 1) / count + kPage - 1) / kPage * kPage;
-    Result<Memory> added = add_in_pieces(buffer, nics, std::min(even, most));
+    Result<Memory> added = add_in_pieces(buffer, nics, std::min(even, most),
+                                         buffer.device == nullptr ? nullptr : &exported);
     if (added.ok()) return keep(added.take(), std::move(places));
     // Where a NIC does not say what it takes, smaller pieces are tried.
     if (known || count * 2 > pieces_) return added.status();
@@ -197,7 +218,7 @@ bool MemoryRegions::search(size_t nic, uint64_t at, Found* found) const {
   const uint64_t offset = piece * memory->piece_bytes;
   *found = {version_.load(), memory->begin + offset,
             std::min(memory->piece_bytes, memory->length - offset),
-            memory->regions[nic][piece]->local_key};
+            memory->regions[nic][piece]->local_key, memory->buffer->device != nullptr};
   return true;
 }
 

@@ -25,7 +25,8 @@ class MemoryRegions {
   // NICs take. `pieces`: of one buffer, at most.
   MemoryRegions(std::vector<Nic*> nics, NicAffinity nearness, uint32_t pieces, uint64_t most_bytes);
 
-  // The encoded Key; empty where no peer may or can touch the memory. Of two buffers with the same
+  // The encoded Key; empty where no peer may or can touch the memory. That memory on a device is
+  // not reached by NICs is logged, and no error. Of two buffers with the same
   // range the later one is found.
   Result<Bytes> add(const Buffer& buffer);
   void remove(const Buffer& buffer);
@@ -37,6 +38,7 @@ class MemoryRegions {
     uint64_t begin = 0;
     uint64_t length = 0;
     uint64_t local_key = 0;
+    bool on_device = false;  // the processor does not reach it
   };
   // By what key the NIC knows the local memory, which nobody unregisters meanwhile. `*length` is
   // cut at the end of the piece. False: it does not know it. `last` is of the same NIC, and spares
@@ -64,8 +66,10 @@ class MemoryRegions {
   // What was registered that holds the address; null: nothing.
   const Memory* holding(uint64_t address) const TE_REQUIRES_SHARED(mutex_);
   bool search(size_t nic, uint64_t at, Found* found) const;
-  Result<Memory> add_in_pieces(const Buffer& buffer, NicSet nics, uint64_t piece_bytes);
-  Status register_with(size_t nic, Memory& memory);
+  // `exported`: of memory that the processor does not reach, else null.
+  Result<Memory> add_in_pieces(const Buffer& buffer, NicSet nics, uint64_t piece_bytes,
+                               const ExportedRange* exported);
+  Status register_with(size_t nic, Memory& memory, const ExportedRange* exported);
   Bytes keep(Memory added, std::map<uint64_t, NicAffinity::Nics> places);
   Bytes key_of(const Memory& memory) const;
   // Of one region. `*known`: whether every NIC of the set says what it takes.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "core/device_memory.h"
 #include "core/registry.h"
 #include "transfer_engine/status.h"
 
@@ -37,6 +38,17 @@ class Nic {
   virtual Result<std::unique_ptr<MemoryRegion>> register_range(const Buffer& buffer,
                                                                uint64_t address,
                                                                uint64_t length) = 0;
+  // The same of memory that the processor does not reach. kUnsupported, with the reason: the NIC
+  // does not import it.
+  virtual Result<std::unique_ptr<MemoryRegion>> register_exported(const Buffer& buffer,
+                                                                  uint64_t address, uint64_t length,
+                                                                  const ExportedRange& exported) {
+    (void)buffer;
+    (void)address;
+    (void)length;
+    (void)exported;
+    return Status(Code::kUnsupported, "it imports no dmabuf");
+  }
   // Bytes of one region; 0: only trying tells.
   virtual uint64_t max_region() const = 0;
 };

@@ -97,4 +97,13 @@ void RailTransport::close_rails() {
   }
 }
 
+bool RailTransport::knows(const Rail& rail, const void* address) const {
+  const NicSet nics = memories_->nics_of(address).all;
+  return rail.rails() != nullptr ? nics != 0 : (nics >> rail.local & 1) != 0;
+}
+
+bool Rail::reaches_local(const void* address) const {
+  return static_cast<const RailTransport&>(transport).knows(*this, address);
+}
+
 }  // namespace te::rails

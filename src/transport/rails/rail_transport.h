@@ -18,6 +18,8 @@ class RailTransport : public Transport {
  public:
   Result<Bytes> register_memory(const Buffer& buffer) override { return memories_->add(buffer); }
   void unregister_memory(const Buffer& buffer) override { memories_->remove(buffer); }
+  // Whether one of the path's NICs knows that local memory.
+  bool knows(const Rail& rail, const void* address) const;
   void warm_up(Path& path) override;
   void adopt(tls::Connection, const wire::Hello&, std::shared_ptr<void>) override {}
   void submit(SliceList slices) override;

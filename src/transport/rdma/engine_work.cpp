@@ -114,6 +114,7 @@ Status VerbsEngine::cut(const VerbsRail& rail, const Slice& slice) {
       return error(Code::kUnavailable, "rdma: the local memory is not registered with {}",
                    rail.local_device);
     }
+    operation.on_device = found_.on_device;
     operation.remote_key = static_cast<uint32_t>(place.key);
     operation.local_key = static_cast<uint32_t>(local_key);
     operation.length = static_cast<uint32_t>(length);

@@ -33,6 +33,7 @@ Result<std::unique_ptr<Library>> Library::load(const std::string& path) {
   opened->look_up("ibv_dealloc_pd", &library->memory.dealloc_pd);
   opened->look_up("ibv_reg_mr", &library->memory.reg_mr);
   opened->look_up("ibv_dereg_mr", &library->memory.dereg_mr);
+  opened->look_up_optional("ibv_reg_dmabuf_mr", &library->memory.reg_dmabuf_mr);
   opened->look_up("ibv_create_comp_channel", &library->completions.create_comp_channel);
   opened->look_up("ibv_destroy_comp_channel", &library->completions.destroy_comp_channel);
   opened->look_up("ibv_create_cq", &library->completions.create_cq);

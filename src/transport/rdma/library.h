@@ -34,6 +34,8 @@ struct MemoryFunctions {
   decltype(&::ibv_dealloc_pd) dealloc_pd = nullptr;
   ibv_mr* (*reg_mr)(ibv_pd*, void*, size_t, int) = nullptr;
   decltype(&::ibv_dereg_mr) dereg_mr = nullptr;
+  // Null before version 34.
+  ibv_mr* (*reg_dmabuf_mr)(ibv_pd*, uint64_t offset, size_t, uint64_t iova, int fd, int) = nullptr;
 };
 struct CompletionFunctions {
   decltype(&::ibv_create_comp_channel) create_comp_channel = nullptr;

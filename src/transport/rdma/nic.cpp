@@ -27,6 +27,14 @@ constexpr int kMostReads = 16;  // of one queue pair, that a device serves at on
 constexpr uint8_t kTimeout = 14;
 constexpr uint8_t kRetries = 6;
 
+// Memory that is mapped for reading only can be registered for reading only.
+int access_of(const Buffer& buffer) {
+  int access = contains(buffer.local, Rights::kWrite) ? IBV_ACCESS_LOCAL_WRITE : 0;
+  if (contains(buffer.remote, Rights::kRead)) access |= IBV_ACCESS_REMOTE_READ;
+  if (contains(buffer.remote, Rights::kWrite)) access |= IBV_ACCESS_REMOTE_WRITE;
+  return access;
+}
+
 class Region final : public rails::MemoryRegion {
  public:
   explicit Region(Owned<ibv_mr> range)
@@ -97,15 +105,23 @@ Status VerbsNic::start(ibv_device* device) {
   return {};
 }
 
+Result<std::unique_ptr<rails::MemoryRegion>> VerbsNic::register_exported(
+    const Buffer& buffer, uint64_t address, uint64_t length, const ExportedRange& exported) {
+  ibv_mr* range =
+      library_.memory.reg_dmabuf_mr(domain_.get(), address - exported.begin, length, address,
+                                    exported.descriptor.get(), access_of(buffer));
+  if (range != nullptr) {
+    return std::unique_ptr<rails::MemoryRegion>(new Region({range, {library_.memory.dereg_mr}}));
+  }
+  return error(Code::kUnsupported, "its driver does not import a dmabuf of {} bytes: {}", length,
+               errno_text(errno));
+}
+
 Result<std::unique_ptr<rails::MemoryRegion>> VerbsNic::register_range(const Buffer& buffer,
                                                                       uint64_t address,
                                                                       uint64_t length) {
-  // Memory that is mapped for reading only can be registered for reading only.
-  int access = contains(buffer.local, Rights::kWrite) ? IBV_ACCESS_LOCAL_WRITE : 0;
-  if (contains(buffer.remote, Rights::kRead)) access |= IBV_ACCESS_REMOTE_READ;
-  if (contains(buffer.remote, Rights::kWrite)) access |= IBV_ACCESS_REMOTE_WRITE;
-  ibv_mr* range =
-      library_.memory.reg_mr(domain_.get(), reinterpret_cast<void*>(address), length, access);
+  ibv_mr* range = library_.memory.reg_mr(domain_.get(), reinterpret_cast<void*>(address), length,
+                                         access_of(buffer));
   if (range != nullptr) {
     return std::unique_ptr<rails::MemoryRegion>(new Region({range, {library_.memory.dereg_mr}}));
   }

@@ -79,6 +79,9 @@ class VerbsNic final : public rails::Nic {
   uint32_t queue_depth() const { return queue_depth_; }
   RateEstimator& rate() { return *rate_; }
 
+  Result<std::unique_ptr<rails::MemoryRegion>> register_exported(
+      const Buffer& buffer, uint64_t address, uint64_t length,
+      const ExportedRange& exported) override;
   Result<std::unique_ptr<rails::MemoryRegion>> register_range(const Buffer& buffer,
                                                               uint64_t address,
                                                               uint64_t length) override;

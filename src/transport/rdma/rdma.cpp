@@ -62,7 +62,7 @@ class RdmaTransport final : public rails::RailTransport {
   Capabilities capabilities() const override {
     return {.slice_bytes = kLargestSlice,
             .registers_local_memory = true,
-            .reach = {{MemoryKind::kHost}, {MemoryKind::kHost}},
+            .reach = reach_,
             .key_size = advertisement_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;
@@ -75,6 +75,7 @@ class RdmaTransport final : public rails::RailTransport {
 
  private:
   const Config config_;
+  Reach reach_;  // the buffers of GPUs that a NIC imports, if the library does that
   rails::Advertisement advertisement_;
   std::vector<std::unique_ptr<VerbsNic>> nics_;
   std::unique_ptr<Responder> responder_;
@@ -101,6 +102,10 @@ std::vector<std::string> devices_of(const NicMatrix& matrix) {
 Status RdmaTransport::start(const TransportSetup& setup) {
   const Result<const Library*> library = Library::open(config_.text(kLibrary));
   if (!library.ok()) return library.status();
+  if ((*library)->memory.reg_dmabuf_mr != nullptr) {
+    reach_.local.add(MemoryKind::kCuda);
+    reach_.remote.add(MemoryKind::kCuda);
+  }
   const Result<NicMatrix> matrix = setup.nic_matrix();
   if (!matrix.ok()) return matrix.status();
   Result<std::vector<std::unique_ptr<VerbsNic>>> found = open_nics(**library, devices_of(*matrix));

@@ -29,7 +29,8 @@ void SendQueue::add(const Operation& operation, Flight* flight) {
   request.opcode = operation.write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ;
   request.wr.rdma.remote_addr = operation.remote;
   request.wr.rdma.rkey = operation.remote_key;
-  if (operation.write && operation.length > 0 && operation.length <= inline_room_) {
+  if (operation.write && !operation.on_device && operation.length > 0 &&
+      operation.length <= inline_room_) {
     // The library would copy with plain instructions. Memory that cannot be read any more is left
     // to the NIC, which kept its pages.
     std::byte* copy = &inlined_[at * inline_room_];

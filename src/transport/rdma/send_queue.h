@@ -35,6 +35,7 @@ class SendQueue {
   struct Operation {
     bool write = false;
     const std::byte* local = nullptr;
+    bool on_device = false;  // the processor does not reach it
     uint32_t length = 0;
     uint32_t local_key = 0;
     uint64_t remote = 0;

@@ -1,0 +1,280 @@
+#include "platform/cuda/gpu.h"
+
+#include <map>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace te::cuda {
+namespace {
+
+// A copy of 1 MiB takes about 50 us, and waking a thread that sleeps until its end as long.
+constexpr int64_t kSpinNs = 100'000;
+
+struct Held {
+  Mutex mutex;
+  std::map<int, std::weak_ptr<Gpu>> gpus TE_GUARDED_BY(mutex);
+};
+
+// Never destroyed: engines may be there until the process ends.
+Held& held() {
+  static Held& all = *new Held;
+  return all;
+}
+
+}  // namespace
+
+// The context on top of the calling thread's, for as long as this lives.
+class Gpu::Current {
+ public:
+  explicit Current(const Gpu& gpu) : gpu_(gpu), result_(gpu.library_.push_context(gpu.context_)) {}
+  ~Current() {
+    Context context = nullptr;
+    if (result_ == CuResult::kSuccess) (void)gpu_.library_.pop_context(&context);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+  // The application may have reset the GPU.
+  Status status() const {
+    if (result_ == CuResult::kSuccess) return {};
+    return gpu_.library_.failed("cuCtxPushCurrent", result_);
+  }
+
+ private:
+  const Gpu& gpu_;
+  const CuResult result_;
+};
+
+// Host memory that is pinned, by which GPU. One pins it for all.
+struct Gpu::Pins {
+  struct Pin {
+    Gpu* gpu = nullptr;
+    std::weak_ptr<Gpu> alive;  // expired: `gpu` ends, and waits for the lock to unpin it
+  };
+  Mutex mutex;
+  std::map<std::byte*, Pin> ranges TE_GUARDED_BY(mutex);
+};
+
+Gpu::Pins& Gpu::pins() {
+  static Pins& all = *new Pins;
+  return all;
+}
+
+Result<std::shared_ptr<Gpu>> Gpu::hold(const Library& library, int ordinal) {
+  std::shared_ptr<Gpu> gpu;  // if it fails, it ends after the lock is released
+  MutexLock lock(held().mutex);
+  std::weak_ptr<Gpu>& known = held().gpus[ordinal];
+  gpu = known.lock();
+  if (gpu) return gpu;
+  Device device = 0;
+  CuResult result = library.device_get(&device, ordinal);
+  if (result != CuResult::kSuccess) return library.failed("cuDeviceGet", result);
+  Context context = nullptr;
+  result = library.primary_context_retain(&context, device);
+  if (result != CuResult::kSuccess) {
+    return library.failed("cuDevicePrimaryCtxRetain", result, Code::kResource);
+  }
+  gpu.reset(new Gpu(library, device, context));
+  TE_RETURN_IF_ERROR(gpu->create_streams());
+  known = gpu;
+  return gpu;
+}
+
+// They do not wait for the application's streams, nor those for them.
+Status Gpu::create_streams() {
+  const Current current(*this);
+  TE_RETURN_IF_ERROR(current.status());
+  for (Stream& stream : streams_) {
+    const CuResult result = library_.stream_create(&stream, kStreamNonBlocking);
+    if (result != CuResult::kSuccess) {
+      stream = nullptr;
+      return library_.failed("cuStreamCreate", result, Code::kResource);
+    }
+  }
+  return {};
+}
+
+// Nothing is under way any more: each copy has a holder.
+Gpu::~Gpu() {
+  {
+    const Current current(*this);
+    MutexLock lock(pins().mutex);
+    for (auto each = pins().ranges.begin(); each != pins().ranges.end();) {
+      if (each->second.gpu != this) {
+        ++each;
+        continue;
+      }
+      (void)library_.host.remove(each->first);
+      each = pins().ranges.erase(each);
+    }
+  }
+  {
+    const Current current(*this);
+    MutexLock lock(mutex_);
+    for (const Event event : events_) (void)library_.event_destroy(event);
+    for (const Stream stream : streams_) {
+      if (stream != nullptr) (void)library_.stream_destroy(stream);
+    }
+  }
+  (void)library_.primary_context_release(device_);
+}
+
+// An event for one use. Null: none could be made.
+class Gpu::PooledEvent {
+ public:
+  explicit PooledEvent(Gpu& gpu) : gpu_(gpu) {
+    {
+      MutexLock lock(gpu_.mutex_);
+      if (!gpu_.events_.empty()) {
+        event_ = gpu_.events_.back();
+        gpu_.events_.pop_back();
+        return;
+      }
+    }
+    const CuResult result =
+        gpu_.library_.event_create(&event_, kEventBlockingSync | kEventDisableTiming);
+    if (result != CuResult::kSuccess) event_ = nullptr;
+  }
+  ~PooledEvent() {
+    if (event_ == nullptr) return;
+    MutexLock lock(gpu_.mutex_);
+    gpu_.events_.push_back(event_);
+  }
+  PooledEvent(const PooledEvent&) = delete;
+  PooledEvent& operator=(const PooledEvent&) = delete;
+
+  Event get() const { return event_; }
+
+ private:
+  Gpu& gpu_;
+  Event event_ = nullptr;
+};
+
+class Gpu::Pending final : public PendingCopies {
+ public:
+  Pending(Gpu& gpu, Stream stream) : gpu_(gpu), stream_(stream), event_(gpu) {}
+  ~Pending() override {
+    if (!waited_) (void)wait();
+  }
+
+  // After the last copy. `failure`: of one, which is reported at the end of those before it.
+  void all_started(Status failure) {
+    failure_ = std::move(failure);
+    recorded_ = event_.get() != nullptr &&
+                gpu_.library_.event_record(event_.get(), stream_) == CuResult::kSuccess;
+  }
+  Status wait() override {
+    waited_ = true;
+    const Current current(gpu_);
+    TE_RETURN_IF_ERROR(current.status());
+    const Status ended = gpu_.await(recorded_ ? event_.get() : nullptr, stream_);
+    return failure_.ok() ? ended : failure_;
+  }
+
+ private:
+  Gpu& gpu_;
+  const Stream stream_;
+  const PooledEvent event_;
+  bool recorded_ = false;
+  bool waited_ = false;
+  Status failure_;
+};
+
+Result<std::unique_ptr<PendingCopies>> Gpu::start(std::span<const MemoryCopy> copies,
+                                                  Direction direction) {
+  const Current current(*this);
+  TE_RETURN_IF_ERROR(current.status());
+  const Stream stream = streams_[static_cast<size_t>(direction)];
+  auto pending = std::make_unique<Pending>(*this, stream);
+  Status failure;
+  for (const MemoryCopy& each : copies) {
+    const CuResult result =
+        library_.memcpy_async(reinterpret_cast<DevicePtr>(each.to),
+                              reinterpret_cast<DevicePtr>(each.from), each.length, stream);
+    if (result == CuResult::kSuccess) continue;
+    failure = library_.failed("cuMemcpyAsync", result, Code::kInvalidArgument);
+    break;
+  }
+  pending->all_started(std::move(failure));
+  return std::unique_ptr<PendingCopies>(std::move(pending));
+}
+
+// Until the event is over; null: until the stream is empty.
+Status Gpu::await(Event event, Stream stream) const {
+  if (event == nullptr) {
+    const CuResult result = library_.stream_synchronize(stream);
+    if (result == CuResult::kSuccess) return {};
+    return library_.failed("cuStreamSynchronize", result, Code::kInvalidArgument);
+  }
+  const int64_t until = now_ns() + kSpinNs;
+  CuResult result = CuResult::kNotReady;
+  while (result == CuResult::kNotReady && now_ns() < until) result = library_.event_query(event);
+  if (result == CuResult::kNotReady) result = library_.event_synchronize(event);
+  if (result == CuResult::kSuccess) return {};
+  return library_.failed("cuEventSynchronize", result, Code::kInvalidArgument);
+}
+
+void Gpu::sync_memory_operations(DevicePtr allocation) {
+  const Current current(*this);
+  const unsigned on = 1;
+  if (!current.status().ok()) return;
+  (void)library_.pointer_set_attribute(&on, PointerAttribute::kSyncMemops, allocation);
+}
+
+Result<Fd> Gpu::export_pages(DevicePtr begin, size_t length) const {
+  const auto attribute = [this](DeviceAttribute which) {
+    int value = 0;
+    const CuResult result = library_.device_get_attribute(&value, which, device_);
+    return result == CuResult::kSuccess ? value : 0;
+  };
+  if (library_.get_handle_for_range == nullptr || attribute(DeviceAttribute::kDmaBuf) == 0) {
+    return Status(Code::kUnsupported,
+                  "the driver exports no dmabuf: that takes CUDA 11.7, Linux 5.12 and the open "
+                  "kernel modules");
+  }
+  if (attribute(DeviceAttribute::kGpuDirectRdmaWritesOrdering) < kOrderedForOwner) {
+    return Status(Code::kUnsupported, "the GPU does not see writes of NICs without a flush");
+  }
+  const Current current(*this);
+  TE_RETURN_IF_ERROR(current.status());
+  int fd = -1;
+  const CuResult result = library_.get_handle_for_range(&fd, begin, length, kRangeHandleDmaBuf, 0);
+  if (result == CuResult::kSuccess) return Fd(fd);
+  return library_.failed("cuMemGetHandleForAddressRange", result, Code::kUnsupported);
+}
+
+void Gpu::unregister(std::byte* host) const {
+  const Current current(*this);
+  const CuResult result = library_.host.remove(host);
+  if (result == CuResult::kSuccess) return;
+  log_warning("{}", library_.failed("cuMemHostUnregister", result).message());
+}
+
+std::shared_ptr<Gpu> Gpu::pin(std::byte* host, size_t length) {
+  MutexLock lock(pins().mutex);
+  const auto [pin, fresh] = pins().ranges.try_emplace(host);
+  if (!fresh) {
+    if (std::shared_ptr<Gpu> owner = pin->second.alive.lock()) return owner;
+    pin->second.gpu->unregister(host);
+  }
+  pin->second = {this, weak_from_this()};
+  const Current current(*this);
+  const CuResult result = library_.host.add(host, length, kHostRegisterPortable);
+  if (result == CuResult::kSuccess) return shared_from_this();
+  pins().ranges.erase(pin);
+  warn_once(
+      fmt::format("copies of the memory of GPUs are slow, since host memory is not pinned: {}",
+                  library_.failed("cuMemHostRegister", result).message()));
+  return nullptr;
+}
+
+void Gpu::unpin(std::byte* host) {
+  MutexLock lock(pins().mutex);
+  const auto found = pins().ranges.find(host);
+  if (found == pins().ranges.end()) return;
+  found->second.gpu->unregister(host);
+  pins().ranges.erase(found);
+}
+
+}  // namespace te::cuda

@@ -1,0 +1,63 @@
+// One GPU, while memory of it is registered: its primary context, and two streams for copies.
+//
+// The context is current on a thread only during a call: nothing is left behind on threads of the
+// application, and no context is made on another GPU.
+//
+// Threads: any.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/mutex.h"
+#include "core/device_memory.h"
+#include "platform/cuda/library.h"
+
+namespace te::cuda {
+
+class Gpu : public std::enable_shared_from_this<Gpu> {
+ public:
+  enum class Direction { kFromGpu, kToGpu };
+
+  // The same for all its holders. Retains the primary context; kResource where there is none.
+  static Result<std::shared_ptr<Gpu>> hold(const Library& library, int ordinal);
+  ~Gpu();
+  Gpu(const Gpu&) = delete;
+  Gpu& operator=(const Gpu&) = delete;
+
+  // See DeviceMemory::start(). Those of one direction are done one after the other.
+  Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy> copies,
+                                               Direction direction);
+  // Synchronous copies and fills of the application by the driver are over when they return, and
+  // so are ordered before what the engine does next. Not possible for every kind of memory.
+  void sync_memory_operations(DevicePtr allocation);
+  // See DeviceMemory::export_range(). Whole pages.
+  Result<Fd> export_pages(DevicePtr begin, size_t length) const;
+  // See DeviceMemory::pin(). The answer is the GPU that pinned it, perhaps another one.
+  std::shared_ptr<Gpu> pin(std::byte* host, size_t length);
+  // By whichever GPU pinned it.
+  static void unpin(std::byte* host);
+
+ private:
+  class Current;
+  class PooledEvent;
+  class Pending;
+  struct Pins;
+  static Pins& pins();
+
+  Gpu(const Library& library, Device device, Context context)
+      : library_(library), device_(device), context_(context) {}
+  Status create_streams();
+  Status await(Event event, Stream stream) const;
+  void unregister(std::byte* host) const;
+
+  const Library& library_;
+  const Device device_;
+  const Context context_;
+  Stream streams_[2]{};  // by Direction
+  Mutex mutex_;
+  std::vector<Event> events_ TE_GUARDED_BY(mutex_);  // unused
+};
+
+}  // namespace te::cuda

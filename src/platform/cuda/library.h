@@ -1,0 +1,51 @@
+// The CUDA driver, libcuda.so.1. It is used only where the application has loaded it, so a process
+// without CUDA makes no call of it; the engine never initializes it.
+//
+// Threads: any. It stays open until the process ends.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "platform/cuda/abi.h"
+#include "transfer_engine/status.h"
+
+namespace te::cuda {
+
+struct HostMemoryFunctions {
+  CuResult (*add)(void*, size_t, unsigned flags);
+  CuResult (*remove)(void*);
+};
+
+struct Library {
+  CuResult (*get_error_name)(CuResult, const char**);
+  CuResult (*device_get)(Device*, int ordinal);
+  CuResult (*device_get_attribute)(int*, DeviceAttribute, Device);
+  CuResult (*primary_context_retain)(Context*, Device);
+  CuResult (*primary_context_release)(Device);
+  CuResult (*push_context)(Context);
+  CuResult (*pop_context)(Context*);
+  CuResult (*pointer_get_attributes)(unsigned, PointerAttribute*, void**, DevicePtr);
+  CuResult (*pointer_set_attribute)(const void*, PointerAttribute, DevicePtr);
+  HostMemoryFunctions host;
+  CuResult (*stream_create)(Stream*, unsigned flags);
+  CuResult (*stream_destroy)(Stream);
+  CuResult (*stream_synchronize)(Stream);
+  CuResult (*event_create)(Event*, unsigned flags);
+  CuResult (*event_destroy)(Event);
+  CuResult (*event_record)(Event, Stream);
+  CuResult (*event_query)(Event);
+  CuResult (*event_synchronize)(Event);
+  CuResult (*memcpy_async)(DevicePtr to, DevicePtr from, size_t, Stream);
+  // Null before CUDA 11.7.
+  CuResult (*get_handle_for_range)(void*, DevicePtr, size_t, int type, uint64_t flags);
+
+  // "cuMemcpyAsync failed: CUDA_ERROR_INVALID_VALUE (1)".
+  Status failed(std::string_view call, CuResult result, Code code = Code::kInternal) const;
+};
+
+// The one that this process has loaded; null: it has none, so it has no memory of a GPU. A driver
+// that is too old is logged once, and counts as none.
+const Library* loaded_library();
+
+}  // namespace te::cuda

@@ -1,0 +1,69 @@
+// Which memory of GPUs the cases of ../engine/conformance_test.cpp move, and how.
+#include "engine/conformance.h"
+#include "support/gpu_memory.h"
+
+namespace te::test {
+namespace {
+
+struct RegisteredGpuMemory {
+  RegisteredGpuMemory(Engine& its_engine, int gpu, size_t length, GpuMemory::Kind kind)
+      : engine(its_engine), memory(gpu, length, kind) {
+    const Status status = engine.register_memory(memory.data(), length, "*");
+    EXPECT_TRUE(status.ok()) << status.to_string();
+  }
+  ~RegisteredGpuMemory() { EXPECT_TRUE(engine.unregister_memory(memory.data()).ok()); }
+
+  Engine& engine;
+  GpuMemory memory;
+};
+
+template <int kGpu, GpuMemory::Kind kKind = GpuMemory::Kind::kWhole>
+SomeMemory gpu_memory(Engine& engine, size_t length) {
+  const auto owner = std::make_shared<RegisteredGpuMemory>(engine, kGpu, length, kKind);
+  return {owner, owner->memory.data(), owner->memory.view(), length};
+}
+
+constexpr MakeMemory kGpu0 = gpu_memory<0>;
+constexpr MakeMemory kGpu1 = gpu_memory<1>;
+constexpr MakeMemory kChunks = gpu_memory<0, GpuMemory::Kind::kChunks>;
+constexpr MakeMemory kManaged = gpu_memory<1, GpuMemory::Kind::kManaged>;
+
+INSTANTIATE_TEST_SUITE_P(
+    Gpus, Conformance,
+    testing::Values(
+        Way{"local_from_gpu", nullptr, {}, false, kGpu0, host_memory},
+        Way{"local_to_gpu", nullptr, {}, false, host_memory, kGpu0},
+        Way{"local_between_gpus", nullptr, {}, false, kGpu0, kGpu1},
+        Way{"local_in_a_gpu", nullptr, {}, false, kGpu0, kGpu0},
+        Way{"tcp_from_gpu", "tcp", {}, false, kGpu0, host_memory, true},
+        Way{"tcp_to_gpu", "tcp", {}, false, host_memory, kGpu0, true},
+        Way{"tcp_between_gpus", "tcp", {}, false, kGpu0, kGpu1, true},
+        Way{"tcp_between_chunks_and_managed", "tcp", {}, false, kChunks, kManaged, true},
+        Way{"shm_from_gpu", "shm", {}, false, kGpu0, host_memory, true},
+        Way{"shm_to_gpu", "shm", {}, false, host_memory, kGpu0, true},
+        Way{"shm_between_gpus", "shm", {}, false, kGpu0, kGpu1, true},
+        Way{"fabric_tcp_from_gpu",
+            "fabric:tcp",
+            {{"fabric_addresses", "127.0.0.1"}},
+            false,
+            kGpu0,
+            host_memory,
+            true},
+        Way{"fabric_tcp_to_gpu",
+            "fabric:tcp",
+            {{"fabric_addresses", "127.0.0.1"}},
+            false,
+            host_memory,
+            kGpu0,
+            true},
+        Way{"fabric_tcp_between_gpus",
+            "fabric:tcp",
+            {{"fabric_addresses", "127.0.0.1"}},
+            false,
+            kGpu0,
+            kGpu1,
+            true}),
+    [](const auto& way) { return std::string(way.param.title); });
+
+}  // namespace
+}  // namespace te::test

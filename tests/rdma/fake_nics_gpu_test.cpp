@@ -1,0 +1,155 @@
+// Memory of GPUs over NICs: imported by them as a dmabuf, or staged. There are neither GPUs nor
+// NICs. Where more than one NIC is used, they are equally far from GPUs 0 and 1.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "cuda/pair.h"
+#include "support/fake_verbs.h"
+
+namespace te::test {
+namespace {
+
+using cuda::CuResult;
+using Kind = GpuMemory::Kind;
+
+constexpr Opcode kBoth[] = {Opcode::kWrite, Opcode::kRead};
+
+struct Ends {
+  const char* title;
+  End local, remote;
+  uint64_t exports;  // of the buffers
+};
+
+void PrintTo(const Ends& ends, std::ostream* out) { *out << ends.title; }
+
+std::map<std::string, std::string> with(const char* nics) {
+  return {{"rdma_library", TE_FAKE_VERBS}, {"nics", nics}};
+}
+
+class FakeNicsGpu : public testing::TestWithParam<Ends> {
+ protected:
+  static void SetUpTestSuite() { ASSERT_EQ(::setenv("HWLOC_XMLFILE", TE_MACHINE, 1), 0); }
+  void SetUp() override {
+    fake_verbs::reset();
+    fake_cuda::reset();
+  }
+  void TearDown() override {
+    for (int device = 0; device < fake_verbs::kDevices; ++device) {
+      EXPECT_EQ(fake_verbs::registered(device), 0) << "of mlx5_" << device;
+    }
+    for (const int gpu : {0, 1}) EXPECT_EQ(fake_cuda::context_holders(gpu), 0) << gpu;
+    fake_verbs::reset();
+    fake_cuda::reset();
+  }
+  static testing::AssertionResult moves_all(GpuPair& pair) {
+    for (const Opcode opcode : kBoth) {
+      // The first ones are small enough to travel inside a request.
+      for (const uint64_t length : {uint64_t{1}, uint64_t{200}, GpuPair::kPart + 1,
+                                    3 * GpuMemory::kChunk / 2, GpuPair::kSize - 40}) {
+        const testing::AssertionResult moved = pair.moves(opcode, 40, length);
+        if (!moved) return moved;
+      }
+    }
+    return testing::AssertionSuccess();
+  }
+};
+
+TEST_P(FakeNicsGpu, NicsMoveTheBytesThemselves) {
+  GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_4,mlx5_5"),
+               with("mlx5_4,mlx5_5"));
+  EXPECT_TRUE(moves_all(pair));
+  for (const Opcode opcode : kBoth) EXPECT_TRUE(pair.moves_list(opcode));
+  EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
+  EXPECT_EQ(fake_cuda::exports(), GetParam().exports) << "not once for all NICs";
+  for (const int device : {4, 5}) {
+    EXPECT_EQ(fake_verbs::registrations(device, pair.local().data()), 1);
+    EXPECT_EQ(fake_verbs::registrations(device, pair.remote().data()), 1);
+  }
+}
+
+TEST_P(FakeNicsGpu, MemoryThatTheDriverDoesNotExportIsStaged) {
+  fake_cuda::fail("cuMemGetHandleForAddressRange", CuResult::kNotSupported);
+  GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_0"), with("mlx5_4"));
+  EXPECT_TRUE(moves_all(pair));
+  EXPECT_GT(fake_cuda::copies(), 0u);
+  EXPECT_EQ(fake_cuda::exports(), 0u);
+}
+
+TEST_P(FakeNicsGpu, NicsThatDoNotImportItAreLeftToOthers) {
+  fake_verbs::refuse_dmabufs(4, EOPNOTSUPP);
+  GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_4,mlx5_5"),
+               with("mlx5_4,mlx5_5"));
+  EXPECT_TRUE(moves_all(pair));
+  EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged, though a NIC imports it";
+}
+
+TEST_P(FakeNicsGpu, WhatNoNicImportsIsStaged) {
+  for (const int device : {0, 4}) fake_verbs::refuse_dmabufs(device, EOPNOTSUPP);
+  GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_0"), with("mlx5_4"));
+  EXPECT_TRUE(moves_all(pair));
+  EXPECT_GT(fake_cuda::copies(), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Memory, FakeNicsGpu,
+    testing::Values(Ends{"from_gpu", {0}, {}, 1}, Ends{"to_gpu", {}, {1}, 1},
+                    Ends{"between_gpus", {0}, {1}, 2},
+                    Ends{"between_chunks", {0, Kind::kChunks}, {1, Kind::kChunks}, 2}),
+    [](const auto& each) { return std::string(each.param.title); });
+
+TEST_F(FakeNicsGpu, ManagedMemoryIsNeverGivenToANic) {
+  GpuPair pair("rdma", {0, Kind::kManaged}, {1, Kind::kManaged}, with("mlx5_0"), with("mlx5_4"));
+  EXPECT_TRUE(moves_all(pair));
+  EXPECT_EQ(fake_cuda::exports(), 0u);
+  EXPECT_EQ(fake_verbs::registrations(0, pair.local().data()), 0);
+}
+
+TEST_F(FakeNicsGpu, ATensorAtAnOddPlaceInItsAllocation) {
+  GpuPair pair("rdma", {}, {1}, with("mlx5_0"), with("mlx5_4"));
+  const GpuMemory allocation(0, 1 << 20);
+  std::byte* const tensor = allocation.data() + 12'345;
+  constexpr size_t kLength = 100'001;
+  ASSERT_TRUE(pair.initiator().register_memory(tensor, kLength, "*").ok());
+  stamp(allocation.view() + 12'345, kLength, 5);
+  const TransferRequest write{Opcode::kWrite, tensor, pair.segment, 0, kLength};
+  EXPECT_EQ(transfer(pair.initiator(), {write}).state, TaskState::kCompleted);
+  EXPECT_EQ(difference(pair.remote().view(), kLength, 5), kSame);
+  EXPECT_EQ(fake_cuda::copies(), 0u);
+  ASSERT_TRUE(pair.initiator().unregister_memory(tensor).ok());
+}
+
+// The NIC still has the pages that were freed; those that are there now are another allocation's.
+TEST_F(FakeNicsGpu, LocalMemoryThatWasFreedFailsTheRequest) {
+  GpuPair pair("rdma", {0}, {}, with("mlx5_0"), with("mlx5_4"));
+  pair.local().gpu->replace();
+  std::memset(pair.remote().view(), 0x33, GpuPair::kSize);
+  const Result<BatchId> batch = pair.initiator().allocate_batch(1);
+  const TransferRequest write = pair.request(Opcode::kWrite, 0, 4096);
+  const Status refused = pair.initiator().submit(*batch, {&write, 1});
+  EXPECT_TRUE(fails_with(refused, Code::kInvalidArgument, "was freed while it was registered"));
+  EXPECT_EQ(other_than(pair.remote().view(), GpuPair::kSize, std::byte{0x33}), kSame);
+  ASSERT_TRUE(pair.initiator().free_batch(*batch).ok());
+}
+
+// GPU 1 of the recorded machine shares a PCI switch with one NIC.
+TEST_F(FakeNicsGpu, TheNicsNearTheGpuComeFirst) {
+  GpuPair pair("rdma", {1}, {}, with("mlx5_0,mlx5_1,mlx5_2,mlx5_3"), with("mlx5_4"));
+  const std::string matrix = *pair.initiator().nic_priority_matrix();
+  const size_t row = matrix.find("\"cuda:1\"");
+  ASSERT_NE(row, std::string::npos) << matrix;
+  const size_t name = matrix.find("mlx5_", row);
+  const std::string near = matrix.substr(name, std::string("mlx5_0").size());
+  for (int i = 0; i < 16; ++i) EXPECT_TRUE(pair.moves(Opcode::kWrite, 0, 4096));
+  for (const PathInfo& path : pair.initiator().paths()) {
+    if (path.transport != "rdma" || path.completed_bytes == 0) continue;
+    EXPECT_EQ(path.local_device, near) << matrix;
+  }
+}
+
+}  // namespace
+}  // namespace te::test
