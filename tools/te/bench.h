@@ -18,6 +18,7 @@ struct TargetArguments {
   EngineArguments engine;
   uint64_t buffers = 1;
   uint64_t buffer_size = 256 << 20;
+  std::string memory = "cpu";
   uint64_t duration_ms = 0;  // 0: until a signal
   bool json = false;
 };
@@ -33,6 +34,7 @@ struct LoadArguments {
   uint64_t threads = 1;
   uint64_t duration_ms = 5'000;  // of each case
   uint64_t buffer_size = 256 << 20;
+  std::string memory = "cpu";
   bool verify = false;
   uint64_t seed = 0;  // 0: a random one
   std::string wait = "sleep";
@@ -43,6 +45,7 @@ void add_bench_target(CLI::App& bench, Action& action);
 void add_bench_initiator(CLI::App& bench, Action& action);
 void add_bench_local(CLI::App& bench, Action& action);
 
+void add_memory_option(CLI::App& app, std::string& memory);
 // What to measure and how to report it: everything but --segment and the engine's own options.
 void add_load_options(CLI::App& app, LoadArguments& arguments);
 // Measures against `arguments.segment` and reports; returns the exit code. catch_stop_signals() was

@@ -68,8 +68,8 @@ class Crew {
   void start(Engine& engine, const Region& region) {
     const uint64_t part = part_bytes(spec_, region.length);
     for (uint64_t i = 0; i < spec_.threads; ++i) {
-      const Region own{region.local + i * part, region.segment, region.remote_offset + i * part,
-                       part};
+      const Region own{region.memory, region.local + i * part, region.segment,
+                       region.remote_offset + i * part, part};
       workers_.emplace_back(engine, spec_, own, failed_);
     }
     threads_.reserve(spec_.threads);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <string>
 
+#include "bench_memory.h"
 #include "histogram.h"
 #include "transfer_engine/engine.h"
 
@@ -29,7 +30,8 @@ struct CaseSpec {
 
 // Local memory and the part of a segment that it is moved to and from; of the same length.
 struct Region {
-  std::byte* local = nullptr;
+  const BenchMemory* memory = nullptr;
+  uint64_t local = 0;  // where the part begins in the memory
   SegmentId segment = kLocalSegment;
   uint64_t remote_offset = 0;
   uint64_t length = 0;  // bytes

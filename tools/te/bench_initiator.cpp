@@ -14,7 +14,6 @@
 
 #include "bench.h"
 #include "bench_report.h"
-#include "mapped_memory.h"
 #include "size_text.h"
 #include "stop_signals.h"
 
@@ -101,7 +100,7 @@ Status check_room(const LoadArguments& arguments, uint64_t room) {
 }
 
 // Fills report.cases; an error when there is nothing to measure with.
-Status measure(const LoadArguments& arguments, Engine& engine, MappedMemory& memory,
+Status measure(const LoadArguments& arguments, Engine& engine, BenchMemory& memory,
                Report& report) {
   const Result<SegmentId> segment = engine.open_segment(arguments.segment);
   if (!segment.ok()) return segment.status();
@@ -109,14 +108,14 @@ Status measure(const LoadArguments& arguments, Engine& engine, MappedMemory& mem
   if (!remote.ok()) return remote.status();
   const uint64_t room = std::min(arguments.buffer_size, remote->length);
   TE_RETURN_IF_ERROR(check_room(arguments, room));
-  Result<MappedMemory> allocated = MappedMemory::allocate(room);
+  Result<BenchMemory> allocated = BenchMemory::allocate(arguments.memory, room);
   if (!allocated.ok()) return allocated.status();
   memory = allocated.take();
   constexpr bool kRemoteAccessible = false;  // nobody has business in an initiator's memory
   TE_RETURN_IF_ERROR(engine.register_memory(memory.data(), memory.size(), "*", kRemoteAccessible));
   TE_RETURN_IF_ERROR(engine.warmup_segment(arguments.segment));
 
-  const Region region{memory.data(), *segment, remote->offset, room};
+  const Region region{&memory, 0, *segment, remote->offset, room};
   ProgressLine line;
   for (CaseSpec spec : plan_cases(arguments)) {
     if (stop_signal() != 0) break;
@@ -151,7 +150,7 @@ int run_initiator(const LoadArguments& arguments) {
 int run_load(const LoadArguments& arguments) {
   JsonOutput json(arguments.json);
   if (!json.status().ok()) return fail(json.status());
-  MappedMemory memory;  // before the engine, so that it goes after it
+  BenchMemory memory;  // before the engine, so that it goes after it
   if (arguments.warnings_given) set_log_hook(without_warnings);
   const Result<std::unique_ptr<Engine>> engine =
       make_engine(arguments.engine, "te-bench-initiator");
@@ -178,6 +177,13 @@ int run_load(const LoadArguments& arguments) {
   if (const Status written = json.write(report_json(report)); !written.ok()) return fail(written);
   if (!report.error.empty()) return fail(report.error);
   return stop_signal() != 0 ? 128 + stop_signal() : kExitOk;
+}
+
+void add_memory_option(CLI::App& app, std::string& memory) {
+  app.add_option("--memory", memory, "Which memory: cpu, or cuda:N for that of GPU N")
+      ->check(check_memory, "", "memory")
+      ->type_name("cpu|cuda:N")
+      ->capture_default_str();
 }
 
 void add_load_options(CLI::App& app, LoadArguments& arguments) {
@@ -209,6 +215,7 @@ void add_load_options(CLI::App& app, LoadArguments& arguments) {
       ->transform(size_between(1, uint64_t{1} << 46))
       ->type_name("SIZE")
       ->default_str("256M");
+  add_memory_option(app, arguments.memory);
   app.add_flag("--verify", arguments.verify,
                "Move a known pattern, compare every byte, and try ranges at odd offsets");
   app.add_option("--seed", arguments.seed, "Seed of the pattern; 0: a random one")

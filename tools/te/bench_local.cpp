@@ -32,7 +32,9 @@ int run_local(LoadArguments arguments) {
                                     "--host",
                                     arguments.engine.host,
                                     "--buffer-size",
-                                    std::to_string(arguments.buffer_size)};
+                                    std::to_string(arguments.buffer_size),
+                                    "--memory",
+                                    arguments.memory};
   for (const std::string& protocol : arguments.engine.protocols) {
     words.insert(words.end(), {"--protocol", protocol});
   }

@@ -10,7 +10,6 @@
 #include <nlohmann/json.hpp>
 
 #include "bench.h"
-#include "mapped_memory.h"
 #include "size_text.h"
 #include "stop_signals.h"
 
@@ -85,11 +84,11 @@ void serve(uint64_t duration_ms) {
 int run_target(const TargetArguments& arguments) {
   catch_stop_signals();
   // Before the engine, so that it goes after it.
-  std::vector<MappedMemory> buffers;
+  std::vector<BenchMemory> buffers;
   const Result<std::unique_ptr<Engine>> engine = make_engine(arguments.engine, "te-bench-target");
   if (!engine.ok()) return fail(engine.status());
   for (uint64_t i = 0; i < arguments.buffers; ++i) {
-    Result<MappedMemory> memory = MappedMemory::allocate(arguments.buffer_size);
+    Result<BenchMemory> memory = BenchMemory::allocate(arguments.memory, arguments.buffer_size);
     if (!memory.ok()) return fail(memory.status());
     buffers.push_back(memory.take());
     const Status registered =
@@ -119,6 +118,7 @@ void add_bench_target(CLI::App& bench, Action& action) {
       ->transform(size_between(1, uint64_t{1} << 46))
       ->type_name("SIZE")
       ->default_str("256M");
+  add_memory_option(*app, arguments->memory);
   app->add_option("--duration", arguments->duration_ms,
                   "Stop after this time; default: at SIGINT or SIGTERM")
       ->transform(duration_ms())

@@ -44,12 +44,26 @@ void Worker::add_error(uint64_t count, const std::string& text) {
   failed_ = true;
 }
 
+void Worker::note(const Status& status) {
+  if (!status.ok()) add_error(1, status.to_string());
+}
+
+void Worker::fill(uint64_t seed, uint64_t remote, uint64_t local, uint64_t length) {
+  fill_pattern(seed, region_.remote_offset + remote, {view() + local, length});
+  note(region_.memory->put(region_.local + local, length));
+}
+
+void Worker::clear(uint64_t length) {
+  std::memset(view(), 0, length);
+  note(region_.memory->put(region_.local, length));
+}
+
 void Worker::prepare() {
   if (spec_.verify) {
-    fill_pattern(spec_.seed, region_.remote_offset, {region_.local, region_.length});
+    fill(spec_.seed, 0, 0, region_.length);
     if (spec_.opcode == Opcode::kRead) {
       if (!move_all(Opcode::kWrite, region_.length)) return;
-      std::memset(region_.local, 0, region_.length);
+      clear(region_.length);
     }
   }
   if (stopping()) return;
@@ -77,7 +91,7 @@ void Worker::next_blocks() {
   requests_buffer_.clear();
   for (uint64_t i = 0; i < spec_.batch_size; ++i) {
     const uint64_t offset = next_block_ * spec_.block_size;
-    requests_buffer_.push_back({spec_.opcode, region_.local + offset, region_.segment,
+    requests_buffer_.push_back({spec_.opcode, data() + offset, region_.segment,
                                 region_.remote_offset + offset, spec_.block_size});
     next_block_ = next_block_ + 1 == blocks_ ? 0 : next_block_ + 1;
   }
@@ -149,7 +163,7 @@ void Worker::count_failures(BatchId batch) {
 bool Worker::move(Opcode opcode, uint64_t local, uint64_t remote, uint64_t length) {
   requests_buffer_.clear();
   requests_buffer_.push_back(
-      {opcode, region_.local + local, region_.segment, region_.remote_offset + remote, length});
+      {opcode, data() + local, region_.segment, region_.remote_offset + remote, length});
   return transfer();
 }
 
@@ -160,7 +174,7 @@ bool Worker::move_all(Opcode opcode, uint64_t length) {
     while (done < length && requests_buffer_.size() < kChunksAtOnce) {
       const uint64_t count = std::min(kChunk, length - done);
       requests_buffer_.push_back(
-          {opcode, region_.local + done, region_.segment, region_.remote_offset + done, count});
+          {opcode, data() + done, region_.segment, region_.remote_offset + done, count});
       done += count;
     }
     if (!transfer()) return false;
@@ -170,7 +184,8 @@ bool Worker::move_all(Opcode opcode, uint64_t length) {
 
 bool Worker::expect(uint64_t seed, uint64_t remote, uint64_t local, uint64_t length) {
   const uint64_t position = region_.remote_offset + remote;
-  const auto wrong = find_mismatch(seed, position, {region_.local + local, length});
+  note(region_.memory->get(region_.local + local, length));
+  const auto wrong = find_mismatch(seed, position, {view() + local, length});
   if (!wrong) {
     verified_bytes_ += length;
     return true;
@@ -202,7 +217,7 @@ void Worker::verify() {
 void Worker::verify_moved() {
   const uint64_t length = blocks_moved_ * spec_.block_size;
   if (spec_.opcode == Opcode::kWrite) {
-    std::memset(region_.local, 0, length);
+    clear(length);
     if (!move_all(Opcode::kRead, length)) return;
   }
   expect(spec_.seed, 0, 0, length);
@@ -213,12 +228,11 @@ void Worker::verify_moved() {
 void Worker::verify_odd_range(const OddRange& range) {
   const uint64_t end = range.remote + range.length;
   const uint64_t window = end + kMargin;
-  fill_pattern(spec_.seed, region_.remote_offset, {region_.local, window});
+  fill(spec_.seed, 0, 0, window);
   if (!move(Opcode::kWrite, 0, 0, window)) return;
-  fill_pattern(inner_seed(spec_.seed), region_.remote_offset + range.remote,
-               {region_.local + range.local, range.length});
+  fill(inner_seed(spec_.seed), range.remote, range.local, range.length);
   if (!move(Opcode::kWrite, range.local, range.remote, range.length)) return;
-  std::memset(region_.local, 0, window);
+  clear(window);
   // From remote byte 1 to local byte 0.
   if (!move(Opcode::kRead, 0, 1, window - 1)) return;
   expect(spec_.seed, 1, 0, range.remote - 1) &&

@@ -52,6 +52,13 @@ class Worker {
   Status await(BatchId batch, bool& cancelled);
   void count_failures(BatchId batch);
   void add_error(uint64_t count, const std::string& text);
+  void note(const Status& status);
+  // Of the part: as engines know it, and as the processor sees it.
+  std::byte* data() const { return region_.memory->data() + region_.local; }
+  std::byte* view() const { return region_.memory->view() + region_.local; }
+  // The pattern of that place of the segment, and zeros from the beginning on.
+  void fill(uint64_t seed, uint64_t remote, uint64_t local, uint64_t length);
+  void clear(uint64_t length);
   // Puts the next `batch_size` blocks of the part, in rotation, into `requests_buffer_`.
   void next_blocks();
   // Moves the first `length` bytes of the part, in large requests.

@@ -9,7 +9,9 @@
 
 #include "arguments.h"
 #include "command.h"
+#include "gpus.h"
 #include "machine_info.h"
+#include "size_text.h"
 #include "table.h"
 #include "topology_view.h"
 
@@ -24,9 +26,25 @@ struct InfoArguments {
   bool topology = false;
 };
 
+Json gpus_json() {
+  const Gpus found = gpus();
+  Json rows = Json::array();
+  for (const GpuInfo& gpu : found.found) {
+    rows.push_back({{"location", gpu.location},
+                    {"model", gpu.model},
+                    {"pci", gpu.pci},
+                    {"memory_bytes", gpu.memory_bytes},
+                    {"rdma", gpu.detail.empty() ? "dmabuf" : "staged: " + gpu.detail},
+                    {"other_transports", "staged"}});
+  }
+  return {{"driver", found.driver}, {"found", rows}, {"reason", found.reason}};
+}
+
 // The text form is made from the JSON, so the two never disagree.
 Json collect(const InfoArguments& arguments) {
-  return machine_info(make_engine(arguments.engine, "te-info"));
+  Json info = machine_info(make_engine(arguments.engine, "te-info"));
+  info["gpus"] = gpus_json();
+  return info;
 }
 
 std::string text_of(const Json& row, const char* key) {
@@ -70,6 +88,16 @@ std::string as_text(const Json& info) {
                        yes_or_no(row, "found", "yes", "no"), text_of(row, "detail")});
   }
   text += section("Libraries", libraries);
+  const Json& gpus = info["gpus"];
+  Table gpu_table({{"location"}, {"model"}, {"PCI"}, {"memory"}, {"rdma"}, {"other transports"}});
+  for (const Json& row : gpus["found"]) {
+    gpu_table.add_row({text_of(row, "location"), text_of(row, "model"), text_of(row, "pci"),
+                       bytes_text(row.value("memory_bytes", uint64_t{0})), text_of(row, "rdma"),
+                       text_of(row, "other_transports")});
+  }
+  text += gpus["found"].empty()
+              ? fmt::format("\nGPUs\n  none: {}\n", text_of(gpus, "reason"))
+              : section(fmt::format("GPUs ({})", text_of(gpus, "driver")).c_str(), gpu_table);
   Table addresses({{"interface"}, {"address"}, {"state"}});
   for (const Json& row : info["addresses"]) {
     addresses.add_row(

@@ -1,0 +1,65 @@
+"""`te` on a machine with GPUs: those of tests/support/fake_cuda, which LD_LIBRARY_PATH leads to.
+
+    LD_LIBRARY_PATH=DIRECTORY python3 te_gpu_test.py --te PATH --peer PATH [TestClass ...]
+"""
+
+import json
+import os
+
+from te_process import TeTest, environment, main, te
+
+
+class GpuTest(TeTest):
+    BENCH = ("bench", "local", "--buffer-size", "4M", "--json", "-", "--duration", "30ms",
+             "--block-size", "4K,1M", "--operation", "both", "--verify")
+
+    def test_info_lists_gpus_and_what_reaches_them(self):
+        result = te("info", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        gpus = json.loads(result.stdout)["gpus"]
+        self.assertEqual(gpus["driver"], "CUDA 12.4")
+        self.assertEqual([gpu["location"] for gpu in gpus["found"]], ["cuda:0", "cuda:1"])
+        for gpu in gpus["found"]:
+            self.assertEqual(gpu["model"], "Fake GPU")
+            self.assertEqual(gpu["memory_bytes"], 16 << 30)
+            self.assertEqual(gpu["rdma"], "dmabuf")
+            self.assertEqual(gpu["other_transports"], "staged")
+        text = te("info").stdout
+        self.assertIn("GPUs (CUDA 12.4)", text)
+        self.assertIn("cuda:1", text)
+
+    def test_info_says_why_there_are_none(self):
+        for settings, reason in (({"FAKE_CUDA_GPUS": "0"}, "cannot be initialized: error 100"),
+                                 ({"LD_LIBRARY_PATH": ""}, "libcuda.so.1 is missing")):
+            if not settings.get("LD_LIBRARY_PATH", "x") and os.path.exists("/dev/nvidiactl"):
+                continue  # this machine has a driver
+            with self.subTest(reason=reason):
+                result = te("info", "--json", env=environment(**settings))
+                self.assertEqual(result.returncode, 0, result.stderr)
+                gpus = json.loads(result.stdout)["gpus"]
+                self.assertEqual(gpus["found"], [])
+                self.assertIn(reason, gpus["reason"])
+                self.assertIn(reason, te("info", env=environment(**settings)).stdout)
+
+    def test_bench_measures_memory_of_a_gpu(self):
+        for memory in ("cuda:0", "cuda:1"):
+            with self.subTest(memory=memory):
+                result = te(*self.BENCH, "--memory", memory)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                report = json.loads(result.stdout)
+                self.assertEqual(len(report["cases"]), 4)
+                for case in report["cases"]:
+                    self.assertGreaterEqual(case["verified_bytes"], case["block_bytes"])
+
+    def test_memory_that_is_not_there_is_an_error(self):
+        for memory, reason in (("cuda:7", "cuDeviceGet failed: error 101"),
+                               ("gpu:0", "'gpu:0' is no memory"),
+                               ("cuda:", "'cuda:' is no memory")):
+            with self.subTest(memory=memory):
+                result = te(*self.BENCH, "--memory", memory)
+                self.assertNotEqual(result.returncode, 0)
+                self.assertIn(reason, result.stderr)
+
+
+if __name__ == "__main__":
+    main(__doc__)
