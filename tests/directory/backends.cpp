@@ -2,8 +2,8 @@
 
 #include <thread>
 
+#include "authority.h"
 #include "base/log.h"
-#include "certificates.h"
 #include "directory/base64.h"
 #include "directory/http_client.h"
 #include "directory/record.h"

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "authority.h"
 #include "base/mutex.h"
-#include "certificates.h"
 #include "directory/directory.h"
 #include "directory/store.h"
 #include "support/servers.h"

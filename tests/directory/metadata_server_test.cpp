@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "authority.h"
 #include "backends.h"
 #include "base/fd.h"
-#include "certificates.h"
 #include "directory/http_client.h"
 #include "directory/record.h"
 

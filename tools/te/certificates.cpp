@@ -69,6 +69,7 @@ std::shared_ptr<X509> blank(const std::string& name, EVP_PKEY* key, int64_t begi
   X509_gmtime_adj(X509_getm_notBefore(made.get()), begins_s);
   X509_gmtime_adj(X509_getm_notAfter(made.get()), ends_s);
   X509_set_pubkey(made.get(), key);
+  if (name.empty()) return made;
   const auto* text = reinterpret_cast<const unsigned char*>(name.c_str());
   X509_NAME_add_entry_by_txt(X509_get_subject_name(made.get()), "CN", MBSTRING_UTF8, text, -1, -1,
                              0);

@@ -21,7 +21,7 @@ struct Issued {
 class Authority {
  public:
   struct Request {
-    std::string name;                     // of the subject
+    std::string name;                     // of the subject; empty: it has none
     std::vector<std::string> names = {};  // "DNS:host", "URI:spiffe://...", "IP:address"
     int64_t begins_s = -60;               // from now
     int64_t ends_s = 365 * 86'400;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/options.h"
+#include "certificates.h"
 
 namespace te::test {
 
@@ -22,14 +23,15 @@ class Authority {
   // `names` as OpenSSL writes them: "IP:127.0.0.1,DNS:localhost". Valid from a day ago until
   // `valid_s` seconds from now.
   Issued issue(const std::string& names = "IP:127.0.0.1", long valid_s = 3600);
-  const std::string& ca() const { return ca_.cert; }
+  const std::string& ca() const { return ca_; }
   const std::string& folder() const { return folder_; }
   // A file beside the certificates.
   std::string write(const std::string& name, const std::string& text) const;
 
  private:
+  const tool::Authority authority_;
   std::string folder_;
-  Issued ca_;
+  std::string ca_;
   int issued_ = 0;
 };
 
