@@ -173,7 +173,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, GpuTransfers, testing::ValuesIn(all_cases()), [](
 // If copies and sends took turns, it would take twice the time. On a busy machine some looks show
 // more than the copies, and none shows less.
 TEST(GpuStaging, CopiesOverlapAtBothEndsAndInBothDirections) {
-  constexpr int kLooks = 3;
+  constexpr int kLooks = 8;
   constexpr uint64_t kParts = GpuPair::kSize / GpuPair::kPart;
   constexpr int64_t kCopyUs = 12'000;
   constexpr std::chrono::microseconds kSlower(kParts * kCopyUs);
