@@ -42,8 +42,8 @@ int contexts_made(int gpu);
 uint64_t copies();
 uint64_t pageable_copies();  // with host memory that was not pinned
 uint64_t copied_bytes();
-int most_busy_streams();      // at the same time, where copies take time
-int copies_under_way();     // now
+int most_busy_streams();  // at the same time, where copies take time
+int copies_under_way();   // now
 // Host ranges that are pinned now, streams and events that are there now.
 int pinned_ranges();
 int streams();
