@@ -13,7 +13,6 @@ namespace te::tls {
 namespace {
 
 constexpr size_t kLargestFile = 1 << 20;
-constexpr std::string_view kBlank = " \t\r";
 constexpr Permission kPermissions[] = {Permission::kOpen, Permission::kRead, Permission::kWrite,
                                        Permission::kNotify, Permission::kWatch};
 
