@@ -126,6 +126,8 @@ Result<Issued> Authority::issue(const Request& request) const {
   if (!add_extension(made.get(), certificate_.get(), NID_basic_constraints, "critical,CA:FALSE") ||
       !add_extension(made.get(), certificate_.get(), NID_key_usage, "critical,digitalSignature") ||
       !add_extension(made.get(), certificate_.get(), NID_ext_key_usage, "serverAuth,clientAuth") ||
+      // Tells authorities of one name apart.
+      !add_extension(made.get(), certificate_.get(), NID_authority_key_identifier, "keyid") ||
       X509_sign(made.get(), key_.get(), EVP_sha256()) <= 0) {
     return failed("sign a certificate");
   }
