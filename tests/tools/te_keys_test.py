@@ -77,6 +77,28 @@ class KeysTest(TeTest):
         self.assert_failed(te("keys", "authority", "--folder", self.keys), "is not replaced")
         self.assert_failed(te("keys", "member", "x", "--folder", self.folder), "authority.pem")
 
+    def test_names_that_would_be_something_else_are_refused(self):
+        self.make("authority", "--folder", self.keys)
+        with open(os.path.join(self.keys, "authority.key"), encoding="utf-8") as file:
+            authority = file.read()
+        for name in ("authority", "revoked", "n2,DNS:admin", "../evil", ".hidden", "a b", "-x", ""):
+            result = te("keys", "member", "--folder", self.keys, "--", name)
+            self.assertNotEqual(result.returncode, 0, name)
+        for option, value in (("--dns", "a,DNS:admin"), ("--dns", "*"), ("--dns", "a\nb"),
+                              ("--uri", "not a uri"), ("--uri", "engine"), ("--ip", "300.1.1.1")):
+            self.assert_failed(te("keys", "member", "n1", option, value, "--folder", self.keys))
+        self.assertEqual(sorted(os.listdir(self.keys)), ["authority.key", "authority.pem"])
+        with open(os.path.join(self.keys, "authority.key"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), authority)
+
+    def test_what_is_printed_is_for_a_shell(self):
+        folder = os.path.join(self.folder, "a folder's")
+        self.make("authority", "--folder", folder)
+        text = self.make("member", "n1", "--folder", folder)
+        shown = subprocess.run(["sh", "-c", text + 'printf %s "$TRANSFER_ENGINE_TLS_CERT"'],
+                               stdout=subprocess.PIPE, text=True, check=True).stdout
+        self.assertEqual(shown, os.path.join(folder, "n1.pem"))
+
     def test_a_policy_names_members(self):
         self.make("authority", "--folder", self.keys)
         policy = os.path.join(self.folder, "policy")

@@ -6,6 +6,7 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
 #include <array>
 #include <functional>
 
@@ -54,6 +55,13 @@ bool add_extension(X509* certificate, X509* issuer, int kind, const std::string&
   const bool added = extension != nullptr && X509_add_ext(certificate, extension, -1) == 1;
   X509_EXTENSION_free(extension);
   return added;
+}
+
+std::string printable(std::string text) {
+  for (char& each : text) {
+    if (static_cast<unsigned char>(each) < ' ' || each == '\x7f') each = '?';
+  }
+  return text;
 }
 
 // Without extensions and signature.
@@ -110,6 +118,19 @@ std::string Authority::certificate() const { return pem_of(certificate_.get()); 
 std::string Authority::key() const { return pem_of(key_.get()); }
 
 Result<Issued> Authority::issue(const Request& request) const {
+  for (const std::string& each : request.names) {
+    const bool plain = std::all_of(each.begin(), each.end(), [](char letter) {
+      return letter > ' ' && letter < '\x7f' && letter != ',' && letter != ';' && letter != '\\';
+    });
+    const std::string_view name = std::string_view(each).substr(each.find(':') + 1);
+    const bool wildcard = name.find('*') != std::string_view::npos;
+    const bool uri = !each.starts_with("URI:") || name.find("://") != std::string_view::npos;
+    if (plain && uri && !wildcard && !name.empty()) continue;
+    return Status(Code::kInvalidArgument,
+                  fmt::format("'{}' is no name: one of printable characters without commas, "
+                              "semicolons, backslashes and '*'; a URI has a scheme",
+                              printable(each)));
+  }
   const std::shared_ptr<EVP_PKEY> key = make_key();
   if (!key) return failed("make a key");
   const std::shared_ptr<X509> made =

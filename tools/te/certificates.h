@@ -32,7 +32,7 @@ class Authority {
 
   std::string certificate() const;
   std::string key() const;
-  // For both sides of a connection.
+  // For both sides of a connection. kInvalidArgument: a name that is none.
   Result<Issued> issue(const Request& request) const;
   // A list that revokes these certificates.
   Result<std::string> revoke(const std::vector<std::string>& certificates) const;

@@ -31,6 +31,17 @@ struct KeysOptions {
   std::string file = "secret";
 };
 
+// For a shell.
+std::string for_shell(const fs::path& file) {
+  const std::string text = fs::absolute(file).string();
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%";
+  if (text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string result = "'";
+  for (const char each : text) result += each == '\'' ? std::string("'\\''") : std::string(1, each);
+  return result + "'";
+}
+
 Status failed(const fs::path& file) {
   return Status(Code::kInvalidArgument,
                 fmt::format("cannot write '{}': {}", file.string(), std::strerror(errno)));
@@ -91,7 +102,24 @@ Status make_authority(const KeysOptions& options) {
                   (folder / "authority.pem").string(), (folder / "authority.key").string()));
 }
 
+// Of files in the folder.
+Status check_member_name(const std::string& name) {
+  constexpr std::string_view kLetters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+  const bool taken = name == "authority" || name == "revoked";
+  if (!taken && !name.empty() && name[0] != '.' && name[0] != '-' &&
+      name.find_first_not_of(kLetters) == std::string::npos) {
+    return {};
+  }
+  return Status(Code::kInvalidArgument,
+                taken ? fmt::format("'{}' names files of the authority", name)
+                      : "the name of a member has letters, digits, '.', '_' and '-', and begins "
+                        "with a letter or digit; --dns, --uri and --ip give it others");
+}
+
 Status make_member(const KeysOptions& options) {
+  Status named = check_member_name(options.member);
+  if (!named.ok()) return named;
   const fs::path folder = options.folder;
   const Result<Authority> authority = load_authority(folder);
   if (!authority.ok()) return authority.status();
@@ -114,8 +142,7 @@ Status make_member(const KeysOptions& options) {
                   "export TRANSFER_ENGINE_TLS_CERT={}\n"
                   "export TRANSFER_ENGINE_TLS_KEY={}\n"
                   "export TRANSFER_ENGINE_TLS_CA={}\n",
-                  fs::absolute(certificate).string(), fs::absolute(key).string(),
-                  fs::absolute(folder / "authority.pem").string()));
+                  for_shell(certificate), for_shell(key), for_shell(folder / "authority.pem")));
 }
 
 Status revoke(const KeysOptions& options) {
@@ -154,7 +181,7 @@ Status make_secret_file(const KeysOptions& options) {
       fmt::format("export TRANSFER_ENGINE_SECURITY=tls\n"
                   "export TRANSFER_ENGINE_TLS_PSK_FILE={}\n"
                   "# in tls_policy and logs, engines with it are called {}\n",
-                  fs::absolute(options.file).string(), *name));
+                  for_shell(options.file), *name));
 }
 
 }  // namespace
