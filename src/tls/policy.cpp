@@ -25,6 +25,10 @@ std::string_view next_word(std::string_view& rest) {
   return word;
 }
 
+bool is_control(char each) {
+  return static_cast<unsigned char>(each) < ' ' && each != '\t' && each != '\r';
+}
+
 // False: there is no such word.
 bool add_named(std::string_view word, Permissions& to) {
   if (word == "all") to = Permissions::all();
@@ -67,20 +71,32 @@ std::string Permissions::to_string() const {
 Result<Policy> Policy::parse(std::string_view text) {
   Policy policy;
   policy.everything_ = false;
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   for (size_t number = 1; !text.empty(); ++number) {
     const size_t end = std::min(text.find('\n'), text.size());
     std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
+    if (std::any_of(line.begin(), line.end(), is_control)) {
+      return error(Code::kInvalidArgument, "line {} has a control character", number);
+    }
     line = line.substr(0, line.find('#'));
     const std::string_view pattern = next_word(line);
     if (pattern.empty()) continue;
     Rule rule{std::string(pattern), {}};
+    bool alone = false;  // there was a word that takes no others beside it
     std::string_view word = next_word(line);
     if (word.empty()) {
       return error(Code::kInvalidArgument, "line {}: '{}' has no rights: give some of {}, or none",
                    number, pattern, Permissions::all().to_string());
     }
     for (; !word.empty(); word = next_word(line)) {
+      const bool first = rule.permissions == Permissions() && !alone;
+      alone = alone || word == "all" || word == "none";
+      if (alone && !first) {
+        return error(Code::kInvalidArgument,
+                     "line {}: all and none stand alone, without other rights", number);
+      }
       if (add_named(word, rule.permissions)) continue;
       return error(Code::kInvalidArgument,
                    "line {}: there is no right '{}': give some of {}, or all, or none", number,

@@ -60,11 +60,24 @@ TEST(TlsPolicy, AWrongLineIsNamed) {
                          "line 1: 'a' has no rights"));
   EXPECT_TRUE(fails_with(Policy::load("/nowhere/policy").status(), Code::kInvalidArgument,
                          "tls_policy: cannot read '/nowhere/policy'"));
+  for (const char* text :
+       {"a none, all", "a none read", "a all, read", "a read all", "a none none"}) {
+    EXPECT_TRUE(fails_with(Policy::parse(text).status(), Code::kInvalidArgument,
+                           "line 1: all and none stand alone"))
+        << text;
+  }
+  EXPECT_TRUE(fails_with(Policy::parse(std::string_view("a all\nb \0all", 12)).status(),
+                         Code::kInvalidArgument, "line 2 has a control character"));
+  EXPECT_TRUE(fails_with(Policy::parse("\x1b[31m all").status(), Code::kInvalidArgument, "line 1"));
   const Cluster cluster;
   const std::string file = cluster.write("policy", "a open\nb all wrong\n");
   EXPECT_TRUE(fails_with(Policy::load(file).status(), Code::kInvalidArgument, "line 2"));
   cluster.write("policy", std::string((1 << 20) + 1, '\n'));
   EXPECT_TRUE(fails_with(Policy::load(file).status(), Code::kInvalidArgument, "larger than"));
+}
+
+TEST(TlsPolicy, AByteOrderMarkIsNoPartOfAName) {
+  EXPECT_EQ(rights("\xef\xbb\xbf* all\n", {"a"}), Permissions::all());
 }
 
 TEST(TlsPolicy, RightsHaveNames) {
