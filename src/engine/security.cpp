@@ -24,6 +24,13 @@ std::string names(std::initializer_list<Given> settings, bool set) {
   return result;
 }
 
+bool is_secret_itself(const std::string& value) {
+  constexpr size_t kDigits = 64;  // of the shortest secret
+  const bool digits = value.size() >= kDigits &&
+                      value.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+  return digits || value.find("-----BEGIN") != std::string::npos;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<tls::Identity>> load_identity(const Config& config) {
@@ -50,6 +57,13 @@ Result<std::shared_ptr<tls::Identity>> load_identity(const Config& config) {
                  "{} is set, but security is off: set security = tls, or off to state that this is "
                  "meant",
                  given);
+  }
+  // Not said again: it would stand in logs.
+  for (const Given& each :
+       {Given{"tls_key", config.tls_key}, {"tls_psk_file", config.tls_psk_file}}) {
+    if (!is_secret_itself(each.value)) continue;
+    return error(Code::kInvalidArgument,
+                 "{} is the secret itself, not the name of a file that has it", each.name);
   }
   if (!config.tls_psk_file.empty()) {
     if (const std::string given = names(of_certificates, true); !given.empty()) {

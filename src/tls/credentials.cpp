@@ -65,6 +65,30 @@ const char* suites() {
 // A question for a password would hang.
 int no_password(char*, int, int, void*) { return 0; }
 
+// Neither a folder, which reads as if it were empty, nor a pipe, which would keep a thread waiting.
+Status check_regular(const char* setting, const std::string& file) {
+  struct stat found {};
+  if (::stat(file.c_str(), &found) != 0) {
+    return error(Code::kInvalidArgument, "{}: cannot read '{}': {}", setting, file,
+                 errno_text(errno));
+  }
+  if (S_ISREG(found.st_mode)) return {};
+  return error(Code::kInvalidArgument, "{}: '{}' is no regular file", setting, file);
+}
+
+Status check_regular(const Files& files) {
+  for (const auto& [setting, file] :
+       {std::pair<const char*, const std::string&>{"tls_cert", files.certificate},
+        {"tls_key", files.key},
+        {"tls_ca", files.authority},
+        {"tls_crl", files.revoked},
+        {"tls_psk_file", files.secret},
+        {"tls_policy", files.policy}}) {
+    if (!file.empty()) TE_RETURN_IF_ERROR(check_regular(setting, file));
+  }
+  return {};
+}
+
 Status wrong_file(const char* setting, const std::string& file) {
   const std::string why = openssl_error();
   if (::access(file.c_str(), R_OK) != 0) {
@@ -123,7 +147,11 @@ std::string stamp_of(const std::string& file) {
 std::string text_of(const ASN1_STRING* text) {
   const auto* bytes = reinterpret_cast<const char*>(ASN1_STRING_get0_data(text));
   std::string result(bytes, static_cast<size_t>(ASN1_STRING_length(text)));
-  return result.find('\0') == std::string::npos ? result : std::string();
+  // One with control characters is none: it would look like something else in a log.
+  const bool plain = std::none_of(result.begin(), result.end(), [](char each) {
+    return static_cast<unsigned char>(each) < ' ' || each == '\x7f';
+  });
+  return plain ? result : std::string();
 }
 
 std::string address_text(const ASN1_OCTET_STRING* address) {
@@ -205,7 +233,12 @@ Result<std::shared_ptr<const Credentials>> Credentials::load(const Files& files)
   SSL_CTX_set_default_passwd_cb(context, no_password);
   SSL_CTX_set_session_id_context(context, kSecretUse, sizeof kSecretUse);
   Handshake::prepare(context);
+  TE_RETURN_IF_ERROR(check_regular(files));
   made->allowed_ = split_at_commas(files.allowed);
+  // Nobody means that: perhaps the variables in between were empty.
+  if (!files.allowed.empty() && made->allowed_.empty()) {
+    return error(Code::kInvalidArgument, "tls_allow: there is no name in '{}'", files.allowed);
+  }
   if (!files.policy.empty()) {
     Result<Policy> policy = Policy::load(files.policy);
     if (!policy.ok()) return policy.status();

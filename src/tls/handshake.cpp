@@ -196,10 +196,14 @@ Status Handshake::failure() const {
   }
   if (verified != X509_V_OK) {
     ERR_clear_error();
-    return error(Code::kPermission, "TLS: the peer's certificate is refused: {}",
+    return error(Code::kPermission, "TLS: the peer's certificate is refused: {} (tls_ca, tls_crl)",
                  X509_verify_cert_error_string(verified));
   }
-  return Status(Code::kPermission, "TLS: no handshake with the peer: " + openssl_error());
+  return error(Code::kPermission,
+               "TLS: no handshake with the peer: {}: do both have certificates of an authority in "
+               "the other's tls_ca, or a secret of the other's tls_psk_file, and names that its "
+               "tls_allow lets in?",
+               openssl_error());
 }
 
 Bytes Handshake::take_unsent() {

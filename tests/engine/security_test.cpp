@@ -96,7 +96,20 @@ TEST_F(Security, HalfASettingIsAnError) {
   EXPECT_TRUE(fails_with(create({{"security", "on"}}), Code::kInvalidArgument, "security"));
   Settings missing = tls_settings(files);
   missing["tls_key"] = cluster_.path("none");
-  EXPECT_TRUE(fails_with(create(missing), Code::kInvalidArgument, "of tls_key"));
+  EXPECT_TRUE(fails_with(create(missing), Code::kInvalidArgument, "tls_key: cannot read"));
+}
+
+// What stands where the name of a file should be is not said again: it would be in logs.
+TEST_F(Security, ASecretInPlaceOfItsFileIsNotShown) {
+  const std::string secret = *tool::make_secret();
+  const Status psk = create(secret_settings(secret));
+  EXPECT_TRUE(fails_with(psk, Code::kInvalidArgument, "tls_psk_file is the secret itself"));
+  EXPECT_EQ(psk.message().find(secret.substr(0, 16)), std::string::npos);
+  Settings config = tls_settings(cluster_.member("a"));
+  config["tls_key"] = cluster_.authority().key();
+  const Status key = create(config);
+  EXPECT_TRUE(fails_with(key, Code::kInvalidArgument, "tls_key is the secret itself"));
+  EXPECT_EQ(key.message().find(config["tls_key"].substr(40, 16)), std::string::npos);
 }
 
 TEST_F(Security, NicsDoNotGoAroundIt) {

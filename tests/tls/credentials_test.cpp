@@ -2,6 +2,7 @@
 #include "tls/credentials.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <thread>
 
@@ -44,12 +45,14 @@ TEST(TlsFiles, EachWrongOneIsNamed) {
   };
   for (const Case& each :
        {Case{&Files::certificate, none, "tls_cert: cannot read"},
-        Case{&Files::certificate, empty, "tls_cert"}, Case{&Files::key, none, "of tls_key"},
-        Case{&Files::key, empty, "tls_key"}, Case{&Files::key, cluster.member("b").key, "tls_key"},
+        Case{&Files::certificate, empty, "tls_cert"},
+        Case{&Files::key, none, "tls_key: cannot read"}, Case{&Files::key, empty, "tls_key"},
+        Case{&Files::key, cluster.member("b").key, "tls_key"},
         Case{&Files::authority, none, "tls_ca: cannot read"},
         Case{&Files::authority, empty, "tls_ca"},
         Case{&Files::revoked, none, "tls_crl: cannot read"},
-        Case{&Files::revoked, empty, "tls_crl"}, Case{&Files::secret, none, "of tls_psk_file"},
+        Case{&Files::revoked, empty, "tls_crl"},
+        Case{&Files::secret, none, "tls_psk_file: cannot read"},
         Case{&Files::secret, empty, "there is no secret"},
         Case{&Files::secret, cluster.write("short", "abcd\n"), "line 1"},
         Case{&Files::secret, cluster.write("text", "# ours\n" + std::string(64, 'x') + "\n"),
@@ -60,6 +63,31 @@ TEST(TlsFiles, EachWrongOneIsNamed) {
         << each.text;
   }
   EXPECT_TRUE(Credentials::load(good).ok());
+}
+
+// A folder reads as if it were empty, and a pipe keeps whoever opens it waiting.
+TEST(TlsFiles, WhatIsNoRegularFileIsAnError) {
+  const Cluster cluster;
+  const std::string pipe = cluster.path("pipe"), folder = cluster.path("folder");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), S_IRUSR | S_IWUSR), 0);
+  ASSERT_EQ(::mkdir(folder.c_str(), S_IRWXU), 0);
+  for (std::string Files::*file : {&Files::certificate, &Files::key, &Files::authority,
+                                   &Files::revoked, &Files::secret, &Files::policy}) {
+    for (const std::string& path : {pipe, folder}) {
+      Files files = cluster.member("a");
+      files.*file = path;
+      EXPECT_TRUE(fails_with(Credentials::load(files).status(), Code::kInvalidArgument,
+                             "'" + path + "' is no regular file"));
+    }
+  }
+}
+
+TEST(TlsFiles, AListWithoutANameLetsNobodyIn) {
+  const Cluster cluster;
+  for (const char* list : {",", " ", ", ,"}) {
+    EXPECT_TRUE(fails_with(Credentials::load(cluster.member("a", {}, list)).status(),
+                           Code::kInvalidArgument, "tls_allow: there is no name"));
+  }
 }
 
 TEST(TlsFiles, AKeyWithAPasswordIsAnErrorAndNoQuestion) {

@@ -15,7 +15,7 @@ namespace te {
 namespace tcp {
 namespace {
 
-constexpr int64_t kStallCheckMs = 1000;
+constexpr int64_t kStallCheckMs = 250;
 constexpr int64_t kCarefulNs = 10'000 * kNsPerMs;        // after memory turned out to be unreadable
 constexpr std::chrono::milliseconds kRetireLimit{1000};  // a loop's turn takes less
 constexpr size_t kMaxSessionMembers = 256;               // connections that claim one session
