@@ -37,7 +37,8 @@ NB_MODULE(_native, module) {
       "info", [] { return nb::module_::import_("json").attr("loads")(nb::cast(machine_info())); },
       nb::sig("def info() -> dict[str, Any]"),
       "What `te info --json` prints: transports and libraries with what is missing, addresses, "
-      "topology, configuration. 'error' says why no engine can be created here, or is ''.");
+      "topology, configuration; but not the GPUs, since asking for them initializes their driver. "
+      "'error' says why no engine can be created here, or is ''.");
   module.def("set_log_level", &te::set_log_level, "level"_a,
              "Messages above the level are dropped, in all engines of the process.");
 }

@@ -39,7 +39,9 @@ def test_the_module_prints_what_te_info_prints():
     assert (module.returncode, module.stderr) == (0, "")
     assert stable(module.stdout) == stable(command.stdout)
     as_json = json.loads(run(sys.executable, "-m", "transfer_engine", "--json").stdout)
-    assert as_json.keys() == te.info().keys()
+    # Asking for GPUs initializes their driver, after which forked children cannot use it.
+    assert "gpus" in as_json
+    assert as_json.keys() - {"gpus"} == te.info().keys()
 
 
 def test_the_script_is_the_command():
