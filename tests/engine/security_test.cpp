@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <optional>
+#include <stop_token>
 #include <thread>
 
 #include "engine/security_support.h"
@@ -220,22 +222,25 @@ TEST_F(Security, ARecordingThatIsPlayedAgainChangesNothing) {
   EXPECT_GT(between.connections(), 2u) << "the connection ended each time";
 }
 
-// Certificates of both are exchanged all the time, and so is the list of the revoked.
+// Certificates of both are exchanged all the time, and no task fails. For as many seconds as
+// TE_TEST_EXCHANGE_S says: then each second.
 TEST_F(Security, CertificatesAreExchangedUnderLoad) {
   const tls::Files a_files = cluster_.member("a"), b_files = cluster_.member("b");
   std::unique_ptr<Engine> a = make_engine(tls_settings(a_files)),
                           b = make_engine(tls_settings(b_files));
   Registered local(*a, kSize), remote(*b, kSize);
   const std::string segment = b->local_endpoint();
-  std::atomic<bool> stop{false};
-  std::thread exchanging([&] {
-    while (!stop) {
+  const char* const asked = std::getenv("TE_TEST_EXCHANGE_S");
+  const milliseconds pause(asked == nullptr ? 50 : 1'000);
+  const std::chrono::seconds duration(asked == nullptr ? 3 : std::atoi(asked));
+  const std::jthread exchanging([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
       (void)cluster_.member("a");
       (void)cluster_.member("b");
-      std::this_thread::sleep_for(milliseconds(50));
+      std::this_thread::sleep_for(pause);
     }
   });
-  const auto until = std::chrono::steady_clock::now() + milliseconds(3'000);
+  const auto until = std::chrono::steady_clock::now() + duration;
   for (uint64_t round = 0; std::chrono::steady_clock::now() < until; ++round) {
     // Every connection is made anew now and then.
     const Result<SegmentId> id = a->open_segment(segment);
@@ -248,8 +253,6 @@ TEST_F(Security, CertificatesAreExchangedUnderLoad) {
     }
     ASSERT_TRUE(a->close_segment(*id).ok());
   }
-  stop = true;
-  exchanging.join();
 }
 
 TEST_F(Security, WhoIsRevokedIsDisconnected) {
