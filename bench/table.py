@@ -54,7 +54,7 @@ def table(report):
     machine, rows = report["machine"], report["results"]
     bars = [row for row in rows if row["met"] is not None]
     lines = [f"### {model_name(machine)}", "",
-             f"{machine['date'][:10]}, Linux {machine['kernel']}, {machine['memory']}. "
+             f"{machine['date'][:10]}, {machine['kernel']}, {machine['memory']}. "
              f"{sum(row['met'] for row in bars)} of {len(bars)} bars are met.", "",
              "| case | value | limit | ratio | bar | |", "|---|---|---|---|---|---|"]
     for row in rows:
