@@ -37,7 +37,7 @@ Status Keys::make() {
     return Status(Code::kResource, fmt::format("{}: {}", folder, std::strerror(errno)));
   }
   folder_ = folder;
-  const Result<tool::Authority> authority = tool::Authority::make("te_suite");
+  const Result<tool::Authority> authority = tool::Authority::make("te_suite authority");
   if (!authority.ok()) return authority.status();
   const Result<tool::Issued> member = authority->issue({"te_suite", {"DNS:te-suite"}});
   if (!member.ok()) return member.status();

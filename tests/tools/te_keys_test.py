@@ -88,6 +88,9 @@ class KeysTest(TeTest):
                               ("--uri", "not a uri"), ("--uri", "engine"), ("--ip", "300.1.1.1")):
             self.assert_failed(te("keys", "member", "n1", option, value, "--folder", self.keys))
         self.assertEqual(sorted(os.listdir(self.keys)), ["authority.key", "authority.pem"])
+        other = os.path.join(self.folder, "other")
+        self.make("authority", "--folder", other, "--name", "n1")
+        self.assert_failed(te("keys", "member", "n1", "--folder", other), "name of the authority")
         with open(os.path.join(self.keys, "authority.key"), encoding="utf-8") as file:
             self.assertEqual(file.read(), authority)
 

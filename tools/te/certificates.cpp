@@ -139,6 +139,12 @@ Result<Issued> Authority::issue(const Request& request) const {
   std::string names;
   for (const std::string& each : request.names) names += (names.empty() ? "" : ",") + each;
   X509_set_issuer_name(made.get(), X509_get_subject_name(certificate_.get()));
+  if (X509_NAME_cmp(X509_get_subject_name(made.get()), X509_get_issuer_name(made.get())) == 0) {
+    return Status(Code::kInvalidArgument,
+                  fmt::format("'{}' is the name of the authority: with it, the certificate would "
+                              "look as if it had signed itself",
+                              request.name));
+  }
   if (!names.empty() &&
       !add_extension(made.get(), certificate_.get(), NID_subject_alt_name, names)) {
     return Status(Code::kInvalidArgument,
