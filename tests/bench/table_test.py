@@ -9,7 +9,8 @@ def row(case, **more):
 
 
 def report(cpu, *rows):
-    machine = {"cpu": cpu, "cores": 2, "kernel": "Linux 6.1", "memory": "24 GiB", "date": "2026-01-02T03"}
+    machine = {"cpu": cpu, "cores": 2, "kernel": "Linux 6.1", "memory": "24 GiB",
+               "date": "2026-01-02T03"}
     return {"machine": machine, "results": list(rows)}
 
 
