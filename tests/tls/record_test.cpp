@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <random>
 
 #include "base/log.h"
@@ -42,7 +42,7 @@ class Record : public testing::TestWithParam<Suite> {
   std::vector<std::byte> seal(const std::vector<std::byte>& plain,
                               Content content = Content::kApplication) {
     std::vector<std::byte> record(tls::kMaxRecord);
-    std::memcpy(record.data() + kHeaderSize, plain.data(), plain.size());
+    std::copy(plain.begin(), plain.end(), record.begin() + kHeaderSize);
     record.resize(sealer_.seal(record.data(), plain.size(), content));
     return record;
   }
