@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "input.h"
 #include "require.h"
 #include "transport/tcp/responder.h"
 
@@ -34,28 +35,6 @@ using te::tcp::RequestHeader;
 constexpr size_t kGuard = 4096;
 constexpr size_t kSize = 2048;
 constexpr char kUntouched = '\xa5';
-
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return at_ == size_; }
-  uint8_t byte() { return at_ < size_ ? data_[at_++] : 0; }
-  uint16_t word() {
-    const uint16_t low = byte();
-    return static_cast<uint16_t>(low | (byte() << 8));
-  }
-  std::string take(size_t length) {
-    length = std::min(length, size_ - at_);
-    std::string bytes(reinterpret_cast<const char*>(data_) + at_, length);
-    at_ += length;
-    return bytes;
-  }
-
- private:
-  const uint8_t* data_;
-  const size_t size_;
-  size_t at_ = 0;
-};
 
 // Guard, range, guard, another range, guard.
 struct Memory {

@@ -16,13 +16,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "input.h"
 #include "require.h"
+#include "secret_file.h"
 #include "tls/connection.h"
 #include "tls/handshake.h"
 
@@ -31,35 +32,9 @@ namespace {
 using namespace te;
 using namespace te::tls;
 
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return at_ == size_; }
-  uint8_t byte() { return at_ < size_ ? data_[at_++] : 0; }
-  size_t word() {
-    const size_t low = byte();
-    return low | size_t{byte()} << 8;
-  }
-  std::string take(size_t length) {
-    length = std::min(length, size_ - at_);
-    std::string bytes(reinterpret_cast<const char*>(data_) + at_, length);
-    at_ += length;
-    return bytes;
-  }
-
- private:
-  const uint8_t* data_;
-  const size_t size_;
-  size_t at_ = 0;
-};
-
 std::shared_ptr<Identity> identity() {
   static const auto& loaded = *new std::shared_ptr<Identity>([] {
-    const std::string file = "/tmp/te_fuzz_secret";
-    std::ofstream(file) << std::string(64, 'a') << "\n";
-    Files files;
-    files.secret = file;
-    Result<std::shared_ptr<Identity>> made = Identity::load(files);
+    Result<std::shared_ptr<Identity>> made = Identity::load(secret_file());
     require(made.ok());
     return made.take();
   }());

@@ -1,12 +1,12 @@
 // Bytes from a peer before and inside TLS: the first byte of the input says to which side they come
 // and in which pieces; a record that opens must have been sealed by us.
 #include <cstdint>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "require.h"
+#include "secret_file.h"
 #include "tls/handshake.h"
 #include "tls/record.h"
 
@@ -17,11 +17,7 @@ using namespace te::tls;
 
 std::shared_ptr<const Credentials> credentials() {
   static const auto& loaded = *new std::shared_ptr<const Credentials>([] {
-    const std::string file = "/tmp/te_fuzz_secret";
-    std::ofstream(file) << std::string(64, 'a') << "\n";
-    Files files;
-    files.secret = file;
-    Result<std::shared_ptr<const Credentials>> made = Credentials::load(files);
+    Result<std::shared_ptr<const Credentials>> made = Credentials::load(secret_file());
     require(made.ok());
     return made.take();
   }());
