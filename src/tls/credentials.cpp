@@ -12,7 +12,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <fstream>
 #include <thread>
 #include <utility>
 
@@ -66,9 +65,9 @@ const char* suites() {
 int no_password(char*, int, int, void*) { return 0; }
 
 // Neither a folder, which reads as if it were empty, nor a pipe, which would keep a thread waiting.
-Status check_regular(const char* setting, const std::string& file) {
+Status check_readable(const char* setting, const std::string& file) {
   struct stat found {};
-  if (::stat(file.c_str(), &found) != 0) {
+  if (::stat(file.c_str(), &found) != 0 || ::access(file.c_str(), R_OK) != 0) {
     return error(Code::kInvalidArgument, "{}: cannot read '{}': {}", setting, file,
                  errno_text(errno));
   }
@@ -76,7 +75,7 @@ Status check_regular(const char* setting, const std::string& file) {
   return error(Code::kInvalidArgument, "{}: '{}' is no regular file", setting, file);
 }
 
-Status check_regular(const Files& files) {
+Status check_readable(const Files& files) {
   for (const auto& [setting, file] :
        {std::pair<const char*, const std::string&>{"tls_cert", files.certificate},
         {"tls_key", files.key},
@@ -84,18 +83,13 @@ Status check_regular(const Files& files) {
         {"tls_crl", files.revoked},
         {"tls_psk_file", files.secret},
         {"tls_policy", files.policy}}) {
-    if (!file.empty()) TE_RETURN_IF_ERROR(check_regular(setting, file));
+    if (!file.empty()) TE_RETURN_IF_ERROR(check_readable(setting, file));
   }
   return {};
 }
 
 Status wrong_file(const char* setting, const std::string& file) {
-  const std::string why = openssl_error();
-  if (::access(file.c_str(), R_OK) != 0) {
-    return error(Code::kInvalidArgument, "{}: cannot read '{}': {}", setting, file,
-                 errno_text(errno));
-  }
-  return error(Code::kInvalidArgument, "{}: '{}': {}", setting, file, why);
+  return error(Code::kInvalidArgument, "{}: '{}': {}", setting, file, openssl_error());
 }
 
 void warn_if_shared(const char* setting, const std::string& file) {
@@ -233,7 +227,7 @@ Result<std::shared_ptr<const Credentials>> Credentials::load(const Files& files)
   SSL_CTX_set_default_passwd_cb(context, no_password);
   SSL_CTX_set_session_id_context(context, kSecretUse, sizeof kSecretUse);
   Handshake::prepare(context);
-  TE_RETURN_IF_ERROR(check_regular(files));
+  TE_RETURN_IF_ERROR(check_readable(files));
   made->allowed_ = split_at_commas(files.allowed);
   // Nobody means that: perhaps the variables in between were empty.
   if (!files.allowed.empty() && made->allowed_.empty()) {
