@@ -1,10 +1,7 @@
 #include "authority.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
 #include <sstream>
 
 namespace te::test {
@@ -20,16 +17,7 @@ tool::Authority made() {
 
 }  // namespace
 
-Authority::Authority() : authority_(made()) {
-  std::string pattern = (std::filesystem::temp_directory_path() / "te_tls_XXXXXX").string();
-  if (::mkdtemp(pattern.data()) != nullptr) folder_ = pattern;
-  ca_ = write("ca.crt", authority_.certificate());
-}
-
-Authority::~Authority() {
-  std::error_code ignored;
-  if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
-}
+Authority::Authority() : authority_(made()), ca_(write("ca.crt", authority_.certificate())) {}
 
 // Without a common name: etcd refuses users over JSON whose certificates have one.
 Authority::Issued Authority::issue(const std::string& names, long valid_s) {
@@ -40,12 +28,6 @@ Authority::Issued Authority::issue(const std::string& names, long valid_s) {
   EXPECT_TRUE(issued.ok()) << issued.status().to_string();
   const std::string base = "issued-" + std::to_string(++issued_);
   return {write(base + ".crt", issued->certificate), write(base + ".key", issued->key)};
-}
-
-std::string Authority::write(const std::string& name, const std::string& text) const {
-  const std::string path = folder_ + "/" + name;
-  std::ofstream(path) << text;
-  return path;
 }
 
 DirectoryTls tls_of(Authority& authority) {

@@ -6,15 +6,13 @@
 
 #include "base/options.h"
 #include "certificates.h"
+#include "support/temporary_folder.h"
 
 namespace te::test {
 
 class Authority {
  public:
   Authority();
-  ~Authority();
-  Authority(const Authority&) = delete;
-  Authority& operator=(const Authority&) = delete;
 
   struct Issued {
     std::string cert;  // paths
@@ -24,14 +22,15 @@ class Authority {
   // `valid_s` seconds from now.
   Issued issue(const std::string& names = "IP:127.0.0.1", long valid_s = 3600);
   const std::string& ca() const { return ca_; }
-  const std::string& folder() const { return folder_; }
   // A file beside the certificates.
-  std::string write(const std::string& name, const std::string& text) const;
+  std::string write(const std::string& name, const std::string& text) const {
+    return folder_.write(name, text);
+  }
 
  private:
   const tool::Authority authority_;
-  std::string folder_;
-  std::string ca_;
+  const TemporaryFolder folder_;
+  const std::string ca_;
   int issued_ = 0;
 };
 

@@ -3,11 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "certificates.h"
+#include "support/temporary_folder.h"
 #include "tls/credentials.h"
 
 namespace te::test {
@@ -15,25 +14,13 @@ namespace te::test {
 class Cluster {
  public:
   Cluster() : authority_(*tool::Authority::make("test authority")) {
-    std::string name = std::filesystem::temp_directory_path() / "te_tls_XXXXXX";
-    EXPECT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
     write("ca.pem", authority_.certificate());
   }
-  ~Cluster() { std::filesystem::remove_all(folder_); }
-  Cluster(const Cluster&) = delete;
-  Cluster& operator=(const Cluster&) = delete;
 
   const tool::Authority& authority() const { return authority_; }
-  std::string path(const std::string& file) const { return folder_ / file; }
+  std::string path(const std::string& file) const { return folder_.path(file); }
   std::string write(const std::string& file, const std::string& text) const {
-    // As one that exchanges files while they are in use has to: all at once.
-    const std::filesystem::path there = folder_ / file, fresh = folder_ / (file + ".new");
-    std::ofstream(fresh) << text;
-    std::filesystem::permissions(
-        fresh, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
-    std::filesystem::rename(fresh, there);
-    return there;
+    return folder_.write(file, text);
   }
   // The files of an engine with these names, "engine.pem" and so on.
   tls::Files member(const std::string& name, const std::vector<std::string>& names = {},
@@ -61,7 +48,7 @@ class Cluster {
 
  private:
   tool::Authority authority_;
-  std::filesystem::path folder_;
+  const TemporaryFolder folder_;
 };
 
 inline std::shared_ptr<const tls::Credentials> load(const tls::Files& files) {
