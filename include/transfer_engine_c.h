@@ -187,6 +187,14 @@ struct submit_options {
   uint64_t timeout_ms;                /* 0: the engine's transfer_timeout_ms */
   const notify_msg_t* notify_msg;     /* as submitTransferWithNotify(); null: none */
   const notification_t* notification; /* the same with any bytes; null: none; not with notify_msg */
+  /* Work of GPUs that must end before anything touches the local memory, such as kernels that write
+   * the source: a CUevent (cudaEvent_t), as it was recorded last, and a CUstream (cudaStream_t),
+   * with what is in it at the time of the call; CU_STREAM_LEGACY for the default stream. Null:
+   * none. The call does not wait: the tasks are pending until the work has ended, and end at their
+   * deadline and by cancelBatch() as others do. They fail if the work fails. Neither is used after
+   * the call: the event may be recorded again, or destroyed. */
+  void* after_event;
+  void* after_stream;
 };
 typedef struct submit_options submit_options_t;
 

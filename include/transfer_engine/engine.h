@@ -66,6 +66,14 @@ struct SubmitOptions {
   std::optional<Notification> notification = std::nullopt;
   // For all requests of this submission. kDefault: the mode of the engine.
   Addressing addressing = Addressing::kDefault;
+  // Work of GPUs that must end before anything touches the local memory, such as kernels that
+  // write the source: a CUevent (cudaEvent_t), as it was recorded last, and a CUstream
+  // (cudaStream_t), with what is in it at the time of the call; CU_STREAM_LEGACY for the default
+  // stream. Null: none. The call does not wait: the tasks are pending until the work has ended,
+  // and end at their deadline and by cancel() as others do. They fail if the work fails. Neither
+  // is used after the call: the event may be recorded again, or destroyed.
+  void* after_event = nullptr;
+  void* after_stream = nullptr;
 };
 
 // A list that is checked, with its ranges merged, to be submitted many times. A value; copies share

@@ -13,9 +13,10 @@ using namespace nb::literals;
 
 template <Opcode kOpcode>
 nb::object submit(nb::handle self, nb::handle source, nb::handle target_offset, nb::handle length,
-                  nb::handle timeout, nb::handle notification, nb::handle addressing) {
+                  nb::handle timeout, nb::handle notification, nb::handle addressing,
+                  nb::handle after) {
   return SegmentObject::submit(self, kOpcode, source, target_offset, length,
-                               {timeout, notification, addressing});
+                               {timeout, notification, addressing, after});
 }
 
 template <Opcode kOpcode>
@@ -29,7 +30,7 @@ nb::object prepare(nb::handle self, nb::handle source, nb::handle target_offset,
           "(self, source: Source, target_offset: int | Numbers | None = None, "    \
           "length: int | Numbers | None = None, *, timeout: float | None = None, " \
           "notification: Notification | tuple[str, Buffer] | None = None, "        \
-          "addressing: Addressing | None = None) -> Transfer")
+          "addressing: Addressing | None = None, after: object = None) -> Transfer")
 #define TE_PREPARE_SIGNATURE(name)                                                     \
   nb::sig("def " name                                                                  \
           "(self, source: BlockList | Numbers, target_offset: Numbers | None = None, " \
@@ -45,6 +46,10 @@ source, target_offset, length:
   a BlockList, or a PreparedList of prepare_write().
 timeout: seconds after which the transfer ends in TransferTimeoutError; None: as the setting
 transfer_timeout_ms says. notification: delivered to the target after the last byte.
+after: work of a GPU that must end before the local memory is touched, such as the kernels that
+write it: a torch.cuda.Event that was recorded, a torch.cuda.Stream with what is in it now, any
+object with cuda_event or cuda_stream, or the handle of an event as an int. The call does not wait
+for it. The event may be recorded again afterwards, or dropped.
 Offsets and lengths are in bytes.
 
 Raises InvalidArgumentError (also for memory that is not registered), OutOfRangeError,
@@ -157,12 +162,12 @@ void define_segment(nb::module_& module) {
       .def_prop_ro("id", &SegmentObject::id, "The number of the segment in its engine.")
       .def("write", &submit<Opcode::kWrite>, "source"_a.none(), "target_offset"_a = nb::none(),
            "length"_a = nb::none(), nb::kw_only(), "timeout"_a = nb::none(),
-           "notification"_a = nb::none(), "addressing"_a = nb::none(), TE_SUBMIT_SIGNATURE("write"),
-           kWriteDoc)
+           "notification"_a = nb::none(), "addressing"_a = nb::none(), "after"_a = nb::none(),
+           TE_SUBMIT_SIGNATURE("write"), kWriteDoc)
       .def("read", &submit<Opcode::kRead>, "source"_a.none(), "target_offset"_a = nb::none(),
            "length"_a = nb::none(), nb::kw_only(), "timeout"_a = nb::none(),
-           "notification"_a = nb::none(), "addressing"_a = nb::none(), TE_SUBMIT_SIGNATURE("read"),
-           kReadDoc)
+           "notification"_a = nb::none(), "addressing"_a = nb::none(), "after"_a = nb::none(),
+           TE_SUBMIT_SIGNATURE("read"), kReadDoc)
       .def("prepare_write", &prepare<Opcode::kWrite>, "source"_a.none(),
            "target_offset"_a = nb::none(), "length"_a = nb::none(),
            TE_PREPARE_SIGNATURE("prepare_write"),

@@ -47,6 +47,33 @@ void refuse_places(nb::handle target_offset, nb::handle length, const char* what
 
 const char* name_of(Opcode opcode) { return opcode == Opcode::kRead ? "read" : "write"; }
 
+void* to_handle(nb::handle number, const char* name) {
+  return reinterpret_cast<void*>(to_number(number, name, kBytes));
+}
+
+// An event, or a stream, as torch and others have them, or the number of an event.
+void set_after(nb::handle after, SubmitOptions* options) {
+  constexpr uintptr_t kLegacyStream = 1;  // CU_STREAM_LEGACY, the default stream
+  if (nb::hasattr(after, "cuda_event")) {
+    options->after_event = to_handle(after.attr("cuda_event"), "after.cuda_event");
+  } else if (nb::hasattr(after, "cuda_stream")) {
+    void* const stream = to_handle(after.attr("cuda_stream"), "after.cuda_stream");
+    options->after_stream = stream != nullptr ? stream : reinterpret_cast<void*>(kLegacyStream);
+    return;
+  } else if (is_number(after)) {
+    options->after_event = to_handle(after, "after");
+  } else {
+    raise_invalid("after is a " + name_of_type(after) +
+                  ": give a torch.cuda.Event or torch.cuda.Stream, another object with cuda_event "
+                  "or cuda_stream, or the handle of an event as an int");
+  }
+  if (options->after_event == nullptr) {
+    raise_invalid(
+        "the event of `after` was never recorded: record it in the stream whose work "
+        "the transfer follows");
+  }
+}
+
 [[noreturn]] void refuse_list(nb::handle source, const char* method) {
   raise_invalid(std::string(method) + " takes lists, not a " + name_of_type(source) +
                 " and one target offset: give addresses, target offsets and lengths, or a "
@@ -86,6 +113,7 @@ SubmitOptions SubmitArguments::options() const {
     }
     options.addressing = nb::cast<Addressing>(addressing);
   }
+  if (!after.is_none()) set_after(after, &options);
   return options;
 }
 

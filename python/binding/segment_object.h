@@ -52,6 +52,7 @@ struct SubmitArguments {
   nb::handle timeout;
   nb::handle notification;
   nb::handle addressing;
+  nb::handle after;
 
   SubmitOptions options() const;
 };

@@ -12,7 +12,8 @@ use crate::buffer::BufferSlice;
 use crate::error::{code, split_code, EngineError};
 use crate::segment::Segment;
 use crate::transfer_engine::{
-    Notification, OpcodeEnum, TransferEngine, TransferRequest, TransferStatusEnum,
+    After, Notification, OpcodeEnum, SubmitOptions, TransferEngine, TransferRequest,
+    TransferStatusEnum,
 };
 
 /// One READ or WRITE that owns its local memory and keeps its target open. `Send`.
@@ -112,6 +113,14 @@ impl Batch {
     ) -> Result<()> {
         self.submit_by(requests, |engine, id, raw| {
             engine.submit_transfer_with_notify(id, raw, notification)
+        })
+    }
+
+    /// As [`submit`](Self::submit), once work of GPUs has ended: see [`After`].
+    pub fn submit_after(&mut self, requests: Vec<Request>, after: After) -> Result<()> {
+        let options = SubmitOptions { after, ..Default::default() };
+        self.submit_by(requests, |engine, id, raw| {
+            engine.submit_transfer_with_options(id, raw, &options)
         })
     }
 

@@ -136,6 +136,8 @@ pub struct submit_options {
     pub timeout_ms: u64,
     pub notify_msg: *const notify_msg_t,
     pub notification: *const notification_t,
+    pub after_event: *mut ::std::os::raw::c_void,
+    pub after_stream: *mut ::std::os::raw::c_void,
 }
 pub type submit_options_t = submit_options;
 #[repr(C)]

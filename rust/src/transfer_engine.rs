@@ -24,7 +24,7 @@ use crate::ffi;
 pub use inspect::version;
 pub use lists::{AddressList, BlockList, BlockRegion, PreparedList};
 pub use types::{
-    Access, Addressing, BatchID, BufferEntry, Completion, HugePages, NicLoad, Notification,
+    Access, Addressing, After, BatchID, BufferEntry, Completion, HugePages, NicLoad, Notification,
     OpcodeEnum, SegmentBuffer, SubmitOptions, TaskId, TransferRequest, TransferStatusEnum,
     UnknownStatus,
 };

@@ -99,6 +99,7 @@ fn a_target_is_addressed_by_offset_or_by_address() {
         addressing: Addressing::Address,
         timeout: Some(LONG),
         notification: Some(&note),
+        ..Default::default()
     };
     initiator.submit_transfer_with_options(batch, &by_address, &options).unwrap();
     initiator.wait_batch(batch, Some(LONG)).unwrap();

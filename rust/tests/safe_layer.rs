@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{bytes, engine, engine_error, name, LONG};
 use transfer_engine_rust::transfer_engine::{Notification, TransferStatusEnum, LOCAL_SEGMENT};
 use transfer_engine_rust::{
-    code, Batch, BufferSlice, HugePages, RegisteredBuffer, Request, Segment, TransferError,
+    code, After, Batch, BufferSlice, HugePages, RegisteredBuffer, Request, Segment, TransferError,
 };
 
 const LENGTH: usize = 256 << 10;
@@ -40,6 +40,26 @@ fn written_bytes_come_back() {
     assert_eq!(target.take_notifications().unwrap(), [message]);
     assert_eq!(batch.status().unwrap().0, TransferStatusEnum::Completed);
     assert_eq!(batch.task_status(2).unwrap(), (TransferStatusEnum::Completed, LENGTH as u64));
+}
+
+#[test]
+fn work_of_gpus_takes_a_driver() {
+    let initiator = engine();
+    let local = RegisteredBuffer::new(&initiator, bytes(1, 4096), "*").unwrap();
+    let segment = Segment::open(&initiator, name(&initiator)).unwrap();
+    let mut batch = Batch::new(&initiator, 1).unwrap();
+    let handle = 0x1000 as *mut std::ffi::c_void;
+    // SAFETY: no driver is there to use the handles.
+    for after in unsafe { [After::event(handle), After::stream(handle)] } {
+        let whole = local.slice(..).unwrap();
+        let refused = batch.submit_after(vec![Request::write(whole, &segment, 0)], after);
+        let refused = engine_error(refused);
+        assert_eq!(refused.code, code::UNSUPPORTED);
+        assert!(refused.to_string().contains("libcuda.so.1"), "{refused}");
+    }
+    let whole = local.slice(..).unwrap();
+    batch.submit_after(vec![Request::write(whole, &segment, 0)], After::default()).unwrap();
+    assert_eq!(batch.wait(Some(LONG)).unwrap(), 4096);
 }
 
 #[test]

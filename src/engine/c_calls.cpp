@@ -82,6 +82,8 @@ Status to_submit_options(const submit_options_t& from, SubmitOptions* out) {
   TE_RETURN_IF_ERROR(copy_options(from, &known));
   out->addressing = static_cast<Addressing>(known.addressing);
   if (known.timeout_ms > 0) out->timeout = milliseconds(known.timeout_ms);
+  out->after_event = known.after_event;
+  out->after_stream = known.after_stream;
   if (known.notify_msg == nullptr && known.notification == nullptr) return {};
   if (known.notify_msg != nullptr && known.notification != nullptr) {
     return Status(Code::kInvalidArgument,

@@ -297,9 +297,11 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
                   "a notification with no request: send it alone, without a submission");
   }
   if (options.notification) TE_RETURN_IF_ERROR(check_notification(*options.notification));
+  Result<std::unique_ptr<DeviceWork>> work = work_before(options);
+  if (!work.ok()) return work.status();
   Plan plan;
   TE_RETURN_IF_ERROR(accept(id, requests, options, plan));
-  post(plan);
+  post_after(std::move(plan), work.take());
   return {};
 }
 
@@ -307,10 +309,12 @@ Status Transfers::submit_list(BatchId id, AnyList list, const SubmitOptions& opt
   const CallCounter counted(submitting_);
   if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
   if (options.notification) TE_RETURN_IF_ERROR(check_notification(*options.notification));
+  Result<std::unique_ptr<DeviceWork>> work = work_before(options);
+  if (!work.ok()) return work.status();
   Plan plan;
   plan.list = list;
   TE_RETURN_IF_ERROR(accept(id, {}, options, plan));
-  post(plan);
+  post_after(std::move(plan), work.take());
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/spin.h"
 #include "engine/batch_event.h"
+#include "engine/deferred.h"
 #include "transport/transport.h"
 
 namespace te {
@@ -44,7 +45,8 @@ Transfers::Transfers(const Config& config, Memory& memory, Segments& segments, R
       memory_(memory),
       segments_(segments),
       recovery_(recovery),
-      notify_(std::move(notify)) {}
+      notify_(std::move(notify)),
+      deferred_(std::make_unique<Deferred>(*this)) {}
 
 Status Transfers::start() {
   Result<Thread> timer = Thread::start("te-timer", [this] { run_timer(); });
@@ -390,6 +392,7 @@ void Transfers::begin_stop() {
     attend(batch, targets);
   });
   sweep(targets);
+  deferred_->stop();
   staging_->stop();
 }
 

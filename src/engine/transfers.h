@@ -23,6 +23,7 @@
 #include "engine/recovery.h"
 #include "engine/segments.h"
 #include "engine/staging.h"
+#include "platform/memory_driver.h"
 #include "transfer_engine/engine.h"
 #include "transport/transport.h"
 
@@ -98,6 +99,7 @@ class Transfers final : public SliceOwner {
   struct Posted;
   struct Plan;
   class ListPlanner;
+  class Deferred;
 
   // Down.
   Status accept(BatchId id, std::span<const TransferRequest> requests, const SubmitOptions& options,
@@ -122,6 +124,13 @@ class Transfers final : public SliceOwner {
   static Posted& posted_for(const Slice* slice, Plan& plan);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
+  // Posts it now, or once the work has ended, if there is any.
+  void post_after(Plan plan, std::unique_ptr<DeviceWork> work);
+  // What the options say must end first; null: nothing, or it has ended.
+  Result<std::unique_ptr<DeviceWork>> work_before(const SubmitOptions& options);
+  // Of a plan that is not posted: ends its tasks.
+  void drop(Plan& plan, Code code, const Status& why);
+  void drop(Task& task, Code code, const Status& why);
   void start(std::vector<StagedRequest>& staged);
   // All on one path, with so many bytes.
   void post(SliceList slices, uint64_t bytes);
@@ -167,6 +176,7 @@ class Transfers final : public SliceOwner {
   Staging* staging_ = nullptr;
   const Notify notify_;
   BatchTable table_;
+  const std::unique_ptr<Deferred> deferred_;
   CompletionQueue completions_;
 
   std::atomic<Addressing> addressing_{Addressing::kOffset};

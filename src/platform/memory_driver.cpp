@@ -45,6 +45,17 @@ void remove_memory_driver(const MemoryDriver& driver) {
   std::erase(added().drivers, &driver);
 }
 
+Result<std::unique_ptr<DeviceWork>> follow(void* event, void* stream) {
+  Status why;
+  for (const MemoryDriver* driver : memory_drivers()) {
+    if (driver->kind() == MemoryKind::kHost) continue;
+    Result<std::unique_ptr<DeviceWork>> work = driver->follow(event, stream);
+    if (work.ok() || work.code() != Code::kUnsupported) return work;
+    why = work.status();
+  }
+  return why;
+}
+
 Result<std::vector<ClassifiedRange>> classify(std::span<const MemoryDriver* const> drivers,
                                               std::span<const BufferEntry> ranges) {
   std::vector<ClassifiedRange> found(ranges.size());

@@ -27,6 +27,19 @@ struct ClassifiedRange {
   std::shared_ptr<const DeviceMemory> device = nullptr;  // null: the processor reaches it
 };
 
+// Work of a device that ends by itself, such as kernels in a stream.
+//
+// Threads: one.
+class DeviceWork {
+ public:
+  DeviceWork() = default;
+  virtual ~DeviceWork() = default;
+  DeviceWork(const DeviceWork&) = delete;
+  DeviceWork& operator=(const DeviceWork&) = delete;
+  // Whether it has ended. Never waits. An error: it failed, or nobody can tell any more.
+  virtual Result<bool> has_ended() = 0;
+};
+
 class MemoryDriver {
  public:
   virtual ~MemoryDriver() = default;
@@ -35,6 +48,13 @@ class MemoryDriver {
   // kInvalidArgument names a range that is so in part, or that cannot be touched at all.
   virtual Status classify(std::span<const BufferEntry> ranges,
                           std::span<ClassifiedRange> found) const = 0;
+  // What the event follows, and what is in the stream now; either may be null. Does not wait, and
+  // uses neither after the call. kUnsupported: this process has no device of the kind.
+  virtual Result<std::unique_ptr<DeviceWork>> follow(void* event, void* stream) const {
+    (void)event;
+    (void)stream;
+    return Status(Code::kUnsupported, "this kind of memory has no events");
+  }
   // Host memory, pinned or not, that is about to be unmapped.
   virtual void unpin(std::byte* host) const { (void)host; }
 };
@@ -45,6 +65,9 @@ std::vector<const MemoryDriver*> memory_drivers();
 // `driver` is removed.
 void add_memory_driver(const MemoryDriver& driver);
 void remove_memory_driver(const MemoryDriver& driver);
+
+// By the first kind that has devices in this process; see MemoryDriver::follow().
+Result<std::unique_ptr<DeviceWork>> follow(void* event, void* stream);
 
 // What each range is. kInvalidArgument names the first that is not accessible, or of two kinds.
 Result<std::vector<ClassifiedRange>> classify(std::span<const MemoryDriver* const> drivers,

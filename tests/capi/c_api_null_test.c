@@ -27,7 +27,7 @@ static void check_null_engine(void) {
   notification_t note = {text, text, 1};
   completion_t done;
   notification_t* taken;
-  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, NULL};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, NULL, NULL, NULL};
   memset(&request, 0, sizeof request);
   memset(text, 0, sizeof text);
 
@@ -89,7 +89,7 @@ static void check_null_pointers(transfer_engine_t engine) {
   notification_t nameless = {NULL, text, 1};
   notification_t* taken;
   notify_msg_t no_text = {text, NULL};
-  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, NULL};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, NULL, NULL, NULL};
   transfer_request_t request;
   batch_id_t batch = allocateBatchID(engine, 1);
   memset(&request, 0, sizeof request);

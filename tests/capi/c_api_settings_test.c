@@ -38,7 +38,7 @@ void check_lists(const pair_t* pair) {
   block_list_t blocks = {OPCODE_WRITE, 0, regions, 2, here, there, 3};
   uint64_t sources[2], offsets[2] = {9000, 100}, lengths[2] = {50, 7};
   address_list_t addresses = {OPCODE_WRITE, 0, sources, offsets, lengths, 2};
-  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 20000, NULL, NULL};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 20000, NULL, NULL, NULL, NULL};
   transfer_status_t status = {STATUS_FAILED, 0};
   batch_id_t batch = allocateBatchID(pair->initiator, 3);
   prepared_list_t prepared;
@@ -150,7 +150,7 @@ void check_binary_notifications(const pair_t* pair) {
   notification_t* got = &sent;
   char name[] = "a", text[] = "b";
   notify_msg_t message = {name, text};
-  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, &sent};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 0, NULL, &sent, NULL, NULL};
   transfer_request_t one = request(pair, OPCODE_WRITE, 0, 100);
   batch_id_t batch = allocateBatchID(pair->initiator, 1);
   size_t count = 9, i;

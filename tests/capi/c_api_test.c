@@ -141,8 +141,8 @@ static void check_submit_options(const pair_t* pair) {
   struct {
     submit_options_t known;
     uint64_t later;
-  } longer = {{sizeof longer, ADDRESSING_AUTO, 0, NULL, NULL}, 0};
-  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 10000, NULL, NULL};
+  } longer = {{sizeof longer, ADDRESSING_AUTO, 0, NULL, NULL, NULL, NULL}, 0};
+  submit_options_t options = {sizeof options, ADDRESSING_DEFAULT, 10000, NULL, NULL, NULL, NULL};
   uint64_t address = (uint64_t)(uintptr_t)pair->remote;
   char name[] = "a", text[] = "b";
   notify_msg_t message;
@@ -166,6 +166,16 @@ static void check_submit_options(const pair_t* pair) {
   if (got != NULL) CHECK(freeNotifsMsgBuf(got, size) == 0);
   options.addressing = 9;
   CHECK(submitted_with(pair, 0, &options) == TE_ERR_INVALID_ARGUMENT);
+  /* Work of GPUs, in a process that has none. */
+  options.addressing = ADDRESSING_AUTO;
+  options.notify_msg = NULL;
+  options.after_event = &size;
+  CHECK(submitted_with(pair, 0, &options) == TE_ERR_UNSUPPORTED);
+  CHECK(strstr(transferEngineLastError(), "libcuda.so.1") != NULL);
+  options.after_event = NULL;
+  options.after_stream = &size;
+  CHECK(submitted_with(pair, 0, &options) == TE_ERR_UNSUPPORTED);
+  options.after_stream = NULL;
   /* Structs of other versions. */
   options.addressing = ADDRESSING_AUTO;
   options.struct_size = 0;

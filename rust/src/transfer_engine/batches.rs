@@ -295,6 +295,7 @@ pub(super) fn with_options(
     options: &SubmitOptions<'_>,
     submit: impl Fn(&ffi::submit_options_t) -> i32,
 ) -> Result<i32> {
+    let (after_event, after_stream) = options.after.handles();
     let mut native = ffi::submit_options_t {
         struct_size: std::mem::size_of::<ffi::submit_options_t>(),
         addressing: options.addressing as c_int,
@@ -302,6 +303,8 @@ pub(super) fn with_options(
         timeout_ms: options.timeout.map_or(0, |timeout| milliseconds(timeout).max(1)),
         notify_msg: std::ptr::null(),
         notification: std::ptr::null(),
+        after_event,
+        after_stream,
     };
     match options.notification {
         Some(notification) => with_message(call, notification, |message| {

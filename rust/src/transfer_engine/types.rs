@@ -217,6 +217,55 @@ pub struct SubmitOptions<'a> {
     /// Delivered to the target's queue, at most once, after every request of the submission has
     /// completed.
     pub notification: Option<&'a Notification>,
+    /// Work of GPUs that must end before anything touches the local memory. See [`After`].
+    pub after: After,
+}
+
+/// Work of GPUs that a submission follows, such as kernels that write the source. The call does not
+/// wait: the tasks are pending until the work has ended, and end at their deadline and when they
+/// are cancelled as others do. They fail if the work fails.
+///
+/// Neither handle is used after the call: the event may be recorded again, or destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct After {
+    event: *mut c_void,
+    stream: *mut c_void,
+}
+
+// SAFETY: handles, which the driver takes from any thread.
+unsafe impl Send for After {}
+// SAFETY: as above.
+unsafe impl Sync for After {}
+
+impl Default for After {
+    fn default() -> Self {
+        Self { event: std::ptr::null_mut(), stream: std::ptr::null_mut() }
+    }
+}
+
+impl After {
+    /// What the event follows, as it was recorded last.
+    ///
+    /// # Safety
+    ///
+    /// `event` is a `CUevent` (`cudaEvent_t`) that lives until the submission has returned.
+    pub unsafe fn event(event: *mut c_void) -> Self {
+        Self { event, ..Self::default() }
+    }
+
+    /// What is in the stream at the time of the submission.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a `CUstream` (`cudaStream_t`) that lives until the submission has returned.
+    /// `CU_STREAM_LEGACY` (1) is the default stream.
+    pub unsafe fn stream(stream: *mut c_void) -> Self {
+        Self { stream, ..Self::default() }
+    }
+
+    pub(super) fn handles(self) -> (*mut c_void, *mut c_void) {
+        (self.event, self.stream)
+    }
 }
 
 /// What peers may do to a registered buffer.

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/log.h"
+#include "platform/cuda/follow.h"
 #include "platform/cuda/gpu.h"
 
 namespace te::cuda {
@@ -142,6 +143,15 @@ class CudaDriver final : public MemoryDriver {
       TE_RETURN_IF_ERROR(describe(*library, ranges[i], *first, found[i]));
     }
     return {};
+  }
+  Result<std::unique_ptr<DeviceWork>> follow(void* event, void* stream) const override {
+    const Library* library = loaded_library();
+    if (library == nullptr) {
+      return Status(Code::kUnsupported,
+                    "this process has not loaded the CUDA driver (libcuda.so.1), so it has no "
+                    "event or stream to follow");
+    }
+    return cuda::follow(*library, static_cast<Event>(event), static_cast<Stream>(stream));
   }
   void unpin(std::byte* host) const override { Gpu::unpin(host); }
 

@@ -24,28 +24,6 @@ Held& held() {
 
 }  // namespace
 
-// The context on top of the calling thread's, for as long as this lives.
-class Gpu::Current {
- public:
-  explicit Current(const Gpu& gpu) : gpu_(gpu), result_(gpu.library_.push_context(gpu.context_)) {}
-  ~Current() {
-    Context context = nullptr;
-    if (result_ == CuResult::kSuccess) (void)gpu_.library_.pop_context(&context);
-  }
-  Current(const Current&) = delete;
-  Current& operator=(const Current&) = delete;
-
-  // The application may have reset the GPU.
-  Status status() const {
-    if (result_ == CuResult::kSuccess) return {};
-    return gpu_.library_.failed("cuCtxPushCurrent", result_);
-  }
-
- private:
-  const Gpu& gpu_;
-  const CuResult result_;
-};
-
 // Host memory that is pinned, by which GPU. One pins it for all.
 struct Gpu::Pins {
   struct Pin {
@@ -81,12 +59,72 @@ Result<std::shared_ptr<Gpu>> Gpu::hold(const Library& library, int ordinal) {
   return gpu;
 }
 
+Result<std::shared_ptr<Gpu>> Gpu::hold_any(const Library& library) {
+  {
+    MutexLock lock(held().mutex);
+    for (const auto& [ordinal, known] : held().gpus) {
+      if (std::shared_ptr<Gpu> gpu = known.lock()) return gpu;
+    }
+  }
+  int count = 0;
+  if (library.device_get_count(&count) != CuResult::kSuccess) count = 0;
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    Device device = 0;
+    unsigned flags = 0;
+    int active = 0;
+    const bool known = library.device_get(&device, ordinal) == CuResult::kSuccess &&
+                       library.primary_context_state(device, &flags, &active) == CuResult::kSuccess;
+    if (known && active != 0) return hold(library, ordinal);
+  }
+  return Status(Code::kUnsupported,
+                "no GPU has a primary context in this process: register memory of a GPU first, or "
+                "use the primary context, as CUDA's runtime does");
+}
+
+Result<Gpu::Marker> Gpu::take_marker() {
+  {
+    MutexLock lock(mutex_);
+    if (!markers_.empty()) {
+      const Marker marker = markers_.back();
+      markers_.pop_back();
+      return marker;
+    }
+  }
+  const Current current(*this);
+  TE_RETURN_IF_ERROR(current.status());
+  Marker marker;
+  CuResult result = library_.streams.create(&marker.stream, kStreamNonBlocking);
+  if (result != CuResult::kSuccess) {
+    return library_.failed("cuStreamCreate", result, Code::kResource);
+  }
+  result = library_.events.create(&marker.event, kEventDisableTiming);
+  if (result == CuResult::kSuccess) return marker;
+  (void)library_.streams.destroy(marker.stream);
+  return library_.failed("cuEventCreate", result, Code::kResource);
+}
+
+void Gpu::give_back(const Marker& marker, bool idle) {
+  if (idle) {
+    MutexLock lock(mutex_);
+    markers_.push_back(marker);
+    return;
+  }
+  const Current current(*this);
+  destroy(marker);
+}
+
+// The driver keeps what is under way until it has ended.
+void Gpu::destroy(const Marker& marker) const {
+  (void)library_.events.destroy(marker.event);
+  (void)library_.streams.destroy(marker.stream);
+}
+
 // They do not wait for the application's streams, nor those for them.
 Status Gpu::create_streams() {
   const Current current(*this);
   TE_RETURN_IF_ERROR(current.status());
   for (Stream& stream : streams_) {
-    const CuResult result = library_.stream_create(&stream, kStreamNonBlocking);
+    const CuResult result = library_.streams.create(&stream, kStreamNonBlocking);
     if (result != CuResult::kSuccess) {
       stream = nullptr;
       return library_.failed("cuStreamCreate", result, Code::kResource);
@@ -112,9 +150,10 @@ Gpu::~Gpu() {
   {
     const Current current(*this);
     MutexLock lock(mutex_);
-    for (const Event event : events_) (void)library_.event_destroy(event);
+    for (const Event event : events_) (void)library_.events.destroy(event);
+    for (const Marker& marker : markers_) destroy(marker);
     for (const Stream stream : streams_) {
-      if (stream != nullptr) (void)library_.stream_destroy(stream);
+      if (stream != nullptr) (void)library_.streams.destroy(stream);
     }
   }
   (void)library_.primary_context_release(device_);
@@ -133,7 +172,7 @@ class Gpu::PooledEvent {
       }
     }
     const CuResult result =
-        gpu_.library_.event_create(&event_, kEventBlockingSync | kEventDisableTiming);
+        gpu_.library_.events.create(&event_, kEventBlockingSync | kEventDisableTiming);
     if (result != CuResult::kSuccess) event_ = nullptr;
   }
   ~PooledEvent() {
@@ -162,7 +201,7 @@ class Gpu::Pending final : public PendingCopies {
   void all_started(Status failure) {
     failure_ = std::move(failure);
     recorded_ = event_.get() != nullptr &&
-                gpu_.library_.event_record(event_.get(), stream_) == CuResult::kSuccess;
+                gpu_.library_.events.record(event_.get(), stream_) == CuResult::kSuccess;
   }
   Status wait() override {
     waited_ = true;
@@ -203,14 +242,14 @@ Result<std::unique_ptr<PendingCopies>> Gpu::start(std::span<const MemoryCopy> co
 // Until the event is over; null: until the stream is empty.
 Status Gpu::await(Event event, Stream stream) const {
   if (event == nullptr) {
-    const CuResult result = library_.stream_synchronize(stream);
+    const CuResult result = library_.streams.synchronize(stream);
     if (result == CuResult::kSuccess) return {};
     return library_.failed("cuStreamSynchronize", result, Code::kInvalidArgument);
   }
   const int64_t until = now_ns() + kSpinNs;
   CuResult result = CuResult::kNotReady;
-  while (result == CuResult::kNotReady && now_ns() < until) result = library_.event_query(event);
-  if (result == CuResult::kNotReady) result = library_.event_synchronize(event);
+  while (result == CuResult::kNotReady && now_ns() < until) result = library_.events.query(event);
+  if (result == CuResult::kNotReady) result = library_.events.synchronize(event);
   if (result == CuResult::kSuccess) return {};
   return library_.failed("cuEventSynchronize", result, Code::kInvalidArgument);
 }

@@ -22,6 +22,9 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
 
   // The same for all its holders. Retains the primary context; kResource where there is none.
   static Result<std::shared_ptr<Gpu>> hold(const Library& library, int ordinal);
+  // One that is held already, or that the application uses: no context is made for it.
+  // kUnsupported: there is none.
+  static Result<std::shared_ptr<Gpu>> hold_any(const Library& library);
   ~Gpu();
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
@@ -39,8 +42,17 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   // By whichever GPU pinned it.
   static void unpin(std::byte* host);
 
- private:
   class Current;
+  // To mark a point in the work of other streams: a stream that follows them, and an event in it.
+  struct Marker {
+    Stream stream = nullptr;
+    Event event = nullptr;
+  };
+  Result<Marker> take_marker();
+  // `idle`: nothing is in its stream.
+  void give_back(const Marker& marker, bool idle);
+
+ private:
   class PooledEvent;
   class Pending;
   struct Pins;
@@ -51,13 +63,37 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   Status create_streams();
   Status await(Event event, Stream stream) const;
   void unregister(std::byte* host) const;
+  void destroy(const Marker& marker) const;
 
   const Library& library_;
   const Device device_;
   const Context context_;
   Stream streams_[2]{};  // by Direction
   Mutex mutex_;
-  std::vector<Event> events_ TE_GUARDED_BY(mutex_);  // unused
+  std::vector<Event> events_ TE_GUARDED_BY(mutex_);    // unused
+  std::vector<Marker> markers_ TE_GUARDED_BY(mutex_);  // likewise
+};
+
+// The context on top of the calling thread's, for as long as this lives.
+class Gpu::Current {
+ public:
+  explicit Current(const Gpu& gpu) : gpu_(gpu), result_(gpu.library_.push_context(gpu.context_)) {}
+  ~Current() {
+    Context context = nullptr;
+    if (result_ == CuResult::kSuccess) (void)gpu_.library_.pop_context(&context);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+  // The application may have reset the GPU.
+  Status status() const {
+    if (result_ == CuResult::kSuccess) return {};
+    return gpu_.library_.failed("cuCtxPushCurrent", result_);
+  }
+
+ private:
+  const Gpu& gpu_;
+  const CuResult result_;
 };
 
 }  // namespace te::cuda

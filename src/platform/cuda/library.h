@@ -17,25 +17,37 @@ struct HostMemoryFunctions {
   CuResult (*remove)(void*);
 };
 
+struct StreamFunctions {
+  CuResult (*create)(Stream*, unsigned flags);
+  CuResult (*destroy)(Stream);
+  CuResult (*synchronize)(Stream);
+  CuResult (*get_context)(Stream, Context*);
+  CuResult (*wait_event)(Stream, Event, unsigned flags);
+};
+
+struct EventFunctions {
+  CuResult (*create)(Event*, unsigned flags);
+  CuResult (*destroy)(Event);
+  CuResult (*record)(Event, Stream);
+  CuResult (*query)(Event);
+  CuResult (*synchronize)(Event);
+};
+
 struct Library {
   CuResult (*get_error_name)(CuResult, const char**);
+  CuResult (*device_get_count)(int*);
   CuResult (*device_get)(Device*, int ordinal);
   CuResult (*device_get_attribute)(int*, DeviceAttribute, Device);
   CuResult (*primary_context_retain)(Context*, Device);
   CuResult (*primary_context_release)(Device);
+  CuResult (*primary_context_state)(Device, unsigned* flags, int* active);
   CuResult (*push_context)(Context);
   CuResult (*pop_context)(Context*);
   CuResult (*pointer_get_attributes)(unsigned, PointerAttribute*, void**, DevicePtr);
   CuResult (*pointer_set_attribute)(const void*, PointerAttribute, DevicePtr);
   HostMemoryFunctions host;
-  CuResult (*stream_create)(Stream*, unsigned flags);
-  CuResult (*stream_destroy)(Stream);
-  CuResult (*stream_synchronize)(Stream);
-  CuResult (*event_create)(Event*, unsigned flags);
-  CuResult (*event_destroy)(Event);
-  CuResult (*event_record)(Event, Stream);
-  CuResult (*event_query)(Event);
-  CuResult (*event_synchronize)(Event);
+  StreamFunctions streams;
+  EventFunctions events;
   CuResult (*memcpy_async)(DevicePtr to, DevicePtr from, size_t, Stream);
   // Null before CUDA 11.7.
   CuResult (*get_handle_for_range)(void*, DevicePtr, size_t, int type, uint64_t flags);

@@ -33,6 +33,10 @@ void fail(const char* function, cuda::CuResult result, uint64_t after = 0);
 // The bytes are read and written at the end of that time.
 void slow_down(int64_t latency_us, uint64_t bytes_per_second);
 
+// Puts something into the stream that ends with release(), as a kernel would that runs until then.
+void hold(cuda::Stream stream);
+void release(cuda::Stream stream);
+
 // Of the GPU: whether it has a primary context, how many holders that has, how many there were.
 bool has_context(int gpu);
 int context_holders(int gpu);

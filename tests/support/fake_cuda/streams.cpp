@@ -57,10 +57,16 @@ Clock::duration time_for(size_t length) {
   return time;
 }
 
+bool is_copy(const Operation& operation) { return !operation.event && !operation.awaited; }
+
+bool may_begin(const Operation& operation) {
+  return !operation.awaited || operation.awaited->reached >= operation.records;
+}
+
 void finish(const Operation& operation) {
-  if (operation.event != nullptr) {
-    --operation.event->pending;
-  } else {
+  if (operation.event) {
+    ++operation.event->reached;
+  } else if (is_copy(operation)) {
     copy_bytes(operation);
     --world().counts.under_way;
   }
@@ -77,6 +83,7 @@ void work(cuda::Stream stream) {
     lock.unlock();
     std::this_thread::sleep_until(operation.ends);
     lock.lock();
+    world().changed.wait(lock, [&operation] { return may_begin(operation); });
     stream->queue.pop_front();
     if (stream->queue.empty()) --world().counts.busy;
     finish(operation);
@@ -87,9 +94,9 @@ void work(cuda::Stream stream) {
 // It begins when those before it have ended, however late their threads are.
 void enqueue(cuda::Stream stream, Operation operation) {
   const bool slow = world().latency_us != 0 || world().bytes_per_second != 0;
-  if (!slow && stream->queue.empty()) return finish(operation);
+  if (!slow && stream->queue.empty() && may_begin(operation)) return finish(operation);
   stream->free_at = std::max(stream->free_at, Clock::now());
-  if (operation.event == nullptr) stream->free_at += time_for(operation.length);
+  if (is_copy(operation)) stream->free_at += time_for(operation.length);
   operation.ends = stream->free_at;
   Counts& counts = world().counts;
   if (stream->queue.empty()) counts.most = std::max(counts.most, ++counts.busy);
@@ -97,6 +104,18 @@ void enqueue(cuda::Stream stream, Operation operation) {
   world().changed.notify_all();
   if (std::exchange(stream->has_thread, true)) return;
   std::thread([stream] { work(stream); }).detach();
+}
+
+bool is_event(cuda::Event event) { return world().events.contains(event); }
+
+// Of the context that is current. Nothing is ever in it.
+bool is_default(cuda::Stream stream) { return reinterpret_cast<uintptr_t>(stream) <= 2; }
+
+void await_in(cuda::Stream stream, const std::shared_ptr<EventState>& event, uint64_t records) {
+  Operation operation;
+  operation.awaited = event;
+  operation.records = records;
+  enqueue(stream, operation);
 }
 
 CuResult copy_now(CUdeviceptr to, CUdeviceptr from, size_t length) {
@@ -137,7 +156,18 @@ int streams() {
 }
 int events() {
   std::lock_guard lock(world().mutex);
-  return world().events;
+  return static_cast<int>(world().events.size());
+}
+
+void hold(cuda::Stream stream) {
+  std::lock_guard lock(world().mutex);
+  stream->held = std::make_shared<EventState>();
+  await_in(stream, stream->held, 1);
+}
+void release(cuda::Stream stream) {
+  std::lock_guard lock(world().mutex);
+  stream->held->reached = 1;
+  world().changed.notify_all();
 }
 
 }  // namespace te::test::fake_cuda
@@ -167,44 +197,63 @@ CUresult cuStreamSynchronize(CUstream stream) {
   return CuResult::kSuccess;
 }
 
+CUresult cuStreamGetCtx(CUstream stream, CUcontext* context) {
+  FAKE_CUDA_CALL("cuStreamGetCtx");
+  *context = is_default(stream) ? current_context() : stream->context;
+  return *context == nullptr ? CuResult::kInvalidContext : CuResult::kSuccess;
+}
+
+CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
+  FAKE_CUDA_CALL_IN_CONTEXT("cuStreamWaitEvent");
+  if (!is_event(event) || stream->context != current_context()) return CuResult::kInvalidHandle;
+  await_in(stream, event->state, event->state->recorded);
+  return CuResult::kSuccess;
+}
+
 CUresult cuEventCreate(CUevent* event, unsigned) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuEventCreate");
   *event = new te::cuda::EventSt;
   (*event)->context = current_context();
-  ++world().events;
+  world().events.insert(*event);
   return CuResult::kSuccess;
 }
 
 CUresult cuEventDestroy_v2(CUevent event) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuEventDestroy");
-  world().changed.wait(lock, [event] { return event->pending == 0; });
-  --world().events;
+  if (world().events.erase(event) == 0) return CuResult::kInvalidHandle;
   delete event;
   return CuResult::kSuccess;
 }
 
 CUresult cuEventRecord(CUevent event, CUstream stream) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuEventRecord");
-  if (event->context != current_context() || stream->context != current_context()) {
-    return CuResult::kInvalidHandle;
-  }
-  ++event->pending;
+  if (!is_event(event) || event->context != current_context()) return CuResult::kInvalidHandle;
+  const bool to_default = is_default(stream);
+  if (!to_default && stream->context != current_context()) return CuResult::kInvalidHandle;
+  ++event->state->recorded;
   Operation operation;
-  operation.event = event;
-  enqueue(stream, operation);
+  operation.event = event->state;
+  if (to_default) {
+    finish(operation);
+  } else {
+    enqueue(stream, operation);
+  }
   return CuResult::kSuccess;
 }
 
 CUresult cuEventQuery(CUevent event) {
   FAKE_CUDA_CALL("cuEventQuery");
+  if (!is_event(event)) return CuResult::kInvalidHandle;
   if (world().gpus[event->context->gpu].holders == 0) return CuResult::kInvalidContext;
-  return event->pending == 0 ? CuResult::kSuccess : CuResult::kNotReady;
+  const EventState& state = *event->state;
+  return state.reached == state.recorded ? CuResult::kSuccess : CuResult::kNotReady;
 }
 
 CUresult cuEventSynchronize(CUevent event) {
   FAKE_CUDA_CALL("cuEventSynchronize");
   if (world().gpus[event->context->gpu].holders == 0) return CuResult::kInvalidContext;
-  world().changed.wait(lock, [event] { return event->pending == 0; });
+  const std::shared_ptr<EventState> state = event->state;
+  world().changed.wait(lock, [&state] { return state->reached == state->recorded; });
   return CuResult::kSuccess;
 }
 
@@ -277,6 +326,8 @@ CUresult cuGetProcAddress(const char* symbol, void** function, int, uint64_t) {
     FAKE_CUDA_FUNCTION(cuStreamCreate, cuStreamCreate);
     FAKE_CUDA_FUNCTION(cuStreamDestroy, cuStreamDestroy_v2);
     FAKE_CUDA_FUNCTION(cuStreamSynchronize, cuStreamSynchronize);
+    FAKE_CUDA_FUNCTION(cuStreamGetCtx, cuStreamGetCtx);
+    FAKE_CUDA_FUNCTION(cuStreamWaitEvent, cuStreamWaitEvent);
     FAKE_CUDA_FUNCTION(cuEventCreate, cuEventCreate);
     FAKE_CUDA_FUNCTION(cuEventDestroy, cuEventDestroy_v2);
     FAKE_CUDA_FUNCTION(cuEventRecord, cuEventRecord);

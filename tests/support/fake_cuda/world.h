@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,21 @@ struct te::cuda::CtxSt {
   int gpu = 0;
 };
 
+namespace te::test::fake_cuda {
+
+// Outlives the event where streams still have to do with it.
+struct EventState {
+  uint64_t recorded = 0;
+  uint64_t reached = 0;  // of these
+};
+
+}  // namespace te::test::fake_cuda
+
 // Recorded at the end of what was in the stream.
 struct te::cuda::EventSt {
   te::cuda::Context context = nullptr;
-  uint64_t pending = 0;  // records that are not reached yet
+  std::shared_ptr<te::test::fake_cuda::EventState> state =
+      std::make_shared<te::test::fake_cuda::EventState>();
 };
 
 namespace te::test::fake_cuda {
@@ -33,7 +45,9 @@ struct Operation {
   std::byte* to = nullptr;
   const std::byte* from = nullptr;
   size_t length = 0;
-  cuda::Event event = nullptr;  // an event to be recorded; null: a copy
+  std::shared_ptr<EventState> event;    // an event to be recorded
+  std::shared_ptr<EventState> awaited;  // one that was recorded so often before what comes next
+  uint64_t records = 0;
   std::chrono::steady_clock::time_point ends = {};
 };
 
@@ -45,6 +59,7 @@ struct te::cuda::StreamSt {
   std::chrono::steady_clock::time_point free_at = {};  // after what is in the queue
   bool has_thread = false;
   bool destroyed = false;
+  std::shared_ptr<te::test::fake_cuda::EventState> held;  // by hold()
 };
 
 namespace te::test::fake_cuda {
@@ -115,7 +130,8 @@ struct World {
   std::map<std::string, Failure> failures;
   std::map<std::string, void*> functions;  // by their names without a version
   uint64_t next = 1;
-  int streams = 0, events = 0;
+  int streams = 0;
+  std::set<cuda::Event> events;  // not destroyed
   int64_t latency_us = 0;
   uint64_t bytes_per_second = 0;
   Counts counts;
