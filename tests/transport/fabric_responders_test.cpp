@@ -121,6 +121,75 @@ class FabricResponders : public testing::Test {
   fi_context2 context_{};
 };
 
+// The target's half of a WRITE of more than the sockets hold, in memory of its own.
+class FabricUnregister : public FabricResponders {
+ protected:
+  static constexpr size_t kLarge = 64 << 20;
+  // Leaves the target in the middle of it.
+  void begin_a_write(uint64_t key) {
+    connect(1, 1);
+    source_.assign(kLarge, 'o');
+    const uint64_t at = there_->virtual_addresses() ? reinterpret_cast<uint64_t>(large_.data()) : 0;
+    ASSERT_EQ(
+        ::fi_write(endpoint_->get(), source_.data(), kLarge, nullptr, to_, at, key, &context_), 0);
+    for (const Stopwatch watch; large_.front() == 0 && watch.ms() < kPatienceMs;) {
+      responders_->serve();
+    }
+    ASSERT_EQ(large_.front(), 'o');
+    ASSERT_EQ(large_.back(), 0) << "it is whole";
+  }
+  // Whether the peer, which goes on sending, writes over it within the time.
+  bool stays(char value, int64_t ms) {
+    std::fill(large_.begin(), large_.end(), value);
+    for (const Stopwatch watch; watch.ms() < ms;) {
+      for (int i = 0; i < 100; ++i) {
+        responders_->serve();
+        done();
+      }
+      if (large_.back() != value) return false;
+    }
+    return std::all_of(large_.begin(), large_.end(), [value](char c) { return c == value; });
+  }
+
+  std::vector<char> large_ = std::vector<char>(kLarge);
+};
+
+TEST_F(FabricUnregister, AProviderInSoftwareGoesOnWithAWriteIntoMemoryThatWasClosed) {
+  if (!begin()) GTEST_SKIP() << "no libfabric here";
+  Result<Owned<fid_mr>> range =
+      there_->add_range(large_.data(), kLarge, Rights::kBoth, Rights::kBoth, "*");
+  ASSERT_TRUE(range.ok()) << range.status().to_string();
+  ASSERT_NO_FATAL_FAILURE(begin_a_write(::fi_mr_key(range->get())));
+  range->reset();
+  EXPECT_FALSE(stays('n', kPatienceMs)) << "the test below proves nothing";
+}
+
+TEST_F(FabricUnregister, NothingOfAWriteLandsInABufferThatWasUnregistered) {
+  if (!begin()) GTEST_SKIP() << "no libfabric here";
+  Buffer buffer;
+  buffer.address = reinterpret_cast<uint64_t>(large_.data());
+  buffer.length = kLarge;
+  Result<std::unique_ptr<rails::MemoryRegion>> region =
+      there_->register_range(buffer, buffer.address, kLarge);
+  ASSERT_TRUE(region.ok()) << region.status().to_string();
+  ASSERT_NO_FATAL_FAILURE(begin_a_write((*region)->remote_key));
+  region->reset();
+  EXPECT_TRUE(stays('n', 300));
+  EXPECT_EQ(responders_->accept(hello(Hello::Type::kCheck, 1, 1)).code(), Code::kUnavailable)
+      << "the peer is told to connect again";
+}
+
+TEST_F(FabricUnregister, ABufferThatNoPeerReachesInterruptsNobody) {
+  if (!begin()) GTEST_SKIP() << "no libfabric here";
+  connect(1, 1);
+  Buffer buffer;
+  buffer.address = reinterpret_cast<uint64_t>(large_.data());
+  buffer.length = kLarge;
+  buffer.remote = Rights::kNone;
+  ASSERT_TRUE(there_->register_range(buffer, buffer.address, kLarge).ok());
+  EXPECT_EQ(responders_->accept(hello(Hello::Type::kCheck, 1, 1)).code(), Code::kOk);
+}
+
 TEST_F(FabricResponders, WithoutAFenceAGivenUpWriteLands) {
   if (!begin()) GTEST_SKIP() << "no libfabric here";
   connect(1, 1);

@@ -19,24 +19,35 @@ constexpr size_t kMostOperations = 2048;
 // in between.
 constexpr int kPortAttempts = 8;
 constexpr std::string_view kCuda = "cuda:";
+constexpr std::string_view kEfa = "efa";
+// Options of the provider efa since libfabric 1.19: whether it does in software what its NIC
+// cannot.
+constexpr int kEfaEmulatedRead = -(0xefa << 16) + 1;
+constexpr int kEfaEmulatedWrite = -(0xefa << 16) + 2;
 // Of a queue that are empty in a row, before it counts as empty: a read may take in one message of
 // a provider's own, and say nothing of it.
 constexpr int kEmptyReads = 256;
 
 class Region final : public rails::MemoryRegion {
  public:
-  Region(Domain& domain, Owned<fid_mr> range)
+  // `end_peers`: at its end; null: nothing is needed.
+  Region(Domain& domain, Owned<fid_mr> range, const std::function<void()>* end_peers)
       : MemoryRegion(reinterpret_cast<uint64_t>(::fi_mr_desc(range.get())),
                      ::fi_mr_key(range.get())),
         domain_(domain),
+        end_peers_(end_peers),
         range_(std::move(range)) {}
   ~Region() override {
-    const Domain::Turn turn(domain_);
-    range_.reset();
+    {
+      const Domain::Turn turn(domain_);
+      range_.reset();
+    }
+    if (end_peers_ != nullptr) (*end_peers_)();
   }
 
  private:
   Domain& domain_;
+  const std::function<void()>* const end_peers_;
   Owned<fid_mr> range_;
 };
 
@@ -115,7 +126,9 @@ Result<std::unique_ptr<rails::MemoryRegion>> Domain::register_range(const Buffer
   Result<Owned<fid_mr>> range = add_range(reinterpret_cast<void*>(address), length, buffer.local,
                                           buffer.remote, buffer.location);
   if (!range.ok()) return range.status();
-  return std::unique_ptr<rails::MemoryRegion>(new Region(*this, range.take()));
+  const bool ends_peers = end_peers_ && buffer.remote != Rights::kNone;
+  return std::unique_ptr<rails::MemoryRegion>(
+      new Region(*this, range.take(), ends_peers ? &end_peers_ : nullptr));
 }
 
 Result<std::shared_ptr<Queue>> Queue::open(Domain& domain) {
@@ -198,6 +211,18 @@ Endpoint::~Endpoint() {
     if (count < 0 && count != -FI_EAGAIN) break;
     empty = count > 0 ? 0 : empty + 1;
   }
+}
+
+bool Endpoint::outlives_memory() const {
+  if (domain_.copies_in_software()) return true;
+  if (domain_.info().fabric_attr->prov_name != kEfa) return false;
+  for (const int option : {kEfaEmulatedRead, kEfaEmulatedWrite}) {
+    bool emulated = true;
+    size_t size = sizeof emulated;
+    const int result = ::fi_getopt(&endpoint_->fid, FI_OPT_ENDPOINT, option, &emulated, &size);
+    if (result != 0 || emulated) return true;  // older versions do not say
+  }
+  return false;
 }
 
 Result<Bytes> Endpoint::name() const {

@@ -7,6 +7,7 @@
 #include <rdma/fi_domain.h>
 #include <rdma/fi_endpoint.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -49,6 +50,8 @@ class Domain final : public rails::Nic {
   bool virtual_addresses() const { return has_mode(FI_MR_VIRT_ADDR); }
   bool local_registration() const { return has_mode(FI_MR_LOCAL); }
   bool device_memory() const { return (info_->caps & FI_HMEM) != 0; }
+  // Whether software copies the bytes, which the provider does in its own time.
+  bool copies_in_software() const { return !local_registration(); }
   // 0: it does not say.
   uint64_t bytes_per_s() const {
     const bool says = info_->nic != nullptr && info_->nic->link_attr != nullptr;
@@ -75,6 +78,9 @@ class Domain final : public rails::Nic {
                                                               uint64_t address,
                                                               uint64_t length) override;
   uint64_t max_region() const override { return 0; }
+  // What ends the peers' operations that are under way, each time that memory which peers reach was
+  // closed. Before the first range; empty: nothing is needed.
+  void end_peers_with(std::function<void()> end) { end_peers_ = std::move(end); }
   // `location` as buffers have it. kUnsupported: not on this NIC; kResource: too large, or too
   // much; the rest is an error for the caller.
   Result<Owned<fid_mr>> add_range(void* address, size_t length, Rights local, Rights remote,
@@ -99,6 +105,7 @@ class Domain final : public rails::Nic {
   const std::string device_;
   const Info info_;
   bool serialized_ = false;
+  std::function<void()> end_peers_;
   std::mutex mutex_;
   Owned<fid_fabric> fabric_;
   Owned<fid_domain> domain_;
@@ -142,6 +149,9 @@ class Endpoint {
   Endpoint& operator=(const Endpoint&) = delete;
 
   fid_ep* get() const { return endpoint_.get(); }
+  // Whether a peer's operation may go on for a while in memory that was closed: software takes the
+  // key at its first byte only.
+  bool outlives_memory() const;
   Queue& queue() const { return *queue_; }
   // As peers insert it into their address vectors.
   Result<Bytes> name() const;

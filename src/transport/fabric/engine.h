@@ -169,7 +169,7 @@ class FabricEngine final : public rails::RailEngine {
   void return_waiting(FabricRail& path, Code code) TE_REQUIRES(progress_.lock);
 
   // engine_memory.cpp
-  bool copies_in_software() const { return !domain_.local_registration(); }
+  bool copies_in_software() const { return domain_.copies_in_software(); }
   void forget_reads(FabricRail& path, Code code = Code::kUnavailable) TE_REQUIRES(progress_.lock);
   // Of a READ that the provider calls completed.
   void hold_or_finish(Job& job) TE_REQUIRES(progress_.lock);

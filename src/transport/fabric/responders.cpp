@@ -12,10 +12,14 @@ namespace te::fabric {
 Status Responders::open() {
   const Result<ResponderRef> trial = make();
   if (!trial.ok()) return trial.status();
+  bool outlives_memory = false;
   {
     MutexLock lock((*trial)->mutex);
+    const Domain::Turn turn(domain_);
     depth_ = (*trial)->endpoint->queue().depth();
+    outlives_memory = (*trial)->endpoint->outlives_memory();
   }
+  if (outlives_memory) domain_.end_peers_with([this] { end_all(); });
   close(**trial);
   return {};
 }
@@ -141,9 +145,19 @@ bool Responders::may_sleep(std::vector<pollfd>& entries, bool* blind) {
   return may;
 }
 
+void Responders::end_all() {
+  MutexLock lock(mutex_);
+  close_all();
+}
+
 void Responders::stop() {
   MutexLock lock(mutex_);
   stopped_ = true;
+  close_all();
+}
+
+void Responders::close_all() {
+  if (!responders_.empty()) changed_.store(true);
   users_.clear();
   for (const ResponderRef& responder : responders_) close(*responder);
   responders_.clear();

@@ -31,6 +31,8 @@ class Responders {
   Status open();
   // Of this NIC. The answer as Hello says.
   Result<Bytes> accept(const Hello& hello);
+  // Closes all endpoints: of no peer's operation is anything left. They connect again.
+  void end_all();
   void stop();
 
   // Lets the provider work for peers, where it needs that. Whether there seems to have been
@@ -65,6 +67,7 @@ class Responders {
   // Closes the endpoint of the path, if it has one.
   void close(uint64_t id) TE_REQUIRES(mutex_);
   void close(Responder& responder);
+  void close_all() TE_REQUIRES(mutex_);
   static bool serve(Domain& domain, Responder& responder);
 
   Domain& domain_;
