@@ -177,8 +177,9 @@ bool guard_works() {
 }
 
 // Not inlined: what sigsetjmp saves is this function's own.
-__attribute__((noinline)) CopyResult copy_under_guard(std::byte* to, const std::byte* from,
-                                                      size_t length, CopyFunction copy) {
+__attribute__((noinline)) CopyResult convert_under_guard(std::byte* to, const std::byte* from,
+                                                         size_t length, ConvertFunction convert,
+                                                         void* state) {
   Guard guard;
   guard.to = to;
   guard.from = from;
@@ -187,10 +188,18 @@ __attribute__((noinline)) CopyResult copy_under_guard(std::byte* to, const std::
   if (sigsetjmp(guard.resume, 0) != 0) return guard.result;
   active = &guard;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  copy(to, from, length);
+  convert(state, to, from, length);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   active = nullptr;
   return CopyResult::kDone;
+}
+
+CopyResult copy_under_guard(std::byte* to, const std::byte* from, size_t length,
+                            CopyFunction copy) {
+  const auto call = [](void* state, std::byte* destination, const std::byte* source, size_t size) {
+    (*static_cast<CopyFunction*>(state))(destination, source, size);
+  };
+  return convert_under_guard(to, from, length, call, &copy);
 }
 
 uint64_t page_size() {
@@ -324,6 +333,12 @@ FaultHandler::~FaultHandler() {
       stay_in_memory();
     }
   }
+}
+
+std::optional<CopyResult> guarded_convert(std::byte* to, const std::byte* from, size_t length,
+                                          ConvertFunction convert, void* state) {
+  if (!guard_works()) return std::nullopt;
+  return convert_under_guard(to, from, length, convert, state);
 }
 
 CopyResult guarded_copy(std::byte* to, const std::byte* from, size_t length, CopyFunction copy) {

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace te {
 
@@ -37,6 +38,12 @@ CopyResult guarded_move(std::byte* to, const std::byte* from, size_t length);
 // middle; it touches nothing outside of the two ranges.
 using CopyFunction = void (*)(std::byte* to, const std::byte* from, size_t length);
 CopyResult guarded_copy(std::byte* to, const std::byte* from, size_t length, CopyFunction copy);
+// The same for what makes other bytes of them (a cipher). Only under the guard: nullopt, and
+// nothing is called, where that does not work. If it is ended in the middle, so is what it did to
+// `state`.
+using ConvertFunction = void (*)(void* state, std::byte* to, const std::byte* from, size_t length);
+std::optional<CopyResult> guarded_convert(std::byte* to, const std::byte* from, size_t length,
+                                          ConvertFunction convert, void* state);
 
 // Whether all of it can be read, or written, at this moment. Changes no byte.
 bool is_readable(const std::byte* begin, size_t length);

@@ -78,6 +78,7 @@ struct Connection::Tls {
   ssize_t send(int fd, Cursor from, int flags);
   // Protects what `from` has, as far as there is room; how many bytes that were. -1: errno.
   ssize_t seal_some(Cursor& from);
+  ssize_t seal_one(Cursor& from);
   // 0: everything has left; else -1 with errno.
   int flush(int fd, int flags);
 
@@ -196,27 +197,38 @@ ssize_t Connection::Tls::seal_some(Cursor& from) {
   }
   size_t total = 0;
   while (!from.done() && out.size - out.end >= kMaxRecord) {
-    std::byte* const record = out.bytes.get() + out.end;
-    size_t length = 0;
-    bool readable = true;
-    while (!from.done() && length < kMaxPlaintext) {
-      const size_t step = std::min(from.size(), kMaxPlaintext - length);
-      readable =
-          guarded_copy(record + kHeaderSize + length, from.data(), step) == CopyResult::kDone;
-      if (!readable) break;
-      length += step;
-      from.skip(step);
-    }
-    if (length > 0) {
-      const size_t size = sealer->seal(record, length);
-      if (size == 0) return fail(EPROTO);
-      out.end += size;
-      total += length;
-    }
-    if (!readable && total == 0) return fail(EFAULT);
-    if (!readable) break;
+    const ssize_t taken = seal_one(from);
+    if (taken < 0) return total > 0 && errno == EFAULT ? static_cast<ssize_t>(total) : -1;
+    total += static_cast<size_t>(taken);
   }
   return static_cast<ssize_t>(total);
+}
+
+ssize_t Connection::Tls::seal_one(Cursor& from) {
+  std::byte* const record = out.bytes.get() + out.end;
+  if (from.size() >= kMaxPlaintext) {
+    const std::optional<size_t> size = sealer->seal_from(from.data(), record, kMaxPlaintext);
+    if (size == 0) return fail(EPROTO);
+    if (size) {
+      out.end += *size;
+      from.skip(kMaxPlaintext);
+      return kMaxPlaintext;
+    }
+  }
+  // Of several parts, or up to a byte that cannot be read.
+  size_t length = 0;
+  while (!from.done() && length < kMaxPlaintext) {
+    const size_t step = std::min(from.size(), kMaxPlaintext - length);
+    const CopyResult copied = guarded_copy(record + kHeaderSize + length, from.data(), step);
+    if (copied != CopyResult::kDone) break;
+    length += step;
+    from.skip(step);
+  }
+  if (length == 0) return fail(EFAULT);
+  const size_t size = sealer->seal(record, length);
+  if (size == 0) return fail(EPROTO);
+  out.end += size;
+  return static_cast<ssize_t>(length);
 }
 
 ssize_t Connection::Tls::send(int fd, Cursor from, int flags) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/guarded_copy.h"
 #include "base/log.h"
 
 namespace te::tls {
@@ -79,13 +80,13 @@ RecordKeys::~RecordKeys() = default;
 
 Result<RecordKeys> RecordKeys::make(Suite suite, Secret traffic_secret, bool encrypts) {
   RecordKeys keys(suite, std::move(traffic_secret), encrypts);
-  keys.context_.reset(EVP_CIPHER_CTX_new());
-  if (!keys.context_) return Status(Code::kResource, "out of memory");
-  TE_RETURN_IF_ERROR(keys.derive());
+  TE_RETURN_IF_ERROR(keys.derive(0));
   return keys;
 }
 
-Status RecordKeys::derive() {
+Status RecordKeys::derive(uint64_t sequence) {
+  context_.reset(EVP_CIPHER_CTX_new());
+  if (!context_) return Status(Code::kResource, "out of memory");
   const Algorithms use = algorithms(suite_);
   if (use.cipher == nullptr) return failed("use an unknown cipher suite");
   Secret key(use.key_size);
@@ -98,7 +99,7 @@ Status RecordKeys::derive() {
                                     encrypts_ ? 1 : 0, nullptr) != 1) {
     return failed("start its cipher");
   }
-  sequence_ = 0;
+  sequence_ = sequence;
   return {};
 }
 
@@ -106,7 +107,7 @@ Status RecordKeys::update() {
   Secret next(secret_.size());
   TE_RETURN_IF_ERROR(expand(algorithms(suite_).digest, secret_, "traffic upd", next));
   secret_ = std::move(next);
-  return derive();
+  return derive(0);
 }
 
 bool RecordKeys::set_nonce() {
@@ -119,13 +120,51 @@ bool RecordKeys::set_nonce() {
   return EVP_CipherInit_ex2(context_.get(), nullptr, nullptr, raw(nonce.data()), -1, nullptr) == 1;
 }
 
-bool RecordKeys::encrypt(const std::byte* header, std::byte* bytes, size_t length, std::byte* tag) {
+bool RecordKeys::begin_record(const std::byte* header) {
   int done = 0;
-  EVP_CIPHER_CTX* const context = context_.get();
-  return set_nonce() && EVP_EncryptUpdate(context, nullptr, &done, raw(header), kHeaderSize) == 1 &&
-         EVP_EncryptUpdate(context, raw(bytes), &done, raw(bytes), static_cast<int>(length)) == 1 &&
-         EVP_EncryptFinal_ex(context, raw(bytes) + done, &done) == 1 &&
-         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, kTagSize, tag) == 1;
+  return set_nonce() &&
+         EVP_EncryptUpdate(context_.get(), nullptr, &done, raw(header), kHeaderSize) == 1;
+}
+
+bool RecordKeys::encrypt_some(std::byte* to, const std::byte* from, size_t length) {
+  int done = 0;
+  return EVP_EncryptUpdate(context_.get(), raw(to), &done, raw(from), static_cast<int>(length)) ==
+         1;
+}
+
+bool RecordKeys::end_record(std::byte* end, std::byte* tag) {
+  int done = 0;
+  return EVP_EncryptFinal_ex(context_.get(), raw(end), &done) == 1 &&
+         EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_GET_TAG, kTagSize, tag) == 1;
+}
+
+bool RecordKeys::encrypt(const std::byte* header, std::byte* bytes, size_t length, std::byte* tag) {
+  return begin_record(header) && encrypt_some(bytes, bytes, length) &&
+         end_record(bytes + length, tag);
+}
+
+std::optional<bool> RecordKeys::encrypt_from(const std::byte* from, const std::byte* header,
+                                             std::byte* bytes, size_t length, std::byte* tag) {
+  struct Call {
+    RecordKeys& keys;
+    const std::byte* header;
+    bool works = false;
+  } call{*this, header};
+  const auto encrypt = [](void* state, std::byte* to, const std::byte* source, size_t size) {
+    auto& of = *static_cast<Call*>(state);
+    of.works = of.keys.begin_record(of.header) && of.keys.encrypt_some(to, source, size);
+  };
+  const uint64_t sequence = sequence_;
+  const std::optional<CopyResult> result = guarded_convert(bytes, from, length, encrypt, &call);
+  if (!result) return std::nullopt;
+  if (*result != CopyResult::kDone) {
+    // The cipher was ended in the middle. Nobody has seen anything of it: the nonce is as good as
+    // new.
+    if (derive(sequence).ok()) return std::nullopt;
+    return false;
+  }
+  return call.works && encrypt_some(bytes + length, bytes + length, 1) &&
+         end_record(bytes + length + 1, tag);
 }
 
 bool RecordKeys::decrypt(const std::byte* header, std::byte* bytes, size_t length, std::byte* tag) {
@@ -137,7 +176,10 @@ bool RecordKeys::decrypt(const std::byte* header, std::byte* bytes, size_t lengt
          EVP_DecryptFinal_ex(context, raw(bytes) + done, &done) == 1;
 }
 
-size_t RecordSealer::seal(std::byte* record, size_t length, Content content) {
+namespace {
+
+// Also the content type behind the bytes. Returns the size of the record.
+size_t begin_record(std::byte* record, size_t length, Content content) {
   const size_t protected_size = length + kTrailerSize;
   // Of TLS 1.3, all records look like data of TLS 1.2.
   record[0] = static_cast<std::byte>(Content::kApplication);
@@ -145,10 +187,26 @@ size_t RecordSealer::seal(std::byte* record, size_t length, Content content) {
   record[2] = std::byte{3};
   record[3] = static_cast<std::byte>(protected_size >> 8);
   record[4] = static_cast<std::byte>(protected_size);
-  std::byte* const bytes = record + kHeaderSize;
-  bytes[length] = static_cast<std::byte>(content);
-  if (!keys_.encrypt(record, bytes, length + 1, bytes + length + 1)) return 0;
+  record[kHeaderSize + length] = static_cast<std::byte>(content);
   return kHeaderSize + protected_size;
+}
+
+}  // namespace
+
+size_t RecordSealer::seal(std::byte* record, size_t length, Content content) {
+  const size_t size = begin_record(record, length, content);
+  std::byte* const bytes = record + kHeaderSize;
+  return keys_.encrypt(record, bytes, length + 1, bytes + length + 1) ? size : 0;
+}
+
+std::optional<size_t> RecordSealer::seal_from(const std::byte* from, std::byte* record,
+                                              size_t length) {
+  const size_t size = begin_record(record, length, Content::kApplication);
+  std::byte* const bytes = record + kHeaderSize;
+  const std::optional<bool> works =
+      keys_.encrypt_from(from, record, bytes, length, bytes + length + 1);
+  if (!works) return std::nullopt;
+  return *works ? size : 0;
 }
 
 size_t RecordSealer::seal_key_update(std::byte* record) {

@@ -2,8 +2,8 @@
 //
 // OpenSSL makes the handshake; from then on the engine protects the records itself, with OpenSSL's
 // ciphers. An SSL object is for one thread at a time, but a connection has a sender and a receiver
-// that work at once. And records are made where the socket takes them from, and opened where they
-// arrived, without a copy of their own.
+// that work at once. And records are made from the application's memory, where the socket takes
+// them from, and opened where they arrived, without a copy of their own.
 //
 // Threads: one at a time for each object; the two directions know nothing of each other.
 #pragma once
@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/secret.h"
@@ -56,11 +57,20 @@ class RecordKeys {
   uint64_t records() const { return sequence_; }  // with these keys
 
   bool encrypt(const std::byte* header, std::byte* bytes, size_t length, std::byte* tag);
+  // The same for bytes that lie in an application's memory, which may have become inaccessible;
+  // bytes[length] is protected behind them. nullopt: they cannot be read in this way, and it is as
+  // if it had not been called.
+  std::optional<bool> encrypt_from(const std::byte* from, const std::byte* header, std::byte* bytes,
+                                   size_t length, std::byte* tag);
   bool decrypt(const std::byte* header, std::byte* bytes, size_t length, std::byte* tag);
 
  private:
   RecordKeys(Suite suite, Secret secret, bool encrypts);
-  Status derive();
+  // For the records from the `sequence`th on.
+  Status derive(uint64_t sequence);
+  bool begin_record(const std::byte* header);
+  bool encrypt_some(std::byte* to, const std::byte* from, size_t length);
+  bool end_record(std::byte* end, std::byte* tag);
   bool set_nonce();
 
   Suite suite_;
@@ -81,6 +91,9 @@ class RecordSealer {
   // Protects `length` bytes, at most kMaxPlaintext, that lie at record + kHeaderSize; there is room
   // for kTrailerSize bytes behind them. Returns the size of the record, or 0 if the cipher failed.
   size_t seal(std::byte* record, size_t length, Content content = Content::kApplication);
+  // The same for bytes in an application's memory, which are not copied. nullopt: they cannot be
+  // read in this way, and it is as if it had not been called.
+  std::optional<size_t> seal_from(const std::byte* from, std::byte* record, size_t length);
   // Before this many records, new keys are due: AES-GCM protects 2^24.5 of full size.
   static constexpr uint64_t kRecordsPerKey = uint64_t{1} << 24;
   bool update_due() const { return keys_.records() >= kRecordsPerKey; }

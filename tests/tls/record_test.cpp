@@ -4,11 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <optional>
 #include <random>
 
+#include "base/guarded_copy.h"
 #include "base/log.h"
 #include "support/facts.h"
 #include "support/fails_with.h"
+#include "support/fragile_memory.h"
 
 namespace te::test {
 namespace {
@@ -74,6 +77,34 @@ TEST_P(Record, WhatIsSealedOpens) {
   EXPECT_TRUE(opens_to(seal(std::vector<std::byte>(100)), std::vector<std::byte>(100)));
   EXPECT_TRUE(
       opens_to(seal(random_bytes(2, 1), Content::kAlert), random_bytes(2, 1), Content::kAlert));
+}
+
+TEST_P(Record, WhatIsSealedFromMemoryOfAnApplicationOpens) {
+  const FaultHandler handler;
+  for (const size_t size : {1ul, 17ul, 4'096ul, tls::kMaxPlaintext}) {
+    const std::vector<std::byte> plain = random_bytes(size, size);
+    std::vector<std::byte> record(tls::kMaxRecord);
+    const std::optional<size_t> sealed = sealer_.seal_from(plain.data(), record.data(), size);
+    ASSERT_TRUE(sealed.has_value());
+    record.resize(*sealed);
+    EXPECT_TRUE(opens_to(record, plain));
+    EXPECT_TRUE(opens_to(seal(plain), plain));
+  }
+}
+
+TEST_P(Record, MemoryThatCannotBeReadLeavesNoTrace) {
+  FragileMemory memory(2 * 4'096);
+  ASSERT_NE(memory.data(), nullptr);
+  ASSERT_TRUE(memory.damage(Damage::kProtected, 4'096, 4'096));
+  std::vector<std::byte> record(tls::kMaxRecord);
+  {
+    const FaultHandler handler;
+    EXPECT_EQ(sealer_.seal_from(memory.data(), record.data(), 2 * 4'096), std::nullopt);
+  }
+  // Without the handler it is not tried.
+  EXPECT_EQ(sealer_.seal_from(memory.data(), record.data(), 16), std::nullopt);
+  const std::vector<std::byte> plain = random_bytes(100, 1);
+  EXPECT_TRUE(opens_to(seal(plain), plain));
 }
 
 TEST_P(Record, EachBitCounts) {
