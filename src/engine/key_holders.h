@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/task_pool.h"
@@ -29,12 +30,18 @@ class KeyHolders {
 
  private:
   static constexpr int kAttempts = 3;
+  static constexpr size_t kMostCertificates = 256;  // of one name; the oldest is forgotten
+
+  // Takes out those that would not be let in any more. Whether one of them may still be in use: a
+  // certificate that expired after another one took its place was only exchanged.
+  static bool lost_one(std::vector<tls::Visitor>& shown, int64_t now_ns);
 
   void renew();
 
   const std::function<Status()> renew_;
   Mutex mutex_;
-  std::map<std::string, tls::Visitor> peers_ TE_GUARDED_BY(mutex_);  // by their names
+  // By name: with each certificate that it showed, the last one last.
+  std::map<std::string, std::vector<tls::Visitor>> peers_ TE_GUARDED_BY(mutex_);
   TaskPool pool_{1};
 };
 

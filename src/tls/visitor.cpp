@@ -1,5 +1,7 @@
 #include "tls/visitor.h"
 
+#include <openssl/x509.h>
+
 #include <utility>
 
 #include "base/log.h"
@@ -18,6 +20,18 @@ Visitor::Visitor(std::shared_ptr<Identity> identity, std::shared_ptr<const Crede
 Visitor::Visitor(std::string name, Permissions permissions)
     : peer_(std::make_shared<const PeerIdentity>(PeerIdentity{std::move(name)})),
       permissions_(permissions) {}
+
+bool Visitor::same_as(const Visitor& other) const {
+  X509* const mine = peer_->certificate.get();
+  X509* const others = other.peer_->certificate.get();
+  if (mine == nullptr || others == nullptr) return mine == others && name() == other.name();
+  return X509_cmp(mine, others) == 0;
+}
+
+bool Visitor::expired() const {
+  X509* const certificate = peer_->certificate.get();
+  return certificate != nullptr && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0;
+}
 
 Status Visitor::recheck(int64_t now_ns) {
   if (!identity_) return {};

@@ -26,6 +26,10 @@ class Visitor {
   // It came with TLS: what it may do can change.
   bool known() const { return identity_ != nullptr; }
   const std::string& name() const { return peer_->name; }
+  // Both showed the same certificate, or have the same secret.
+  bool same_as(const Visitor& other) const;
+  // Its certificate's time is over.
+  bool expired() const;
   Permissions permissions() const { return permissions_; }
   // kPermission where it may not. That is counted and logged.
   Status require(Permission wanted) const {
