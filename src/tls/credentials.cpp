@@ -99,6 +99,14 @@ void warn_if_shared(const char* setting, const std::string& file) {
   }
 }
 
+void warn_if_not_valid(const std::string& file, const X509* certificate) {
+  if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
+    log_warning("tls_cert: '{}' has expired: peers refuse it", file);
+  } else if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0) {
+    log_warning("tls_cert: '{}' is not valid yet: peers refuse it until then", file);
+  }
+}
+
 std::vector<std::string> split_at_commas(std::string_view text) {
   std::vector<std::string> result;
   while (!text.empty()) {
@@ -248,6 +256,7 @@ Status Credentials::load_certificates(const Files& files) {
   if (SSL_CTX_use_certificate_chain_file(context, files.certificate.c_str()) != 1) {
     return wrong_file("tls_cert", files.certificate);
   }
+  warn_if_not_valid(files.certificate, SSL_CTX_get0_certificate(context));
   // Not by OpenSSL's own reading of files, which leaves the key in the buffers of the C library.
   const Result<Secret> text = read_secret_file("tls_key", files.key, kLargestFile);
   if (!text.ok()) return text.status();

@@ -87,7 +87,8 @@ class PermissionDeniedError(TransferEngineError, PermissionError):
     """The target, or the memory, does not allow it."""
 
     code = Code.PERMISSION
-    hint = "register the memory with the access that the transfer needs, at the side it names"
+    hint = ("register the memory with the access that the transfer needs, or let the peer's "
+            "tls_policy allow it, at the side that the message names")
 
 
 class UnavailableError(TransferEngineError, ConnectionError):
