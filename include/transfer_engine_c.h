@@ -65,6 +65,11 @@ typedef uint64_t batch_id_t;
 #define REMOTE_ACCESS_WRITE (3)      /* WRITE only */
 #define REMOTE_ACCESS_READ_WRITE (4) /* READ and WRITE, or a failure */
 
+/* What memory is made of. Numbers that are not here are those of newer peers. */
+#define MEMORY_HOST (0)
+#define MEMORY_CUDA (1) /* of an NVIDIA GPU */
+#define MEMORY_FILE (2)
+
 #define HUGE_PAGES_NO (0)
 #define HUGE_PAGES_PREFER (1)  /* normal ones if there are none */
 #define HUGE_PAGES_REQUIRE (2) /* a failure if there are none */
@@ -218,8 +223,9 @@ struct segment_buffer {
   uint64_t address; /* in the target's process */
   uint64_t offset;  /* in the segment, as target_offset counts */
   uint64_t length;
-  char location[32];
+  char location[32];     /* such as "cpu:0" or "cuda:1", by the target's numbers */
   int remote_accessible; /* 0: not; 1: READ and WRITE; REMOTE_ACCESS_READ or _WRITE: that alone */
+  int memory_kind;       /* MEMORY_*; in what was padding before */
 };
 typedef struct segment_buffer segment_buffer_t;
 

@@ -131,6 +131,13 @@ struct AllocateOptions {
   Access access = Access::kDefault;
 };
 
+// What memory is made of. Numbers that are not here are those of newer peers.
+enum class MemoryKind : uint8_t {
+  kHost = 0,
+  kCuda = 1,  // of an NVIDIA GPU
+  kFile = 2,
+};
+
 struct Notification {
   std::string name = {};     // text: no NUL; at most 262,144 bytes
   std::string message = {};  // any bytes; at most 524,288
@@ -142,9 +149,10 @@ struct SegmentBuffer {
   uint64_t address = 0;  // in the target's process
   uint64_t offset = 0;
   uint64_t length = 0;
-  std::string location = {};
+  std::string location = {};           // such as "cpu:0" or "cuda:1", by the target's numbers
   bool remote_accessible = true;       // peers may read or write it
   Access access = Access::kReadWrite;  // which of the two; never kDefault
+  MemoryKind kind = MemoryKind::kHost;
 };
 
 struct SegmentInfo {

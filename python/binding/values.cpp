@@ -34,6 +34,12 @@ class ValueClass {
     names_.append(name);
     return *this;
   }
+  template <typename Function>
+  ValueClass& computed(const char* name, Function function, const char* doc) {
+    class_.def_prop_ro(name, function, doc);
+    names_.append(name);
+    return *this;
+  }
   ~ValueClass() {
     class_.attr("__match_args__") = nb::tuple(names_);
     class_.def("__repr__", [](nb::handle self) { return represent(self); });
@@ -45,6 +51,12 @@ class ValueClass {
   nb::class_<Class> class_;
   nb::list names_;
 };
+
+std::string kind_of(const SegmentBuffer& buffer) {
+  constexpr const char* kNames[] = {"host", "cuda", "file"};
+  const auto number = static_cast<size_t>(buffer.kind);
+  return number < std::size(kNames) ? kNames[number] : std::to_string(number);
+}
 
 void define_enums(nb::module_& module) {
   nb::enum_<Addressing>(module, "Addressing", "How target offsets are read.")
@@ -109,7 +121,9 @@ void define_values(nb::module_& module) {
       .field("length", &SegmentBuffer::length, "bytes")
       .field("location", &SegmentBuffer::location, "such as 'cpu:0'")
       .field("remote_accessible", &SegmentBuffer::remote_accessible, "peers may read or write it")
-      .field("access", &SegmentBuffer::access, "which of the two");
+      .field("access", &SegmentBuffer::access, "which of the two")
+      .computed("kind", kind_of,
+                "what it is made of: 'host', 'cuda', 'file'; or a newer peer's number");
   ValueClass<SegmentInfo>(module, "SegmentInfo", "What a segment offers, as known now.")
       .field("name", &SegmentInfo::name, "")
       .field("host", &SegmentInfo::host, "where the engine behind it is reached")

@@ -12,6 +12,9 @@ pub const REMOTE_ACCESS_DEFAULT: u32 = 1;
 pub const REMOTE_ACCESS_READ: u32 = 2;
 pub const REMOTE_ACCESS_WRITE: u32 = 3;
 pub const REMOTE_ACCESS_READ_WRITE: u32 = 4;
+pub const MEMORY_HOST: u32 = 0;
+pub const MEMORY_CUDA: u32 = 1;
+pub const MEMORY_FILE: u32 = 2;
 pub const HUGE_PAGES_NO: u32 = 0;
 pub const HUGE_PAGES_PREFER: u32 = 1;
 pub const HUGE_PAGES_REQUIRE: u32 = 2;
@@ -162,6 +165,7 @@ pub struct segment_buffer {
     pub length: u64,
     pub location: [::std::os::raw::c_char; 32usize],
     pub remote_accessible: ::std::os::raw::c_int,
+    pub memory_kind: ::std::os::raw::c_int,
 }
 pub type segment_buffer_t = segment_buffer;
 pub type transfer_engine_log_callback_t = ::std::option::Option<

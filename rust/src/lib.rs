@@ -52,7 +52,7 @@ pub use buffer::{BufferSlice, RegisteredBuffer};
 pub use error::{code, EngineError};
 pub use log::{reset_log_hook, set_log_hook, set_log_level, LogLevel};
 pub use segment::Segment;
-pub use transfer_engine::{Access, Addressing, After, HugePages};
+pub use transfer_engine::{Access, Addressing, After, HugePages, MemoryKind};
 
 /// Compiles the README's examples.
 #[cfg(doctest)]

@@ -24,9 +24,9 @@ use crate::ffi;
 pub use inspect::version;
 pub use lists::{AddressList, BlockList, BlockRegion, PreparedList};
 pub use types::{
-    Access, Addressing, After, BatchID, BufferEntry, Completion, HugePages, NicLoad, Notification,
-    OpcodeEnum, SegmentBuffer, SubmitOptions, TaskId, TransferRequest, TransferStatusEnum,
-    UnknownStatus,
+    Access, Addressing, After, BatchID, BufferEntry, Completion, HugePages, MemoryKind, NicLoad,
+    Notification, OpcodeEnum, SegmentBuffer, SubmitOptions, TaskId, TransferRequest,
+    TransferStatusEnum, UnknownStatus,
 };
 
 /// The number of the caller's own segment.

@@ -9,8 +9,9 @@ use std::ptr;
 use common::{addr, bytes, engine, engine_error, engine_over, name, transport, LONG};
 use transfer_engine_rust::code;
 use transfer_engine_rust::transfer_engine::{
-    version, Access, AddressList, Addressing, BlockList, BlockRegion, BufferEntry, Notification,
-    OpcodeEnum, SubmitOptions, TransferEngine, TransferRequest, TransferStatusEnum, LOCAL_SEGMENT,
+    version, Access, AddressList, Addressing, BlockList, BlockRegion, BufferEntry, MemoryKind,
+    Notification, OpcodeEnum, SubmitOptions, TransferEngine, TransferRequest, TransferStatusEnum,
+    LOCAL_SEGMENT,
 };
 
 const LENGTH: usize = 1 << 20;
@@ -86,6 +87,7 @@ fn a_target_is_addressed_by_offset_or_by_address() {
     assert_eq!(described.len(), 1);
     assert_eq!((described[0].offset, described[0].length), (0, 8192));
     assert_eq!(described[0].address, remote.as_ptr() as u64);
+    assert_eq!(described[0].kind, MemoryKind::Host);
     assert!(described[0].remote_accessible && !described[0].location.is_empty());
 
     // As an offset, unless the submission or the engine says else.

@@ -7,10 +7,9 @@
 #include <initializer_list>
 #include <string>
 
-namespace te {
+#include "transfer_engine/types.h"
 
-// As it travels in descriptors. Numbers that are not here are those of newer peers.
-enum class MemoryKind : uint8_t { kHost = 0, kCuda = 1, kFile = 2 };
+namespace te {
 
 // For messages: "host memory".
 inline std::string kind_name(MemoryKind kind) {

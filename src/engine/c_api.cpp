@@ -170,7 +170,12 @@ int describeSegment(transfer_engine_t engine, segment_id_t segment_id, segment_b
     for (size_t i = 0; i < *count; ++i) {
       const te::SegmentBuffer& from = info->buffers[i];
       segment_buffer_t& to = buffers[i];
-      to = {from.address, from.offset, from.length, {}, te::described_access(from.access)};
+      to = {from.address,
+            from.offset,
+            from.length,
+            {},
+            te::described_access(from.access),
+            static_cast<int>(from.kind)};
       from.location.copy(to.location, sizeof to.location - 1);
     }
     return {};

@@ -18,6 +18,10 @@ static_assert(REMOTE_ACCESS_DEFAULT == static_cast<int>(Access::kDefault));
 static_assert(REMOTE_ACCESS_READ == static_cast<int>(Access::kRead));
 static_assert(REMOTE_ACCESS_WRITE == static_cast<int>(Access::kWrite));
 static_assert(REMOTE_ACCESS_READ_WRITE == static_cast<int>(Access::kReadWrite));
+static_assert(MEMORY_HOST == static_cast<int>(MemoryKind::kHost));
+static_assert(MEMORY_CUDA == static_cast<int>(MemoryKind::kCuda));
+static_assert(MEMORY_FILE == static_cast<int>(MemoryKind::kFile));
+static_assert(sizeof(segment_buffer_t) == 64);  // as before it had a memory_kind
 static_assert(ADDRESSING_DEFAULT == static_cast<int>(Addressing::kDefault));
 static_assert(ADDRESSING_AUTO == static_cast<int>(Addressing::kAuto));
 static_assert(ADDRESSING_OFFSET == static_cast<int>(Addressing::kOffset));

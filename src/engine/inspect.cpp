@@ -77,7 +77,7 @@ Result<SegmentInfo> Engine::Impl::describe(SegmentId id) {
     const RemoteBuffer& buffer = descriptor.buffer(i);
     info.buffers.push_back({buffer.address, buffer.offset, buffer.length,
                             descriptor.locations[buffer.location], buffer.rights != Rights::kNone,
-                            access_of(buffer.rights)});
+                            access_of(buffer.rights), buffer.kind});
   }
   return info;
 }

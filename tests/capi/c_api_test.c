@@ -236,6 +236,7 @@ static void check_segments(const pair_t* pair) {
   CHECK(count == 1);
   CHECK(buffers[0].address == (uint64_t)(uintptr_t)pair->remote && buffers[0].offset == 0);
   CHECK(buffers[0].length == kSize && buffers[0].remote_accessible == 1);
+  CHECK(buffers[0].memory_kind == MEMORY_HOST);
   CHECK(strcmp(buffers[0].location, "*") == 0 || strncmp(buffers[0].location, "cpu:", 4) == 0);
   count = 0;
   CHECK(describeSegment(pair->initiator, pair->segment, NULL, &count) == TE_ERR_NO_SPACE);

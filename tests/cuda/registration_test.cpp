@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "engine/pair.h"
 #include "support/gpu_memory.h"
+#include "transfer_engine_c.h"
 
 namespace te::test {
 namespace {
@@ -52,6 +53,8 @@ TEST_F(GpuRegistration, FindsTheGpuOfEveryKindOfAllocation) {
       for (const std::string& asked : {std::string("*"), expected}) {
         ASSERT_TRUE(add(memory.data(), memory.size(), asked.c_str()).ok());
         EXPECT_EQ(location(), expected);
+        EXPECT_EQ(engine_->describe_segment(kLocalSegment)->buffers.front().kind,
+                  MemoryKind::kCuda);
         remove(memory.data());
       }
       // A tensor inside of an allocation.
@@ -60,6 +63,26 @@ TEST_F(GpuRegistration, FindsTheGpuOfEveryKindOfAllocation) {
       remove(memory.data() + GpuMemory::kChunk - 512);
     }
   }
+}
+
+TEST_F(GpuRegistration, TheCInterfaceDescribesTheKind) {
+  const GpuMemory memory(1, 4096);
+  std::vector<std::byte> plain(4096);
+  const transfer_engine_t engine = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "", 0, 0);
+  ASSERT_NE(engine, nullptr) << transferEngineLastError();
+  for (void* const each : {static_cast<void*>(memory.data()), static_cast<void*>(plain.data())}) {
+    ASSERT_EQ(registerLocalMemory(engine, each, 4096, "*", REMOTE_ACCESS_DEFAULT), 0);
+  }
+  segment_buffer_t buffers[2] = {};
+  size_t count = 2;
+  ASSERT_EQ(describeSegment(engine, LOCAL_SEGMENT, buffers, &count), 0);
+  ASSERT_EQ(count, 2u);
+  for (const segment_buffer_t& each : buffers) {
+    const bool on_gpu = each.address == reinterpret_cast<uint64_t>(memory.data());
+    EXPECT_EQ(each.memory_kind, on_gpu ? MEMORY_CUDA : MEMORY_HOST);
+    EXPECT_EQ(std::string(each.location) == "cuda:1", on_gpu) << each.location;
+  }
+  destroyTransferEngine(engine);
 }
 
 TEST_F(GpuRegistration, HostMemoryStaysHostMemory) {

@@ -7,7 +7,7 @@ use std::os::raw::c_char;
 
 use anyhow::Result;
 
-use super::{NicLoad, SegmentBuffer, TransferEngine};
+use super::{MemoryKind, NicLoad, SegmentBuffer, TransferEngine};
 use crate::error::{check, code, filled_text};
 use crate::ffi;
 
@@ -128,6 +128,12 @@ fn segment_buffer(native: &ffi::segment_buffer_t) -> SegmentBuffer {
             2 => Access::Read,
             3 => Access::Write,
             _ => Access::ReadWrite,
+        },
+        kind: match native.memory_kind as u32 {
+            ffi::MEMORY_HOST => MemoryKind::Host,
+            ffi::MEMORY_CUDA => MemoryKind::Cuda,
+            ffi::MEMORY_FILE => MemoryKind::File,
+            _ => MemoryKind::Other(native.memory_kind),
         },
     }
 }

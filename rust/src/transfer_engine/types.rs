@@ -302,12 +302,29 @@ pub struct SegmentBuffer {
     pub offset: u64,
     /// Bytes.
     pub length: u64,
-    /// Where the memory is, such as `cpu:0`.
+    /// Where the memory is, such as `cpu:0` or `cuda:1`, by the target's numbers.
     pub location: String,
     /// Whether peers may read or write it.
     pub remote_accessible: bool,
     /// Which of the two; never [`Access::Default`].
     pub access: Access,
+    /// What it is made of.
+    pub kind: MemoryKind,
+}
+
+/// What memory is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum MemoryKind {
+    /// Host memory.
+    #[default]
+    Host,
+    /// Memory of an NVIDIA GPU.
+    Cuda,
+    /// Memory of a file.
+    File,
+    /// A kind of a newer peer.
+    Other(i32),
 }
 
 /// A batch of the completion queue, and its status over all tasks.
