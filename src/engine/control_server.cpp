@@ -32,7 +32,7 @@ class ControlServer::Caller final : public EventLoop::Handler {
          std::shared_ptr<void> permit)
       : network(from),
         session(
-            server.service_, connection.visitor(),
+            server.service_, connection.principal(),
             [&server](std::function<void()> task) { server.loop_->run(std::move(task)); },
             [this] { resume(); }),
         server_(server),

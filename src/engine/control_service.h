@@ -26,7 +26,7 @@ class ControlService {
  public:
   virtual ~ControlService() = default;
   // What the peer may know.
-  virtual std::shared_ptr<const Bytes> describe(const tls::Visitor& peer) = 0;
+  virtual std::shared_ptr<const Bytes> describe(const tls::Principal& peer) = 0;
   virtual uint64_t generation() = 0;
   virtual Status notified(wire::NotifyBody body) = 0;
   // Returns at once. Ok: `answered` is called once, on another thread; else it is not, and the peer

@@ -13,7 +13,7 @@
 #include "base/bytes.h"
 #include "core/wire.h"
 #include "engine/control_service.h"
-#include "tls/visitor.h"
+#include "tls/principal.h"
 
 namespace te {
 
@@ -27,7 +27,7 @@ class ControlSession {
 
   // `run` runs a task on the session's thread, and is called on any. `resume`: the answer to a
   // request that another thread worked on is there.
-  ControlSession(ControlService& service, tls::Visitor peer,
+  ControlSession(ControlService& service, tls::Principal peer,
                  std::function<void(std::function<void()>)> run, std::function<void()> resume)
       : service_(service),
         peer_(std::move(peer)),
@@ -74,7 +74,7 @@ class ControlSession {
   void answer_request(uint64_t id, const Status& status, std::shared_ptr<const Bytes> body);
 
   ControlService& service_;
-  const tls::Visitor peer_;
+  const tls::Principal peer_;
   const std::function<void(std::function<void()>)> run_;
   const std::function<void()> resume_;
   Bytes in_;

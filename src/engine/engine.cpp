@@ -185,7 +185,7 @@ Engine::Impl::~Impl() {
   publication_.finish_leave();
 }
 
-std::shared_ptr<const Bytes> Engine::Impl::describe(const tls::Visitor& peer) {
+std::shared_ptr<const Bytes> Engine::Impl::describe(const tls::Principal& peer) {
   const Rights rights = rights_of(peer.permissions());
   if (rights == Rights::kBoth && transports_.any_by_key_alone()) peers_->key_holders().add(peer);
   return memory_.encoded_descriptor(rights);

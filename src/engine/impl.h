@@ -73,7 +73,7 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   void withdraw() { publication_.withdraw(); }
 
   // ControlService.
-  std::shared_ptr<const Bytes> describe(const tls::Visitor& peer) override;
+  std::shared_ptr<const Bytes> describe(const tls::Principal& peer) override;
   void check_peers(int64_t now_ns) override { peers_->key_holders().check(now_ns); }
   uint64_t generation() override { return memory_.generation(); }
   Status notified(wire::NotifyBody body) override {

@@ -4,16 +4,16 @@
 
 namespace te {
 
-void KeyHolders::add(const tls::Visitor& peer) {
+void KeyHolders::add(const tls::Principal& peer) {
   if (!peer.known()) return;
   MutexLock lock(mutex_);
-  std::vector<tls::Visitor>& shown = peers_[peer.name()];
-  std::erase_if(shown, [&peer](const tls::Visitor& each) { return each.same_as(peer); });
+  std::vector<tls::Principal>& shown = peers_[peer.name()];
+  std::erase_if(shown, [&peer](const tls::Principal& each) { return each.same_as(peer); });
   if (shown.size() >= kMostCertificates) shown.erase(shown.begin());
   shown.push_back(peer);
 }
 
-bool KeyHolders::lost_one(std::vector<tls::Visitor>& shown, int64_t now_ns) {
+bool KeyHolders::lost_one(std::vector<tls::Principal>& shown, int64_t now_ns) {
   bool lost = false;
   for (size_t i = 0; i < shown.size();) {
     const Status status = shown[i].recheck(now_ns);

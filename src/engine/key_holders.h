@@ -12,7 +12,7 @@
 
 #include "base/mutex.h"
 #include "base/task_pool.h"
-#include "tls/visitor.h"
+#include "tls/principal.h"
 
 namespace te {
 
@@ -23,7 +23,7 @@ class KeyHolders {
   ~KeyHolders() { stop(); }
 
   // It was told keys. Without TLS everybody is let in for ever.
-  void add(const tls::Visitor& peer);
+  void add(const tls::Principal& peer);
   // To be called now and then: returns at once.
   void check(int64_t now_ns);
   void stop() { pool_.stop(); }
@@ -34,14 +34,14 @@ class KeyHolders {
 
   // Takes out those that would not be let in any more. Whether one of them may still be in use: a
   // certificate that expired after another one took its place was only exchanged.
-  static bool lost_one(std::vector<tls::Visitor>& shown, int64_t now_ns);
+  static bool lost_one(std::vector<tls::Principal>& shown, int64_t now_ns);
 
   void renew();
 
   const std::function<Status()> renew_;
   Mutex mutex_;
   // By name: with each certificate that it showed, the last one last.
-  std::map<std::string, std::vector<tls::Visitor>> peers_ TE_GUARDED_BY(mutex_);
+  std::map<std::string, std::vector<tls::Principal>> peers_ TE_GUARDED_BY(mutex_);
   TaskPool pool_{1};
 };
 

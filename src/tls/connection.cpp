@@ -96,7 +96,7 @@ struct Connection::Tls {
   bool peer_is_plain = false;
   std::shared_ptr<Identity> identity;
   std::shared_ptr<const Credentials> credentials;
-  Visitor peer;  // once the handshake is done
+  Principal peer;  // once the handshake is done
   Status why;
 
   // The sender's.
@@ -159,7 +159,7 @@ int Connection::Tls::finish_handshake() {
   in.bytes.reset(new std::byte[in.size]);
   std::memcpy(in.bytes.get(), rest.data(), rest.size());
   in.end = rest.size();
-  peer = Visitor(identity, std::move(credentials), handshake->peer(), role == Role::kAccepts);
+  peer = Principal(identity, std::move(credentials), handshake->peer(), role == Role::kAccepts);
   sealer.emplace(writes.take());
   opener.emplace(reads.take());
   handshake.reset();
@@ -386,7 +386,7 @@ std::string Connection::text_of(int error) const {
 
 Status Connection::recheck(int64_t now_ns) { return tls_ ? tls_->peer.recheck(now_ns) : Status(); }
 
-Visitor Connection::visitor() const { return tls_ ? tls_->peer : Visitor(); }
+Principal Connection::principal() const { return tls_ ? tls_->peer : Principal(); }
 
 bool Connection::in_the_middle() const { return tls_ && tls_->in.end > tls_->in.begin; }
 

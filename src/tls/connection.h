@@ -20,8 +20,8 @@
 #include "base/fd.h"
 #include "base/mutex.h"
 #include "tls/handshake.h"
+#include "tls/principal.h"
 #include "tls/record.h"
-#include "tls/visitor.h"
 
 namespace te::tls {
 
@@ -52,7 +52,7 @@ class Connection {
   // What a failed call's errno means here.
   std::string text_of(int error) const;
   // The peer, once ready, and what it may do here for as long as the connection lasts.
-  Visitor visitor() const;
+  Principal principal() const;
   // Not ok if the peer would not be let in any more, or may do something else than when it was:
   // looked at when files were exchanged and when it is due, in whatever thread receives.
   Status recheck(int64_t now_ns);

@@ -22,7 +22,7 @@ using std::chrono::milliseconds;
 // The side that is called.
 class Answering final : public ControlService {
  public:
-  std::shared_ptr<const Bytes> describe(const tls::Visitor&) override {
+  std::shared_ptr<const Bytes> describe(const tls::Principal&) override {
     return std::make_shared<const Bytes>("me");
   }
   uint64_t generation() override { return 1; }

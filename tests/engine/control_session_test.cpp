@@ -17,7 +17,7 @@ using wire::ControlType;
 
 class FakeService final : public ControlService {
  public:
-  std::shared_ptr<const Bytes> describe(const tls::Visitor& peer) override {
+  std::shared_ptr<const Bytes> describe(const tls::Principal& peer) override {
     rights = rights_of(peer.permissions());
     return std::make_shared<const Bytes>("described");
   }
@@ -60,7 +60,7 @@ class ControlSessionTest : public testing::Test {
     std::memcpy(body.data(), &known, 8);
     return request(ControlType::kDescribe, id, body);
   }
-  std::unique_ptr<ControlSession> session(tls::Visitor peer) {
+  std::unique_ptr<ControlSession> session(tls::Principal peer) {
     return std::make_unique<ControlSession>(
         service_, std::move(peer),
         [this](std::function<void()> task) { tasks_.push_back(std::move(task)); },
@@ -198,7 +198,7 @@ TEST_F(ControlSessionTest, WhatThePeerMayNotDoIsRefused) {
 TEST_F(ControlSessionTest, WithTlsTheFirstDescriptionOfAConnectionIsWhole) {
   const Cluster cluster;
   const std::shared_ptr<tls::Identity> own = identity(cluster.member("a"));
-  session_ = session(tls::Visitor(own, own->current(), {"peer"}, true));
+  session_ = session(tls::Principal(own, own->current(), {"peer"}, true));
   arrive(describe_request(1, 7) + describe_request(2, 7));
   const std::vector<Answered> got = answers();
   ASSERT_EQ(got.size(), 2u);
@@ -211,7 +211,7 @@ TEST_F(ControlSessionTest, AHeadThatIsNoneOrAsksForTooMuchBreaksIt) {
   EXPECT_TRUE(session_->broken());
   EXPECT_FALSE(session_->may_receive());
   session_ = std::make_unique<ControlSession>(
-      service_, tls::Visitor(), [](const std::function<void()>&) {}, [] {});
+      service_, tls::Principal(), [](const std::function<void()>&) {}, [] {});
   ControlHeader header;
   header.length = ControlHeader::kMaxRequest + 1;
   const auto bytes = header.encode();

@@ -58,7 +58,7 @@ class Side final : public ControlService, public TransportHost {
     exchanges.stop();
   }
 
-  std::shared_ptr<const Bytes> describe(const tls::Visitor& peer) override {
+  std::shared_ptr<const Bytes> describe(const tls::Principal& peer) override {
     return memory.encoded_descriptor(rights_of(peer.permissions()));
   }
   uint64_t generation() override { return memory.generation(); }

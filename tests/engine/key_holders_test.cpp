@@ -29,7 +29,7 @@ class KeyHoldersTest : public testing::Test {
     return issued.ok() ? issued->certificate : "";
   }
   // As if it had been let in while it was good.
-  tls::Visitor peer(const std::string& name, const std::string& text) {
+  tls::Principal peer(const std::string& name, const std::string& text) {
     BIO* const memory = BIO_new_mem_buf(text.data(), static_cast<int>(text.size()));
     tls::PeerIdentity identity{name, {name}};
     identity.certificate = {PEM_read_bio_X509(memory, nullptr, nullptr, nullptr), X509_free};
@@ -37,13 +37,13 @@ class KeyHoldersTest : public testing::Test {
     return {own_, own_->current(), identity, true};
   }
   // How often other keys were given, after all was rechecked.
-  int renewals(const std::vector<tls::Visitor>& peers) {
+  int renewals(const std::vector<tls::Principal>& peers) {
     std::atomic<int> count{0};
     KeyHolders holders([&count] {
       ++count;
       return Status();
     });
-    for (const tls::Visitor& each : peers) holders.add(each);
+    for (const tls::Principal& each : peers) holders.add(each);
     holders.check(kNow);
     holders.check(kMuchLater);
     holders.stop();

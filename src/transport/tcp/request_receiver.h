@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/access_table.h"
-#include "tls/visitor.h"
+#include "tls/principal.h"
 #include "transport/tcp/access_pins.h"
 #include "transport/tcp/answer_sender.h"
 #include "transport/tcp/frame.h"
@@ -21,7 +21,7 @@ namespace te::tcp {
 
 class RequestReceiver {
  public:
-  RequestReceiver(AccessTable& table, AnswerSender& answers, tls::Visitor peer = {})
+  RequestReceiver(AccessTable& table, AnswerSender& answers, tls::Principal peer = {})
       : table_(table), answers_(answers), peer_(std::move(peer)), pins_(table) {}
 
   // As Stream::receive().
@@ -46,7 +46,7 @@ class RequestReceiver {
 
   AccessTable& table_;
   AnswerSender& answers_;
-  const tls::Visitor peer_;
+  const tls::Principal peer_;
   AccessPins pins_;
   Stream stream_;
   uint64_t next_sequence_ = 0;

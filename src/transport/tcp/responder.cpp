@@ -24,7 +24,7 @@ Responder::Responder(EventLoop& loop, AccessTable& table, ResponderOwner& owner,
       hello_(hello),
       permit_(std::move(permit)),
       answers_(table),
-      requests_(table, answers_, connection_.visitor()) {
+      requests_(table, answers_, connection_.principal()) {
   made_progress();
 }
 

@@ -14,20 +14,20 @@
 
 namespace te::tls {
 
-class Visitor {
+class Principal {
  public:
-  Visitor() = default;
+  Principal() = default;
   // `limited`: by the policy of this engine, which is the side that was connected to.
-  Visitor(std::shared_ptr<Identity> identity, std::shared_ptr<const Credentials> credentials,
-          PeerIdentity peer, bool limited);
+  Principal(std::shared_ptr<Identity> identity, std::shared_ptr<const Credentials> credentials,
+            PeerIdentity peer, bool limited);
   // For tests: a peer of this name.
-  Visitor(std::string name, Permissions permissions);
+  Principal(std::string name, Permissions permissions);
 
   // It came with TLS: what it may do can change.
   bool known() const { return identity_ != nullptr; }
   const std::string& name() const { return peer_->name; }
   // Both showed the same certificate, or have the same secret.
-  bool same_as(const Visitor& other) const;
+  bool same_as(const Principal& other) const;
   // Its certificate's time is over.
   bool expired() const;
   Permissions permissions() const { return permissions_; }

@@ -1,4 +1,4 @@
-#include "tls/visitor.h"
+#include "tls/principal.h"
 
 #include <openssl/x509.h>
 
@@ -8,8 +8,9 @@
 
 namespace te::tls {
 
-Visitor::Visitor(std::shared_ptr<Identity> identity, std::shared_ptr<const Credentials> credentials,
-                 PeerIdentity peer, bool limited)
+Principal::Principal(std::shared_ptr<Identity> identity,
+                     std::shared_ptr<const Credentials> credentials, PeerIdentity peer,
+                     bool limited)
     : identity_(std::move(identity)),
       checked_by_(std::move(credentials)),
       peer_(std::make_shared<const PeerIdentity>(std::move(peer))),
@@ -17,23 +18,23 @@ Visitor::Visitor(std::shared_ptr<Identity> identity, std::shared_ptr<const Crede
   if (limited_) permissions_ = checked_by_->permissions(*peer_);
 }
 
-Visitor::Visitor(std::string name, Permissions permissions)
+Principal::Principal(std::string name, Permissions permissions)
     : peer_(std::make_shared<const PeerIdentity>(PeerIdentity{std::move(name)})),
       permissions_(permissions) {}
 
-bool Visitor::same_as(const Visitor& other) const {
+bool Principal::same_as(const Principal& other) const {
   X509* const mine = peer_->certificate.get();
   X509* const others = other.peer_->certificate.get();
   if (mine == nullptr || others == nullptr) return mine == others && name() == other.name();
   return X509_cmp(mine, others) == 0;
 }
 
-bool Visitor::expired() const {
+bool Principal::expired() const {
   X509* const certificate = peer_->certificate.get();
   return certificate != nullptr && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0;
 }
 
-Status Visitor::recheck(int64_t now_ns) {
+Status Principal::recheck(int64_t now_ns) {
   if (!identity_) return {};
   if (checked_ns_ == 0) checked_ns_ = now_ns;
   std::shared_ptr<const Credentials> current = identity_->current();
@@ -48,7 +49,7 @@ Status Visitor::recheck(int64_t now_ns) {
                permissions.to_string());
 }
 
-Status Visitor::refuse(Permission wanted) const {
+Status Principal::refuse(Permission wanted) const {
   if (identity_) identity_->count_refusal(peer_->name, wanted);
   return error(Code::kPermission, "the engine's tls_policy does not let '{}' {}: it may {}",
                peer_->name, permission_name(wanted), permissions_.to_string());
