@@ -4,8 +4,6 @@
 // Threads: one of its own for each connection and direction; the calls from one thread.
 #pragma once
 
-#include <gtest/gtest.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -16,24 +14,20 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/mutex.h"
-#include "base/socket.h"
 #include "core/wire.h"
+#include "support/proxy_listener.h"
 
 namespace te::test {
 
 class DelayingProxy {
  public:
-  explicit DelayingProxy(const std::string& endpoint) : to_(*parse_host_port(endpoint)) {
-    Result<Fd> listening = listen_tcp("127.0.0.1", 0, 64);
-    EXPECT_TRUE(listening.ok()) << listening.status().to_string();
-    listening_ = listening.take();
-    accepting_ = std::thread([this] { accept_all(); });
-  }
+  explicit DelayingProxy(const std::string& endpoint)
+      : listener_(endpoint, [this](Fd near, Fd far) { add(std::move(near), std::move(far)); }) {}
   ~DelayingProxy() {
     ending_ = true;
-    ::shutdown(listening_.get(), SHUT_RDWR);
-    accepting_.join();
+    listener_.stop();
     MutexLock lock(mutex_);
     for (Connection& each : connections_) {
       ::shutdown(each.near.get(), SHUT_RDWR);
@@ -44,9 +38,7 @@ class DelayingProxy {
   DelayingProxy(const DelayingProxy&) = delete;
   DelayingProxy& operator=(const DelayingProxy&) = delete;
 
-  std::string endpoint() const {
-    return join_host_port("127.0.0.1", local_address(listening_.get()).port());
-  }
+  std::string endpoint() const { return listener_.endpoint(); }
   // What peers send from here on over the data connections that there are now goes no further.
   void hold() {
     MutexLock lock(mutex_);
@@ -73,33 +65,13 @@ class DelayingProxy {
     std::thread forth, back;
   };
 
-  void accept_all() {
-    for (;;) {
-      pollfd entry{listening_.get(), POLLIN, 0};
-      ::poll(&entry, 1, -1);
-      if (ending_.load()) return;
-      Fd near(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      if (!near.valid()) continue;
-      const Result<std::vector<SocketAddress>> to = resolve_host(to_.host, to_.port);
-      Fd far(::socket(to->front().get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-      if (::connect(far.get(), to->front().get(), to->front().length) != 0) continue;
-      MutexLock lock(mutex_);
-      Connection& added = connections_.emplace_back();
-      added.near = std::move(near);
-      added.far = std::move(far);
-      added.forth = std::thread([this, &added] { forward(added); });
-      added.back = std::thread([&added] { copy_back(added); });
-    }
-  }
-
-  static bool send_all(int fd, const std::string& bytes) {
-    size_t sent = 0;
-    while (sent < bytes.size()) {
-      const ssize_t step = ::send(fd, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
-      if (step <= 0) return false;
-      sent += static_cast<size_t>(step);
-    }
-    return true;
+  void add(Fd near, Fd far) {
+    MutexLock lock(mutex_);
+    Connection& added = connections_.emplace_back();
+    added.near = std::move(near);
+    added.far = std::move(far);
+    added.forth = std::thread([this, &added] { forward(added); });
+    added.back = std::thread([&added] { copy_back(added); });
   }
 
   // Keeps taking what the initiator sends, also while it is held.
@@ -139,7 +111,7 @@ class DelayingProxy {
     for (;;) {
       const ssize_t got = ::recv(connection.far.get(), buffer, sizeof buffer, 0);
       if (got <= 0) break;
-      if (!send_all(connection.near.get(), std::string(buffer, static_cast<size_t>(got)))) break;
+      if (!send_all(connection.near.get(), {buffer, static_cast<size_t>(got)})) break;
     }
     ::shutdown(connection.near.get(), SHUT_WR);
   }
@@ -150,13 +122,11 @@ class DelayingProxy {
     }
   }
 
-  const HostPort to_;
-  Fd listening_;
   std::atomic<bool> ending_{false};
   std::atomic<size_t> held_bytes_{0};
   Mutex mutex_;
   std::list<Connection> connections_ TE_GUARDED_BY(mutex_);
-  std::thread accepting_;
+  ProxyListener listener_;
 };
 
 }  // namespace te::test
