@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -297,10 +298,16 @@ void set_no_delay(int fd) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+int send_buffer_in_cache(int64_t l2_bytes) {
+  constexpr int64_t kUnknown = 1 << 20, kLeast = 256 << 10, kMost = 2 << 20;
+  // The kernel grants twice what is asked for.
+  return static_cast<int>(std::clamp((l2_bytes > 0 ? l2_bytes : kUnknown) / 2, kLeast, kMost));
+}
+
 void keep_in_cache(int fd) {
   const SocketAddress here = local_address(fd);
   if (here.length == 0 || here.host() != peer_address(fd).host()) return;
-  const int bytes = 512 << 10;
+  static const int bytes = send_buffer_in_cache(::sysconf(_SC_LEVEL2_CACHE_SIZE));
   // Above the system's limit only with privilege; else up to the limit.
   if (::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
     ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);

@@ -68,8 +68,11 @@ SocketAddress local_address(int fd);
 SocketAddress peer_address(int fd);
 void set_no_delay(int fd);
 // Where both ends of a connection have one address, and so are on one machine: keeps what waits to
-// be received small enough to stay in the caches. Elsewhere the kernel sizes its buffers itself.
+// be received small enough to stay in a core's second-level cache. Elsewhere the kernel sizes its
+// buffers itself.
 void keep_in_cache(int fd);
+// What it asks for; `l2_bytes`: of a core; 0 or less: unknown.
+int send_buffer_in_cache(int64_t l2_bytes);
 
 // Waits until one of the events comes. kTimeout.
 Status wait_for(int fd, short events, int64_t deadline_ns);

@@ -114,6 +114,15 @@ TEST(SocketAddress, OwnAddressesAreTold) {
   EXPECT_EQ(local_address_towards(loopback("127.0.0.1", 9)), "127.0.0.1");
 }
 
+TEST(SendBuffer, IsHalfOfACoresCacheWithinBounds) {
+  EXPECT_EQ(send_buffer_in_cache(1 << 20), 512 << 10);
+  EXPECT_EQ(send_buffer_in_cache(2 << 20), 1 << 20);
+  EXPECT_EQ(send_buffer_in_cache(64 << 10), 256 << 10);
+  EXPECT_EQ(send_buffer_in_cache(int64_t{1} << 40), 2 << 20);
+  EXPECT_EQ(send_buffer_in_cache(0), 512 << 10);
+  EXPECT_EQ(send_buffer_in_cache(-1), 512 << 10);
+}
+
 TEST(BlockingStream, CarriesBytesBothWays) {
   const Result<Fd> listener = listen_tcp("127.0.0.1", 0, 16);
   ASSERT_TRUE(listener.ok());
