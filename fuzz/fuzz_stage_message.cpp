@@ -17,7 +17,13 @@ void check_limits(const te::stage::Hello& hello) {
     require(open->part_bytes >= 1 && open->part_bytes <= te::stage::kMaxPartBytes);
   } else if (const auto* copy = std::get_if<te::stage::Copy>(&hello)) {
     require(copy->part < te::stage::kMaxParts && copy->sequence >= 1);
-    require(copy->length >= 1 && copy->length <= te::stage::kMaxPartBytes);
+    require(!copy->ranges.empty() && copy->ranges.size() <= te::stage::kMaxRanges);
+    uint64_t bytes = 0;
+    for (const te::stage::Range& range : copy->ranges) {
+      require(range.length >= 1 && range.length <= te::stage::kMaxPartBytes);
+      bytes += range.length;
+    }
+    require(bytes <= te::stage::kMaxPartBytes);
   }
 }
 

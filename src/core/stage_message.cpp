@@ -5,7 +5,7 @@
 namespace te::stage {
 namespace {
 
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 enum class Type : uint8_t { kOpen = 1, kCopy = 2, kClose = 3 };
 
 void start(ByteWriter& out, Type type, uint64_t lease) {
@@ -35,15 +35,24 @@ Result<Hello> decode_copy(uint64_t lease, ByteReader& in) {
   copy.part = in.number<uint32_t>();
   const auto into_part = in.number<uint8_t>();
   copy.into_part = into_part == 1;
-  copy.address = in.number<uint64_t>();
-  copy.length = in.number<uint64_t>();
-  const std::string_view key = in.view(AccessKey::kSize);
-  if (!in.complete() || into_part > 1 || copy.part >= kMaxParts || copy.sequence == 0 ||
-      copy.length == 0 || copy.length > kMaxPartBytes) {
+  const auto count = in.number<uint32_t>();
+  if (!in.ok() || into_part > 1 || copy.part >= kMaxParts || copy.sequence == 0 || count == 0 ||
+      count > kMaxRanges) {
     return bad();
   }
-  copy.key = AccessKey::decode(as_bytes(key).data());
-  return Hello(copy);
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    Range range;
+    range.address = in.number<uint64_t>();
+    range.length = in.number<uint64_t>();
+    const std::string_view key = in.view(AccessKey::kSize);
+    if (!in.ok() || range.length == 0 || range.length > kMaxPartBytes - bytes) return bad();
+    range.key = AccessKey::decode(as_bytes(key).data());
+    bytes += range.length;
+    copy.ranges.push_back(range);
+  }
+  if (!in.complete()) return bad();
+  return Hello(std::move(copy));
 }
 
 }  // namespace
@@ -59,11 +68,14 @@ Bytes encode(const Hello& hello) {
     out.number(copy->sequence);
     out.number(copy->part);
     out.number(static_cast<uint8_t>(copy->into_part));
-    out.number(copy->address);
-    out.number(copy->length);
-    std::array<char, AccessKey::kSize> key{};
-    copy->key.encode(reinterpret_cast<std::byte*>(key.data()));
-    out.raw({key.data(), key.size()});
+    out.number(static_cast<uint32_t>(copy->ranges.size()));
+    for (const Range& range : copy->ranges) {
+      out.number(range.address);
+      out.number(range.length);
+      std::array<char, AccessKey::kSize> key{};
+      range.key.encode(reinterpret_cast<std::byte*>(key.data()));
+      out.raw({key.data(), key.size()});
+    }
   } else {
     start(out, Type::kClose, std::get<Close>(hello).lease);
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/bytes.h"
 #include "core/access_table.h"
@@ -18,6 +19,7 @@ namespace te::stage {
 inline constexpr std::string_view kName = "staging";
 inline constexpr uint32_t kMaxParts = 16;  // of one lease
 inline constexpr uint64_t kMaxPartBytes = 64 << 20;
+inline constexpr uint32_t kMaxRanges = 1024;  // of one copy: it fits into an exchange
 
 // Leases parts, end to end. The same id twice is the same lease.
 struct Open {
@@ -32,17 +34,22 @@ struct Opened {
   uint64_t part_bytes = 0;
 };
 
-// Copies a range of a registered buffer into a part, or a part to the range. Answered with nothing,
-// once it is done. The sequence numbers of each part ascend from 1; one that was seen is not done
-// again.
+// Of a registered buffer.
+struct Range {
+  uint64_t address = 0;
+  uint64_t length = 0;
+  AccessKey key;  // of the buffer
+};
+
+// Copies ranges into a part, where they lie end to end, or the part to the ranges. Answered with
+// nothing, once it is done. The sequence numbers of each part ascend from 1; one that was seen is
+// not done again.
 struct Copy {
   uint64_t lease = 0;
   uint64_t sequence = 0;
   uint32_t part = 0;
   bool into_part = false;
-  uint64_t address = 0;
-  uint64_t length = 0;
-  AccessKey key;  // of the buffer
+  std::vector<Range> ranges;
 };
 
 // Answered with nothing, when the lease copies nothing any more.

@@ -126,7 +126,7 @@ void Transfers::drop(Plan& plan, Code code, const Status& why) {
   plan.posted.for_each([&](const Posted& each) { drop_all(each.slices); });
   drop_all(plan.unknown_slices);
   for (Task* task : plan.unknown) drop(*task, code, why);
-  for (const StagedRequest& request : plan.staged) drop(*request.task, code, why);
+  for (const StagedRequest& request : plan.staged) drop(*request.range.slice->task, code, why);
   for (Task* task : plan.empty) {
     task->slices_left.store(1, std::memory_order_relaxed);
     drop(*task, code, why);

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/device_copies.h"
 
 namespace te {
 namespace {
@@ -18,8 +19,8 @@ Rights taken_by(const stage::Copy& hello) {
   return hello.into_part ? Rights::kRead : Rights::kWrite;
 }
 
-Status refusal(Code code, const stage::Copy& hello) {
-  return error(code, "{} bytes at {:#x} are not copied: {}", hello.length, hello.address,
+Status refusal(Code code, const stage::Range& range) {
+  return error(code, "{} bytes at {:#x} are not copied: {}", range.length, range.address,
                code == Code::kPermission ? "the buffer is not registered for that direction"
                : code == Code::kStale    ? "the key is not known"
                                          : "they leave the buffer");
@@ -104,7 +105,7 @@ Result<Bytes> StageServer::open(const stage::Open& hello) {
 Status StageServer::copy(const stage::Copy& hello, Rights rights) {
   if (!contains(rights, taken_by(hello))) {
     return error(Code::kPermission, "{} bytes at {:#x} are not copied: tls_policy lets the peer {}",
-                 hello.length, hello.address, rights_name(rights));
+                 hello.ranges[0].length, hello.ranges[0].address, rights_name(rights));
   }
   std::shared_ptr<Lease> lease;
   {
@@ -115,8 +116,10 @@ Status StageServer::copy(const stage::Copy& hello, Rights rights) {
   }
   ReaderLock lock(lease->mutex);
   if (lease->memory == nullptr) return unknown_lease();
-  if (hello.part >= lease->part.size() || hello.length > lease->part_bytes) {
-    return Status(Code::kProtocol, "the range does not fit into a part of the lease");
+  uint64_t bytes = 0;
+  for (const stage::Range& range : hello.ranges) bytes += range.length;
+  if (hello.part >= lease->part.size() || bytes > lease->part_bytes) {
+    return Status(Code::kProtocol, "the ranges do not fit into a part of the lease");
   }
   // One that comes a second time, over another connection, must not overwrite what came since.
   Part& part = lease->part[hello.part];
@@ -129,22 +132,52 @@ Status StageServer::copy(const stage::Copy& hello, Rights rights) {
   return part.last_result;
 }
 
-Status StageServer::copy_bytes(const stage::Copy& hello, const Lease& lease) const {
-  const Code code = table_.acquire(hello.key, hello.address, hello.length, taken_by(hello));
-  if (code != Code::kOk) return refusal(code, hello);
-  const std::shared_ptr<const DeviceMemory> device = memory_.device_at(hello.address);
-  auto* const range = reinterpret_cast<std::byte*>(hello.address);
-  std::byte* const part = lease.memory + hello.part * lease.part_bytes;
-  Status status(Code::kStale, "the buffer is gone");
-  if (device != nullptr) {
-    const std::shared_ptr<const void> pinned = device->pin(lease.memory, lease.bytes());
-    const MemoryCopy copy = hello.into_part ? MemoryCopy{part, range, hello.length}
-                                            : MemoryCopy{range, part, hello.length};
-    status = device->copy({&copy, 1});
+// With uses of the ranges' keys, until it ends.
+class StageServer::Acquired {
+ public:
+  explicit Acquired(AccessTable& table) : table_(table) {}
+  ~Acquired() {
+    for (const AccessKey& key : keys_) table_.release(key);
   }
-  table_.release(hello.key);
-  if (status.ok() || device == nullptr) return status;
-  return error(Code::kPermission, "the target cannot copy its {}: {}", kind_name(device->kind()),
+  Acquired(const Acquired&) = delete;
+  Acquired& operator=(const Acquired&) = delete;
+
+  Status add(const stage::Range& range, Rights rights) {
+    keys_.reserve(keys_.size() + 1);  // so that no use gets lost when memory is short
+    const Code code = table_.acquire(range.key, range.address, range.length, rights);
+    if (code != Code::kOk) return refusal(code, range);
+    keys_.push_back(range.key);
+    return {};
+  }
+
+ private:
+  AccessTable& table_;
+  std::vector<AccessKey> keys_;
+};
+
+// Ranges of one buffer that follow each other are begun together.
+Status StageServer::copy_bytes(const stage::Copy& hello, const Lease& lease) const {
+  Acquired acquired(table_);
+  for (const stage::Range& range : hello.ranges) {
+    TE_RETURN_IF_ERROR(acquired.add(range, taken_by(hello)));
+  }
+  std::byte* at = lease.memory + hello.part * lease.part_bytes;
+  DeviceCopies copies;
+  for (const stage::Range& range : hello.ranges) {
+    const std::shared_ptr<const DeviceMemory> device = memory_.device_at(range.address);
+    if (device == nullptr) return Status(Code::kStale, "the buffer is gone");
+    auto* const there = reinterpret_cast<std::byte*>(range.address);
+    copies.add(device, hello.into_part ? MemoryCopy{at, there, range.length}
+                                       : MemoryCopy{there, at, range.length});
+    at += range.length;
+  }
+  const MemoryKind kind = copies.device().kind();
+  const std::shared_ptr<const void> pinned = copies.device().pin(lease.memory, lease.bytes());
+  Status status = copies.start();
+  const Status ended = copies.wait();
+  if (status.ok()) status = ended;
+  if (status.ok()) return {};
+  return error(Code::kPermission, "the target cannot copy its {}: {}", kind_name(kind),
                status.message());
 }
 

@@ -68,6 +68,7 @@ class StageServer final : public Transport {
 
     uint64_t bytes() const { return part.size() * part_bytes; }
   };
+  class Acquired;
   static constexpr size_t kClosedKept = 1024;
   using Leases = std::map<uint64_t, std::shared_ptr<Lease>>;
 

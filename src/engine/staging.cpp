@@ -15,90 +15,153 @@ Status engine_ends() { return Status(Code::kCancelled, "the engine ends"); }
 
 }  // namespace
 
-void Staging::start(StagedRequest request) {
-  Task& task = *request.task;
+void Staging::start(std::vector<StagedRequest> requests) {
+  size_t fresh = 0;
   bool taken = false;
   {
     MutexLock lock(mutex_);
-    if (!stopping_) {
-      waiting_.push_back(std::move(request));
-      taken = true;
-    }
+    taken = !stopping_;
+    for (size_t i = 0; taken && i < requests.size(); ++i) fresh += add(requests[i]) ? 1 : 0;
   }
-  if (!taken) return transfers_.end(&task.first, Code::kCancelled, engine_ends());
-  if (workers_.run([this] { work(); })) return;
-  // Where no thread can be made, somebody else's look at the line does not come either.
+  if (!taken) {
+    for (const StagedRequest& each : requests) {
+      transfers_.end(each.range.slice, Code::kCancelled, engine_ends());
+    }
+    return;
+  }
+  while (fresh > 0 && workers_.run([this] { work(); })) --fresh;
+  if (fresh == 0) return;
+  // Where no thread can be made, there is none that would look at what waits.
+  std::map<uint64_t, Waiting> waiting;
   {
     MutexLock lock(mutex_);
-    const auto found =
-        std::find_if(waiting_.begin(), waiting_.end(),
-                     [&task](const StagedRequest& each) { return each.task == &task; });
-    if (found == waiting_.end()) return;
-    waiting_.erase(found);
+    for (auto& [instance, each] : waiting_) waiting[instance].groups.swap(each.groups);
   }
-  transfers_.end(&task.first, Code::kResource,
-                 Status(Code::kResource, "there is no thread to copy the bytes: raise ulimit -u"));
+  for (const auto& [instance, each] : waiting) {
+    for (const StagedGroup& group : each.groups) {
+      end(group, Code::kResource,
+          Status(Code::kResource, "there is no thread to copy the bytes: raise ulimit -u"));
+    }
+  }
+}
+
+bool Staging::add(StagedRequest& request) {
+  std::deque<StagedGroup>& groups = waiting_[request.instance].groups;
+  const bool joins = !groups.empty() && fits(groups.back(), request);
+  if (!joins) {
+    groups.push_back(
+        {request.ends, request.instance, std::move(request.segment), std::vector<StagedRange>()});
+  }
+  groups.back().add(request.range);
+  return !joins;
+}
+
+bool Staging::fits(const StagedGroup& group, const StagedRequest& request) const {
+  const Slice& slice = *request.range.slice;
+  return group.submission() == slice.task->submission && group.opcode() == slice.opcode &&
+         group.segment == request.segment && group.ends.local == request.ends.local &&
+         group.ends.remote == request.ends.remote && group.ranges.size() < kGroupRanges &&
+         group.bytes + request.range.length <= kGroupParts * config_.staging_part_bytes;
 }
 
 // Until there is nothing for it: what found no worker of its peer left is for one that ends.
 void Staging::work() {
   for (uint64_t instance = 0;;) {
-    StagedRequest request;
+    StagedGroup group;
     {
       MutexLock lock(mutex_);
-      if (instance != 0 && --under_way_[instance] == 0) under_way_.erase(instance);
-      if (!take(request)) return;
-      instance = request.instance;
-      ++under_way_[instance];
+      if (instance != 0) give_back_worker(instance);
+      if (!take(group)) return;
+      instance = group.instance;
     }
-    run(request);
+    run(group);
   }
 }
 
-bool Staging::take(StagedRequest& request) {
-  const auto found = std::find_if(waiting_.begin(), waiting_.end(),
-                                  [this](const StagedRequest& each) TE_REQUIRES(mutex_) {
-                                    const auto busy = under_way_.find(each.instance);
-                                    return busy == under_way_.end() || busy->second < kPerPeer;
-                                  });
-  if (found == waiting_.end()) return false;
-  request = std::move(*found);
-  waiting_.erase(found);
-  return true;
+void Staging::give_back_worker(uint64_t instance) {
+  const auto found = waiting_.find(instance);
+  if (--found->second.under_way == 0 && found->second.groups.empty()) waiting_.erase(found);
 }
 
-void Staging::run(StagedRequest& request) {
-  Task& task = *request.task;
-  StagedTransfer transfer(*this, request);
+bool Staging::take(StagedGroup& group) {
+  auto each = waiting_.upper_bound(last_taken_);
+  for (size_t i = 0; i < waiting_.size(); ++i, ++each) {
+    if (each == waiting_.end()) each = waiting_.begin();
+    Waiting& waiting = each->second;
+    if (waiting.groups.empty() || waiting.under_way == kPerPeer) continue;
+    group = std::move(waiting.groups.front());
+    waiting.groups.pop_front();
+    ++waiting.under_way;
+    last_taken_ = each->first;
+    return true;
+  }
+  return false;
+}
+
+// A group that failed is divided until the ranges that fail are alone.
+void Staging::run(StagedGroup& group) {
+  StagedTransfer transfer(*this, group);
   const Status status = transfer.run();
-  if (status.ok()) return transfers_.staged(task);
-  if (task.first.cancelled()) return transfers_.end(&task.first, Code::kCancelled, Status());
-  if (transfer.worth_another()) return transfers_.stage_again(task);
-  transfers_.end(&task.first, status.code(), status);
+  const bool again = transfer.worth_another();
+  std::vector<StagedRange> left;
+  for (size_t i = 0; i < group.ranges.size(); ++i) {
+    const StagedRange& range = group.ranges[i];
+    if (transfer.done(i)) {
+      transfers_.staged(*range.slice);
+    } else if (range.slice->cancelled()) {
+      transfers_.end(range.slice, Code::kCancelled, Status());
+    } else if (again) {
+      transfers_.stage_again(*range.slice);
+    } else {
+      left.push_back(range);
+    }
+  }
+  if (left.empty()) return;
+  if (left.size() == 1) return transfers_.end(left.front().slice, status.code(), status);
+  group.ranges = std::move(left);
+  run_halves(std::move(group));
+}
+
+void Staging::run_halves(StagedGroup group) {
+  const size_t half = group.ranges.size() / 2;
+  StagedGroup second{group.ends, group.instance, group.segment, std::vector<StagedRange>()};
+  for (size_t i = half; i < group.ranges.size(); ++i) second.add(group.ranges[i]);
+  group.ranges.resize(half);
+  run(group);
+  run(second);
+}
+
+void Staging::end(const StagedGroup& group, Code code, const Status& why) {
+  for (const StagedRange& each : group.ranges) transfers_.end(each.slice, code, why);
 }
 
 void Staging::sweep() {
-  std::vector<Task*> cancelled;
+  std::vector<StagedGroup> cancelled;
   {
     MutexLock lock(mutex_);
-    std::erase_if(waiting_, [&cancelled](const StagedRequest& each) {
-      if (!each.task->first.cancelled()) return false;
-      cancelled.push_back(each.task);
-      return true;
+    for (auto& [instance, waiting] : waiting_) {
+      std::erase_if(waiting.groups, [&cancelled](StagedGroup& each) {
+        if (!each.cancelled()) return false;
+        cancelled.push_back(std::move(each));
+        return true;
+      });
+    }
+    std::erase_if(waiting_, [](const auto& each) {
+      return each.second.groups.empty() && each.second.under_way == 0;
     });
   }
-  for (Task* task : cancelled) transfers_.end(&task->first, Code::kCancelled, Status());
+  for (const StagedGroup& group : cancelled) end(group, Code::kCancelled, Status());
 }
 
 void Staging::stop() {
-  std::deque<StagedRequest> waiting;
+  std::map<uint64_t, Waiting> waiting;
   {
     MutexLock lock(mutex_);
     stopping_ = true;
-    waiting.swap(waiting_);
+    for (auto& [instance, each] : waiting_) waiting[instance].groups.swap(each.groups);
   }
-  for (const StagedRequest& each : waiting) {
-    transfers_.end(&each.task->first, Code::kCancelled, engine_ends());
+  for (const auto& [instance, each] : waiting) {
+    for (const StagedGroup& group : each.groups) end(group, Code::kCancelled, engine_ends());
   }
   workers_.stop();
 }

@@ -153,15 +153,48 @@ Status Transfers::stage(Task& task, Opcode opcode, const Target& target, size_t 
   task.first.task = &task;
   task.first.opcode = opcode;
   task.first.attempts = plan.attempts;
-  StagedRequest request{&task, ends, address, {}, target.descriptor.instance, nullptr};
-  if (ends.remote) request.key = AccessKey::decode(key);
+  StagedRequest request;
+  request.ends = ends;
+  request.instance = target.descriptor.instance;
+  request.range.slice = &task.first;
+  request.range.local = task.source;
+  request.range.local_buffer =
+      plan.buffer != nullptr ? plan.buffer->address : local_buffer_at(task.source);
+  request.range.address = address;
+  request.range.remote_buffer = target.descriptor.buffer(buffer).address;
+  request.range.length = task.length;
+  if (ends.remote) request.range.key = AccessKey::decode(key);
   plan.staged.push_back(std::move(request));
   return {};
 }
 
-void Transfers::stage_again(Task& task) {
-  task.first.attempts = static_cast<uint8_t>(task.first.attempts + 1);
-  recovery_.add(segment_of(task), &task.first, Code::kUnavailable);
+uint64_t Transfers::local_buffer_at(const std::byte* address) {
+  ReaderLock lock(memory_.mutex());
+  const Buffer* buffer = memory_.registry().find(reinterpret_cast<uint64_t>(address));
+  return buffer == nullptr ? 0 : buffer->address;
+}
+
+Status Transfers::stage(ListSlice& slice, const Target& target, size_t buffer, uint64_t address,
+                        StagedRequest* request) {
+  const MemoryKind kind = slice.task->kind;
+  const std::byte* key = nullptr;
+  const StagedEnds ends = find_staged_ends(target, buffer, {kind, slice.local}, &key);
+  if (!ends.any()) return no_path(target, buffer, kind);
+  request->ends = ends;
+  request->instance = target.descriptor.instance;
+  request->range.slice = &slice;
+  request->range.local = slice.local;
+  request->range.local_buffer = local_buffer_at(slice.local);
+  request->range.address = address;
+  request->range.remote_buffer = target.descriptor.buffer(buffer).address;
+  request->range.length = slice.length;
+  if (ends.remote) request->range.key = AccessKey::decode(key);
+  return {};
+}
+
+void Transfers::stage_again(Slice& slice) {
+  slice.attempts = static_cast<uint8_t>(slice.attempts + 1);
+  recovery_.add(segment_of(*slice.task), &slice, Code::kUnavailable);
 }
 
 // As one slice on no path, which recovery plans once the target was asked.
@@ -318,7 +351,7 @@ Status Transfers::submit_list(BatchId id, AnyList list, const SubmitOptions& opt
   return {};
 }
 
-Status Transfers::submit_to(BatchId id, const TransferRequest& request,
+Status Transfers::submit_to(BatchId id, std::span<const TransferRequest> requests,
                             const std::shared_ptr<Segment>& segment, uint64_t instance) {
   constexpr auto kNoTimeout = std::chrono::hours(24 * 365);
   const CallCounter counted(submitting_);
@@ -329,11 +362,11 @@ Status Transfers::submit_to(BatchId id, const TransferRequest& request,
   if (!plan.bound.target || plan.bound.target->descriptor.instance != instance) {
     return restarted(*segment);
   }
-  plan.segment_id = request.target_id;
+  plan.segment_id = requests.front().target_id;
   plan.segment = segment.get();
   plan.target = plan.bound.target.get();
   TE_RETURN_IF_ERROR(
-      accept(id, {&request, 1}, {.timeout = kNoTimeout, .addressing = Addressing::kAddress}, plan));
+      accept(id, requests, {.timeout = kNoTimeout, .addressing = Addressing::kAddress}, plan));
   post(plan);
   return {};
 }
@@ -372,15 +405,19 @@ void Transfers::post(Plan& plan) {
     recovery_.add(segment_of(*slice->task), slice, Code::kStale);
   }
   for (Task* task : plan.empty) data_done(*task);
-  start(plan.staged);
+  start(std::move(plan.staged));
   one_less(*plan.submission);
 }
 
-void Transfers::start(std::vector<StagedRequest>& staged) {
+void Transfers::start(std::vector<StagedRequest> staged) {
+  if (staged.empty()) return;
+  std::shared_ptr<Segment> segment;  // most often the next one's too
   for (StagedRequest& request : staged) {
-    request.segment = segment_of(*request.task);
-    staging_->start(std::move(request));
+    const Task& task = *request.range.slice->task;
+    if (segment.get() != task.segment) segment = segment_of(task);
+    request.segment = segment;
   }
+  staging_->start(std::move(staged));
 }
 
 void Transfers::post(SliceList slices, uint64_t bytes) {
@@ -417,7 +454,7 @@ SliceOwner::Outcome Transfers::plan_again(Task& task, const std::shared_ptr<Segm
   task.instance = target->descriptor.instance;
   task.transferred.store(0, std::memory_order_relaxed);  // what was staged begins anew
   plan.posted.for_each([this](const Posted& each) { post(each.slices, each.bytes); });
-  start(plan.staged);
+  start(std::move(plan.staged));
   return Outcome::kPosted;
 }
 
@@ -477,7 +514,12 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
   }
   const std::byte* key = nullptr;
   Path* path = choose_path(*target, *buffer, {task.kind, slice->local}, slice->path, &key);
-  if (path == nullptr) {
+  std::vector<StagedRequest> staged;
+  if (path == nullptr && task.is_list) {
+    *why =
+        stage(static_cast<ListSlice&>(*slice), *target, *buffer, address, &staged.emplace_back());
+    if (!why->ok()) return Outcome::kNotOffered;
+  } else if (path == nullptr) {
     *why = no_path(*target, *buffer, task.kind);
     return Outcome::kNotOffered;
   }
@@ -493,7 +535,8 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
     MutexLock lock(submission.batch->mutex);
     if (submission.uses.last().target != target) submission.uses.add({segment, target});
   }
-  post({slice, slice}, slice->length);
+  if (path != nullptr) post({slice, slice}, slice->length);
+  start(std::move(staged));
   return Outcome::kPosted;
 }
 

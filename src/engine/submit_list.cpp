@@ -39,7 +39,7 @@ class Transfers::ListPlanner {
     const uint64_t target = range.target_offset - remote_begin_;
     if (source < local_length_ && range.length <= local_length_ - source &&
         target < remote_length_ && range.length <= remote_length_ - target) {
-      return cut(range, address_ + target, path_, slice_bytes_);
+      return cut(range, address_ + target, path_);
     }
     return add_parts(range);
   }
@@ -71,12 +71,14 @@ class Transfers::ListPlanner {
       Status status = change_remote(part);
       if (!status.ok()) {
         if (!transfers_.may_come(status, part.target_offset, part.length, plan_)) return status;
-        return cut(part, 0, nullptr, transfers_.config_.slice_bytes);
+        staged_ = {};
+        slice_bytes_ = transfers_.config_.slice_bytes;
+        return cut(part, 0, nullptr);
       }
     }
     const uint64_t begin = part.target_offset - remote_begin_;
     part.length = std::min(part.length, remote_length_ - begin);
-    return cut(part, address_ + begin, path_, slice_bytes_);
+    return cut(part, address_ + begin, path_);
   }
 
   Status change_local(const ListRange& range) {
@@ -108,16 +110,19 @@ class Transfers::ListPlanner {
       return found.status().with_context(fmt::format("segment '{}'", target.segment));
     }
     path_ = choose_path(target, *found, {task_.kind, range.source}, nullptr, &key_);
-    if (path_ == nullptr) {
+    slice_bytes_ = transfers_.config_.slice_bytes;
+    staged_ = {};
+    if (path_ != nullptr) {
+      slice_bytes_ = std::min(slice_bytes_, path_->transport.capabilities().slice_bytes);
+    } else {
       const std::byte* key = nullptr;
-      if (!find_staged_ends(target, *found, {task_.kind, range.source}, &key).any()) {
-        return no_path(target, *found, task_.kind);
-      }
-      return Status(Code::kUnsupported,
-                    "a list reaches memory that has to be staged by requests alone: submit those");
+      staged_.ends = find_staged_ends(target, *found, {task_.kind, range.source}, &key);
+      if (!staged_.ends.any()) return no_path(target, *found, task_.kind);
+      staged_.instance = target.descriptor.instance;
+      staged_.range.local_buffer = local_begin_;
+      staged_.range.remote_buffer = target.descriptor.buffer(*found).address;
+      if (staged_.ends.remote) staged_.range.key = AccessKey::decode(key);
     }
-    slice_bytes_ =
-        std::min(transfers_.config_.slice_bytes, path_->transport.capabilities().slice_bytes);
     const RemoteBuffer& buffer = target.descriptor.buffer(*found);
     // Where a number of the buffer might mean something else, each is looked up.
     const bool ambiguous = addressing == Addressing::kAuto && !target.descriptor.ambiguous.empty();
@@ -128,9 +133,10 @@ class Transfers::ListPlanner {
     return {};
   }
 
-  Status cut(const ListRange& range, uint64_t address, Path* path, uint64_t slice_bytes) {
+  // On a path, staged, or neither: then recovery asks the target.
+  Status cut(const ListRange& range, uint64_t address, Path* path) {
     ListSlices& slices = plan_.submission->list_slices;
-    for (uint64_t begin = 0; begin < range.length; begin += slice_bytes) {
+    for (uint64_t begin = 0; begin < range.length; begin += slice_bytes_) {
       if (count_ == kMostSlices) {
         return error(Code::kInvalidArgument, "the list has more than {} slices: submit it in parts",
                      kMostSlices);
@@ -142,12 +148,18 @@ class Transfers::ListPlanner {
       slice.local = range.source + begin;
       slice.remote_address = address + begin;
       slice.key = key_;
-      slice.length = static_cast<uint32_t>(std::min(slice_bytes, range.length - begin));
+      slice.length = static_cast<uint32_t>(std::min(slice_bytes_, range.length - begin));
       slice.opcode = opcode_;
       slice.attempts = 0;
       slice.target_offset = range.target_offset + begin;
       if (path != nullptr) {
         append(&slice);
+      } else if (staged_.ends.any()) {
+        StagedRequest& request = plan_.staged.emplace_back(staged_);
+        request.range.slice = &slice;
+        request.range.local = slice.local;
+        request.range.address = slice.remote_address;
+        request.range.length = slice.length;
       } else {
         plan_.unknown_slices.push(&slice);
       }
@@ -179,6 +191,7 @@ class Transfers::ListPlanner {
   uint64_t address_ = 0;
   const std::byte* key_ = nullptr;
   Path* path_ = nullptr;
+  StagedRequest staged_;  // as every slice is; no end: slices are posted to the path
   uint64_t slice_bytes_ = 0;
   uint64_t bytes_ = 0;
   uint64_t count_ = 0;

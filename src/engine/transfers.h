@@ -60,9 +60,9 @@ class Transfers final : public SliceOwner {
   Status submit_list(BatchId id, AnyList list, const SubmitOptions& options);
   // Whether it could be submitted now.
   Status check(AnyList list);
-  // One request, whose target is an address, to this run of the segment's engine alone, without a
+  // Requests whose targets are addresses, to this run of the segment's engine alone, without a
   // deadline. kStale when another run is there, now or later.
-  Status submit_to(BatchId id, const TransferRequest& request,
+  Status submit_to(BatchId id, std::span<const TransferRequest> requests,
                    const std::shared_ptr<Segment>& segment, uint64_t instance);
   Result<TransferStatus> status(BatchId id, size_t task) const;
   Result<TransferStatus> batch_status(BatchId id) const;
@@ -91,9 +91,9 @@ class Transfers final : public SliceOwner {
   Outcome repost(Slice* slice, const std::shared_ptr<Segment>& segment, Status* why) override;
   void end(Slice* slice, Code code, const Status& why) override;
 
-  // What Staging has done: all of the task, or what is to be planned again.
-  void staged(Task& task) { slice_ended(&task.first, Code::kOk); }
-  void stage_again(Task& task);
+  // What Staging has done: all of the slice, or what is to be planned again.
+  void staged(Slice& slice) { slice_ended(&slice, Code::kOk); }
+  void stage_again(Slice& slice);
 
  private:
   struct Posted;
@@ -116,6 +116,10 @@ class Transfers final : public SliceOwner {
   Status device_refusal(const Slice& slice, Code code);
   Status stage(Task& task, Opcode opcode, const Target& target, size_t buffer, uint64_t address,
                Plan& plan);
+  // The same of a slice of a list; kUnsupported: no path reaches both ends with parts between.
+  Status stage(ListSlice& slice, const Target& target, size_t buffer, uint64_t address,
+               StagedRequest* request);
+  uint64_t local_buffer_at(const std::byte* address);
   static void wait_for_target(const TransferRequest& request, Task& task, Plan& plan);
   Outcome plan_again(Task& task, const std::shared_ptr<Segment>& segment,
                      const std::shared_ptr<const Target>& target, Status* why);
@@ -131,7 +135,7 @@ class Transfers final : public SliceOwner {
   // Of a plan that is not posted: ends its tasks.
   void drop(Plan& plan, Code code, const Status& why);
   void drop(Task& task, Code code, const Status& why);
-  void start(std::vector<StagedRequest>& staged);
+  void start(std::vector<StagedRequest> staged);
   // All on one path, with so many bytes.
   void post(SliceList slices, uint64_t bytes);
   static Submission& take_submission(Batch& batch) TE_REQUIRES(batch.mutex);

@@ -4,29 +4,38 @@
 
 #include <string>
 
+#include "core/wire.h"
+
 namespace te::stage {
 namespace {
 
 using namespace std::string_literals;
 
 Copy some_copy() {
-  Copy copy{0x1122334455667788, 3, 1, true, 0x7000, 4096, {}};
-  copy.key.index = 9;
-  copy.key.secret.fill(0xAB);
+  Copy copy{0x1122334455667788, 3, 1, true, {{0x7000, 4096, {}}, {0x100, 1, {}}}};
+  copy.ranges[0].key.index = 9;
+  copy.ranges[0].key.secret.fill(0xAB);
+  copy.ranges[1].key.index = 2;
+  copy.ranges[1].key.secret.fill(0xCD);
   return copy;
 }
 
 const std::string kCopy =
-    "\x01\0\0\0"                        // version
+    "\x02\0\0\0"                        // version
     "\x02"                              // type
     "\x88\x77\x66\x55\x44\x33\x22\x11"  // lease
     "\x03\0\0\0\0\0\0\0"                // sequence
     "\x01\0\0\0"                        // part
     "\x01"                              // into the part
+    "\x02\0\0\0"                        // ranges
     "\0\x70\0\0\0\0\0\0"                // address
     "\0\x10\0\0\0\0\0\0"                // length
     "\x09\0\0\0"s +                     // key: index, secret
-    std::string(16, '\xAB');
+    std::string(16, '\xAB') +
+    "\0\x01\0\0\0\0\0\0"
+    "\x01\0\0\0\0\0\0\0"
+    "\x02\0\0\0"s +
+    std::string(16, '\xCD');
 
 void expect_whole(const Bytes& good) {
   const Result<Hello> hello = decode_hello(as_bytes(good));
@@ -41,9 +50,9 @@ void expect_whole(const Bytes& good) {
 TEST(StageMessage, TheBytesAreThoseOfTheDocument) {
   EXPECT_EQ(encode(Hello(some_copy())), kCopy);
   EXPECT_EQ(encode(Hello(Open{5, 2, 1 << 20})),
-            "\x01\0\0\0\x01\x05\0\0\0\0\0\0\0\x02\0\0\0\0\0\x10\0\0\0\0\0"s);
-  EXPECT_EQ(encode(Hello(Close{5})), "\x01\0\0\0\x03\x05\0\0\0\0\0\0\0"s);
-  EXPECT_EQ(encode_answer({0x7000, 1 << 20}), "\x01\0\0\0\0\x70\0\0\0\0\0\0\0\0\x10\0\0\0\0\0"s);
+            "\x02\0\0\0\x01\x05\0\0\0\0\0\0\0\x02\0\0\0\0\0\x10\0\0\0\0\0"s);
+  EXPECT_EQ(encode(Hello(Close{5})), "\x02\0\0\0\x03\x05\0\0\0\0\0\0\0"s);
+  EXPECT_EQ(encode_answer({0x7000, 1 << 20}), "\x02\0\0\0\0\x70\0\0\0\0\0\0\0\0\x10\0\0\0\0\0"s);
 }
 
 TEST(StageMessage, HellosSurviveTheWay) {
@@ -57,10 +66,14 @@ TEST(StageMessage, HellosSurviveTheWay) {
   EXPECT_EQ(copy.sequence, 3u);
   EXPECT_EQ(copy.part, 1u);
   EXPECT_TRUE(copy.into_part);
-  EXPECT_EQ(copy.address, 0x7000u);
-  EXPECT_EQ(copy.length, 4096u);
-  EXPECT_EQ(copy.key.index, 9u);
-  EXPECT_EQ(copy.key.secret, some_copy().key.secret);
+  ASSERT_EQ(copy.ranges.size(), 2u);
+  EXPECT_EQ(copy.ranges[0].address, 0x7000u);
+  EXPECT_EQ(copy.ranges[0].length, 4096u);
+  EXPECT_EQ(copy.ranges[0].key.index, 9u);
+  EXPECT_EQ(copy.ranges[0].key.secret, some_copy().ranges[0].key.secret);
+  EXPECT_EQ(copy.ranges[1].address, 0x100u);
+  EXPECT_EQ(copy.ranges[1].length, 1u);
+  EXPECT_EQ(copy.ranges[1].key.secret, some_copy().ranges[1].key.secret);
 }
 
 TEST(StageMessage, RefusesWhatIsTooMuchOrNothing) {
@@ -73,14 +86,20 @@ TEST(StageMessage, RefusesWhatIsTooMuchOrNothing) {
   EXPECT_TRUE(refused(Open{5, 1, kMaxPartBytes + 1}));
   for (const auto change :
        {+[](Copy& copy) { copy.sequence = 0; }, +[](Copy& copy) { copy.part = kMaxParts; },
-        +[](Copy& copy) { copy.length = 0; },
-        +[](Copy& copy) { copy.length = kMaxPartBytes + 1; }}) {
+        +[](Copy& copy) { copy.ranges[1].length = 0; },
+        +[](Copy& copy) { copy.ranges[0].length = kMaxPartBytes + 1; },
+        +[](Copy& copy) { copy.ranges[0].length = kMaxPartBytes; },  // with the other one
+        +[](Copy& copy) { copy.ranges[1].length = UINT64_MAX; },     // likewise
+        +[](Copy& copy) { copy.ranges.clear(); },
+        +[](Copy& copy) {
+          copy.ranges.resize(kMaxRanges + 1, {1, 1, {}});
+        }}) {
     Copy copy = some_copy();
     change(copy);
     EXPECT_TRUE(refused(copy));
   }
   Bytes other = kCopy;
-  other[0] = 2;  // version
+  other[0] = 1;  // version
   EXPECT_EQ(decode_hello(as_bytes(other)).code(), Code::kProtocol);
   other = kCopy;
   other[25] = 2;  // into the part
@@ -90,6 +109,17 @@ TEST(StageMessage, RefusesWhatIsTooMuchOrNothing) {
     other[4] = type;
     EXPECT_EQ(decode_hello(as_bytes(other)).code(), Code::kProtocol);
   }
+}
+
+TEST(StageMessage, AsManyRangesAsThereMayBeFitIntoAnExchange) {
+  Copy copy = some_copy();
+  copy.ranges.resize(kMaxRanges, {1, 1, {}});
+  const Bytes bytes = encode(copy);
+  EXPECT_LE(bytes.size(), wire::kMaxExchange);
+  const Result<Hello> hello = decode_hello(as_bytes(bytes));
+  ASSERT_TRUE(hello.ok());
+  EXPECT_EQ(std::get<Copy>(*hello).ranges.size(), kMaxRanges);
+  EXPECT_EQ(encode(*hello), bytes);
 }
 
 TEST(StageMessage, AnswersAreChecked) {

@@ -142,7 +142,6 @@ TEST_P(AfterWork, MovesWhatTheKernelWrote) {
 }
 
 TEST_P(AfterWork, ListsAndNotificationsFollowToo) {
-  if (!pair().moves_list(Opcode::kWrite)) GTEST_SKIP() << "lists are not moved over this path";
   stamp(pair().remote().view(), kLength, 4);
   app().launch_kernel();
   const uint64_t here = reinterpret_cast<uint64_t>(pair().local().data());

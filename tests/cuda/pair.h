@@ -48,6 +48,19 @@ class GpuPair {
   Engine& initiator() { return *initiator_; }
   Engine& target() { return target_ ? *target_ : *initiator_; }
   void end_target() { target_.reset(); }
+  // Another run takes its place, with the same memory.
+  void restart_target() {
+    const std::string endpoint = target_->local_endpoint();
+    target_.reset();
+    EngineOptions options;
+    options.host = "127.0.0.1";
+    options.port = static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1)));
+    options.config = {{"staging_part_bytes", std::to_string(kPart)}};
+    Result<std::unique_ptr<Engine>> engine = Engine::create(options);
+    ASSERT_TRUE(engine.ok()) << engine.status().to_string();
+    target_ = engine.take();
+    ASSERT_TRUE(target_->register_memory(remote_.data(), kSize, "*").ok());
+  }
   void end_engines() {
     initiator_.reset();
     target_.reset();

@@ -53,9 +53,7 @@ class StageServerTest : public testing::Test {
             sequence,
             0,
             into_part,
-            reinterpret_cast<uint64_t>(fake_.data()),
-            kPart,
-            key_of(fake_.data())};
+            {{reinterpret_cast<uint64_t>(fake_.data()), kPart, key_of(fake_.data())}}};
   }
 
   FakeMemoryDriver driver_;
@@ -75,7 +73,7 @@ TEST_F(StageServerTest, CopiesBothWays) {
   EXPECT_EQ(std::memcmp(part, fake_.view(), kPart), 0);
   stage::Copy out = copy(7, 2, false);
   out.part = 1;
-  out.address += kPart;
+  out.ranges[0].address += kPart;
   stamp(part + kPart, kPart, 9);
   ASSERT_TRUE(ask(out).ok());
   EXPECT_EQ(difference(fake_.view() + kPart, kPart, 9), kSame);
@@ -125,16 +123,16 @@ TEST_F(StageServerTest, ChecksKeyRangeDirectionAndPart) {
   start();
   ASSERT_NE(open(7), nullptr);
   stage::Copy wrong = copy(7, 1, true);
-  wrong.key.secret[3] ^= 1;
+  wrong.ranges[0].key.secret[3] ^= 1;
   EXPECT_EQ(ask(wrong).code(), Code::kStale);
   wrong = copy(7, 2, true);
-  wrong.address += kSize - kPart + 1;
+  wrong.ranges[0].address += kSize - kPart + 1;
   EXPECT_EQ(ask(wrong).code(), Code::kOutOfRange);
   wrong = copy(7, 3, true);
   wrong.part = 2;
   EXPECT_EQ(ask(wrong).code(), Code::kProtocol);
   wrong = copy(7, 3, true);
-  wrong.length = kPart + 1;
+  wrong.ranges[0].length = kPart + 1;
   EXPECT_EQ(ask(wrong).code(), Code::kProtocol);
   EXPECT_EQ(ask(copy(8, 1, true)).code(), Code::kStale) << "nobody leased it";
   EXPECT_EQ(server_->accept("?", Rights::kBoth).code(), Code::kProtocol);
@@ -143,8 +141,8 @@ TEST_F(StageServerTest, ChecksKeyRangeDirectionAndPart) {
   FakeMemory read_only(driver_, kSize);
   ASSERT_TRUE(add(read_only.data(), Access::kRead).ok());
   stage::Copy into = copy(7, 4, false);
-  into.address = reinterpret_cast<uint64_t>(read_only.data());
-  into.key = key_of(read_only.data());
+  into.ranges[0].address = reinterpret_cast<uint64_t>(read_only.data());
+  into.ranges[0].key = key_of(read_only.data());
   EXPECT_EQ(ask(into).code(), Code::kPermission);
   into.sequence = 5;
   into.into_part = true;
