@@ -252,7 +252,9 @@ build_wheel() {
 python_tests() {
   rm -f "build/$PRESET/python.xml"
   install_python_package || return
-  "build/$PRESET/python/venv/bin/python" -uB -m pytest -q -p no:cacheprovider \
+  local cuda=$PWD/build/$PRESET/tests/support/fake_cuda/libcuda.so.1
+  [ -e "$cuda" ] || cuda=
+  TE_FAKE_CUDA=$cuda "build/$PRESET/python/venv/bin/python" -uB -m pytest -q -p no:cacheprovider \
     --junitxml "build/$PRESET/python.xml" python/tests
 }
 

@@ -186,6 +186,9 @@ bool LocalMemory::take_tensor(nb::handle object) {
 
 bool LocalMemory::take_cuda_array(nb::handle object) {
   if (!has(object, "__cuda_array_interface__")) return false;
+  const std::string malformed =
+      "__cuda_array_interface__ of the " + name_of_type(object) + " is malformed";
+  bool contiguous = true;
   try {
     const nb::object interface = object.attr("__cuda_array_interface__");
     const nb::object data = interface["data"];
@@ -198,18 +201,20 @@ bool LocalMemory::take_cuda_array(nb::handle object) {
     const nb::object shape = interface["shape"];
     for (size_t i = nb::len(shape); i-- > 0;) {
       const uint64_t extent = nb::cast<uint64_t>(shape[i]);
-      if (!strides.is_none() && extent > 1 &&
-          nb::cast<int64_t>(strides[i]) != static_cast<int64_t>(bytes)) {
-        refuse_layout(object);
-      }
+      contiguous = contiguous && (strides.is_none() || extent <= 1 ||
+                                  nb::cast<int64_t>(strides[i]) == static_cast<int64_t>(bytes));
       bytes *= extent;
     }
     length_ = bytes;
+  } catch (nb::python_error& cause) {
+    cause.restore();
+    raise_invalid_from_python(malformed);
   } catch (const nb::cast_error&) {
-    raise_invalid("__cuda_array_interface__ of the " + name_of_type(object) + " is malformed");
+    raise_invalid(malformed);
   } catch (const std::logic_error&) {
-    raise_invalid("__cuda_array_interface__ of the " + name_of_type(object) + " is malformed");
+    raise_invalid(malformed);
   }
+  if (!contiguous) refuse_layout(object);
   kept_ = object.inc_ref().ptr();
   return true;
 }

@@ -18,6 +18,10 @@ CUresult cuInit(unsigned flags);
 CUresult cuDriverGetVersion(int* version);
 CUresult cuGetErrorName(CUresult result, const char** name);
 CUresult cuGetErrorString(CUresult result, const char** text);
+// hold() and release() of fake_cuda.h.
+void fake_cuda_hold(CUstream stream);
+void fake_cuda_release(CUstream stream);
+
 CUresult cuGetProcAddress(const char* symbol, void** function, int version, uint64_t flags);
 
 CUresult cuDeviceGetCount(int* count);

@@ -174,6 +174,10 @@ void release(cuda::Stream stream) {
 
 extern "C" {
 
+// For programs that are not in C++.
+void fake_cuda_hold(CUstream stream) { te::test::fake_cuda::hold(stream); }
+void fake_cuda_release(CUstream stream) { te::test::fake_cuda::release(stream); }
+
 CUresult cuStreamCreate(CUstream* stream, unsigned) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuStreamCreate");
   *stream = new te::cuda::StreamSt;
