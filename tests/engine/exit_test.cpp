@@ -128,7 +128,10 @@ batch_id_t submit_to_stopped(const PeerProcess& target) {
   target.stop();
   const batch_id_t batch = allocateBatchID(engine_of_exit, 1);
   transfer_request_t request{OPCODE_WRITE, memory_of_exit, segment, 0, kSize};
-  const submit_options_t options{sizeof options, ADDRESSING_OFFSET, 600'000, nullptr, nullptr};
+  submit_options_t options{};
+  options.struct_size = sizeof options;
+  options.addressing = ADDRESSING_OFFSET;
+  options.timeout_ms = 600'000;
   return submitTransferWithOptions(engine_of_exit, batch, &request, 1, &options) == 0
              ? batch
              : INVALID_BATCH;
