@@ -265,17 +265,31 @@ TEST_F(Security, WhoIsRevokedIsDisconnected) {
   Registered local(*a, kSize), remote(*b, kSize);
   const Result<SegmentId> id = a->open_segment(b->local_endpoint());
   ASSERT_TRUE(id.ok()) << id.status().to_string();
-  const TransferRequest write{Opcode::kWrite, local.data(), *id, 0, kSize};
-  ASSERT_EQ(transfer(*a, {write}).state, TaskState::kCompleted);
+  const std::vector<TransferRequest> requests = {
+      {Opcode::kWrite, local.data(), *id, 0, kSize / 2},
+      {Opcode::kRead, local.data() + kSize / 2, *id, kSize / 2, kSize / 2}};
+  ASSERT_EQ(transfer(*a, requests).state, TaskState::kCompleted);
   std::ifstream file(a_files.certificate);
   const std::string certificate((std::istreambuf_iterator<char>(file)), {});
   cluster_.write("list.pem", *cluster_.authority().revoke({certificate}));
-  TaskState state = TaskState::kCompleted;
-  for (int i = 0; i < 100 && state == TaskState::kCompleted; ++i) {
+  // The first ones that fail say why, long before their deadline.
+  Status why;
+  Stopwatch watch;
+  for (int i = 0; i < 100 && why.ok(); ++i) {
     std::this_thread::sleep_for(milliseconds(100));
-    state = transfer(*a, {write}).state;
+    const Result<BatchId> batch = a->allocate_batch(requests.size());
+    ASSERT_TRUE(batch.ok());
+    watch = Stopwatch();
+    ASSERT_TRUE(a->submit(*batch, requests, within(20'000)).ok());
+    ASSERT_TRUE(a->wait(*batch, std::chrono::seconds(30)).ok());
+    for (size_t task = 0; task < requests.size(); ++task) {
+      why = a->task_error(*batch, task)->status;
+      EXPECT_TRUE(why.ok() || fails_with(why, Code::kPermission, "revoked"));
+    }
+    EXPECT_TRUE(a->free_batch(*batch).ok());
   }
-  EXPECT_EQ(state, TaskState::kFailed);
+  EXPECT_FALSE(why.ok());
+  EXPECT_LT(watch.ms(), 2'000);
 }
 
 }  // namespace
