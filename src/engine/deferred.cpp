@@ -99,21 +99,17 @@ bool Transfers::Deferred::look(Entry& entry) {
   return true;
 }
 
-Result<std::unique_ptr<DeviceWork>> Transfers::work_before(const SubmitOptions& options) {
-  if (options.after_event == nullptr && options.after_stream == nullptr) {
-    return std::unique_ptr<DeviceWork>();
-  }
-  Result<std::unique_ptr<DeviceWork>> work = follow(options.after_event, options.after_stream);
-  if (!work.ok()) return work;
-  const Result<bool> ended = (*work)->has_ended();
+Status Transfers::find_work(const SubmitOptions& options, std::unique_ptr<DeviceWork>* work) {
+  Result<std::unique_ptr<DeviceWork>> found = follow(options.after_event, options.after_stream);
+  if (!found.ok()) return found.status();
+  const Result<bool> ended = (*found)->has_ended();
   if (!ended.ok()) return ended.status();
-  if (*ended) return std::unique_ptr<DeviceWork>();
-  TE_RETURN_IF_ERROR(deferred_->start());
-  return work;
+  if (*ended) return {};
+  *work = found.take();
+  return deferred_->start();
 }
 
 void Transfers::post_after(Plan plan, std::unique_ptr<DeviceWork> work) {
-  if (!work) return post(plan);
   wake_timer();
   deferred_->add(std::move(plan), std::move(work));
 }

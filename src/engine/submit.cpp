@@ -21,6 +21,10 @@ Status restarted(const Segment& segment) {
   return error(Code::kStale, "'{}' restarted in the middle of the request", segment.name);
 }
 
+bool follows_work(const SubmitOptions& options) {
+  return options.after_event != nullptr || options.after_stream != nullptr;
+}
+
 }  // namespace
 
 bool Transfers::may_come(const Status& status, uint64_t offset, uint64_t length,
@@ -330,11 +334,15 @@ Status Transfers::submit(BatchId id, std::span<const TransferRequest> requests,
                   "a notification with no request: send it alone, without a submission");
   }
   if (options.notification) TE_RETURN_IF_ERROR(check_notification(*options.notification));
-  Result<std::unique_ptr<DeviceWork>> work = work_before(options);
-  if (!work.ok()) return work.status();
+  std::unique_ptr<DeviceWork> work;
+  if (follows_work(options)) TE_RETURN_IF_ERROR(find_work(options, &work));
   Plan plan;
   TE_RETURN_IF_ERROR(accept(id, requests, options, plan));
-  post_after(std::move(plan), work.take());
+  if (work) {
+    post_after(std::move(plan), std::move(work));
+  } else {
+    post(plan);
+  }
   return {};
 }
 
@@ -342,12 +350,16 @@ Status Transfers::submit_list(BatchId id, AnyList list, const SubmitOptions& opt
   const CallCounter counted(submitting_);
   if (stopping_.load()) return Status(Code::kCancelled, "the engine ends");
   if (options.notification) TE_RETURN_IF_ERROR(check_notification(*options.notification));
-  Result<std::unique_ptr<DeviceWork>> work = work_before(options);
-  if (!work.ok()) return work.status();
+  std::unique_ptr<DeviceWork> work;
+  if (follows_work(options)) TE_RETURN_IF_ERROR(find_work(options, &work));
   Plan plan;
   plan.list = list;
   TE_RETURN_IF_ERROR(accept(id, {}, options, plan));
-  post_after(std::move(plan), work.take());
+  if (work) {
+    post_after(std::move(plan), std::move(work));
+  } else {
+    post(plan);
+  }
   return {};
 }
 

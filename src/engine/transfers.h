@@ -128,10 +128,10 @@ class Transfers final : public SliceOwner {
   static Posted& posted_for(const Slice* slice, Plan& plan);
   static void append(Slice* slice, Plan& plan);
   void post(Plan& plan);
-  // Posts it now, or once the work has ended, if there is any.
+  // Posts it once the work has ended.
   void post_after(Plan plan, std::unique_ptr<DeviceWork> work);
-  // What the options say must end first; null: nothing, or it has ended.
-  Result<std::unique_ptr<DeviceWork>> work_before(const SubmitOptions& options);
+  // What the options say must end first; none where it has ended.
+  Status find_work(const SubmitOptions& options, std::unique_ptr<DeviceWork>* work);
   // Of a plan that is not posted: ends its tasks.
   void drop(Plan& plan, Code code, const Status& why);
   void drop(Task& task, Code code, const Status& why);
