@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "base/fd.h"
 #include "core/memory_kind.h"
@@ -44,6 +45,8 @@ class DeviceMemory {
  public:
   virtual ~DeviceMemory() = default;
   virtual MemoryKind kind() const = 0;
+  // Of its device: "0000:4b:00.0"; empty: not known.
+  virtual std::string pci_address() const { return {}; }
   // Begins to copy ranges. Each begins or ends in this memory; its other end is accessible host
   // memory, or other memory of this kind. This outlives the answer. An error: nothing was begun.
   virtual Result<std::unique_ptr<PendingCopies>> start(

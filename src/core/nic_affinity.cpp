@@ -6,7 +6,7 @@ namespace te {
 
 NicAffinity::NicAffinity(const NicMatrix& matrix, const std::vector<std::string>& nics,
                          NodesOf nodes_of)
-    : nodes_of_(std::move(nodes_of)) {
+    : gpus_(matrix.gpus), nodes_of_(std::move(nodes_of)) {
   const auto set_of = [&nics](const std::vector<std::string>& names) {
     NicSet set = 0;
     for (size_t i = 0; i < nics.size(); ++i) {
@@ -36,9 +36,18 @@ NicSet NicAffinity::to_register(std::string_view location) const {
   return limited ? nics.near : nics.all;
 }
 
+std::string NicAffinity::location_of(const Buffer& buffer) const {
+  if (buffer.device == nullptr || gpus_.empty()) return buffer.location;
+  const std::string pci = buffer.device->pci_address();
+  if (pci.empty()) return buffer.location;
+  const auto found = gpus_.find(pci);
+  return found == gpus_.end() ? "cuda" : found->second;  // a GPU that has no row
+}
+
 std::map<uint64_t, NicAffinity::Nics> NicAffinity::of(const Buffer& buffer) const {
-  if (buffer.location != "*") {
-    return {{buffer.address, {to_register(buffer.location), of(buffer.location).near}}};
+  const std::string location = location_of(buffer);
+  if (location != "*") {
+    return {{buffer.address, {to_register(location), of(location).near}}};
   }
   std::map<uint64_t, Nics> result;
   if (!nodes_of_) return {{buffer.address, everywhere_}};

@@ -43,7 +43,11 @@ class NicAffinity {
   NicSet to_register(std::string_view location) const;
 
  private:
+  // By the numbers of the matrix.
+  std::string location_of(const Buffer& buffer) const;
+
   std::map<std::string, Nics, std::less<>> rows_;
+  const std::map<std::string, std::string, std::less<>> gpus_;  // see NicMatrix
   Nics everywhere_;
   NodesOf nodes_of_;
 };

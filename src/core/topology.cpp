@@ -267,7 +267,17 @@ NicMatrix make_nic_matrix(const Topology& topology) {
       (preferred ? row.preferred : row.other).push_back(candidate.nic->name);
     }
   }
+  matrix.gpus = locations_of_gpus(topology);
   return matrix;
+}
+
+std::map<std::string, std::string, std::less<>> locations_of_gpus(const Topology& topology) {
+  std::map<std::string, std::string, std::less<>> result;
+  for (const Gpu& gpu : topology.gpus) {
+    if (gpu.place.pci_address.empty()) continue;
+    result[gpu.place.pci_address] = fmt::format("cuda:{}", gpu.index);
+  }
+  return result;
 }
 
 Status check_nic_matrix(const NicMatrix& matrix, const Topology& topology) {

@@ -5,6 +5,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -98,6 +99,9 @@ struct NicMatrix {
     std::vector<std::string> other;
   };
   std::vector<Row> rows;
+  // The locations of this machine's GPUs by PCI address: drivers number GPUs in their own ways, in
+  // each process, and the rows have the topology's numbers. Empty: not known.
+  std::map<std::string, std::string, std::less<>> gpus = {};
 
   const Row* find(std::string_view location) const;
   // {"cpu:0": [["mlx5_0"], ["mlx5_1"]], ...}
@@ -109,6 +113,8 @@ struct NicMatrix {
 // Preferred are the usable NICs at the least distance; the others come by distance, and last those
 // that are not usable now.
 NicMatrix make_nic_matrix(const Topology& topology);
+// See NicMatrix::gpus.
+std::map<std::string, std::string, std::less<>> locations_of_gpus(const Topology& topology);
 // kNotFound for a NIC or a location that the machine does not have.
 Status check_nic_matrix(const NicMatrix& matrix, const Topology& topology);
 

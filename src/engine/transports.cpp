@@ -80,7 +80,9 @@ Result<NicMatrix> Transports::nic_matrix(const NicMatrix* given) const {
   if (!topology.ok()) return topology.status();
   if (given == nullptr) return make_nic_matrix(**topology);
   TE_RETURN_IF_ERROR(check_nic_matrix(*given, **topology));
-  return *given;
+  NicMatrix matrix = *given;
+  matrix.gpus = locations_of_gpus(**topology);
+  return matrix;
 }
 
 void Transports::add(std::shared_ptr<Transport> transport, bool implicit) {

@@ -29,6 +29,38 @@ TEST(NicAffinity, IsAsTheMatrixSays) {
   EXPECT_EQ(nearness.of("cuda:7").near, 0u);
 }
 
+class Device final : public DeviceMemory {
+ public:
+  explicit Device(const char* pci) : pci_(pci) {}
+  MemoryKind kind() const override { return MemoryKind::kCuda; }
+  std::string pci_address() const override { return pci_; }
+  Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy>) const override {
+    return Status(Code::kUnsupported, "");
+  }
+
+ private:
+  const std::string pci_;
+};
+
+NicAffinity::Nics of_gpu(const NicMatrix& matrix, const char* pci) {
+  Buffer buffer;
+  buffer.location = "cuda:0";  // by the driver's number
+  buffer.device = std::make_shared<Device>(pci);
+  return NicAffinity(matrix, kNics, {}).of(buffer).begin()->second;
+}
+
+TEST(NicAffinity, GpusAreKnownByTheirPciAddresses) {
+  NicMatrix matrix = kMatrix;
+  matrix.rows.push_back({"cuda:3", {"mlx5_1"}, {"mlx5_0"}});
+  EXPECT_EQ(of_gpu(matrix, "0000:4b:00.0").near, 0b100u) << "the topology has no GPUs";
+  matrix.gpus = {{"0000:1a:00.0", "cuda:0"}, {"0000:4b:00.0", "cuda:3"}};
+  EXPECT_EQ(of_gpu(matrix, "0000:4b:00.0").near, 0b010u);
+  EXPECT_EQ(of_gpu(matrix, "0000:1a:00.0").near, 0b100u);
+  EXPECT_EQ(of_gpu(matrix, "").near, 0b100u) << "the driver does not say";
+  EXPECT_EQ(of_gpu(matrix, "0000:ff:00.0").near, 0u) << "the topology does not have it";
+  EXPECT_EQ(of_gpu(matrix, "0000:ff:00.0").all, 0b111u);
+}
+
 TEST(NicAffinity, ARowForAllOthers) {
   NicMatrix matrix = kMatrix;
   matrix.rows.push_back({"*", {"mlx5_1"}, {}});

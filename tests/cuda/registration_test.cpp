@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "engine/pair.h"
+#include "platform/memory_driver.h"
 #include "support/gpu_memory.h"
 #include "transfer_engine_c.h"
 
@@ -83,6 +84,16 @@ TEST_F(GpuRegistration, TheCInterfaceDescribesTheKind) {
     EXPECT_EQ(std::string(each.location) == "cuda:1", on_gpu) << each.location;
   }
   destroyTransferEngine(engine);
+}
+
+// As the topology writes it: that is how the GPU is found there.
+TEST_F(GpuRegistration, KnowsThePciAddressOfTheGpu) {
+  fake_cuda::show_from(4);
+  const GpuMemory memory(1, 4096);
+  const BufferEntry range{memory.data(), memory.size()};
+  const Result<std::vector<ClassifiedRange>> found = classify(memory_drivers(), {&range, 1});
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found->front().device->pci_address(), "0000:a4:00.0");
 }
 
 TEST_F(GpuRegistration, HostMemoryStaysHostMemory) {

@@ -136,19 +136,30 @@ TEST_F(FakeNicsGpu, LocalMemoryThatWasFreedFailsTheRequest) {
   ASSERT_TRUE(pair.initiator().free_batch(*batch).ok());
 }
 
-// GPU 1 of the recorded machine shares a PCI switch with one NIC.
-TEST_F(FakeNicsGpu, TheNicsNearTheGpuComeFirst) {
+// Each GPU of the recorded machine shares a PCI switch with one NIC. `shown`: which of them is GPU
+// 0 of this process.
+void expect_near_nic(int shown) {
+  fake_cuda::show_from(shown);
   GpuPair pair("rdma", {1}, {}, with("mlx5_0,mlx5_1,mlx5_2,mlx5_3"), with("mlx5_4"));
   const std::string matrix = *pair.initiator().nic_priority_matrix();
-  const size_t row = matrix.find("\"cuda:1\"");
+  const size_t row = matrix.find("\"cuda:" + std::to_string(shown + 1) + "\"");
   ASSERT_NE(row, std::string::npos) << matrix;
   const size_t name = matrix.find("mlx5_", row);
   const std::string near = matrix.substr(name, std::string("mlx5_0").size());
+  uint64_t moved = 0;
   for (int i = 0; i < 16; ++i) EXPECT_TRUE(pair.moves(Opcode::kWrite, 0, 4096));
   for (const PathInfo& path : pair.initiator().paths()) {
     if (path.transport != "rdma" || path.completed_bytes == 0) continue;
-    EXPECT_EQ(path.local_device, near) << matrix;
+    EXPECT_EQ(path.local_device, near) << shown << ": " << matrix;
+    moved += path.completed_bytes;
   }
+  EXPECT_GT(moved, 0u);
+}
+
+TEST_F(FakeNicsGpu, TheNicsNearTheGpuComeFirst) { expect_near_nic(0); }
+
+TEST_F(FakeNicsGpu, AlsoWhereTheProcessNumbersGpusInItsOwnWay) {
+  for (const int shown : {1, 2}) expect_near_nic(shown);
 }
 
 }  // namespace

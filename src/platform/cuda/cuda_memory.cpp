@@ -47,6 +47,7 @@ class CudaMemory final : public DeviceMemory {
       : library_(library), gpu_(std::move(gpu)), chunks_(std::move(chunks)) {}
 
   MemoryKind kind() const override { return MemoryKind::kCuda; }
+  std::string pci_address() const override { return gpu_->pci_address(); }
   Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy> copies) const override {
     for (const MemoryCopy& each : copies) {
       if (contains(each.to)) TE_RETURN_IF_ERROR(check(each.to, each.length));

@@ -254,6 +254,16 @@ Status Gpu::await(Event event, Stream stream) const {
   return library_.failed("cuEventSynchronize", result, Code::kInvalidArgument);
 }
 
+std::string Gpu::pci_address() const {
+  char id[32] = {};
+  if (library_.device_get_pci_bus_id(id, sizeof id, device_) != CuResult::kSuccess) return {};
+  std::string address(id);
+  for (char& each : address) {
+    if (each >= 'A' && each <= 'F') each = static_cast<char>(each - 'A' + 'a');
+  }
+  return address;
+}
+
 void Gpu::sync_memory_operations(DevicePtr allocation) {
   const Current current(*this);
   const unsigned on = 1;

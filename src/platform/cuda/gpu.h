@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/mutex.h"
@@ -29,6 +30,8 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
 
+  // See DeviceMemory::pci_address().
+  std::string pci_address() const;
   // See DeviceMemory::start(). Those of one direction are done one after the other.
   Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy> copies,
                                                Direction direction);

@@ -51,6 +51,7 @@ Result<std::unique_ptr<Library>> load(const std::string& path) {
   functions.look_up("cuGetErrorName", &library->get_error_name);
   functions.look_up("cuDeviceGetCount", &library->device_get_count);
   functions.look_up("cuDeviceGet", &library->device_get);
+  functions.look_up("cuDeviceGetPCIBusId", &library->device_get_pci_bus_id);
   functions.look_up("cuDeviceGetAttribute", &library->device_get_attribute);
   functions.look_up("cuDevicePrimaryCtxRetain", &library->primary_context_retain);
   functions.look_up("cuDevicePrimaryCtxRelease", &library->primary_context_release);

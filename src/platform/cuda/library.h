@@ -37,6 +37,7 @@ struct Library {
   CuResult (*get_error_name)(CuResult, const char**);
   CuResult (*device_get_count)(int*);
   CuResult (*device_get)(Device*, int ordinal);
+  CuResult (*device_get_pci_bus_id)(char*, int length, Device);
   CuResult (*device_get_attribute)(int*, DeviceAttribute, Device);
   CuResult (*primary_context_retain)(Context*, Device);
   CuResult (*primary_context_release)(Device);

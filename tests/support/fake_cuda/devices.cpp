@@ -42,6 +42,7 @@ void reset() {
   world().failures.clear();
   world().latency_us = 0;
   world().bytes_per_second = 0;
+  world().first_shown = 0;
   const Counts before = world().counts;
   world().counts = {};
   world().counts.under_way = before.under_way;
@@ -70,6 +71,11 @@ void slow_down(int64_t latency_us, uint64_t bytes_per_second) {
   std::lock_guard lock(world().mutex);
   world().latency_us = latency_us;
   world().bytes_per_second = bytes_per_second;
+}
+
+void show_from(int gpu_of_machine) {
+  std::lock_guard lock(world().mutex);
+  world().first_shown = gpu_of_machine;
 }
 
 bool has_context(int gpu) { return context_holders(gpu) > 0; }
@@ -158,11 +164,13 @@ CUresult cuDeviceGetUuid(te::cuda::Uuid* uuid, CUdevice device) {
   return CuResult::kSuccess;
 }
 
-// As those of the recorded machine with eight GPUs.
+// Those of the recorded machine with eight GPUs.
 CUresult cuDeviceGetPCIBusId(char* id, int length, CUdevice device) {
+  constexpr int kBuses[] = {0x14, 0x24, 0x34, 0x44, 0x94, 0xA4, 0xB4, 0xC4};
   FAKE_CUDA_CALL("cuDeviceGetPCIBusId");
-  if (!is_gpu(device)) return CuResult::kInvalidDevice;
-  std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0", 0x10 + device);
+  const int on_machine = world().first_shown + device;
+  if (!is_gpu(device) || on_machine >= kMostGpus) return CuResult::kInvalidDevice;
+  std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0", kBuses[on_machine]);
   return CuResult::kSuccess;
 }
 

@@ -37,6 +37,9 @@ void slow_down(int64_t latency_us, uint64_t bytes_per_second);
 void hold(cuda::Stream stream);
 void release(cuda::Stream stream);
 
+// As CUDA_VISIBLE_DEVICES does: from now on GPU 0 is that of the machine, and others follow it.
+void show_from(int gpu_of_machine);
+
 // Of the GPU: whether it has a primary context, how many holders that has, how many there were.
 bool has_context(int gpu);
 int context_holders(int gpu);

@@ -120,6 +120,7 @@ struct World {
   std::condition_variable changed;
   bool initialized = false;
   int gpu_count = 2;
+  int first_shown = 0;
   Gpu gpus[kMostGpus];
   std::map<uintptr_t, Mapping> mappings;
   std::multimap<size_t, void*> freed;  // addresses to be used again, by length
