@@ -5,7 +5,10 @@
 
 import json
 import os
+import subprocess
+import sys
 
+import te_process
 from te_process import TeTest, environment, main, te
 
 
@@ -50,6 +53,30 @@ class GpuTest(TeTest):
                 self.assertEqual(len(report["cases"]), 4)
                 for case in report["cases"]:
                     self.assertGreaterEqual(case["verified_bytes"], case["block_bytes"])
+
+    def bench_of_all_transports(self, *arguments, **settings):
+        script = os.path.join(os.path.dirname(__file__), "..", "..", "bench", "gpu.py")
+        return subprocess.run([sys.executable, "-B", script, "--te", te_process.TE, "--quick",
+                               "--block-size", "64K", *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=100,
+                              env=environment(**settings))
+
+    def test_the_bench_of_the_repository_names_the_gpu(self):
+        result = self.bench_of_all_transports()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("Fake GPU, CUDA 12.4, cuda:0 (0000:14:00.0)", result.stdout)
+        for row in ("shm        write         65536", "tcp        read          65536"):
+            self.assertIn(row, result.stdout)
+
+    def test_the_bench_of_the_repository_takes_a_gpu(self):
+        for settings, arguments, reason in (
+                ({"FAKE_CUDA_GPUS": "0"}, (), "cannot be initialized: error 100"),
+                ({}, ("--gpu", "cuda:7"), "there is no cuda:7, only cuda:0, cuda:1")):
+            with self.subTest(reason=reason):
+                result = self.bench_of_all_transports(*arguments, **settings)
+                self.assertEqual(result.returncode, 2)
+                self.assertIn("there is no GPU to measure on", result.stderr)
+                self.assertIn(reason, result.stderr)
 
     def test_memory_that_is_not_there_is_an_error(self):
         for memory, reason in (("cuda:7", "cuDeviceGet failed: error 101"),
