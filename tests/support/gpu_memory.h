@@ -19,6 +19,7 @@ class GpuMemory {
     kWhole,    // cuMemAlloc
     kChunks,   // addresses with a chunk of memory behind every 2 MiB
     kManaged,  // cuMemAllocManaged
+    kPool,     // cuMemAllocAsync
   };
 
   GpuMemory(int gpu, size_t length, Kind kind = Kind::kWhole)
@@ -78,6 +79,7 @@ class GpuMemory {
     in_context([this] {
       if (kind_ == Kind::kWhole) succeed(cuMemAlloc_v2(&at_, length_));
       if (kind_ == Kind::kManaged) succeed(cuMemAllocManaged(&at_, length_, 1));
+      if (kind_ == Kind::kPool) succeed(cuMemAllocAsync(&at_, length_, nullptr));
       if (kind_ == Kind::kChunks) map_chunks();
     });
   }

@@ -33,6 +33,7 @@ struct EventSt;
 using Context = CtxSt*;
 using Stream = StreamSt*;
 using Event = EventSt*;
+using MemoryPool = void*;
 using AllocationHandle = unsigned long long;
 
 struct Uuid {
@@ -48,10 +49,11 @@ enum class PointerAttribute : int {
   kBufferId = 7,       // unsigned long long, of the allocation; never used again in the process
   kIsManaged = 8,      // unsigned, as a flag
   kDeviceOrdinal = 9,  // int
-  kIsLegacyIpcCapable = 10,
-  kRangeStart = 11,  // DevicePtr
-  kRangeSize = 12,   // size_t
-  kAllowedHandleTypes = 14,
+  kIsLegacyIpcCapable = 10,  // int, as a flag
+  kRangeStart = 11,          // DevicePtr
+  kRangeSize = 12,           // size_t
+  kAllowedHandleTypes = 14,  // unsigned long long, of kHandlePosixFd and others
+  kMempool = 17,             // MemoryPool; null: of none
 };
 
 enum class MemoryType : unsigned { kUnknown = 0, kHost = 1, kDevice = 2 };
@@ -73,6 +75,7 @@ inline constexpr unsigned kEventBlockingSync = 1;
 inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kHostRegisterPortable = 1;
 inline constexpr int kRangeHandleDmaBuf = 1;
+inline constexpr unsigned kIpcLazyPeerAccess = 1;
 
 // Memory that is created, and mapped, in chunks.
 struct MemLocation {

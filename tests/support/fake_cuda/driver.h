@@ -40,6 +40,7 @@ CUresult cuCtxPopCurrent_v2(CUcontext* context);
 CUresult cuCtxGetCurrent(CUcontext* context);
 
 CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t length);
+CUresult cuMemAllocAsync(CUdeviceptr* pointer, size_t length, CUstream stream);
 CUresult cuMemAllocManaged(CUdeviceptr* pointer, size_t length, unsigned flags);
 CUresult cuMemFree_v2(CUdeviceptr pointer);
 CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* length, CUdeviceptr pointer);

@@ -55,8 +55,10 @@ int copies_under_way();   // now
 int pinned_ranges();
 int streams();
 int events();
-// Handles of other processes' memory that are open now.
+// Allocations and chunks of other processes that are open now.
 int open_ipc_handles();
+// Handles of chunks that were not released, now.
+int chunk_handles();
 // Exports of memory as descriptors, since reset().
 uint64_t exports();
 // Whether SYNC_MEMOPS was set for the allocation at that pointer.

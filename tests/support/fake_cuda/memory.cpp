@@ -109,13 +109,15 @@ void put_attribute(const std::pair<const uintptr_t, Mapping>& found,
     case cuda::PointerAttribute::kDeviceOrdinal:
       return put(to, mapping.storage->gpu);
     case cuda::PointerAttribute::kIsLegacyIpcCapable:
-      return put(to, mapping.origin == Origin::kLegacy);
+      return put(to, int{mapping.origin == Origin::kLegacy});
     case cuda::PointerAttribute::kRangeStart:
       return put(to, static_cast<CUdeviceptr>(begin));
     case cuda::PointerAttribute::kRangeSize:
       return put(to, mapping.length);
     case cuda::PointerAttribute::kAllowedHandleTypes:
       return put(to, static_cast<unsigned long long>(mapping.storage->handle_types));
+    case cuda::PointerAttribute::kMempool:
+      return put(to, mapping.origin == Origin::kPool ? to : nullptr);
   }
 }
 
@@ -144,7 +146,10 @@ const std::pair<const uintptr_t, size_t>* pinned_at(uintptr_t address) {
 void free_memory_of(int gpu) {
   for (auto each = world().mappings.begin(); each != world().mappings.end();) {
     const uintptr_t address = each->first;
-    const bool gone = each->second.storage->gpu == gpu && each->second.origin != Origin::kChunk;
+    const Mapping& mapping = each->second;
+    const bool opened = mapping.origin == Origin::kOtherProcess;
+    const bool gone = (opened ? mapping.opened_by : mapping.storage->gpu) == gpu &&
+                      mapping.origin != Origin::kChunk;
     ++each;
     if (gone) unmap(address, false);
   }
@@ -172,9 +177,14 @@ int open_ipc_handles() {
   std::lock_guard lock(world().mutex);
   int count = 0;
   for (const auto& [address, mapping] : world().mappings) {
-    if (mapping.origin == Origin::kOtherProcess) ++count;
+    if (mapping.origin == Origin::kOtherProcess || mapping.storage->imported) ++count;
   }
   return count;
+}
+
+int chunk_handles() {
+  std::lock_guard lock(world().mutex);
+  return static_cast<int>(world().handles.size());
 }
 
 uint64_t exports() {
@@ -191,6 +201,11 @@ CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t length) {
   return allocate(pointer, length, Origin::kLegacy);
 }
 
+CUresult cuMemAllocAsync(CUdeviceptr* pointer, size_t length, CUstream) {
+  FAKE_CUDA_CALL_IN_CONTEXT("cuMemAllocAsync");
+  return allocate(pointer, length, Origin::kPool);
+}
+
 CUresult cuMemAllocManaged(CUdeviceptr* pointer, size_t length, unsigned) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuMemAllocManaged");
   return allocate(pointer, length, Origin::kManaged);
@@ -201,7 +216,8 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
   const auto found = world().mappings.find(pointer);
   const bool is_whole =
       found != world().mappings.end() &&
-      (found->second.origin == Origin::kLegacy || found->second.origin == Origin::kManaged);
+      (found->second.origin == Origin::kLegacy || found->second.origin == Origin::kPool ||
+       found->second.origin == Origin::kManaged);
   if (!is_whole) return CuResult::kInvalidValue;
   unmap(pointer, false);
   return CuResult::kSuccess;
@@ -340,7 +356,7 @@ CUresult cuMemMap(CUdeviceptr pointer, size_t length, size_t offset,
   mapping.length = length;
   mapping.storage = storage->second;
   mapping.origin = Origin::kChunk;
-  mapping.accessible = false;
+  mapping.gpus = 0;
   mapping.view = reserved->second.view + (pointer - reserved->first);
   return map(reinterpret_cast<void*>(pointer), std::move(mapping)) ? CuResult::kSuccess
                                                                    : CuResult::kOutOfMemory;
@@ -363,7 +379,11 @@ CUresult cuMemSetAccess(CUdeviceptr pointer, size_t length,
   for (CUdeviceptr at = pointer; at < pointer + length;) {
     auto* found = mapping_at(at);
     if (found == nullptr || count == 0) return CuResult::kInvalidValue;
-    found->second.accessible = descriptions[0].flags == te::cuda::kAccessReadWrite;
+    for (size_t i = 0; i < count; ++i) {
+      const unsigned gpu = 1u << descriptions[i].location.id;
+      const bool access = descriptions[i].flags == te::cuda::kAccessReadWrite;
+      found->second.gpus = access ? found->second.gpus | gpu : found->second.gpus & ~gpu;
+    }
     at = found->first + found->second.length;
   }
   return CuResult::kSuccess;
@@ -399,6 +419,7 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, vo
   if (fd < 0 || type != te::cuda::kHandlePosixFd) return CuResult::kInvalidValue;
   auto storage = std::make_shared<Storage>(fd, static_cast<size_t>(::lseek(fd, 0, SEEK_END)));
   storage->handle_types = type;
+  storage->imported = true;
   *handle = world().next++;
   world().handles[*handle] = std::move(storage);
   return CuResult::kSuccess;
@@ -446,11 +467,14 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* pointer, te::cuda::IpcMemHandle hand
   int process = 0, fd = -1, gpu = 0;
   size_t length = 0;
   const bool understood =
-      std::sscanf(handle.reserved, "%d %d %zu %d", &process, &fd, &length, &gpu) == 4;
+      handle.reserved[sizeof handle.reserved - 1] == 0 &&
+      std::sscanf(handle.reserved, "%d %d %zu %d", &process, &fd, &length, &gpu) == 4 &&
+      length != 0 && length % kAlignment == 0;
   if (!understood || process == ::getpid()) return CuResult::kInvalidContext;
   const std::string name = handle.reserved;
   for (const auto& [address, mapping] : world().mappings) {
-    if (mapping.ipc_name == name) return CuResult::kAlreadyMapped;
+    const bool open = mapping.ipc_name == name && mapping.opened_by == current_context()->gpu;
+    if (open) return CuResult::kAlreadyMapped;
   }
   const std::string path = "/proc/" + std::to_string(process) + "/fd/" + std::to_string(fd);
   const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
@@ -461,6 +485,7 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* pointer, te::cuda::IpcMemHandle hand
   mapping.storage->gpu = gpu;
   mapping.origin = Origin::kOtherProcess;
   mapping.ipc_name = name;
+  mapping.opened_by = current_context()->gpu;
   void* const address = take_addresses(length);
   if (address == nullptr || !map(address, std::move(mapping))) return CuResult::kOutOfMemory;
   *pointer = reinterpret_cast<uintptr_t>(address);
@@ -470,8 +495,9 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* pointer, te::cuda::IpcMemHandle hand
 CUresult cuIpcCloseMemHandle(CUdeviceptr pointer) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuIpcCloseMemHandle");
   const auto found = world().mappings.find(pointer);
-  const bool opened =
-      found != world().mappings.end() && found->second.origin == Origin::kOtherProcess;
+  const bool opened = found != world().mappings.end() &&
+                      found->second.origin == Origin::kOtherProcess &&
+                      found->second.opened_by == current_context()->gpu;
   if (!opened) return CuResult::kInvalidValue;
   unmap(pointer, false);
   return CuResult::kSuccess;

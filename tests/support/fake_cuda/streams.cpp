@@ -17,7 +17,7 @@ using Clock = std::chrono::steady_clock;
 std::byte* behind(uintptr_t address, size_t* length) {
   const auto* found = mapping_at(address);
   if (found == nullptr) return reinterpret_cast<std::byte*>(address);
-  if (!found->second.accessible) return nullptr;
+  if (found->second.gpus == 0) return nullptr;
   const size_t begin = address - found->first;
   *length = std::min(*length, found->second.length - begin);
   return found->second.view + begin;
@@ -36,14 +36,15 @@ void copy_bytes(const Operation& operation) {
   }
 }
 
-// Whether each byte is of accessible memory of a GPU, or of none: at its beginning and its end.
+// Whether each byte is of memory that the current GPU has access to, or of none: at its beginning
+// and its end.
 bool is_valid(uintptr_t address, size_t length) {
   const bool on_gpu = mapping_at(address) != nullptr;
   for (size_t done = 0; done < length;) {
     const auto* found = mapping_at(address + done);
     if ((found != nullptr) != on_gpu) return false;
     if (found == nullptr) return mapping_at(address + length - 1) == nullptr;
-    if (!found->second.accessible) return false;
+    if ((found->second.gpus >> current_context()->gpu & 1) == 0) return false;
     done = found->first + found->second.length - address;
   }
   return true;
@@ -324,6 +325,15 @@ CUresult cuGetProcAddress(const char* symbol, void** function, int, uint64_t) {
     FAKE_CUDA_FUNCTION(cuPointerGetAttributes, cuPointerGetAttributes);
     FAKE_CUDA_FUNCTION(cuPointerSetAttribute, cuPointerSetAttribute);
     FAKE_CUDA_FUNCTION(cuMemGetHandleForAddressRange, cuMemGetHandleForAddressRange);
+    FAKE_CUDA_FUNCTION(cuMemRetainAllocationHandle, cuMemRetainAllocationHandle);
+    FAKE_CUDA_FUNCTION(cuMemRelease, cuMemRelease);
+    FAKE_CUDA_FUNCTION(cuMemExportToShareableHandle, cuMemExportToShareableHandle);
+    FAKE_CUDA_FUNCTION(cuMemImportFromShareableHandle, cuMemImportFromShareableHandle);
+    FAKE_CUDA_FUNCTION(cuMemAddressReserve, cuMemAddressReserve);
+    FAKE_CUDA_FUNCTION(cuMemAddressFree, cuMemAddressFree);
+    FAKE_CUDA_FUNCTION(cuMemMap, cuMemMap);
+    FAKE_CUDA_FUNCTION(cuMemUnmap, cuMemUnmap);
+    FAKE_CUDA_FUNCTION(cuMemSetAccess, cuMemSetAccess);
     FAKE_CUDA_FUNCTION(cuIpcGetMemHandle, cuIpcGetMemHandle);
     FAKE_CUDA_FUNCTION(cuIpcOpenMemHandle, cuIpcOpenMemHandle_v2);
     FAKE_CUDA_FUNCTION(cuIpcCloseMemHandle, cuIpcCloseMemHandle);

@@ -76,6 +76,7 @@ struct Storage {
   size_t length = 0;
   int gpu = 0;
   int handle_types = 0;
+  bool imported = false;  // of another process
 };
 
 // Addresses for chunks, and others where the processor sees them.
@@ -84,7 +85,7 @@ struct Reservation {
   std::byte* view = nullptr;
 };
 
-enum class Origin { kLegacy, kChunk, kManaged, kOtherProcess };
+enum class Origin { kLegacy, kPool, kChunk, kManaged, kOtherProcess };
 
 // A range of device addresses with memory behind it.
 struct Mapping {
@@ -93,9 +94,10 @@ struct Mapping {
   std::shared_ptr<Storage> storage;
   Origin origin = Origin::kLegacy;
   uint64_t id = 0;
-  bool accessible = true;
+  unsigned gpus = ~0u;  // that have access, a bit each
   bool sync_memops = false;
   std::string ipc_name;  // of the handle that was opened
+  int opened_by = 0;     // the GPU in whose context it was
 };
 
 struct Gpu {
