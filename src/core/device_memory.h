@@ -3,11 +3,13 @@
 // Threads: any.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/fd.h"
 #include "core/memory_kind.h"
@@ -40,6 +42,37 @@ struct ExportedRange {
   uint64_t begin = 0;  // the address of its first byte
 };
 
+// What other processes of this host open as a whole: an allocation, or a chunk of one.
+struct MemoryBlock {
+  uint64_t begin = 0;  // its address
+  uint64_t length = 0;
+  uint64_t id = 0;  // of its bytes in this process: never used again
+
+  uint64_t end() const { return begin + length; }
+};
+
+// What another process opens a block with.
+struct BlockHandle {
+  Fd descriptor;  // not valid: the bytes say all
+  std::array<uint8_t, 64> bytes{};
+};
+
+// A block that was opened: copies reach it for as long as this lives. Closed with this.
+class OpenedBlock {
+ public:
+  OpenedBlock() = default;
+  virtual ~OpenedBlock() = default;
+  OpenedBlock(const OpenedBlock&) = delete;
+  OpenedBlock& operator=(const OpenedBlock&) = delete;
+
+  // Where its first byte is in this process.
+  virtual std::byte* data() const = 0;
+  // Keeps it open while copies run. Null: it was closed, since what opened it has ended.
+  virtual std::shared_ptr<const void> use() const = 0;
+  // As DeviceMemory's; for a block of this process.
+  virtual Status check() const { return {}; }
+};
+
 // Holds what its copies take, such as a context of the GPU, until it ends.
 class DeviceMemory {
  public:
@@ -47,6 +80,8 @@ class DeviceMemory {
   virtual MemoryKind kind() const = 0;
   // Of its device: "0000:4b:00.0"; empty: not known.
   virtual std::string pci_address() const { return {}; }
+  // What copies this memory: the same for all memory of one GPU.
+  virtual const void* copier() const { return this; }
   // Begins to copy ranges. Each begins or ends in this memory; its other end is accessible host
   // memory, or other memory of this kind. This outlives the answer. An error: nothing was begun.
   virtual Result<std::unique_ptr<PendingCopies>> start(
@@ -67,6 +102,31 @@ class DeviceMemory {
     (void)begin;
     (void)length;
     return Status(Code::kUnsupported, "this kind of memory cannot be exported");
+  }
+  // The blocks that the memory lies in, ascending, without gaps. kUnsupported, with the reason:
+  // other processes cannot open them.
+  virtual Result<std::vector<MemoryBlock>> blocks() const {
+    return Status(Code::kUnsupported, "this kind of memory cannot be opened by other processes");
+  }
+  // One of blocks(). kInvalidArgument as of check(); kUnsupported: the driver refuses.
+  virtual Result<BlockHandle> export_block(const MemoryBlock& block) const {
+    (void)block;
+    return Status(Code::kUnsupported, "this kind of memory cannot be opened by other processes");
+  }
+  // A block of another process, of so many bytes at least: copies between it and memory with the
+  // same copier() are possible then. The handle may be anything. Takes milliseconds.
+  virtual Result<std::shared_ptr<const OpenedBlock>> open_block(const BlockHandle& handle,
+                                                                uint64_t length) const {
+    (void)handle;
+    (void)length;
+    return Status(Code::kUnsupported, "this kind of memory cannot be opened");
+  }
+  // The same for memory of this process, where nothing has to be opened.
+  virtual Result<std::shared_ptr<const OpenedBlock>> own_block(uint64_t begin,
+                                                               uint64_t length) const {
+    (void)begin;
+    (void)length;
+    return Status(Code::kUnsupported, "this kind of memory cannot be opened");
   }
   // Pins that host memory, page-aligned, which makes copies with it faster and lets them run beside
   // others. It stays so, best kept for the next copies, until MemoryDriver::unpin(); the answer

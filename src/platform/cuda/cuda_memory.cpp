@@ -1,9 +1,11 @@
 #include "platform/cuda/cuda_memory.h"
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "base/log.h"
+#include "platform/cuda/chunks.h"
 #include "platform/cuda/follow.h"
 #include "platform/cuda/gpu.h"
 
@@ -12,35 +14,6 @@ namespace {
 
 constexpr DevicePtr kPage = 4096;
 
-// Of the allocation, or of the chunk of one, that contains an address.
-struct Chunk {
-  DevicePtr begin = 0;
-  DevicePtr end = 0;
-  uint64_t id = 0;  // of its bytes; another one: they were freed, and the address was used again
-  int gpu = 0;
-  bool managed = false;
-};
-
-// What the driver says of an address; nothing: it is not memory of a GPU.
-std::optional<Chunk> chunk_at(const Library& library, DevicePtr address) {
-  MemoryType type = MemoryType::kUnknown;
-  unsigned managed = 0;
-  int ordinal = 0;
-  unsigned long long id = 0;
-  DevicePtr begin = 0;
-  size_t length = 0;
-  PointerAttribute attributes[] = {PointerAttribute::kMemoryType,    PointerAttribute::kIsManaged,
-                                   PointerAttribute::kDeviceOrdinal, PointerAttribute::kBufferId,
-                                   PointerAttribute::kRangeStart,    PointerAttribute::kRangeSize};
-  void* values[] = {&type, &managed, &ordinal, &id, &begin, &length};
-  // The application may not have initialized it: then there is no such memory.
-  const CuResult result =
-      library.pointer_get_attributes(std::size(attributes), attributes, values, address);
-  if (result != CuResult::kSuccess) return std::nullopt;
-  if (type != MemoryType::kDevice && managed == 0) return std::nullopt;
-  return Chunk{begin, begin + length, id, ordinal, managed != 0};
-}
-
 class CudaMemory final : public DeviceMemory {
  public:
   CudaMemory(const Library& library, std::shared_ptr<Gpu> gpu, std::vector<Chunk> chunks)
@@ -48,6 +21,7 @@ class CudaMemory final : public DeviceMemory {
 
   MemoryKind kind() const override { return MemoryKind::kCuda; }
   std::string pci_address() const override { return gpu_->pci_address(); }
+  const void* copier() const override { return gpu_.get(); }
   Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy> copies) const override {
     for (const MemoryCopy& each : copies) {
       if (contains(each.to)) TE_RETURN_IF_ERROR(check(each.to, each.length));
@@ -62,18 +36,7 @@ class CudaMemory final : public DeviceMemory {
   }
 
   Status check(const std::byte* begin, size_t length) const override {
-    const auto first = reinterpret_cast<DevicePtr>(begin);
-    auto chunk = std::upper_bound(chunks_.begin(), chunks_.end(), first,
-                                  [](DevicePtr at, const Chunk& each) { return at < each.end; });
-    for (; chunk != chunks_.end() && chunk->begin < first + length; ++chunk) {
-      const std::optional<Chunk> now = chunk_at(library_, chunk->begin);
-      if (now && now->id == chunk->id && now->gpu == chunk->gpu) continue;
-      return error(Code::kInvalidArgument,
-                   "the memory of cuda:{} at {:#x} was freed while it was registered{}: unregister "
-                   "memory before it is freed",
-                   chunk->gpu, chunk->begin, now ? ", and the address is in use again" : "");
-    }
-    return {};
+    return check_chunks(library_, chunks_, reinterpret_cast<DevicePtr>(begin), length);
   }
 
   Result<ExportedRange> export_range(const std::byte* begin, size_t length) const override {
@@ -86,6 +49,13 @@ class CudaMemory final : public DeviceMemory {
     if (!fd.ok()) return fd.status();
     return ExportedRange{fd.take(), first};
   }
+
+  Result<std::vector<MemoryBlock>> blocks() const override;
+  Result<BlockHandle> export_block(const MemoryBlock& block) const override;
+  Result<std::shared_ptr<const OpenedBlock>> open_block(const BlockHandle& handle,
+                                                        uint64_t length) const override;
+  Result<std::shared_ptr<const OpenedBlock>> own_block(uint64_t begin,
+                                                       uint64_t length) const override;
 
   std::shared_ptr<const void> pin(std::byte* host, size_t length) const override {
     return gpu_->pin(host, length);
@@ -102,29 +72,103 @@ class CudaMemory final : public DeviceMemory {
   const std::vector<Chunk> chunks_;  // ascending, without gaps; at least one
 };
 
-// All chunks of a range that begins in memory of a GPU.
-Result<std::vector<Chunk>> chunks_of(const Library& library, const BufferEntry& range,
-                                     const Chunk& first) {
-  std::vector<Chunk> chunks{first};
-  const auto begin = reinterpret_cast<DevicePtr>(range.addr);
-  while (chunks.back().end < begin + range.length) {
-    const DevicePtr next = chunks.back().end;
-    const std::optional<Chunk> chunk = chunk_at(library, next);
-    if (!chunk || chunk->end <= next) {
-      return error(Code::kInvalidArgument,
-                   "{} bytes at {} are not all memory of a GPU: what is at cuda:{} ends at {:#x}; "
-                   "register no more than was allocated",
-                   range.length, range.addr, first.gpu, next);
+Result<std::vector<MemoryBlock>> CudaMemory::blocks() const {
+  std::vector<MemoryBlock> blocks;
+  blocks.reserve(chunks_.size());
+  for (const Chunk& chunk : chunks_) {
+    if (chunk.managed) {
+      return Status(Code::kUnsupported, "managed memory moves, and has no handle");
     }
-    if (chunk->gpu != first.gpu || chunk->managed != first.managed) {
-      return error(Code::kInvalidArgument,
-                   "{} bytes at {} are memory of cuda:{} up to {:#x}, and of cuda:{} from there: "
-                   "register each part by itself",
-                   range.length, range.addr, first.gpu, next, chunk->gpu);
+    if (chunk.sharing == Sharing::kNone) {
+      return error(Code::kUnsupported,
+                   "it was allocated without a handle for other processes: memory of pools has "
+                   "none, and that of cuMemCreate takes CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR");
     }
-    chunks.push_back(*chunk);
+    blocks.push_back({chunk.begin, chunk.end - chunk.begin, chunk.id});
   }
-  return chunks;
+  return blocks;
+}
+
+Result<BlockHandle> CudaMemory::export_block(const MemoryBlock& block) const {
+  const auto chunk = std::find_if(chunks_.begin(), chunks_.end(), [&block](const Chunk& each) {
+    return each.begin == block.begin && each.id == block.id;
+  });
+  if (chunk == chunks_.end()) return Status(Code::kInvalidArgument, "there is no such block");
+  TE_RETURN_IF_ERROR(check_chunks(library_, chunks_, block.begin, block.length));
+  BlockHandle handle;
+  if (chunk->sharing == Sharing::kAllocation) {
+    const Result<IpcMemHandle> exported = gpu_->export_allocation(block.begin);
+    if (!exported.ok()) return exported.status();
+    static_assert(sizeof handle.bytes == sizeof(IpcMemHandle));
+    std::memcpy(handle.bytes.data(), &*exported, sizeof(IpcMemHandle));
+  } else {
+    Result<Fd> exported = gpu_->export_chunk(block.begin);
+    if (!exported.ok()) return exported.status();
+    handle.descriptor = exported.take();
+  }
+  return handle;
+}
+
+// Memory of another process. It ends with the GPU here, too: the context is held for memory that is
+// registered alone.
+class OpenedMemory final : public OpenedBlock {
+ public:
+  OpenedMemory(const std::shared_ptr<Gpu>& gpu, DevicePtr begin) : gpu_(gpu), begin_(begin) {}
+  ~OpenedMemory() override {
+    if (const std::shared_ptr<Gpu> gpu = gpu_.lock()) gpu->openings().close(begin_);
+  }
+  std::byte* data() const override { return reinterpret_cast<std::byte*>(begin_); }
+  std::shared_ptr<const void> use() const override { return gpu_.lock(); }
+
+ private:
+  const std::weak_ptr<Gpu> gpu_;
+  const DevicePtr begin_;
+};
+
+Result<std::shared_ptr<const OpenedBlock>> CudaMemory::open_block(const BlockHandle& handle,
+                                                                  uint64_t length) const {
+  const bool is_chunk = handle.descriptor.valid();
+  IpcMemHandle of_allocation{};
+  std::memcpy(&of_allocation, handle.bytes.data(), sizeof of_allocation);
+  const Result<DevicePtr> begin = is_chunk ? gpu_->openings().map(handle.descriptor.get(), length)
+                                           : gpu_->openings().open(of_allocation);
+  if (!begin.ok()) return begin.status();
+  auto opened = std::make_shared<OpenedMemory>(gpu_, *begin);
+  const std::optional<Chunk> chunk = chunk_at(library_, *begin);
+  if (!chunk || chunk->end - *begin < length) {
+    return error(Code::kProtocol, "the peer's memory is shorter than the {} bytes that it says",
+                 length);
+  }
+  return std::shared_ptr<const OpenedBlock>(std::move(opened));
+}
+
+// Memory of this process, of another engine.
+class OwnMemory final : public OpenedBlock {
+ public:
+  OwnMemory(const Library& library, DevicePtr begin, uint64_t length, std::vector<Chunk> chunks)
+      : library_(library), begin_(begin), length_(length), chunks_(std::move(chunks)) {}
+  std::byte* data() const override { return reinterpret_cast<std::byte*>(begin_); }
+  std::shared_ptr<const void> use() const override {
+    return {std::shared_ptr<const void>(), this};  // there is nothing to keep
+  }
+  Status check() const override { return check_chunks(library_, chunks_, begin_, length_); }
+
+ private:
+  const Library& library_;
+  const DevicePtr begin_;
+  const uint64_t length_;
+  const std::vector<Chunk> chunks_;
+};
+
+Result<std::shared_ptr<const OpenedBlock>> CudaMemory::own_block(uint64_t begin,
+                                                                 uint64_t length) const {
+  const std::optional<Chunk> first = chunk_at(library_, begin);
+  if (!first) return Status(Code::kInvalidArgument, "it is not memory of a GPU any more");
+  Result<std::vector<Chunk>> chunks =
+      chunks_of(library_, {reinterpret_cast<void*>(begin), length}, *first);
+  if (!chunks.ok()) return chunks.status();
+  return std::shared_ptr<const OpenedBlock>(
+      std::make_shared<OwnMemory>(library_, begin, length, chunks.take()));
 }
 
 class CudaDriver final : public MemoryDriver {

@@ -135,6 +135,7 @@ Status Gpu::create_streams() {
 
 // Nothing is under way any more: each copy has a holder.
 Gpu::~Gpu() {
+  openings_.close_all();
   {
     const Current current(*this);
     MutexLock lock(pins().mutex);
@@ -277,7 +278,8 @@ Result<Fd> Gpu::export_pages(DevicePtr begin, size_t length) const {
     const CuResult result = library_.device_get_attribute(&value, which, device_);
     return result == CuResult::kSuccess ? value : 0;
   };
-  if (library_.get_handle_for_range == nullptr || attribute(DeviceAttribute::kDmaBuf) == 0) {
+  if (library_.sharing.get_handle_for_range == nullptr ||
+      attribute(DeviceAttribute::kDmaBuf) == 0) {
     return Status(Code::kUnsupported,
                   "the driver exports no dmabuf: that takes CUDA 11.7, Linux 5.12 and the open "
                   "kernel modules");
@@ -288,9 +290,34 @@ Result<Fd> Gpu::export_pages(DevicePtr begin, size_t length) const {
   const Current current(*this);
   TE_RETURN_IF_ERROR(current.status());
   int fd = -1;
-  const CuResult result = library_.get_handle_for_range(&fd, begin, length, kRangeHandleDmaBuf, 0);
+  const CuResult result =
+      library_.sharing.get_handle_for_range(&fd, begin, length, kRangeHandleDmaBuf, 0);
   if (result == CuResult::kSuccess) return Fd(fd);
   return library_.failed("cuMemGetHandleForAddressRange", result, Code::kUnsupported);
+}
+
+Result<IpcMemHandle> Gpu::export_allocation(DevicePtr begin) const {
+  const Current current(*this);
+  TE_RETURN_IF_ERROR(current.status());
+  IpcMemHandle handle{};
+  const CuResult result = library_.sharing.get_handle(&handle, begin);
+  if (result == CuResult::kSuccess) return handle;
+  return library_.failed("cuIpcGetMemHandle", result, Code::kUnsupported);
+}
+
+Result<Fd> Gpu::export_chunk(DevicePtr begin) const {
+  const Current current(*this);
+  TE_RETURN_IF_ERROR(current.status());
+  AllocationHandle chunk = 0;
+  CuResult result = library_.sharing.retain_chunk(&chunk, reinterpret_cast<void*>(begin));
+  if (result != CuResult::kSuccess) {
+    return library_.failed("cuMemRetainAllocationHandle", result, Code::kUnsupported);
+  }
+  int fd = -1;
+  result = library_.sharing.export_chunk(&fd, chunk, kHandlePosixFd, 0);
+  (void)library_.sharing.release_chunk(chunk);
+  if (result == CuResult::kSuccess) return Fd(fd);
+  return library_.failed("cuMemExportToShareableHandle", result, Code::kUnsupported);
 }
 
 void Gpu::unregister(std::byte* host) const {

@@ -13,7 +13,9 @@
 
 #include "base/mutex.h"
 #include "core/device_memory.h"
+#include "platform/cuda/current_context.h"
 #include "platform/cuda/library.h"
+#include "platform/cuda/openings.h"
 
 namespace te::cuda {
 
@@ -40,6 +42,11 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   void sync_memory_operations(DevicePtr allocation);
   // See DeviceMemory::export_range(). Whole pages.
   Result<Fd> export_pages(DevicePtr begin, size_t length) const;
+  // See DeviceMemory::export_block(): of the allocation, or of the chunk, that begins there.
+  Result<IpcMemHandle> export_allocation(DevicePtr begin) const;
+  Result<Fd> export_chunk(DevicePtr begin) const;
+  // What copies on this GPU reach of other processes.
+  Openings& openings() { return openings_; }
   // See DeviceMemory::pin(). The answer is the GPU that pinned it, perhaps another one.
   std::shared_ptr<Gpu> pin(std::byte* host, size_t length);
   // By whichever GPU pinned it.
@@ -62,7 +69,10 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   static Pins& pins();
 
   Gpu(const Library& library, Device device, Context context)
-      : library_(library), device_(device), context_(context) {}
+      : library_(library),
+        device_(device),
+        context_(context),
+        openings_(library, device, context) {}
   Status create_streams();
   Status await(Event event, Stream stream) const;
   void unregister(std::byte* host) const;
@@ -71,32 +81,17 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   const Library& library_;
   const Device device_;
   const Context context_;
+  Openings openings_;
   Stream streams_[2]{};  // by Direction
   Mutex mutex_;
   std::vector<Event> events_ TE_GUARDED_BY(mutex_);    // unused
   std::vector<Marker> markers_ TE_GUARDED_BY(mutex_);  // likewise
 };
 
-// The context on top of the calling thread's, for as long as this lives.
-class Gpu::Current {
+// Its context on top of the calling thread's.
+class Gpu::Current : public CurrentContext {
  public:
-  explicit Current(const Gpu& gpu) : gpu_(gpu), result_(gpu.library_.push_context(gpu.context_)) {}
-  ~Current() {
-    Context context = nullptr;
-    if (result_ == CuResult::kSuccess) (void)gpu_.library_.pop_context(&context);
-  }
-  Current(const Current&) = delete;
-  Current& operator=(const Current&) = delete;
-
-  // The application may have reset the GPU.
-  Status status() const {
-    if (result_ == CuResult::kSuccess) return {};
-    return gpu_.library_.failed("cuCtxPushCurrent", result_);
-  }
-
- private:
-  const Gpu& gpu_;
-  const CuResult result_;
+  explicit Current(const Gpu& gpu) : CurrentContext(gpu.library_, gpu.context_) {}
 };
 
 }  // namespace te::cuda

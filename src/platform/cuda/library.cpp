@@ -40,6 +40,21 @@ class Functions {
   std::string missing_;
 };
 
+void look_up_sharing(Functions& functions, SharingFunctions& sharing) {
+  functions.look_up("cuIpcGetMemHandle", &sharing.get_handle);
+  functions.look_up("cuIpcOpenMemHandle", &sharing.open_handle);
+  functions.look_up("cuIpcCloseMemHandle", &sharing.close_handle);
+  functions.look_up("cuMemRetainAllocationHandle", &sharing.retain_chunk);
+  functions.look_up("cuMemRelease", &sharing.release_chunk);
+  functions.look_up("cuMemExportToShareableHandle", &sharing.export_chunk);
+  functions.look_up("cuMemImportFromShareableHandle", &sharing.import_chunk);
+  functions.look_up("cuMemAddressReserve", &sharing.reserve);
+  functions.look_up("cuMemAddressFree", &sharing.free_reserved);
+  functions.look_up("cuMemMap", &sharing.map);
+  functions.look_up("cuMemUnmap", &sharing.unmap);
+  functions.look_up("cuMemSetAccess", &sharing.set_access);
+}
+
 Result<std::unique_ptr<Library>> load(const std::string& path) {
   Result<DynamicLibrary> opened = DynamicLibrary::open_if_loaded(path);
   if (!opened.ok()) return opened.status();
@@ -73,8 +88,9 @@ Result<std::unique_ptr<Library>> load(const std::string& path) {
   functions.look_up("cuEventQuery", &library->events.query);
   functions.look_up("cuEventSynchronize", &library->events.synchronize);
   functions.look_up("cuMemcpyAsync", &library->memcpy_async);
+  look_up_sharing(functions, library->sharing);
   functions.look_up_optional("cuMemGetHandleForAddressRange", kWithDmaBuf,
-                             &library->get_handle_for_range);
+                             &library->sharing.get_handle_for_range);
   if (!functions.missing().empty()) {
     return error(Code::kUnsupported, "{} is not a driver of CUDA 11.4 or later: it has no {}",
                  opened->path(), functions.missing());

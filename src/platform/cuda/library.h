@@ -33,6 +33,24 @@ struct EventFunctions {
   CuResult (*synchronize)(Event);
 };
 
+// Of memory for other processes, and for NICs.
+struct SharingFunctions {
+  // Null before CUDA 11.7.
+  CuResult (*get_handle_for_range)(void*, DevicePtr, size_t, int type, uint64_t flags);
+  CuResult (*get_handle)(IpcMemHandle*, DevicePtr);
+  CuResult (*open_handle)(DevicePtr*, IpcMemHandle, unsigned flags);
+  CuResult (*close_handle)(DevicePtr);
+  CuResult (*retain_chunk)(AllocationHandle*, void*);
+  CuResult (*release_chunk)(AllocationHandle);
+  CuResult (*export_chunk)(void*, AllocationHandle, int type, uint64_t flags);
+  CuResult (*import_chunk)(AllocationHandle*, void*, int type);
+  CuResult (*reserve)(DevicePtr*, size_t, size_t alignment, DevicePtr, uint64_t flags);
+  CuResult (*free_reserved)(DevicePtr, size_t);
+  CuResult (*map)(DevicePtr, size_t, size_t offset, AllocationHandle, uint64_t flags);
+  CuResult (*unmap)(DevicePtr, size_t);
+  CuResult (*set_access)(DevicePtr, size_t, const MemAccessDesc*, size_t count);
+};
+
 struct Library {
   CuResult (*get_error_name)(CuResult, const char**);
   CuResult (*device_get_count)(int*);
@@ -47,11 +65,10 @@ struct Library {
   CuResult (*pointer_get_attributes)(unsigned, PointerAttribute*, void**, DevicePtr);
   CuResult (*pointer_set_attribute)(const void*, PointerAttribute, DevicePtr);
   HostMemoryFunctions host;
+  SharingFunctions sharing;
   StreamFunctions streams;
   EventFunctions events;
   CuResult (*memcpy_async)(DevicePtr to, DevicePtr from, size_t, Stream);
-  // Null before CUDA 11.7.
-  CuResult (*get_handle_for_range)(void*, DevicePtr, size_t, int type, uint64_t flags);
 
   // "cuMemcpyAsync failed: CUDA_ERROR_INVALID_VALUE (1)".
   Status failed(std::string_view call, CuResult result, Code code = Code::kInternal) const;
