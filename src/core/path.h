@@ -39,10 +39,14 @@ class Path {
     (void)key;
     return true;
   }
-  // The same of local memory; asked of other kinds than host memory alone.
-  virtual bool reaches_local(const void* address) const {
-    (void)address;
-    return true;
+  // Whether bytes go this way between local memory of one kind, which begins at `at`, and a buffer
+  // of another kind. Asked where one of the two is not in host memory. `key`: of the buffer; null:
+  // of any that the target's engine allocated.
+  virtual bool moves(MemoryKind local, const void* at, MemoryKind remote,
+                     const std::byte* key) const {
+    (void)at;
+    (void)key;
+    return reach.covers(local, remote);
   }
   // Sees to what the first transfer to a buffer with this key would have to, by `until_ns` (as
   // base/clock.h counts) or not at all. May block.

@@ -27,7 +27,7 @@ Path* choose_path(const Target& target, size_t buffer, LocalEnd local, const Pat
         target.descriptor.key(buffer, static_cast<size_t>(target.transport_of_path[i]));
     if (candidate == nullptr) continue;
     Path* path = target.paths[i].get();
-    if (!all_reach && !local.reached_by(*path, remote)) continue;
+    if (!all_reach && !local.reached_by(*path, remote, candidate)) continue;
     const int found = drawback(*path, candidate, avoid);
     if (best != nullptr && found >= least) continue;
     best = path;
@@ -53,8 +53,10 @@ StagedEnds find_staged_ends(const Target& target, size_t buffer, LocalEnd local,
     const MemoryKind there = ends.remote ? MemoryKind::kHost : remote;
     for (size_t i = 0; i < target.paths.size(); ++i) {
       const auto transport = static_cast<size_t>(target.transport_of_path[i]);
-      const bool known = ends.remote || target.descriptor.key(buffer, transport) != nullptr;
-      if (known && here.reached_by(*target.paths[i], there)) return true;
+      const std::byte* const of_buffer =
+          ends.remote ? nullptr : target.descriptor.key(buffer, transport);
+      const bool known = ends.remote || of_buffer != nullptr;
+      if (known && here.reached_by(*target.paths[i], there, of_buffer)) return true;
     }
     return false;
   };

@@ -17,9 +17,9 @@ struct LocalEnd {
   LocalEnd(MemoryKind its_kind, const void* begin = nullptr)  // NOLINT(google-explicit-constructor)
       : kind(its_kind), at(begin) {}
 
-  // Whether the path reaches it, and memory of the other kind at the target.
-  bool reached_by(const Path& path, MemoryKind remote) const {
-    return path.reach.covers(kind, remote) && (kind == MemoryKind::kHost || path.reaches_local(at));
+  // Whether the path reaches it, and a buffer of the other kind at the target: see Path::moves().
+  bool reached_by(const Path& path, MemoryKind remote, const std::byte* key) const {
+    return path.moves(kind, at, remote, key);
   }
 
   MemoryKind kind;

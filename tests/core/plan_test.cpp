@@ -194,8 +194,40 @@ TEST_F(MemoryKindsOfPaths, TheFewestEndsAreStaged) {
 class Unknowing final : public Path {
  public:
   explicit Unknowing(Transport& owner) : Path(owner, "", "", "") {}
-  bool reaches_local(const void* address) const override { return address != this; }
+  bool moves(MemoryKind local, const void* at, MemoryKind remote,
+             const std::byte* key) const override {
+    return Path::moves(local, at, remote, key) && (local == MemoryKind::kHost || at != this);
+  }
 };
+
+// One that moves bytes within a kind, and knows which buffers it cannot.
+class Within final : public Path {
+ public:
+  explicit Within(Transport& owner) : Path(owner, "", "", "") {}
+  bool moves(MemoryKind local, const void*, MemoryKind remote,
+             const std::byte* key) const override {
+    return local == remote && (key == nullptr || *key != refused);
+  }
+  std::byte refused{};
+};
+
+TEST_F(MemoryKindsOfPaths, APathSaysItselfBetweenWhichMemoryItMoves) {
+  Descriptor descriptor;
+  descriptor.transports = target_.descriptor.transports;
+  descriptor.locations = {"*"};
+  descriptor.add({0x2000, 0, 16, 0, Rights::kBoth, kOther}, {"", "M", std::string(20, 'k')});
+  ASSERT_TRUE(descriptor.finish().ok());
+  target_.descriptor = descriptor;
+  const auto path = std::make_shared<Within>(transport_);
+  target_.paths[1] = path;
+  ASSERT_EQ(chosen(0, kOther), path.get());
+  EXPECT_EQ(*key_, std::byte{'M'});
+  EXPECT_EQ(chosen(0, MemoryKind::kHost), nullptr);
+  EXPECT_EQ(staged(0, MemoryKind::kHost), "remote");
+  path->refused = std::byte{'M'};
+  EXPECT_EQ(chosen(0, kOther), nullptr);
+  EXPECT_EQ(staged(0, kOther), "local remote");
+}
 
 TEST_F(MemoryKindsOfPaths, LocalMemoryThatNoNicKnowsIsStaged) {
   const auto path = std::make_shared<Unknowing>(transport_);

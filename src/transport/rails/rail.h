@@ -34,7 +34,8 @@ class Rail : public Path, public std::enable_shared_from_this<Rail> {
 
   // Any rail to the peer will do.
   bool reaches(const std::byte* key) const override;
-  bool reaches_local(const void* address) const override;
+  bool moves(MemoryKind local_kind, const void* at, MemoryKind remote_kind,
+             const std::byte* key) const override;
   bool over() const override;
 
   // Before anything else. `place` is this one's among the peer's rails.

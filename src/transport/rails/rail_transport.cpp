@@ -102,8 +102,11 @@ bool RailTransport::knows(const Rail& rail, const void* address) const {
   return rail.rails() != nullptr ? nics != 0 : (nics >> rail.local & 1) != 0;
 }
 
-bool Rail::reaches_local(const void* address) const {
-  return static_cast<const RailTransport&>(transport).knows(*this, address);
+bool Rail::moves(MemoryKind local_kind, const void* at, MemoryKind remote_kind,
+                 const std::byte* key) const {
+  if (!Path::moves(local_kind, at, remote_kind, key)) return false;
+  return local_kind == MemoryKind::kHost ||
+         static_cast<const RailTransport&>(transport).knows(*this, at);
 }
 
 }  // namespace te::rails
