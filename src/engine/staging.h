@@ -39,7 +39,7 @@ namespace te {
 class Transfers;
 using StageAnswer = Answer<Result<Bytes>>;
 
-// What is to be staged: a request as a whole, or a slice of a list.
+// What is to be staged: a request as a whole, or a slice of a list or of a request.
 struct StagedRange {
   Slice* slice = nullptr;  // ended by Staging
   std::byte* local = nullptr;

@@ -178,7 +178,7 @@ uint64_t Transfers::local_buffer_at(const std::byte* address) {
   return buffer == nullptr ? 0 : buffer->address;
 }
 
-Status Transfers::stage(ListSlice& slice, const Target& target, size_t buffer, uint64_t address,
+Status Transfers::stage(Slice& slice, const Target& target, size_t buffer, uint64_t address,
                         StagedRequest* request) {
   const MemoryKind kind = slice.task->kind;
   const std::byte* key = nullptr;
@@ -524,21 +524,18 @@ SliceOwner::Outcome Transfers::repost(Slice* slice, const std::shared_ptr<Segmen
     *why = buffer.status().with_context(fmt::format("segment '{}'", segment->name));
     return buffer.code() == Code::kInvalidArgument ? Outcome::kFailed : Outcome::kNotOffered;
   }
+  if (!task.is_list) address += static_cast<uint64_t>(slice->local - task.source);
   const std::byte* key = nullptr;
   Path* path = choose_path(*target, *buffer, {task.kind, slice->local}, slice->path, &key);
   std::vector<StagedRequest> staged;
-  if (path == nullptr && task.is_list) {
-    *why =
-        stage(static_cast<ListSlice&>(*slice), *target, *buffer, address, &staged.emplace_back());
+  if (path == nullptr) {
+    *why = stage(*slice, *target, *buffer, address, &staged.emplace_back());
     if (!why->ok()) return Outcome::kNotOffered;
-  } else if (path == nullptr) {
-    *why = no_path(*target, *buffer, task.kind);
-    return Outcome::kNotOffered;
   }
   task.instance = target->descriptor.instance;
-  slice->remote_address =
-      task.is_list ? address : address + static_cast<uint64_t>(slice->local - task.source);
-  slice->path = path;
+  slice->remote_address = address;
+  // One that is staged keeps the path that it had, since it may be one of several.
+  if (path != nullptr) slice->path = path;
   slice->key = key;
   slice->attempts = static_cast<uint8_t>(slice->attempts + 1);
   slice->next = nullptr;

@@ -116,8 +116,9 @@ class Transfers final : public SliceOwner {
   Status device_refusal(const Slice& slice, Code code);
   Status stage(Task& task, Opcode opcode, const Target& target, size_t buffer, uint64_t address,
                Plan& plan);
-  // The same of a slice of a list; kUnsupported: no path reaches both ends with parts between.
-  Status stage(ListSlice& slice, const Target& target, size_t buffer, uint64_t address,
+  // The same of one slice, of a list, or whose path turned out not to reach its memory;
+  // kUnsupported: no path reaches both ends with parts between.
+  Status stage(Slice& slice, const Target& target, size_t buffer, uint64_t address,
                StagedRequest* request);
   uint64_t local_buffer_at(const std::byte* address);
   static void wait_for_target(const TransferRequest& request, Task& task, Plan& plan);
