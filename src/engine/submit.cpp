@@ -116,12 +116,16 @@ Status Transfers::cut(Task& task, Opcode opcode, const Target& target, Plan& pla
   const Capabilities capabilities = path->transport.capabilities();
   // A NIC has the pages that were registered, whatever became of the memory. Copies are checked
   // when they are made.
-  if (task.kind != MemoryKind::kHost && !capabilities.same_engine_only) {
+  if (task.kind != MemoryKind::kHost && !capabilities.within_host) {
     const std::shared_ptr<const DeviceMemory> device =
         memory_.device_at(reinterpret_cast<uint64_t>(task.source));
     if (device != nullptr) TE_RETURN_IF_ERROR(device->check(task.source, task.length));
   }
-  const uint64_t slice_bytes = std::min(config_.slice_bytes, capabilities.slice_bytes);
+  const bool on_device =
+      task.kind != MemoryKind::kHost || target.descriptor.buffer(*buffer).kind != MemoryKind::kHost;
+  const uint64_t slice_bytes = on_device && capabilities.device_slice_bytes != 0
+                                   ? capabilities.device_slice_bytes
+                                   : std::min(config_.slice_bytes, capabilities.slice_bytes);
   const uint64_t count = slice_count(task.length, slice_bytes);
   Slice* extra = nullptr;
   if (count > 1) {

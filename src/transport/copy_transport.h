@@ -18,10 +18,14 @@ inline constexpr const Setting* kCopySettings[] = {&kCopyThreads};
 
 class CopyTransport : public Transport {
  public:
+  // A driver copies it in some milliseconds at most, which is how long it takes to cancel.
+  static constexpr uint64_t kDeviceSliceBytes = 64 << 20;
+
   Capabilities capabilities() const override {
     Capabilities capabilities;
     capabilities.within_host = true;
     capabilities.slice_bytes = CopyPool::kSliceBytes;
+    capabilities.device_slice_bytes = kDeviceSliceBytes;
     capabilities.key_size = key_size_;
     return capabilities;
   }

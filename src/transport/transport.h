@@ -85,6 +85,9 @@ struct Capabilities {
   bool within_host = false;            // what it moves does not leave this machine
   bool data_over_engine_port = false;  // adopt() takes connections of the engine's port
   uint64_t slice_bytes = UINT64_MAX;   // no larger slices, so that several threads end together
+  // The same, whatever is configured, where a driver copies, which is faster in large pieces; 0: as
+  // above.
+  uint64_t device_slice_bytes = 0;
   // register_memory() is wanted for buffers that peers may not touch, too, since the transport has
   // to know the local memory; and unregister_memory() once this engine does not use it either.
   bool registers_local_memory = false;
