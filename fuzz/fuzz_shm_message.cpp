@@ -37,8 +37,7 @@ void check_key(std::string_view bytes) {
   const RangeKey key = RangeKey::decode(te::as_bytes(bytes).data());
   const te::Bytes encoded = key.encode();
   const RangeKey again = RangeKey::decode(te::as_bytes(encoded).data());
-  require(again.index == key.index && again.generation == key.generation &&
-          again.mapped == key.mapped);
+  require(again.index == key.index && again.generation == key.generation && again.way == key.way);
 }
 
 }  // namespace

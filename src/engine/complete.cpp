@@ -33,18 +33,21 @@ Status refusal(const Slice& slice, Code code) {
 
 }  // namespace
 
-// The same where a driver copies: what it says, unless both ends are in host memory.
+// The same where a driver copies: what it says, unless both ends are in host memory. Of a target in
+// another process the path alone knows.
 Status Transfers::device_refusal(const Slice& slice, Code code) {
+  const bool same_engine = slice.path->transport.capabilities().same_engine_only;
   const bool local = code == Code::kInvalidArgument;
-  const uint64_t here = reinterpret_cast<uint64_t>(slice.local);
+  const auto here = reinterpret_cast<uint64_t>(slice.local);
+  const std::shared_ptr<const DeviceMemory> ours = memory_.device_at(here);
+  const std::shared_ptr<const DeviceMemory> theirs =
+      same_engine ? memory_.device_at(slice.remote_address) : nullptr;
+  if (ours == nullptr && theirs == nullptr) return {};
   const uint64_t address = local ? here : slice.remote_address;
-  const bool any =
-      memory_.device_at(here) != nullptr || memory_.device_at(slice.remote_address) != nullptr;
-  const std::shared_ptr<const DeviceMemory> device = memory_.device_at(address);
-  if (!any) return {};
+  const std::shared_ptr<const DeviceMemory>& device = local ? ours : theirs;
   Status why;
   if (device) why = device->check(reinterpret_cast<const std::byte*>(address), slice.length);
-  if (why.ok() && device) why = slice.path->last_error();
+  if (why.ok() && (device || !same_engine)) why = slice.path->last_error();
   if (why.ok()) return {};
   return error(code, "{}: {} bytes of {} memory at {:#x} cannot be copied: {}",
                slice.path->transport.name(), slice.length, local ? "local" : "the target's",
@@ -80,7 +83,8 @@ void Transfers::done(Slice* slice, Code code) {
     return slice_ended(slice, Code::kCancelled);
   }
   Status why;
-  if (slice->path->transport.capabilities().same_engine_only) why = device_refusal(*slice, code);
+  const bool copied = slice->path->transport.capabilities().within_host;
+  if (copied && code != Code::kOutOfRange) why = device_refusal(*slice, code);
   note_error(*slice->task, why.ok() ? refusal(*slice, code) : std::move(why));
   slice_ended(slice, code);
 }

@@ -142,6 +142,8 @@ PeerProcess::PeerProcess(const PeerOptions& options) {
   if (options.gpu >= 0) {
     words.emplace_back("--gpu");
     words.emplace_back(std::to_string(options.gpu));
+    words.emplace_back("--gpu-kind");
+    words.emplace_back(options.gpu_kind);
   }
   if (options.allocate) words.emplace_back("--allocate");
   if (options.fragile) words.emplace_back("--fragile");

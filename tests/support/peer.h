@@ -31,6 +31,7 @@ struct PeerOptions {
   bool own_pids = false;                                // in a pid namespace of its own
   uint64_t descriptors = 0;                             // as many as it may have; 0: as here
   int gpu = -1;                                         // whose memory it is; -1: of none
+  std::string gpu_kind = "whole";                       // of it: see peer_main.cpp
   std::string transport = {};                           // to install; empty: the default
   std::map<std::string, std::string> environment = {};  // settings of its engine
 };

@@ -3,9 +3,10 @@
 //
 //   te_test_peer --metadata M --name N --host H --port P --size BYTES --seed S [--graceful]
 //                [--allocate] [--fragile] [--aliased] [--forbid-files] [--transport T]
-//                [--descriptors N] [--own-pids] [--gpu N]
+//                [--descriptors N] [--own-pids] [--gpu N [--gpu-kind KIND]]
 //
-// --gpu: its memory is of that GPU; the program te_test_gpu_peer alone has any.
+// --gpu: its memory is of that GPU; the program te_test_gpu_peer alone has any. --gpu-kind: whole
+// (the default), chunks, managed or pool.
 // --own-pids: it runs in a pid namespace of its own.
 // --aliased: every page of the buffer is the same page, so a WRITE of several pages does not last.
 // --forbid-files: the process may make no memory files, from its beginning.
@@ -51,7 +52,7 @@
 #include "transfer_engine_c.h"
 
 #ifdef TE_TEST_GPU
-#include "support/gpu_memory.h"
+#include "support/gpu_peer.h"
 #endif
 
 namespace {
@@ -68,6 +69,9 @@ struct Peer {
   size_t size = 0;
   std::unique_ptr<te::test::FragileMemory> fragile;
   std::vector<transfer_engine_t> more;  // by the command engines
+#ifdef TE_TEST_GPU
+  std::unique_ptr<te::test::PeerGpuMemory> gpu;
+#endif
 };
 
 std::atomic<int> lines_logged{0};
@@ -145,21 +149,23 @@ void* alias_one_page(size_t size) {
 }
 
 // Where the processor sees it.
-std::byte* make_gpu_memory(Peer& peer, int gpu) {
+std::byte* make_gpu_memory(Peer& peer, int gpu, const std::string& kind) {
 #ifdef TE_TEST_GPU
-  // It stays until the process ends, and engines with it.
-  static const auto& memory = *new te::test::GpuMemory(gpu, peer.size);
-  peer.on_gpu = memory.data();
-  return memory.view();
+  peer.gpu = std::make_unique<te::test::PeerGpuMemory>(gpu, kind, peer.size);
+  peer.on_gpu = peer.gpu->data();
+  return peer.gpu->view();
 #else
   (void)peer;
   (void)gpu;
+  (void)kind;
   return nullptr;
 #endif
 }
 
-void* make_memory(Peer& peer, const std::string& gpu, bool allocate, bool fragile, bool aliased) {
-  if (!gpu.empty()) return make_gpu_memory(peer, std::stoi(gpu));
+void* make_memory(Peer& peer, std::map<std::string, std::string>& options, bool allocate,
+                  bool fragile, bool aliased) {
+  const std::string& gpu = options["--gpu"];
+  if (!gpu.empty()) return make_gpu_memory(peer, std::stoi(gpu), options["--gpu-kind"]);
   if (allocate) return allocateMemory(peer.engine, peer.size, "*", HUGE_PAGES_NO);
   if (fragile) {
     peer.fragile = std::make_unique<te::test::FragileMemory>(peer.size);
@@ -178,6 +184,13 @@ std::string damage(const Peer& peer, const std::string& kind, uint64_t at, uint6
 }
 
 std::string obey(Peer& peer, const std::string& line) {
+#ifdef TE_TEST_GPU
+  if (peer.gpu) {
+    peer.memory = peer.gpu->view();  // it may have been replaced
+    if (std::optional<std::string> answer = peer.gpu->obey(peer.engine, line)) return *answer;
+    peer.memory = peer.gpu->view();
+  }
+#endif
   std::istringstream words(line);
   std::string command;
   uint64_t seed = 0, at = 0, length = 0;
@@ -237,19 +250,24 @@ void enter_own_pids() {
   ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
+std::map<std::string, std::string> default_options() {
+  return {{"--metadata", "P2PHANDSHAKE"},
+          {"--name", ""},
+          {"--host", ""},
+          {"--port", "0"},
+          {"--size", "1048576"},
+          {"--seed", "0"},
+          {"--transport", ""},
+          {"--descriptors", "0"},
+          {"--gpu", ""},
+          {"--gpu-kind", "whole"}};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  std::map<std::string, std::string> options = {{"--metadata", "P2PHANDSHAKE"},
-                                                {"--name", ""},
-                                                {"--host", ""},
-                                                {"--port", "0"},
-                                                {"--size", "1048576"},
-                                                {"--seed", "0"},
-                                                {"--transport", ""},
-                                                {"--descriptors", "0"},
-                                                {"--gpu", ""}};
+  std::map<std::string, std::string> options = default_options();
   bool graceful = false, allocate = false, fragile = false, aliased = false, forbid_files = false;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--graceful") {
@@ -287,7 +305,7 @@ int main(int argc, char** argv) {
       installTransport(peer.engine, options["--transport"].c_str(), nullptr) == nullptr) {
     return give_up("no transport");
   }
-  void* memory = make_memory(peer, options["--gpu"], allocate, fragile, aliased);
+  void* memory = make_memory(peer, options, allocate, fragile, aliased);
   if (memory == nullptr || memory == MAP_FAILED) return give_up("no memory");
   peer.memory = static_cast<std::byte*>(memory);
   te::test::stamp(peer.memory, peer.size, std::stoull(options["--seed"]));

@@ -54,11 +54,11 @@ TEST_F(RangeTableTest, AnIndexUsedAgainHasAnotherGeneration) {
 
 TEST_F(RangeTableTest, ForgedKeysFindNothing) {
   const RangeKey key = add(0x1000, 16);
-  EXPECT_EQ(view_->find({key.index, key.generation + 1, false}), nullptr);
-  EXPECT_EQ(view_->find({key.index + 1, key.generation, false}), nullptr);
-  EXPECT_EQ(view_->find({key.index + 1, 0, false}), nullptr) << "an empty entry";
-  EXPECT_EQ(view_->find({kMaxRanges, key.generation, false}), nullptr);
-  EXPECT_EQ(view_->find({UINT32_MAX, key.generation, false}), nullptr);
+  EXPECT_EQ(view_->find({key.index, key.generation + 1, Way::kAcross}), nullptr);
+  EXPECT_EQ(view_->find({key.index + 1, key.generation, Way::kAcross}), nullptr);
+  EXPECT_EQ(view_->find({key.index + 1, 0, Way::kAcross}), nullptr) << "an empty entry";
+  EXPECT_EQ(view_->find({kMaxRanges, key.generation, Way::kAcross}), nullptr);
+  EXPECT_EQ(view_->find({UINT32_MAX, key.generation, Way::kAcross}), nullptr);
 }
 
 TEST_F(RangeTableTest, ClosingTakesAllAway) {
@@ -92,7 +92,7 @@ TEST_F(RangeTableTest, GivesTheFileOfAMappedRangeWhileItIsThere) {
   buffer.length = 5000;
   buffer.memory_file = file->fd();
   const RangeKey key = table_->add(buffer).take();
-  EXPECT_TRUE(key.mapped);
+  EXPECT_EQ(key.way, Way::kMapped);
   file->data()[4999] = std::byte{7};
   Result<RangeTable::File> found = table_->file_of(key.index, key.generation);
   ASSERT_TRUE(found.ok());

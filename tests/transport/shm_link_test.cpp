@@ -5,84 +5,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <functional>
 #include <thread>
 
-#include "base/clock.h"
-#include "base/random.h"
 #include "support/facts.h"
-#include "transport/fakes.h"
-#include "transport/shm/link.h"
-#include "transport/shm/responder.h"
+#include "transport/hostile_shm.h"
 #include "transport/shm/warned.h"
 
 namespace te::shm {
 namespace {
 
 using test::eventually;
-
-Advertisement make_offer() {
-  Advertisement advertisement;
-  advertisement.token = random_bytes16();
-  advertisement.cookie.fill(0x5C);
-  return advertisement;
-}
-
-std::optional<Received> receive(int socket) {
-  std::optional<Received> result;
-  eventually([&] {
-    Result<std::optional<Received>> received = receive_message(socket);
-    if (!received.ok()) return true;
-    if (received->has_value()) result = std::move(*received);
-    return result.has_value();
-  });
-  return result;
-}
-
-// Whether the other end closes the socket.
-bool is_closed(int socket) {
-  return eventually([socket] { return receive_message(socket).code() == Code::kUnavailable; });
-}
-
-// A target, and initiators that are not what they should be.
-class HostileInitiator : public testing::Test {
- protected:
-  HostileInitiator() {
-    config_.hello_timeout_ms = 200;
-    config_.max_inbound_connections = 4;
-    loop_ = EventLoop::create("test").take();
-    table_ = RangeTable::create().take();
-    responder_ = std::make_unique<Responder>(*loop_, *table_, advertisement_, config_);
-    EXPECT_TRUE(responder_->listen(instance_).ok());
-    EXPECT_TRUE(loop_->start().ok());
-  }
-  ~HostileInitiator() override {
-    loop_->stop();
-    responder_->close();
-  }
-
-  Fd connect() { return connect_local(instance_).take(); }
-  Message hello() const {
-    Message message;
-    message.token = advertisement_.token;
-    return message;
-  }
-  // What a well-behaved one sees.
-  testing::AssertionResult serves() {
-    Result<std::shared_ptr<Link>> link = Link::connect(*loop_, instance_, advertisement_, 5'000);
-    if (!link.ok()) return testing::AssertionFailure() << link.status().to_string();
-    return (*link)->attach_allowed()
-               ? testing::AssertionSuccess()
-               : testing::AssertionFailure() << "cannot touch its own process's memory";
-  }
-
-  Config config_;
-  const Advertisement advertisement_ = make_offer();
-  const uint64_t instance_ = random_u64();
-  std::unique_ptr<EventLoop> loop_;
-  std::unique_ptr<RangeTable> table_;
-  std::unique_ptr<Responder> responder_;
-};
 
 TEST_F(HostileInitiator, OneThatIsNoneIsServed) {
   EXPECT_TRUE(serves());
@@ -109,7 +41,7 @@ TEST_F(HostileInitiator, AWrongTokenIsTurnedAway) {
   const Fd socket = connect();
   const MemoryFile hazards = MemoryFile::create("test", sizeof(HazardPage)).take();
   Message wrong = hello();
-  wrong.token[3] ^= 1;
+  wrong.data[3] ^= 1;
   ASSERT_TRUE(send_message(socket.get(), wrong, hazards.fd()).ok());
   EXPECT_TRUE(is_closed(socket.get()));
 }
@@ -203,48 +135,6 @@ TEST_F(HostileInitiator, WhatItTouchesIsWaitedForEvenWhenItsSocketIsClosed) {
   EXPECT_TRUE(returned.load());
 }
 
-// A listener that answers the first message with what the test says.
-class HostileTarget : public testing::Test {
- protected:
-  HostileTarget() : listener_(listen_local(instance_).take()) {
-    loop_ = EventLoop::create("test").take();
-    EXPECT_TRUE(loop_->start().ok());
-  }
-  ~HostileTarget() override {
-    if (thread_.joinable()) thread_.join();
-    loop_->stop();
-  }
-
-  Result<std::shared_ptr<Link>> connect(std::function<void(int)> answer, int64_t limit_ms = 2'000) {
-    if (thread_.joinable()) thread_.join();
-    thread_ = std::thread([this, answer = std::move(answer)] {
-      EXPECT_TRUE(eventually([this] {
-        socket_ = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-        return socket_.valid();
-      }));
-      EXPECT_TRUE(receive(socket_.get()).has_value());
-      answer(socket_.get());
-    });
-    Result<std::shared_ptr<Link>> link = Link::connect(*loop_, instance_, advertisement_, limit_ms);
-    thread_.join();
-    return link;
-  }
-  Message welcome(const void* cookie) const {
-    Message message;
-    message.kind = Kind::kWelcome;
-    message.value = reinterpret_cast<uint64_t>(cookie);
-    return message;
-  }
-
-  const Advertisement advertisement_ = make_offer();
-  const uint64_t instance_ = random_u64();
-  const Fd listener_;
-  Fd socket_;
-  std::unique_ptr<EventLoop> loop_;
-  const std::unique_ptr<RangeTable> table_ = RangeTable::create().take();
-  std::thread thread_;
-};
-
 TEST_F(HostileTarget, SilenceIsWaitedForAsLongAsAllowed) {
   const int64_t begin = now_ns();
   EXPECT_EQ(connect([](int) {}, 100).code(), Code::kUnavailable);
@@ -310,7 +200,7 @@ TEST_F(HostileTarget, AFileThatCouldVanishIsNotMapped) {
   buffer.address = 0x1000;
   buffer.length = 4096;
   RangeKey key = table_->add(buffer).take();
-  key.mapped = true;
+  key.way = Way::kMapped;
   EXPECT_TRUE(link.may_map(key));
   EXPECT_EQ(link.find_mapping(key, [&] { waits = true; }).code, Code::kBusy);
   EXPECT_TRUE(waits);
@@ -333,7 +223,7 @@ TEST_F(HostileTarget, AFileThatCouldVanishIsNotMapped) {
   ASSERT_TRUE(send_message(socket_.get(), answer, unsealed.get()).ok());
   EXPECT_TRUE(eventually([&] { return failed.load() == 1; })) << "nobody asked again";
   EXPECT_FALSE(link.alive());
-  EXPECT_EQ(link.find_mapping({4, 7, true}, [] { FAIL(); }).code, Code::kUnavailable);
+  EXPECT_EQ(link.find_mapping({4, 7, Way::kMapped}, [] { FAIL(); }).code, Code::kUnavailable);
   link.close();
 }
 
@@ -345,7 +235,7 @@ TEST_F(HostileTarget, ItsEndIsNoticedAndAllThatWaitsIsTold) {
   Link& link = **connected;
   std::atomic<int> failed{0};
   ASSERT_TRUE(link.watch({.failed = [&](const Status&) { ++failed; }, .mapped = [] {}}).ok());
-  const RangeKey key{3, 7, true};
+  const RangeKey key{3, 7, Way::kMapped};
   EXPECT_EQ(link.find_mapping(key, [] {}).code, Code::kBusy);
   socket_.reset();
   EXPECT_TRUE(eventually([&] { return failed.load() == 1; }));

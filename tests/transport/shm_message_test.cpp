@@ -22,11 +22,14 @@ TEST(ShmMessage, HasTheseBytes) {
   message.index = 0x01020304;
   message.generation = 0x1112131415161718;
   message.value = 0x2122232425262728;
-  for (size_t i = 0; i < message.token.size(); ++i) message.token[i] = static_cast<uint8_t>(i);
+  message.length = 0x3132333435363738;
+  for (size_t i = 0; i < message.data.size(); ++i) message.data[i] = static_cast<uint8_t>(i);
   const auto bytes = message.encode();
-  EXPECT_EQ(hex({bytes.data(), bytes.size()}),
-            "5453484d01000400f7ffffff04030201181716151413121128272625242322210001020304050607"
-            "08090a0b0c0d0e0f");
+  EXPECT_EQ(
+      hex({bytes.data(), bytes.size()}),
+      "5453484d02000400f7ffffff040302011817161514131211282726252423222138373635343332310001020304"
+      "05060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031"
+      "32333435363738393a3b3c3d3e3f");
   const Result<Message> decoded = Message::decode(as_bytes({bytes.data(), bytes.size()}));
   ASSERT_TRUE(decoded.ok());
   EXPECT_EQ(decoded->kind, message.kind);
@@ -34,18 +37,19 @@ TEST(ShmMessage, HasTheseBytes) {
   EXPECT_EQ(decoded->index, message.index);
   EXPECT_EQ(decoded->generation, message.generation);
   EXPECT_EQ(decoded->value, message.value);
-  EXPECT_EQ(decoded->token, message.token);
+  EXPECT_EQ(decoded->length, message.length);
+  EXPECT_EQ(decoded->data, message.data);
 }
 
 TEST(ShmMessage, KeysAndOffersHaveTheseBytes) {
-  EXPECT_EQ(hex(RangeKey{0x01020304, 0x1112131415161718, true}.encode()),
-            "04030201181716151413121101");
+  EXPECT_EQ(hex(RangeKey{0x01020304, 0x1112131415161718, Way::kOpened}.encode()),
+            "04030201181716151413121102");
   Advertisement advertisement;
   advertisement.token.fill(0xAA);
   advertisement.cookie.fill(0xBB);
   const Bytes bytes = advertisement.encode();
   EXPECT_EQ(hex(bytes),
-            "0100" + std::string(2 * 8, 'a') + std::string(2 * 8, 'a') + std::string(4 * 16, 'b'));
+            "0200" + std::string(2 * 8, 'a') + std::string(2 * 8, 'a') + std::string(4 * 16, 'b'));
   EXPECT_EQ(bytes.size(), Advertisement::kSize);
 }
 
@@ -63,9 +67,9 @@ TEST(ShmMessage, RefusesWhatIsNotOne) {
     return changed;
   };
   EXPECT_EQ(code(with(0, 'x')), Code::kProtocol) << "the magic number";
-  EXPECT_EQ(code(with(4, 2)), Code::kUnsupported) << "the version";
+  EXPECT_EQ(code(with(4, 1)), Code::kUnsupported) << "the version";
   EXPECT_EQ(code(with(6, 0)), Code::kProtocol) << "the kind";
-  EXPECT_EQ(code(with(6, 5)), Code::kProtocol) << "the kind";
+  EXPECT_EQ(code(with(6, 9)), Code::kProtocol) << "the kind";
   EXPECT_EQ(code(with(8, 1)), Code::kProtocol) << "the code";
 }
 

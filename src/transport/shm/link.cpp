@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <thread>
 
@@ -51,7 +52,7 @@ Status Link::introduce(const Advertisement& advertisement, int64_t limit_ms) {
   hazards_ = hazards.take();
   Message hello;
   hello.kind = Kind::kHello;
-  hello.token = advertisement.token;
+  std::copy(advertisement.token.begin(), advertisement.token.end(), hello.data.begin());
   TE_RETURN_IF_ERROR(send_message(socket_.get(), hello, hazards_.fd()));
   Result<Received> welcome = receive_within(limit_ms);
   if (!welcome.ok()) return welcome.status();
@@ -62,6 +63,10 @@ Status Link::introduce(const Advertisement& advertisement, int64_t limit_ms) {
   Result<Mapping> table = Mapping::map(welcome->descriptor.get(), kTableBytes, false);
   if (!table.ok()) return table.status();
   ranges_ = std::make_unique<RangeView>(table.take());
+  {
+    MutexLock lock(mutex_);
+    blocks_.emplace(*ranges_);
+  }
 
   // What it cannot prove by its memory the socket has to: its owner is of this user, and hears that
   // engine's number.
@@ -122,6 +127,7 @@ void Link::close() {
     MutexLock lock(owner_mutex_);
     owner_ = {};
   }
+  drop_blocks();
   loop_.run([self = shared_from_this()] {
     self->loop_.remove(self->socket_.get(), self.get());
     self->loop_.remove(self->process_.pidfd.get(), self.get());
@@ -141,13 +147,23 @@ bool Link::alive() {
   return true;
 }
 
+void Link::drop_blocks() {
+  OpenBlocks::Dropped dropped;  // closed behind the lock
+  MutexLock lock(mutex_);
+  if (blocks_) dropped = blocks_->drop_all();
+}
+
 void Link::fail(const Status& why) {
   alive_.store(false);
+  drop_blocks();
   MutexLock lock(owner_mutex_);
   {
     MutexLock files(mutex_);
-    for (const RangeKey& key : asked_) files_[key.index].code = Code::kUnavailable;
+    for (const Question& question : asked_) {
+      if (question.copier == nullptr) files_[question.key.index].code = Code::kUnavailable;
+    }
     asked_.clear();
+    asked_blocks_.clear();
   }
   if (!owner_.failed) return;
   const auto failed = std::move(owner_.failed);
@@ -169,6 +185,19 @@ void Link::on_events(uint32_t) {
 }
 
 Status Link::take_answer(Received& answer) {
+  switch (answer.message.kind) {
+    case Kind::kMapped:
+      return take_mapping(answer);
+    case Kind::kBlock:
+      return take_block(answer);
+    case Kind::kRelease:
+      return release(answer.message);
+    default:
+      return Status(Code::kProtocol, "the target answers what was not asked");
+  }
+}
+
+Status Link::take_mapping(Received& answer) {
   const Message& message = answer.message;
   File file;
   file.code = message.code;
@@ -190,8 +219,9 @@ Status Link::take_answer(Received& answer) {
   std::vector<std::shared_ptr<const Mapping>> dropped;  // unmapped behind the lock
   {
     MutexLock lock(mutex_);
-    if (message.kind != Kind::kMapped || asked_.empty() || asked_.front().index != message.index ||
-        asked_.front().generation != message.generation) {
+    if (asked_.empty() || asked_.front().copier != nullptr ||
+        asked_.front().key.index != message.index ||
+        asked_.front().key.generation != message.generation) {
       return Status(Code::kProtocol, "the target answers what was not asked");
     }
     file.generation = message.generation;
@@ -199,7 +229,7 @@ Status Link::take_answer(Received& answer) {
     asked_.pop_front();
     ask_next();
     std::erase_if(files_, [&](const auto& entry) {
-      const RangeKey key{entry.first, entry.second.generation, true};
+      const RangeKey key{entry.first, entry.second.generation, Way::kMapped};
       if (entry.second.code == Code::kBusy || ranges_->find(key) != nullptr) return false;
       dropped.push_back(entry.second.memory);
       return true;
@@ -210,13 +240,27 @@ Status Link::take_answer(Received& answer) {
   return {};
 }
 
+void Link::ask(Question question) {
+  asked_.push_back(std::move(question));
+  if (asked_.size() == 1) ask_next();
+}
+
 // One at a time, so that the socket always has room.
 void Link::ask_next() {
+  while (!asked_.empty()) {
+    const Question& next = asked_.front();
+    if (next.copier == nullptr || !blocks_->find(next.copier, next.address)) break;
+    // The answer to another question has this one's.
+    asked_blocks_.erase({next.copier, next.address});
+    asked_.pop_front();
+  }
   if (asked_.empty()) return;
+  const Question& next = asked_.front();
   Message request;
-  request.kind = Kind::kMap;
-  request.index = asked_.front().index;
-  request.generation = asked_.front().generation;
+  request.kind = next.copier == nullptr ? Kind::kMap : Kind::kOpen;
+  request.index = next.key.index;
+  request.generation = next.key.generation;
+  request.value = next.address;
   // If it fails, so does the connection.
   (void)send_message(socket_.get(), request);
 }
@@ -231,8 +275,7 @@ Link::Mapped Link::find_mapping(const RangeKey& key, const std::function<void()>
   if (!alive_.load()) return {nullptr, Code::kUnavailable};
   if (file.generation != key.generation) {
     outdated = std::exchange(file, File{key.generation, nullptr, Code::kBusy}).memory;
-    asked_.push_back(key);
-    if (asked_.size() == 1) ask_next();
+    ask({key});
   }
   wait();
   return {nullptr, Code::kBusy};

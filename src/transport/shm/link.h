@@ -1,5 +1,5 @@
-// The initiator's side of one local socket: proves who the target is, notices its end, and maps the
-// memory files of its ranges as they are needed.
+// The initiator's side of one local socket: proves who the target is, notices its end, maps the
+// memory files of its ranges and opens its memory on devices as they are needed.
 //
 // Threads: connect() blocks its caller; events come on the event loop; the rest from any.
 #pragma once
@@ -7,10 +7,14 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "base/event_loop.h"
 #include "transport/shm/local_socket.h"
+#include "transport/shm/open_blocks.h"
 #include "transport/shm/range_table.h"
 
 namespace te::shm {
@@ -25,7 +29,7 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   explicit Link(EventLoop& loop) : loop_(loop) {}
 
   // Events begin: `failed` is called once, when the target is gone; `mapped` after each answer
-  // about a memory file. Both on the loop, and not after close().
+  // about a memory file or a block. Both on the loop, and not after close().
   struct Owner {
     std::function<void(const Status& why)> failed;
     std::function<void()> mapped;
@@ -56,7 +60,27 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   // False once it turned out that the range's file is not to be had.
   bool may_map(const RangeKey& key) const;
 
+  // The same of a block on a device: see OpenBlocks. `memory` is what it is to be copied with; it
+  // opens the block.
+  struct Opened {
+    OpenBlocks::Found found;
+    Status status;  // kUnavailable: it cannot be opened
+  };
+  Opened find_block(const RangeKey& key, uint64_t address,
+                    const std::shared_ptr<const DeviceMemory>& memory,
+                    const std::function<void()>& wait);
+  // False once it turned out that not all of the range can be opened.
+  bool may_open(const RangeKey& key) const;
+
  private:
+  struct Question {
+    RangeKey key{};
+    // Of kOpen.
+    uint64_t address = 0;
+    const void* copier = nullptr;
+    std::weak_ptr<const DeviceMemory> memory = {};
+  };
+
   struct File {
     uint64_t generation = 0;
     std::shared_ptr<const Mapping> memory;
@@ -67,7 +91,14 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   Result<Received> receive_within(int64_t limit_ms);
   void on_events(uint32_t events) override;
   Status take_answer(Received& answer);
+  Status take_mapping(Received& answer);
+  Status take_block(Received& answer);
+  Status check_block(const Message& answer, const Question& question) const;
+  void refuse(const Question& question, const Message& answer, Status why) TE_REQUIRES(mutex_);
+  Status release(const Message& message);
+  void ask(Question question) TE_REQUIRES(mutex_);
   void ask_next() TE_REQUIRES(mutex_);
+  void drop_blocks();
   void fail(const Status& why);
 
   EventLoop& loop_;
@@ -84,7 +115,9 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   mutable Mutex mutex_{LockRank::kLink};
   std::unordered_map<uint32_t, File> files_ TE_GUARDED_BY(mutex_);
   // The answer to the first is awaited.
-  std::deque<RangeKey> asked_ TE_GUARDED_BY(mutex_);
+  std::deque<Question> asked_ TE_GUARDED_BY(mutex_);
+  std::set<std::pair<const void*, uint64_t>> asked_blocks_ TE_GUARDED_BY(mutex_);
+  std::optional<OpenBlocks> blocks_ TE_GUARDED_BY(mutex_);
 };
 
 }  // namespace te::shm

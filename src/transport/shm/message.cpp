@@ -13,7 +13,7 @@ RangeKey RangeKey::decode(const std::byte* from) {
   RangeKey key{};
   key.index = load<uint32_t>(from);
   key.generation = load<uint64_t>(from + 4);
-  key.mapped = from[12] != std::byte{0};
+  key.way = static_cast<Way>(from[12]);
   return key;
 }
 
@@ -21,7 +21,7 @@ Bytes RangeKey::encode() const {
   ByteWriter out;
   out.number(index);
   out.number(generation);
-  out.number(static_cast<uint8_t>(mapped ? 1 : 0));
+  out.number(static_cast<uint8_t>(way));
   return out.take();
 }
 
@@ -60,8 +60,9 @@ Result<Message> Message::decode(ByteView bytes) {
   message.index = in.number<uint32_t>();
   message.generation = in.number<uint64_t>();
   message.value = in.number<uint64_t>();
-  const std::string_view token = in.view(message.token.size());
-  token.copy(reinterpret_cast<char*>(message.token.data()), token.size());
+  message.length = in.number<uint64_t>();
+  const std::string_view data = in.view(message.data.size());
+  data.copy(reinterpret_cast<char*>(message.data.data()), data.size());
   if (!in.complete()) {
     return error(Code::kProtocol, "a message of {} bytes: {} are right", bytes.size(), kSize);
   }
@@ -69,7 +70,7 @@ Result<Message> Message::decode(ByteView bytes) {
   if (version != kVersion) {
     return error(Code::kUnsupported, "the peer's version is {}, this one's {}", version, kVersion);
   }
-  if (kind < static_cast<uint16_t>(Kind::kHello) || kind > static_cast<uint16_t>(Kind::kMapped)) {
+  if (kind < static_cast<uint16_t>(Kind::kHello) || kind > static_cast<uint16_t>(Kind::kReleased)) {
     return error(Code::kProtocol, "a message of the unknown kind {}", kind);
   }
   if (code > 0 || code < static_cast<int32_t>(Code::kInternal)) {
@@ -89,7 +90,8 @@ std::array<char, Message::kSize> Message::encode() const {
   out.number(index);
   out.number(generation);
   out.number(value);
-  out.raw({reinterpret_cast<const char*>(token.data()), token.size()});
+  out.number(length);
+  out.raw({reinterpret_cast<const char*>(data.data()), data.size()});
   std::array<char, kSize> bytes{};
   out.take().copy(bytes.data(), bytes.size());
   return bytes;

@@ -14,7 +14,14 @@
 
 namespace te::shm {
 
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
+
+// How peers reach a range.
+enum class Way : uint8_t {
+  kAcross = 0,  // across process memory
+  kMapped = 1,  // it lies in a memory file, which they map
+  kOpened = 2,  // it lies on a device, in blocks that they open
+};
 
 // Names one registration for ever: indices are used again, generations never.
 struct RangeKey {
@@ -23,7 +30,9 @@ struct RangeKey {
   // Without initial values, so that arrays of keys cost nothing.
   uint32_t index;
   uint64_t generation;
-  bool mapped;  // in a memory file, which peers map
+  Way way;
+
+  friend bool operator==(const RangeKey&, const RangeKey&) = default;
 
   // Of kSize bytes.
   static RangeKey decode(const std::byte* from);
@@ -41,20 +50,37 @@ struct Advertisement {
   Bytes encode() const;
 };
 
-// The initiator begins with kHello, and gets kWelcome; later it asks with kMap for the memory file
-// of a range, and gets kMapped. A descriptor comes along with all but kMap: the file of the
-// initiator's hazard slots, of the target's range table, of the range.
-enum class Kind : uint16_t { kHello = 1, kWelcome = 2, kMap = 3, kMapped = 4 };
+// The initiator begins with kHello, and gets kWelcome. Later it asks, one question at a time: with
+// kMap for the memory file of a range, and gets kMapped; with kOpen for the block that holds an
+// address of a range, and gets kBlock. The target says kRelease when blocks went with their last
+// range, and gets kReleased when the initiator has closed those that it had open.
+//
+// A descriptor comes along with kHello, kWelcome and kMapped: the file of the initiator's hazard
+// slots, of the target's range table, of the range. With kBlock, where the block's handle is one.
+enum class Kind : uint16_t {
+  kHello = 1,
+  kWelcome = 2,
+  kMap = 3,
+  kMapped = 4,
+  kOpen = 5,
+  kBlock = 6,
+  kRelease = 7,
+  kReleased = 8,
+};
 
 struct Message {
-  static constexpr size_t kSize = 48;
+  static constexpr size_t kSize = 104;
+  static constexpr size_t kTokenSize = 16;
 
   Kind kind = Kind::kHello;
-  Code code = Code::kOk;            // kWelcome, kMapped
-  uint32_t index = 0;               // kMap, kMapped
-  uint64_t generation = 0;          // kMap, kMapped
-  uint64_t value = 0;               // kWelcome: the cookie's address; kMapped: the range's length
-  std::array<uint8_t, 16> token{};  // kHello
+  Code code = Code::kOk;    // kWelcome, kMapped, kBlock
+  uint32_t index = 0;       // of a range; kBlock: of the block in the table of ranges
+  uint64_t generation = 0;  // of the same
+  // kWelcome: the cookie's address; kMapped: the range's length; kOpen: an address; kBlock: where
+  // the block begins; kRelease, kReleased: how many times blocks went.
+  uint64_t value = 0;
+  uint64_t length = 0;             // kBlock
+  std::array<uint8_t, 64> data{};  // kHello: begins with the token; kBlock: of the handle
 
   static Result<Message> decode(ByteView bytes);
   std::array<char, kSize> encode() const;

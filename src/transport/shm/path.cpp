@@ -57,11 +57,20 @@ Status ShmPath::watch() {
 
 bool ShmPath::reaches(const std::byte* key) const {
   if (over()) return false;
-  if (link_->attach_allowed()) return true;
   const RangeKey range = RangeKey::decode(key);
-  if (range.mapped && link_->may_map(range)) return true;
+  if (range.way == Way::kOpened || link_->attach_allowed()) return true;
+  if (range.way == Way::kMapped && link_->may_map(range)) return true;
   if (warns_.load(std::memory_order_relaxed)) warn_of_unreached();
   return false;
+}
+
+// Between two devices. Without memory on a device here there is no context to copy with, and to
+// make one takes much of the GPU's memory: then the bytes are staged.
+bool ShmPath::moves(MemoryKind local, const void*, MemoryKind remote, const std::byte* key) const {
+  if (local == MemoryKind::kHost && remote == MemoryKind::kHost) return true;
+  if (local != remote || key == nullptr || over()) return false;
+  const RangeKey range = RangeKey::decode(key);
+  return range.way == Way::kOpened && link_->may_open(range);
 }
 
 // Of pid namespaces once for each peer; a kernel that forbids it does so for all peers.
@@ -75,7 +84,7 @@ void ShmPath::warn_of_unreached() const {
 void ShmPath::prepare(const std::byte* key, int64_t until_ns) {
   constexpr auto kPause = std::chrono::microseconds(20);
   const RangeKey range = RangeKey::decode(key);
-  if (!range.mapped) return;
+  if (range.way != Way::kMapped) return;
   Link::Mapped mapped = link_->find_mapping(range, [] {});
   while (mapped.code == Code::kBusy && now_ns() < until_ns) {
     std::this_thread::sleep_for(kPause);
@@ -91,10 +100,11 @@ void ShmPath::prepare(const std::byte* key, int64_t until_ns) {
 void ShmPath::copy(Slice* run, CopyWay way) {
   TransportHost& host = host_;  // the last slice that comes back may take the path along
   while (run != nullptr) {
-    std::array<Part, CopyPool::kMaxRun> ended, across;
-    size_t ended_count = 0, across_count = 0;
+    std::array<Part, CopyPool::kMaxRun> ended, across, on_devices;
+    size_t ended_count = 0, across_count = 0, device_count = 0;
     {
       HazardHold hold(link_->hazards(), used_slots_);
+      DeviceCopies device_copies(host_, *link_);
       std::array<Part, CopyPool::kMaxRun> parts;
       size_t count = 0;
       for (; run != nullptr && count < parts.size(); run = run->next) {
@@ -108,11 +118,23 @@ void ShmPath::copy(Slice* run, CopyWay way) {
       for (Part& part : Parts(parts.data(), count)) {
         if (!alive) part.code = Code::kUnavailable;
         if (part.code == Code::kOk) check(part);
-        if (part.code == Code::kOk && part.key.mapped && !copy_mapped(part, way)) continue;
-        const bool goes_across = part.code == Code::kOk && !part.key.mapped;
+        if (part.code == Code::kOk && part.key.way == Way::kMapped && !copy_mapped(part, way)) {
+          continue;
+        }
+        const bool on_device = part.code == Code::kOk && part.key.way == Way::kOpened;
+        if (on_device && !add_device_copy(part, device_copies)) continue;
+        if (on_device && part.code == Code::kOk) {
+          on_devices[device_count++] = part;
+          continue;
+        }
+        const bool goes_across = part.code == Code::kOk && part.key.way == Way::kAcross;
         (goes_across ? across[across_count++] : ended[ended_count++]) = part;
       }
       copy_across({across.data(), across_count});
+      copy_on_devices(device_copies, {on_devices.data(), device_count});
+    }
+    for (const Part& part : Parts(on_devices.data(), device_count)) {
+      host.done(part.slice, part.code);
     }
     for (const Part& part : Parts(ended.data(), ended_count)) host.done(part.slice, part.code);
     for (const Part& part : Parts(across.data(), across_count)) host.done(part.slice, part.code);
@@ -149,7 +171,7 @@ bool ShmPath::copy_mapped(Part& part, CopyWay way) {
     return true;
   }
   if (mapped.memory == nullptr) {
-    part.key.mapped = false;
+    part.key.way = Way::kAcross;
     if (!link_->attach_allowed()) part.code = Code::kUnavailable;
     return true;
   }
@@ -160,6 +182,28 @@ bool ShmPath::copy_mapped(Part& part, CopyWay way) {
   }
   part.code = copy_slice(*slice, mapped.memory->data() + offset, way);
   return true;
+}
+
+bool ShmPath::add_device_copy(Part& part, DeviceCopies& copies) {
+  Slice* slice = part.slice;
+  const Status status = copies.add(*slice, part.key, [this, slice] {
+    slice->next = nullptr;
+    pool_.park(slice);
+  });
+  if (status.code() == Code::kBusy) return false;
+  part.code = status.code();
+  if (!status.ok()) set_error(status);
+  return true;
+}
+
+void ShmPath::copy_on_devices(DeviceCopies& copies, Parts parts) {
+  if (parts.empty()) return;
+  const std::vector<Status> ends = copies.run();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (ends[i].ok()) continue;
+    parts[i].code = Code::kInvalidArgument;
+    set_error(ends[i]);
+  }
 }
 
 // Copies slices of one direction in one system call; `*done` of them are whole. kUnsupported: the

@@ -1,4 +1,5 @@
-// The way to the memory of one process of this host: copies, through a mapping or across memory.
+// The way to the memory of one process of this host: copies, through a mapping, across memory, or
+// by the driver of the devices at both ends.
 //
 // Threads: any; several may copy at once.
 #pragma once
@@ -8,6 +9,7 @@
 
 #include "core/path.h"
 #include "transport/copy_pool.h"
+#include "transport/shm/device_copies.h"
 #include "transport/shm/link.h"
 #include "transport/shm/warned.h"
 
@@ -22,6 +24,8 @@ class ShmPath final : public Path {
   // The link tells from here on how it fares.
   Status watch();
   bool reaches(const std::byte* key) const override;
+  bool moves(MemoryKind local, const void* at, MemoryKind remote,
+             const std::byte* key) const override;
   bool over() const override { return state.load() == PathState::kFailed; }
   // Maps the buffer if it is to be mapped, with the pages that it has so far.
   void prepare(const std::byte* key, int64_t until_ns) override;
@@ -41,6 +45,9 @@ class ShmPath final : public Path {
   // False when the run waits for the mapping.
   bool copy_mapped(Part& part, CopyWay way);
   void copy_across(Parts parts);
+  // False when the run waits for the device's memory to be opened.
+  bool add_device_copy(Part& part, DeviceCopies& copies);
+  void copy_on_devices(DeviceCopies& copies, Parts parts);
   Code across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const;
   Code fault(const Slice& slice) const;
   void forbid_attach();

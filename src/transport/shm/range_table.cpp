@@ -43,7 +43,7 @@ Result<std::unique_ptr<RangeTable>> RangeTable::create() {
 RangeTable::RangeTable(MemoryFile file)
     : file_(std::move(file)), next_generation_(random_u64() | 1) {}
 
-Result<RangeKey> RangeTable::add(const Buffer& buffer) {
+Result<RangeKey> RangeTable::add(const Entry& entry) {
   MutexLock lock(mutex_);
   RangeKey key{};
   if (free_.empty() && used_ == kMaxRanges) {
@@ -53,7 +53,7 @@ Result<RangeKey> RangeTable::add(const Buffer& buffer) {
   // What takes memory comes first, and leaves room for what release() needs.
   if (free_.capacity() <= used_) free_.reserve(2 * static_cast<size_t>(used_) + 64);
   if (removed_.size() <= key.index) removed_.resize(free_.capacity());
-  if (buffer.memory_file >= 0) files_[key.index] = buffer.memory_file;
+  if (entry.way == Way::kMapped) files_[key.index] = entry.memory_file;
   if (free_.empty()) {
     ++used_;
   } else {
@@ -61,12 +61,12 @@ Result<RangeKey> RangeTable::add(const Buffer& buffer) {
   }
   key.generation = next_generation_++;
   if (key.generation == 0) key.generation = next_generation_++;
-  key.mapped = buffer.memory_file >= 0;
-  SharedRange& entry = range(key.index);
-  entry.address = buffer.address;
-  entry.length = buffer.length;
-  entry.rights = static_cast<uint64_t>(buffer.remote);
-  entry.generation.store(key.generation, std::memory_order_release);
+  key.way = entry.way;
+  SharedRange& shared = range(key.index);
+  shared.address = entry.address;
+  shared.length = entry.length;
+  shared.rights = static_cast<uint64_t>(entry.rights);
+  shared.generation.store(key.generation, std::memory_order_release);
   return key;
 }
 

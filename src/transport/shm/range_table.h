@@ -62,8 +62,20 @@ class RangeTable {
   RangeTable& operator=(const RangeTable&) = delete;
 
   int fd() const { return file_.fd(); }
+  struct Entry {
+    uint64_t address = 0;
+    uint64_t length = 0;
+    Rights rights = Rights::kNone;
+    Way way = Way::kAcross;
+    int memory_file = -1;  // of one that is mapped
+  };
   // kBusy when the table is full.
-  Result<RangeKey> add(const Buffer& buffer);
+  Result<RangeKey> add(const Entry& entry);
+  // Host memory.
+  Result<RangeKey> add(const Buffer& buffer) {
+    const Way way = buffer.memory_file >= 0 ? Way::kMapped : Way::kAcross;
+    return add({buffer.address, buffer.length, buffer.remote, way, buffer.memory_file});
+  }
   // Refuses accesses from here on. False when there is no such range.
   bool remove(const RangeKey& key);
   // Nobody names the range, which was removed, any more: its index is free again.

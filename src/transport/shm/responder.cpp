@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <thread>
 
 #include "base/clock.h"
@@ -47,6 +48,7 @@ class Responder::Connection final : public EventLoop::Handler {
       }
       if (status.ok()) continue;
       ended_ = true;
+      forget_blocks();
       closed_by_it_ = status.code() == Code::kUnavailable;
       if (closed_by_it_) break;
       static LogLimit limit;
@@ -64,7 +66,8 @@ class Responder::Connection final : public EventLoop::Handler {
     if (hello.message.kind != Kind::kHello) {
       return Status(Code::kProtocol, "it does not introduce itself");
     }
-    if (hello.message.token != owner_.advertisement_.token) {
+    const auto& token = owner_.advertisement_.token;
+    if (!std::equal(token.begin(), token.end(), hello.message.data.begin())) {
       return Status(Code::kPermission, "it does not know this engine's token");
     }
     if (!is_fixed_memory_file(hello.descriptor.get(), sizeof(HazardPage))) {
@@ -77,6 +80,7 @@ class Responder::Connection final : public EventLoop::Handler {
     auto initiator = std::make_shared<Initiator>();
     initiator->process = process.take();
     initiator->hazards = hazards.take();
+    initiator->socket = socket_.get();
     TE_RETURN_IF_ERROR(owner_.loop_.add(initiator->process.pidfd.get(), EPOLLIN, this));
     initiator_ = initiator;
     {
@@ -89,15 +93,71 @@ class Responder::Connection final : public EventLoop::Handler {
     return send_message(socket_.get(), welcome, owner_.table_.fd());
   }
 
+  // An initiator asks for one thing at a time, so a full buffer is a breach.
   Status serve(const Message& request) {
-    if (request.kind != Kind::kMap) return Status(Code::kProtocol, "a message out of turn");
+    switch (request.kind) {
+      case Kind::kMap:
+        return map(request);
+      case Kind::kOpen:
+        return open(request);
+      case Kind::kReleased:
+        return owner_.released(*initiator_, request.value);
+      default:
+        return Status(Code::kProtocol, "a message out of turn");
+    }
+  }
+
+  Status map(const Message& request) {
     Message answer = request;
     answer.kind = Kind::kMapped;
     Result<RangeTable::File> file = owner_.table_.file_of(request.index, request.generation);
     answer.code = file.code();
     answer.value = file.ok() ? file->length : 0;
-    // An initiator asks for one at a time, so a full buffer is a breach.
     return send_message(socket_.get(), answer, file.ok() ? file->fd.get() : -1);
+  }
+
+  Status open(const Message& request) {
+    Message answer;
+    answer.kind = Kind::kBlock;
+    const Result<BlockTable::Found> found =
+        owner_.blocks_.find(request.index, request.generation, request.value);
+    Result<BlockHandle> handle = found.ok() ? export_block(*found) : found.status();
+    answer.code = handle.code();
+    if (!handle.ok()) return send_message(socket_.get(), answer);
+    answer.index = found->key.index;
+    answer.generation = found->key.generation;
+    answer.value = found->block.begin;
+    answer.length = found->block.length;
+    answer.data = handle->bytes;
+    {
+      MutexLock lock(owner_.mutex_);
+      initiator_->has_blocks = true;
+    }
+    return send_message(socket_.get(), answer, handle->descriptor.get());
+  }
+
+  // Without the socket it has none open, or nobody can tell it.
+  void forget_blocks() {
+    if (!initiator_) return;
+    MutexLock lock(owner_.mutex_);
+    initiator_->has_blocks = false;
+  }
+
+  // In one process nothing is exported: the driver could not open it.
+  Result<BlockHandle> export_block(const BlockTable::Found& found) const {
+    Result<BlockHandle> handle = BlockHandle();
+    if (initiator_->process.pid != ::getpid()) {
+      handle = found.memory->export_block(found.block);
+    } else {
+      const auto* begin = reinterpret_cast<const std::byte*>(found.block.begin);
+      const Status same = found.memory->check(begin, found.block.length);
+      if (!same.ok()) handle = same;
+    }
+    if (handle.ok()) return handle;
+    static LogLimit limit;
+    log_limited(limit, LogLevel::kWarning, "shm: memory at {:#x} is not opened by {}: {}",
+                found.block.begin, initiator_->process.name(), handle.status().message());
+    return handle;
   }
 
   Responder& owner_;
@@ -108,10 +168,11 @@ class Responder::Connection final : public EventLoop::Handler {
   bool closed_by_it_ = false;
 };
 
-Responder::Responder(EventLoop& loop, RangeTable& table, const Advertisement& advertisement,
-                     const Config& config)
+Responder::Responder(EventLoop& loop, RangeTable& table, BlockTable& blocks,
+                     const Advertisement& advertisement, const Config& config)
     : loop_(loop),
       table_(table),
+      blocks_(blocks),
       advertisement_(advertisement),
       config_(config),
       acceptor_(loop, *this, "the local socket of shm") {}
@@ -186,6 +247,64 @@ Status Responder::wait_until_unused(uint32_t index, int64_t until_ns) {
 
 Status Responder::wait_until_unused(int64_t until_ns) {
   return wait_while([](const HazardPage& page) { return page.any(); }, until_ns);
+}
+
+void Responder::tell(Initiator& initiator) {
+  // One at a time, so that the socket always has room.
+  if (!initiator.has_blocks || initiator.told != initiator.released) return;
+  Message message;
+  message.kind = Kind::kRelease;
+  message.value = releases_;
+  // If it fails, so does the connection.
+  if (send_message(initiator.socket, message).ok()) initiator.told = releases_;
+}
+
+Status Responder::released(Initiator& initiator, uint64_t releases) {
+  MutexLock lock(mutex_);
+  if (initiator.told == initiator.released || releases != initiator.told) {
+    return Status(Code::kProtocol, "it closed blocks that it was not told to");
+  }
+  initiator.released = releases;
+  initiator.is_late = false;
+  if (releases != releases_) tell(initiator);
+  return {};
+}
+
+void Responder::release() noexcept {
+  MutexLock lock(mutex_);
+  ++releases_;
+  try {
+    for (const std::shared_ptr<Initiator>& initiator : initiators_) tell(*initiator);
+  } catch (const std::bad_alloc&) {  // they are told while they are waited for
+  }
+}
+
+Responder::Initiator* Responder::awaited(uint64_t releases) {
+  for (const std::shared_ptr<Initiator>& initiator : initiators_) {
+    const bool done = !initiator->has_blocks || initiator->released >= releases;
+    if (done || initiator->is_late || initiator->process.exited()) continue;
+    tell(*initiator);
+    return initiator.get();
+  }
+  return nullptr;
+}
+
+void Responder::wait_until_released() {
+  constexpr int64_t kLimitNs = 500 * kNsPerMs;
+  const int64_t until = now_ns() + kLimitNs;
+  MutexLock lock(mutex_);
+  const uint64_t releases = releases_;
+  while (Initiator* const initiator = awaited(releases)) {
+    if (now_ns() >= until) {
+      initiator->is_late = true;
+      log_info("shm: {} did not close memory that was unregistered yet: it stands still",
+               initiator->process.name());
+      continue;
+    }
+    mutex_.unlock();
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+    mutex_.lock();
+  }
 }
 
 }  // namespace te::shm

@@ -31,22 +31,16 @@ class ShmTransport final : public CopyTransport {
   Status start();
 
   std::string_view name() const override { return "shm"; }
+  Capabilities capabilities() const override {
+    Capabilities capabilities = CopyTransport::capabilities();
+    capabilities.reach.local.add(MemoryKind::kCuda);
+    capabilities.reach.remote.add(MemoryKind::kCuda);
+    return capabilities;
+  }
 
-  Result<Bytes> register_memory(const Buffer& buffer) override {
-    const Result<RangeKey> key = table_->add(buffer);
-    // Beyond what the table holds buffers are reached another way.
-    return key.ok() ? key->encode() : Bytes();
-  }
-  void unregister_memory(const Buffer& buffer) override {
-    if (const std::optional<RangeKey> key = key_of(buffer)) table_->remove(*key);
-  }
-  Status await_quiet(const Buffer& buffer, int64_t until_ns) override {
-    const std::optional<RangeKey> key = key_of(buffer);
-    if (!key) return {};
-    TE_RETURN_IF_ERROR(responder_->wait_until_unused(key->index, until_ns));
-    table_->release(*key);
-    return {};
-  }
+  Result<Bytes> register_memory(const Buffer& buffer) override;
+  void unregister_memory(const Buffer& buffer) override;
+  Status await_quiet(const Buffer& buffer, int64_t until_ns) override;
 
   Bytes info() const override { return advertisement_.encode(); }
   std::vector<std::shared_ptr<Path>> make_paths(const Peer& peer, ByteView info) override;
@@ -64,6 +58,7 @@ class ShmTransport final : public CopyTransport {
   Advertisement advertisement_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RangeTable> table_;
+  std::unique_ptr<BlockTable> blocks_;
   std::unique_ptr<Responder> responder_;
 };
 
@@ -79,10 +74,43 @@ Status ShmTransport::start() {
   Result<std::unique_ptr<RangeTable>> table = RangeTable::create();
   if (!table.ok()) return table.status();
   table_ = table.take();
-  responder_ = std::make_unique<Responder>(*loop_, *table_, advertisement_, config_);
+  blocks_ = std::make_unique<BlockTable>(*table_);
+  responder_ = std::make_unique<Responder>(*loop_, *table_, *blocks_, advertisement_, config_);
   TE_RETURN_IF_ERROR(responder_->listen(host_.instance()));
   TE_RETURN_IF_ERROR(loop_->start());
   return pool_.start();
+}
+
+Result<Bytes> ShmTransport::register_memory(const Buffer& buffer) {
+  const Result<RangeKey> key =
+      buffer.device == nullptr ? table_->add(buffer) : blocks_->add(buffer);
+  if (key.ok()) return key->encode();
+  if (key.code() == Code::kUnsupported) {
+    warn_once(fmt::format(
+        "processes of this host do not reach memory of {}, which is staged in host memory: {}",
+        buffer.location, key.status().message()));
+  }
+  // Beyond what the table holds, too, buffers are reached another way.
+  return Bytes();
+}
+
+void ShmTransport::unregister_memory(const Buffer& buffer) {
+  const std::optional<RangeKey> key = key_of(buffer);
+  if (!key) return;
+  if (key->way != Way::kOpened) {
+    table_->remove(*key);
+  } else if (blocks_->remove(*key)) {
+    responder_->release();
+  }
+}
+
+Status ShmTransport::await_quiet(const Buffer& buffer, int64_t until_ns) {
+  const std::optional<RangeKey> key = key_of(buffer);
+  if (!key) return {};
+  TE_RETURN_IF_ERROR(responder_->wait_until_unused(key->index, until_ns));
+  table_->release(*key);
+  if (key->way == Way::kOpened) responder_->wait_until_released();
+  return {};
 }
 
 std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, ByteView info) {
@@ -122,6 +150,8 @@ void ShmTransport::stop() {
   if (Status status = responder_->wait_until_unused(until); !status.ok()) {
     log_error("shm: {}; what was registered here may change when it goes on", status.message());
   }
+  responder_->release();
+  responder_->wait_until_released();
   loop_->stop();
   responder_->close();
 }

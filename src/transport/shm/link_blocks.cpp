@@ -1,0 +1,117 @@
+// The part of a link that opens memory on devices.
+#include <unistd.h>
+
+#include "base/log.h"
+#include "transport/shm/link.h"
+
+namespace te::shm {
+
+Link::Opened Link::find_block(const RangeKey& key, uint64_t address,
+                              const std::shared_ptr<const DeviceMemory>& memory,
+                              const std::function<void()>& wait) {
+  const void* const copier = memory->copier();
+  MutexLock lock(mutex_);
+  if (std::optional<OpenBlocks::Found> found = blocks_->find(copier, address)) {
+    return {std::move(*found), {}};
+  }
+  const Status refused = blocks_->refusal(address, 1);
+  if (!refused.ok()) return {{}, error(Code::kUnavailable, "{}", refused.message())};
+  if (!alive_.load()) return {{}, Status(Code::kUnavailable, "the target is gone")};
+  if (asked_blocks_.emplace(copier, address).second) ask({key, address, copier, memory});
+  wait();
+  return {{}, Status(Code::kBusy, "it is asked for")};
+}
+
+bool Link::may_open(const RangeKey& key) const {
+  const SharedRange* const range = ranges_->find(key);
+  if (range == nullptr) return true;  // what is planned anew is asked then
+  MutexLock lock(mutex_);
+  return blocks_->refusal(range->address, range->length).ok();
+}
+
+// What a peer says of its block before anything is opened.
+Status Link::check_block(const Message& answer, const Question& question) const {
+  const bool holds = answer.value + answer.length > answer.value &&
+                     question.address - answer.value < answer.length;
+  const RangeKey key{answer.index, answer.generation, Way::kOpened};
+  const bool is_current = ranges_->find(key) != nullptr || ranges_->find(question.key) == nullptr;
+  if (holds && is_current) return {};
+  return error(Code::kProtocol, "the target gives {} bytes at {:#x} for the memory at {:#x}",
+               answer.length, answer.value, question.address);
+}
+
+// All that is known not to be openable: the block, or the range if there is none.
+void Link::refuse(const Question& question, const Message& answer, Status why) {
+  static LogLimit limit;
+  log_limited(limit, LogLevel::kInfo, "shm: {}", why.message());
+  if (answer.code == Code::kOk) {
+    const RangeKey key{answer.index, answer.generation, Way::kOpened};
+    return blocks_->refuse(answer.value, answer.length, key, std::move(why));
+  }
+  const SharedRange* const range = ranges_->find(question.key);
+  if (range == nullptr) return;
+  blocks_->refuse(range->address, range->length, question.key, std::move(why));
+}
+
+Status Link::take_block(Received& answer) {
+  const Message& message = answer.message;
+  Question question;
+  {
+    MutexLock lock(mutex_);
+    if (asked_.empty() || asked_.front().copier == nullptr) {
+      return Status(Code::kProtocol, "the target answers what was not asked");
+    }
+    question = asked_.front();
+  }
+  // Without the lock: a driver takes its time. Only this thread takes questions away.
+  OpenBlocks::Block block;
+  Status status;
+  if (message.code == Code::kOk) {
+    TE_RETURN_IF_ERROR(check_block(message, question));
+    block = {
+        nullptr, message.value, message.length, {message.index, message.generation, Way::kOpened}};
+    // Who asked may have unregistered its memory; another one asks again.
+    if (const std::shared_ptr<const DeviceMemory> memory = question.memory.lock()) {
+      Result<std::shared_ptr<const OpenedBlock>> opened =
+          pid() == ::getpid()
+              ? memory->own_block(message.value, message.length)
+              : memory->open_block({std::move(answer.descriptor), message.data}, message.length);
+      status = opened.status();
+      if (opened.ok()) block.opened = opened.take();
+    }
+  } else {
+    status = error(message.code, "its engine does not give it out ({})", code_name(message.code));
+  }
+  OpenBlocks::Dropped dropped;  // closed behind the lock
+  {
+    MutexLock lock(mutex_);
+    if (status.ok() && block.opened != nullptr) {
+      status = blocks_->add(question.copier, std::move(block), dropped);
+    }
+    if (!status.ok()) {
+      refuse(question, message,
+             error(Code::kUnavailable, "memory of {} at {:#x} is staged in host memory: {}", name(),
+                   question.address, status.message()));
+    }
+    asked_blocks_.erase({question.copier, question.address});
+    asked_.pop_front();
+    ask_next();
+  }
+  MutexLock lock(owner_mutex_);
+  if (owner_.mapped) owner_.mapped();
+  return {};
+}
+
+Status Link::release(const Message& message) {
+  {
+    OpenBlocks::Dropped dropped;  // closed behind the lock, and before the answer
+    MutexLock lock(mutex_);
+    dropped = blocks_->drop_outdated();
+  }
+  Message answer;
+  answer.kind = Kind::kReleased;
+  answer.value = message.value;
+  return send_message(socket_.get(), answer);
+}
+
+}  // namespace te::shm

@@ -1,0 +1,451 @@
+// Copies between GPUs of two processes of one host, over shm: one copy by the driver, and staging
+// where that is not possible.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "cuda/pair.h"
+#include "support/facts.h"
+#include "support/peer.h"
+
+namespace te::test {
+namespace {
+
+using cuda::CuResult;
+using Kind = GpuMemory::Kind;
+
+class SameHostGpus : public testing::Test {
+ protected:
+  static constexpr uint64_t kChunk = GpuMemory::kChunk;
+  static constexpr uint64_t kSize = 5 * kChunk;
+  static constexpr uint64_t kSeed = 3;
+
+  void SetUp() override { fake_cuda::reset(); }
+  void TearDown() override {
+    initiator_.reset();
+    EXPECT_EQ(fake_cuda::copies_under_way(), 0);
+    EXPECT_EQ(fake_cuda::open_ipc_handles(), 0) << "handles stay open";
+    EXPECT_EQ(fake_cuda::chunk_handles(), 0) << "handles of chunks are not released";
+    EXPECT_EQ(fake_cuda::streams(), 0);
+    peer_.reset();
+    fake_cuda::reset();
+  }
+
+  void start_peer(const std::string& kind = "whole", uint16_t port = 0) {
+    PeerOptions options;
+    options.port = port;
+    options.size = kSize;
+    options.seed = kSeed;
+    options.gpu = 1;
+    options.gpu_kind = kind;
+    peer_.emplace(options);
+    ASSERT_TRUE(peer_->running());
+  }
+  void connect(const std::string& kind = "whole") {
+    start_peer(kind);
+    initiator_ = make_engine({}, "shm");
+    ASSERT_TRUE(initiator_->register_memory(memory_.data(), kSize, "*").ok());
+    const Result<SegmentId> id = initiator_->open_segment(peer_->segment());
+    ASSERT_TRUE(id.ok()) << id.status().to_string();
+    segment_ = *id;
+  }
+  TransferRequest request(Opcode opcode, uint64_t at, uint64_t length) {
+    return {opcode, memory_.data() + at, segment_, peer_->address() + at, length};
+  }
+  TaskState run(const TransferRequest& request) { return transfer(*initiator_, {request}).state; }
+  Status error_of(const TransferRequest& request) {
+    const BatchId batch = submit_new(*initiator_, {request}, within(10'000));
+    EXPECT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
+    EXPECT_EQ(initiator_->status(batch, 0)->state, TaskState::kFailed);
+    const Status status = initiator_->task_error(batch, 0)->status;
+    EXPECT_TRUE(initiator_->free_batch(batch).ok());
+    return status;
+  }
+  // Both directions of a range, and no byte beside it.
+  void expect_moves(uint64_t at, uint64_t length) {
+    std::memset(memory_.view(), 0xEE, kSize);
+    ASSERT_EQ(run(request(Opcode::kRead, at, length)), TaskState::kCompleted);
+    std::vector<std::byte> expected(kSize);
+    stamp(expected.data(), kSize, seed_);
+    EXPECT_EQ(std::memcmp(memory_.view() + at, expected.data() + at, length), 0);
+    EXPECT_EQ(other_than(memory_.view(), at, std::byte{0xEE}), kSame);
+    EXPECT_EQ(other_than(memory_.view() + at + length, kSize - at - length, std::byte{0xEE}),
+              kSame);
+    stamp(memory_.view(), kSize, ++seed_);
+    ASSERT_EQ(run(request(Opcode::kWrite, at, length)), TaskState::kCompleted);
+    EXPECT_EQ(peer_->ask("same " + std::to_string(seed_) + " " + std::to_string(at) + " " +
+                         std::to_string(length)),
+              "same");
+    ASSERT_EQ(peer_->ask("stamp " + std::to_string(seed_)), "ok");
+  }
+  uint64_t peer_calls(const std::string& function) {
+    return std::stoull(peer_->ask("calls " + function));
+  }
+  // Whether requests of the whole memory take one copy each and no host memory.
+  void expect_direct() {
+    const uint64_t before = fake_cuda::copies();
+    expect_moves(0, kSize);
+    EXPECT_EQ(fake_cuda::copies() - before, 2u);
+    EXPECT_EQ(fake_cuda::pinned_ranges(), 0) << "it was staged";
+  }
+  void expect_staged(const std::string& reason) {
+    expect_moves(0, kSize);
+    EXPECT_GT(fake_cuda::pinned_ranges(), 0);
+    EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+    if (reason.empty()) return;
+    const std::string said = initiator_->paths().front().last_error;
+    EXPECT_NE(said.find("staged in host memory"), std::string::npos) << said;
+    EXPECT_NE(said.find(reason), std::string::npos) << said;
+  }
+
+  GpuMemory memory_{0, kSize};
+  std::optional<PeerProcess> peer_;
+  std::unique_ptr<Engine> initiator_;
+  SegmentId segment_ = -1;
+  uint64_t seed_ = kSeed;
+};
+
+TEST_F(SameHostGpus, EachRequestIsOneCopyOfTheDriver) {
+  const int made = fake_cuda::contexts_made(1);
+  connect();
+  expect_direct();
+  expect_direct();
+  expect_moves(777, 100'001);
+  expect_moves(kSize - 1, 1);
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 1u);
+  EXPECT_EQ(peer_calls("cuIpcGetMemHandle"), 1u);
+  EXPECT_EQ(peer_calls("cuIpcOpenMemHandle"), 0u);
+  EXPECT_EQ(fake_cuda::contexts_made(1), made) << "a context was made on the peer's GPU";
+}
+
+TEST_F(SameHostGpus, ManyRequestsAtOnceOpenAnAllocationOnce) {
+  connect();
+  constexpr uint64_t kPart = 4096;
+  std::vector<TransferRequest> requests;
+  for (uint64_t at = 0; at < kSize; at += kPart) {
+    requests.push_back(request(Opcode::kRead, at, kPart));
+  }
+  ASSERT_EQ(transfer(*initiator_, requests).state, TaskState::kCompleted);
+  EXPECT_EQ(difference(memory_.view(), kSize, kSeed), kSame);
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 1u);
+}
+
+TEST_F(SameHostGpus, TenThousandTensorsExportAndOpenTheirAllocationOnce) {
+  constexpr uint64_t kTensors = 10'000, kLength = kSize / kTensors;
+  connect();
+  ASSERT_EQ(peer_->ask("tensors " + std::to_string(kTensors)), "ok");
+  std::vector<TransferRequest> requests;
+  for (uint64_t i = 0; i < kTensors; ++i) {
+    requests.push_back(request(Opcode::kRead, i * kLength, kLength));
+  }
+  ASSERT_EQ(transfer(*initiator_, requests).state, TaskState::kCompleted);
+  EXPECT_EQ(difference(memory_.view(), kTensors * kLength, kSeed), kSame);
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 1u);
+  EXPECT_EQ(peer_calls("cuIpcGetMemHandle"), 1u);
+  EXPECT_EQ(fake_cuda::pinned_ranges(), 0);
+  // It is closed with the last of them, before unregistering it returns.
+  ASSERT_EQ(peer_->ask("drop 0 9999"), "ok");
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 1);
+  ASSERT_EQ(run(requests.back()), TaskState::kCompleted);
+  ASSERT_EQ(peer_->ask("drop 9999 10000"), "ok");
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+  ASSERT_EQ(peer_->ask("register"), "ok");
+  expect_direct();
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 2u);
+}
+
+TEST_F(SameHostGpus, ChunksAreOpenedOneByOneAsTheyAreReached) {
+  connect("chunks");
+  expect_moves(kChunk - 8, 16);
+  EXPECT_EQ(fake_cuda::calls("cuMemImportFromShareableHandle"), 2u);
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 2);
+  expect_moves(0, kSize);
+  expect_moves(kChunk * 2 + 56, 2 * kChunk + 123);
+  EXPECT_EQ(fake_cuda::calls("cuMemImportFromShareableHandle"), kSize / kChunk);
+  EXPECT_EQ(peer_calls("cuMemExportToShareableHandle"), kSize / kChunk);
+  EXPECT_EQ(fake_cuda::chunk_handles(), 0) << "the memory stays when the peer frees it";
+  EXPECT_EQ(fake_cuda::pinned_ranges(), 0);
+  ASSERT_EQ(peer_->ask("unregister"), "ok");
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+}
+
+TEST_F(SameHostGpus, MemoryThatIsRegisteredAnewIsOpenedAnew) {
+  connect();
+  expect_direct();
+  ASSERT_EQ(peer_->ask("unregister"), "ok");
+  ASSERT_EQ(peer_->ask("replace"), "ok");
+  ASSERT_EQ(peer_->ask("stamp 60"), "ok");
+  ASSERT_EQ(peer_->ask("register"), "ok");
+  seed_ = 60;
+  expect_direct();
+}
+
+// The application's mistake: it frees memory that is registered, and its address is used again.
+TEST_F(SameHostGpus, MemoryThatWasFreedWhileRegisteredIsNotOpened) {
+  connect();
+  ASSERT_EQ(peer_->ask("replace"), "ok");
+  ASSERT_EQ(peer_->ask("stamp 60"), "ok");
+  stamp(memory_.view(), kSize, 61);
+  for (const Opcode opcode : {Opcode::kRead, Opcode::kWrite}) {
+    const Status status = error_of(request(opcode, 0, kSize));
+    EXPECT_NE(status.message().find("was freed while it was registered"), std::string::npos)
+        << status.to_string();
+  }
+  EXPECT_EQ(difference(memory_.view(), kSize, 61), kSame);
+  EXPECT_EQ(peer_->ask("check 60 0 " + std::to_string(kSize)), "same");
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 0u);
+}
+
+// What was opened before is the memory that was freed, and nobody else's.
+TEST_F(SameHostGpus, MemoryThatWasFreedAfterItWasOpenedIsNotReachedAtItsAddress) {
+  connect();
+  expect_direct();
+  ASSERT_EQ(peer_->ask("replace"), "ok");
+  ASSERT_EQ(peer_->ask("stamp 60"), "ok");
+  stamp(memory_.view(), kSize, 61);
+  ASSERT_EQ(run(request(Opcode::kWrite, 0, kSize)), TaskState::kCompleted);
+  EXPECT_EQ(peer_->ask("check 60 0 " + std::to_string(kSize)), "same");
+}
+
+TEST_F(SameHostGpus, WhatIsUnregisteredUnderLoadIsNotTouchedAnyMore) {
+  connect();
+  stamp(memory_.view(), kSize, 9);
+  fake_cuda::slow_down(500, 0);
+  std::atomic<bool> over{false};
+  std::atomic<uint64_t> completed{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&, i] {
+      while (!over.load()) {
+        const uint64_t at = static_cast<uint64_t>(i) * kChunk;
+        const BatchId batch =
+            submit_new(*initiator_, {request(Opcode::kWrite, at, kChunk)}, within(100));
+        EXPECT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
+        const TaskState state = initiator_->batch_status(batch)->state;
+        completed += state == TaskState::kCompleted ? 1 : 0;
+        EXPECT_TRUE(initiator_->free_batch(batch).ok());
+      }
+    });
+  }
+  for (int round = 0; round < 5; ++round) {
+    const uint64_t before = completed.load();
+    EXPECT_TRUE(eventually([&] { return completed.load() > before + 5; })) << "round " << round;
+    ASSERT_EQ(peer_->ask("unregister"), "ok");
+    EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+    ASSERT_EQ(peer_->ask("fill 90"), "ok");
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_EQ(peer_->ask("filled 90"), "same");
+    ASSERT_EQ(peer_->ask("register"), "ok");
+  }
+  over = true;
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(SameHostGpus, AKilledPeerIsClosedAndOneThatIsBackIsOpened) {
+  connect();
+  expect_direct();
+  fake_cuda::slow_down(2'000, 0);
+  const std::vector<TransferRequest> requests(40, request(Opcode::kRead, 0, kSize));
+  const BatchId batch = submit_new(*initiator_, requests, within(10'000));
+  std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const uint16_t port = peer_->port();
+  peer_->kill();
+  ASSERT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
+  ASSERT_TRUE(initiator_->free_batch(batch).ok());
+  EXPECT_EQ(fake_cuda::copies_under_way(), 0);
+  std::memset(memory_.view(), 0x5A, kSize);
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  EXPECT_EQ(other_than(memory_.view(), kSize, std::byte{0x5A}), kSame);
+  EXPECT_TRUE(eventually([] { return fake_cuda::open_ipc_handles() == 0; }));
+  fake_cuda::slow_down(0, 0);
+  peer_.reset();
+  start_peer("whole", port);
+  seed_ = kSeed;
+  expect_direct();
+}
+
+TEST_F(SameHostGpus, CancelledRequestsAreQuiet) {
+  connect();
+  expect_direct();
+  fake_cuda::slow_down(10'000, 0);
+  const std::vector<TransferRequest> requests(8, request(Opcode::kRead, 0, kSize));
+  const BatchId batch = submit_new(*initiator_, requests);
+  ASSERT_TRUE(initiator_->cancel(batch).ok());
+  ASSERT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
+  ASSERT_TRUE(initiator_->free_batch(batch).ok());
+  std::memset(memory_.view(), 0x5A, kSize);
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  EXPECT_EQ(other_than(memory_.view(), kSize, std::byte{0x5A}), kSame);
+  fake_cuda::slow_down(0, 0);
+}
+
+TEST_F(SameHostGpus, WithoutAHandleOfTheDriverItIsStaged) {
+  connect("pool");
+  expect_staged("");
+  EXPECT_EQ(peer_calls("cuIpcGetMemHandle"), 0u);
+}
+
+TEST_F(SameHostGpus, ManagedMemoryIsStaged) {
+  connect("managed");
+  expect_staged("");
+}
+
+TEST_F(SameHostGpus, WhereTheDriverOpensNothingItIsStaged) {
+  connect();
+  fake_cuda::fail("cuIpcOpenMemHandle", CuResult::kNotSupported);
+  expect_staged("cuIpcOpenMemHandle failed: error (801)");
+  const uint64_t tries = fake_cuda::calls("cuIpcOpenMemHandle");
+  expect_moves(0, kSize);
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), tries) << "it is tried again and again";
+}
+
+// Some of its chunks can be opened, so its first slices may go directly.
+TEST_F(SameHostGpus, RequestsOfSeveralSlicesAndListsAreStagedWhereTheyHaveTo) {
+  constexpr uint64_t kLarge = 160 << 20;
+  PeerOptions options;
+  options.size = kLarge;
+  options.seed = kSeed;
+  options.gpu = 1;
+  options.gpu_kind = "chunks";
+  peer_.emplace(options);
+  ASSERT_TRUE(peer_->running());
+  const GpuMemory large(0, kLarge);
+  initiator_ = make_engine({}, "shm");
+  ASSERT_TRUE(initiator_->register_memory(large.data(), kLarge, "*").ok());
+  segment_ = *initiator_->open_segment(peer_->segment());
+  fake_cuda::fail("cuMemImportFromShareableHandle", CuResult::kNotSupported, 40);
+  const TransferRequest read{Opcode::kRead, large.data(), segment_, peer_->address(), kLarge};
+  const BatchId batch = submit_new(*initiator_, {read}, within(20'000));
+  ASSERT_TRUE(initiator_->wait(batch, std::chrono::seconds(30)).ok());
+  const TransferStatus status = *initiator_->batch_status(batch);
+  EXPECT_EQ(status.state, TaskState::kCompleted);
+  EXPECT_EQ(status.transferred_bytes, kLarge);
+  ASSERT_TRUE(initiator_->free_batch(batch).ok());
+  EXPECT_EQ(difference(large.view(), kLarge, kSeed), kSame);
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 40);
+  EXPECT_GT(fake_cuda::pinned_ranges(), 0) << "it was not staged";
+  // A list of pieces all over it.
+  constexpr uint64_t kPieces = 64, kLength = 70'000;
+  std::vector<uint64_t> here, there;
+  for (uint64_t i = 0; i < kPieces; ++i) {
+    here.push_back(reinterpret_cast<uint64_t>(large.data()) + i * (kLarge / kPieces));
+    there.push_back(peer_->address() + i * (kLarge / kPieces));
+  }
+  std::memset(large.view(), 0, kLarge);
+  const std::vector<uint64_t> lengths(kPieces, kLength);
+  const BatchId list = *initiator_->allocate_batch(1);
+  ASSERT_TRUE(
+      initiator_->submit_list(list, AddressList{Opcode::kRead, segment_, here, there, lengths})
+          .ok());
+  ASSERT_TRUE(initiator_->wait(list, std::chrono::seconds(30)).ok());
+  EXPECT_EQ(initiator_->batch_status(list)->state, TaskState::kCompleted);
+  ASSERT_TRUE(initiator_->free_batch(list).ok());
+  std::vector<std::byte> expected(kLarge);
+  stamp(expected.data(), kLarge, kSeed);
+  for (uint64_t i = 0; i < kPieces; ++i) {
+    const uint64_t at = i * (kLarge / kPieces);
+    ASSERT_EQ(std::memcmp(large.view() + at, expected.data() + at, kLength), 0) << i;
+    ASSERT_EQ(large.view()[at + kLength], std::byte{0}) << i;
+  }
+  ASSERT_TRUE(initiator_->unregister_memory(large.data()).ok());
+}
+
+TEST_F(SameHostGpus, WhereAChunkCannotBeMappedItIsStagedAndNothingStays) {
+  connect("chunks");
+  for (const char* call :
+       {"cuMemImportFromShareableHandle", "cuMemAddressReserve", "cuMemMap", "cuMemSetAccess"}) {
+    fake_cuda::fail(call, CuResult::kNotSupported);
+    expect_staged(call);
+    fake_cuda::fail(call, CuResult::kSuccess);
+    EXPECT_EQ(fake_cuda::chunk_handles(), 0) << call;
+    ASSERT_EQ(peer_->ask("unregister"), "ok");
+    ASSERT_EQ(peer_->ask("register"), "ok");
+  }
+}
+
+TEST_F(SameHostGpus, WhereThePeerExportsNothingItIsStaged) {
+  connect();
+  ASSERT_EQ(peer_->ask("fail cuIpcGetMemHandle"), "ok");
+  expect_staged("does not give it out");
+  // Registered again, it is tried again.
+  ASSERT_EQ(peer_->ask("mend cuIpcGetMemHandle"), "ok");
+  ASSERT_EQ(peer_->ask("unregister"), "ok");
+  ASSERT_EQ(peer_->ask("register"), "ok");
+  const uint64_t before = fake_cuda::copies();
+  expect_moves(0, kSize);
+  EXPECT_EQ(fake_cuda::copies() - before, 2u);
+}
+
+TEST_F(SameHostGpus, HostMemoryHereIsStagedAtThePeer) {
+  connect();
+  std::vector<std::byte> host(kSize);
+  ASSERT_TRUE(initiator_->register_memory(host.data(), kSize, "*").ok());
+  TransferRequest read = request(Opcode::kRead, 0, kSize);
+  read.source = host.data();
+  ASSERT_EQ(run(read), TaskState::kCompleted);
+  EXPECT_EQ(difference(host.data(), kSize, kSeed), kSame);
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 0u);
+  ASSERT_TRUE(initiator_->unregister_memory(host.data()).ok());
+}
+
+// The context of a GPU is held for registered memory alone, and what was opened there ends with it.
+TEST_F(SameHostGpus, WhatWasOpenedEndsWithTheLastBufferOfTheGpu) {
+  connect();
+  expect_direct();
+  EXPECT_EQ(fake_cuda::context_holders(0), 2);
+  ASSERT_TRUE(initiator_->unregister_memory(memory_.data()).ok());
+  EXPECT_EQ(fake_cuda::context_holders(0), 1);
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+  ASSERT_TRUE(initiator_->register_memory(memory_.data(), kSize, "*").ok());
+  expect_direct();
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 2u);
+}
+
+TEST_F(SameHostGpus, SeveralGpusHereOpenAnAllocationEach) {
+  connect();
+  expect_direct();
+  const GpuMemory second(1, kSize);
+  ASSERT_TRUE(initiator_->register_memory(second.data(), kSize, "*").ok());
+  TransferRequest read = request(Opcode::kRead, 0, kSize);
+  read.source = second.data();
+  ASSERT_EQ(run(read), TaskState::kCompleted);
+  EXPECT_EQ(difference(second.view(), kSize, seed_), kSame);
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 2u);
+  ASSERT_EQ(peer_->ask("unregister"), "ok");
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+  ASSERT_TRUE(initiator_->unregister_memory(second.data()).ok());
+}
+
+// Two engines here, or two segments, share what the driver has open.
+TEST_F(SameHostGpus, TwoEnginesOfAProcessOpenAnAllocationOnce) {
+  connect();
+  expect_direct();
+  {
+    const std::unique_ptr<Engine> other = make_engine({}, "shm");
+    const GpuMemory memory(0, kSize);
+    ASSERT_TRUE(other->register_memory(memory.data(), kSize, "*").ok());
+    const SegmentId segment = *other->open_segment(peer_->segment());
+    const TransferRequest read{Opcode::kRead, memory.data(), segment, peer_->address(), kSize};
+    ASSERT_EQ(transfer(*other, {read}).state, TaskState::kCompleted);
+    EXPECT_EQ(difference(memory.view(), kSize, seed_), kSame);
+    EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 1u);
+    ASSERT_TRUE(other->unregister_memory(memory.data()).ok());
+  }
+  expect_direct();
+  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 1u);
+}
+
+TEST_F(SameHostGpus, AnErrorOfACopyFailsTheRequestAlone) {
+  connect();
+  expect_direct();
+  fake_cuda::fail("cuMemcpyAsync", CuResult::kInvalidValue);
+  const Status status = error_of(request(Opcode::kRead, 0, kSize));
+  EXPECT_NE(status.message().find("cuMemcpyAsync failed"), std::string::npos) << status.to_string();
+  fake_cuda::fail("cuMemcpyAsync", CuResult::kSuccess);
+  expect_direct();
+}
+
+}  // namespace
+}  // namespace te::test
