@@ -53,7 +53,6 @@ struct Way {
   bool on_rdma_devices = false;    // of the virtual machine
   MakeMemory local = host_memory;  // of the initiator
   MakeMemory remote = host_memory;
-  bool is_staged = false;  // each request goes through host memory by itself, which takes longer
 };
 
 inline void PrintTo(const Way& way, std::ostream* out) { *out << way.title; }
