@@ -71,6 +71,7 @@ void Recovery::ask(Segment* key, uint64_t number) {
       return;
     }
     segment = job->segment;
+    job->asking.swap(job->slices);
   }
   host_.refresh(segment,
                 [this, key, number](const Status& status) { refreshed(key, number, status); });
@@ -84,7 +85,7 @@ void Recovery::refreshed(Segment* key, uint64_t number, const Status& status) {
     MutexLock lock(mutex_);
     Job* job = find(key, number);
     if (job == nullptr) return;
-    slices.swap(job->slices);
+    slices.swap(job->asking);
     segment = job->segment;
     job->asked = true;
     job->last = status;
@@ -100,9 +101,13 @@ void Recovery::refreshed(Segment* key, uint64_t number, const Status& status) {
     Job* job = find(key, number);
     over = job == nullptr;
     if (!over) {
+      // What broke again right after it was repaired is not hurried.
+      const bool hurries =
+          status.ok() && std::any_of(job->slices.begin(), job->slices.end(),
+                                     [](const Slice* slice) { return slice->attempts == 0; });
       job->slices.insert(job->slices.end(), left.begin(), left.end());
-      delay_ms = job->delay_ms;
-      job->delay_ms = std::min(delay_ms * 2, status.ok() ? kLongestPollMs : kLongestDelayMs);
+      delay_ms = hurries ? 0 : job->delay_ms;
+      job->delay_ms = std::min(job->delay_ms * 2, status.ok() ? kLongestPollMs : kLongestDelayMs);
       if (job->slices.empty()) {
         jobs_.erase(key);
         return;
@@ -216,6 +221,8 @@ void Recovery::window_over(Segment* key, uint64_t number) {
     left_ns = job->since_ns + window_ns() - host_.now_ns();
     if (left_ns <= 0 && job->asked && !job->last.ok()) {
       slices.swap(job->slices);
+      slices.insert(slices.end(), job->asking.begin(), job->asking.end());
+      job->asking.clear();
       why = job->last.with_context(fmt::format("segment '{}'", job->segment->name));
     }
   }
@@ -233,11 +240,13 @@ void Recovery::sweep() {
   {
     MutexLock lock(mutex_);
     for (auto& [key, job] : jobs_) {
-      std::erase_if(job.slices, [&ended, &last = job.last](Slice* slice) {
-        if (!slice->cancelled()) return false;
-        ended.emplace_back(slice, last.ok() ? reason(*slice) : last);
-        return true;
-      });
+      for (std::vector<Slice*>* slices : {&job.slices, &job.asking}) {
+        std::erase_if(*slices, [&ended, &last = job.last](Slice* slice) {
+          if (!slice->cancelled()) return false;
+          ended.emplace_back(slice, last.ok() ? reason(*slice) : last);
+          return true;
+        });
+      }
     }
   }
   for (const auto& [slice, why] : ended) end(slice, Code::kCancelled, why);
@@ -250,6 +259,7 @@ void Recovery::stop() {
     stopping_ = true;
     for (const auto& [key, job] : jobs_) {
       slices.insert(slices.end(), job.slices.begin(), job.slices.end());
+      slices.insert(slices.end(), job.asking.begin(), job.asking.end());
     }
     jobs_.clear();
   }

@@ -64,7 +64,10 @@ class Recovery {
  private:
   struct Job {
     std::shared_ptr<Segment> segment;
-    std::vector<Slice*> slices;
+    std::vector<Slice*> slices;  // for the next question
+    // For the one under way. Its answer says nothing of what came later: the peer may have sent it
+    // before it offered what these want.
+    std::vector<Slice*> asking;
     uint64_t number = 0;   // tells it from a later one of the segment
     int64_t since_ns = 0;  // since when the peer is away
     int64_t delay_ms = 0;

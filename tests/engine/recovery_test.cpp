@@ -232,6 +232,51 @@ TEST_F(RecoveryTest, WhatTheSegmentDoesNotOfferFailsOnceItsEngineSaidSo) {
   EXPECT_TRUE(fails_with(owner_.ended[slice].second, Code::kOutOfRange, "no such range"));
 }
 
+// A peer that offers something new while an older question is under way.
+TEST_F(RecoveryTest, WhatCameAfterTheQuestionIsAskedForAnew) {
+  Slice* first = request();
+  recovery_.add(a_, first, Code::kOutOfRange);
+  host_.advance(0);
+  Slice* later = request();
+  recovery_.add(a_, later, Code::kOutOfRange);
+  owner_.outcome = SliceOwner::Outcome::kNotOffered;
+  host_.answer("a", {});
+  EXPECT_EQ(code_of(first), Code::kOutOfRange);
+  EXPECT_EQ(code_of(later), Code::kOk) << "ended by an answer from before it came";
+  host_.advance(0);
+  EXPECT_EQ(host_.asked["a"], 2) << "at once";
+  owner_.outcome = SliceOwner::Outcome::kPosted;
+  host_.answer("a", {});
+  EXPECT_EQ(owner_.posted, std::vector<Slice*>{later});
+}
+
+TEST_F(RecoveryTest, WhatCameAfterTheQuestionLeavesWhenItIsWantedBack) {
+  Slice* first = request();
+  recovery_.add(a_, first, Code::kUnavailable);
+  host_.advance(0);
+  Slice* later = request();
+  recovery_.add(a_, later, Code::kUnavailable);
+  cancel(first);
+  cancel(later);
+  recovery_.sweep();
+  EXPECT_EQ(code_of(first), Code::kCancelled);
+  EXPECT_EQ(code_of(later), Code::kCancelled);
+}
+
+TEST_F(RecoveryTest, WhatCameAfterTheQuestionIsNotWaitedForBeyondTheWindow) {
+  host_.answers["a"] = away_;
+  Slice* first = request();
+  recovery_.add(a_, first, Code::kUnavailable);
+  host_.advance(0);
+  host_.answers.clear();  // silent from here on
+  host_.advance(10);
+  Slice* later = request();
+  recovery_.add(a_, later, Code::kUnavailable);
+  host_.advance(static_cast<int64_t>(config_.retry_window_ms));
+  EXPECT_EQ(code_of(first), Code::kUnavailable);
+  EXPECT_EQ(code_of(later), Code::kUnavailable);
+}
+
 TEST_F(RecoveryTest, ARestartedPeerIsGivenTheWindowToOfferItAgain) {
   host_.answers["a"] = {};
   host_.restarted_at_ns = host_.now_ns() - 500 * kNsPerMs;
