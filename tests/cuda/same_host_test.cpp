@@ -287,6 +287,22 @@ TEST_F(SameHostGpus, WithoutAHandleOfTheDriverItIsStaged) {
   EXPECT_EQ(peer_calls("cuIpcGetMemHandle"), 0u);
 }
 
+TEST_F(SameHostGpus, TheTargetLogsWhyItsMemoryIsStaged) {
+  static std::string logged;
+  logged.clear();
+  set_log_hook([](LogLevel, std::string_view line) { logged += std::string(line) + "\n"; });
+  {
+    const std::unique_ptr<Engine> target = make_engine({}, "shm");
+    const GpuMemory pool(0, kSize, Kind::kPool);
+    ASSERT_TRUE(target->register_memory(pool.data(), kSize, "*").ok());
+    ASSERT_TRUE(target->unregister_memory(pool.data()).ok());
+  }
+  set_log_hook({});
+  EXPECT_NE(logged.find("do not reach memory of cuda:0, which is staged"), std::string::npos)
+      << logged;
+  EXPECT_NE(logged.find("memory of pools has none"), std::string::npos) << logged;
+}
+
 TEST_F(SameHostGpus, ManagedMemoryIsStaged) {
   connect("managed");
   expect_staged("");
