@@ -117,8 +117,10 @@ class Shortage : public testing::TestWithParam<bool> {
   int write(size_t entry) {
     struct transfer_request request = {OPCODE_WRITE, local_.data(), segment_,
                                        reinterpret_cast<uint64_t>(entries_[entry].addr), kLength};
-    submit_options_t options = {sizeof(submit_options_t), ADDRESSING_ADDRESS, 2'000, nullptr,
-                                nullptr};
+    submit_options_t options{};
+    options.struct_size = sizeof options;
+    options.addressing = ADDRESSING_ADDRESS;
+    options.timeout_ms = 2'000;
     const batch_id_t id = allocateBatchID(peer_, 1);
     struct transfer_status status = {STATUS_FAILED, 0};
     if (submitTransferWithOptions(peer_, id, &request, 1, &options) == 0) {
