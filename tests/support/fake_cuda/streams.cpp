@@ -226,7 +226,8 @@ CUresult cuEventCreate(CUevent* event, unsigned) {
 CUresult cuEventDestroy_v2(CUevent event) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuEventDestroy");
   if (world().events.erase(event) == 0) return CuResult::kInvalidHandle;
-  delete event;
+  event->state.reset();
+  world().destroyed_events.emplace_back(event);
   return CuResult::kSuccess;
 }
 

@@ -135,6 +135,8 @@ struct World {
   uint64_t next = 1;
   int streams = 0;
   std::set<cuda::Event> events;  // not destroyed
+  // Kept, so that no other event gets the address of one.
+  std::vector<std::unique_ptr<cuda::EventSt>> destroyed_events;
   int64_t latency_us = 0;
   uint64_t bytes_per_second = 0;
   Counts counts;
