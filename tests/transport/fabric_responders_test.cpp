@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/open_sockets.h"
 #include "support/facts.h"
 #include "transport/fabric/provider.h"
 #include "transport/fabric/settings.h"
@@ -220,6 +221,42 @@ TEST_F(FabricResponders, AFenceDisturbsNoOtherPeer) {
   ASSERT_TRUE(responders_->accept(hello(Hello::Type::kRetire, 2, 1)).ok());
   post(kSize);
   EXPECT_TRUE(eventually_done());
+}
+
+size_t open_sockets_at(const AddressKey& address) {
+  const std::vector<int> all = list_descriptors();
+  return static_cast<size_t>(std::count_if(all.begin(), all.end(), [&address](int fd) {
+    return address_key(local_address(fd)) == address;
+  }));
+}
+
+// A peer that connects and gives up, at any moment of the handshake.
+TEST_F(FabricResponders, AClosedEndpointLeavesNoSocketBehind) {
+  if (!begin()) GTEST_SKIP() << "no libfabric here";
+  size_t left = 0;
+  for (uint64_t epoch = 1; epoch <= 100; ++epoch) {
+    Result<Bytes> name = responders_->accept(hello(Hello::Type::kOpen, 1, epoch));
+    ASSERT_TRUE(name.ok()) << name.status().to_string();
+    const AddressKey address = address_key(*name);
+    Result<std::shared_ptr<Queue>> queue = Queue::open(*here_);
+    ASSERT_TRUE(queue.ok());
+    queue_ = queue.take();
+    Result<std::unique_ptr<Endpoint>> endpoint = Endpoint::open(*here_, queue_);
+    ASSERT_TRUE(endpoint.ok());
+    endpoint_ = endpoint.take();
+    name->resize(512);
+    ASSERT_EQ(::fi_av_insert(queue_->addresses(), name->data(), 1, &to_, 0, nullptr), 1);
+    const uint64_t at =
+        there_->virtual_addresses() ? reinterpret_cast<uint64_t>(memory_.data()) : 0;
+    (void)::fi_write(endpoint_->get(), source_.data(), 1, nullptr, to_, at,
+                     ::fi_mr_key(range_.get()), &context_);
+    for (uint64_t i = 0; i < epoch % 20; ++i) responders_->serve();
+    ASSERT_TRUE(responders_->accept(hello(Hello::Type::kRetire, 1, epoch)).ok());
+    endpoint_.reset();
+    queue_.reset();
+    left += open_sockets_at(address);
+  }
+  EXPECT_EQ(left, 0u);
 }
 
 TEST_F(FabricResponders, EpochsAreKeptApart) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -27,6 +28,8 @@ constexpr int kEfaEmulatedWrite = -(0xefa << 16) + 2;
 // Of a queue that are empty in a row, before it counts as empty: a read may take in one message of
 // a provider's own, and say nothing of it.
 constexpr int kEmptyReads = 256;
+// For at least this long ofi_rxm is given the chance to look at connections: see library.cpp.
+constexpr int64_t kClosingNs = 300'000;
 
 class Region final : public rails::MemoryRegion {
  public:
@@ -201,10 +204,12 @@ Status Endpoint::start() {
 
 // ofi_rxm, which makes reliable datagrams of connections, frees the receive queue of one before it
 // looks at what arrived for it, and posts to it again (seen in 1.17, over verbs, whose ends tell
-// each other once they are connected how much they can take): so nothing that arrived may be left.
+// each other once they are connected how much they can take). And it forgets connections that peers
+// ask for: their sockets stay open. So nothing that arrived may be left.
 Endpoint::~Endpoint() {
+  const int64_t until = now_ns() + kClosingNs;
   fi_cq_entry entries[16];
-  for (int empty = 0; endpoint_ && empty < kEmptyReads;) {
+  for (int empty = 0; endpoint_ && (empty < kEmptyReads || now_ns() < until);) {
     const ssize_t count = ::fi_cq_read(queue_->get(), entries, std::size(entries));
     fi_cq_err_entry failed{};
     if (count == -FI_EAVAIL && ::fi_cq_readerr(queue_->get(), &failed, 0) == 1) continue;

@@ -53,6 +53,9 @@ constexpr Variable kSettings[] = {
     // 256 of them. An endpoint has one peer here, but for programs with very many or few
     // descriptors.
     {"FI_UNIVERSE_SIZE", "64"},
+    // How often, in us, ofi_rxm looks at connections that peers ask for: each 10 ms by itself. One
+    // that it has not looked at when its endpoint is closed stays open for ever (Endpoint).
+    {"FI_OFI_RXM_CM_PROGRESS_INTERVAL", "100"},
 };
 
 OpenLibraries<Library>& libraries = *new OpenLibraries<Library>;
