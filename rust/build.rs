@@ -18,8 +18,8 @@ const USE_INSTALLED: &str = "TRANSFER_ENGINE_USE_INSTALLED";
 const LINK_LIST: &str = "transfer_engine_static.links";
 const PACKAGES: &str = "Building it takes a C++20 compiler, CMake with ninja or make, and some \
     libraries. On Debian: apt-get install g++ cmake ninja-build pkg-config libfmt-dev \
-    libhiredis-dev libcurl4-openssl-dev nlohmann-json3-dev libhwloc-dev libfabric-dev \
-    libibverbs-dev";
+    libhiredis-dev libcurl4-openssl-dev libssl-dev nlohmann-json3-dev libhwloc-dev \
+    libfabric-dev libibverbs-dev";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

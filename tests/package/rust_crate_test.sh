@@ -35,16 +35,19 @@ else
   without_repository() { "$@"; }
 fi
 
-# Moves bytes with no setting and no file but itself; without libtransfer_engine.so.
+# Moves bytes with no setting and no file but itself; without libtransfer_engine.so. Besides the
+# libraries of C and C++ it takes OpenSSL, which makes the connections with TLS; all others are
+# opened at run time.
 moves_bytes_alone() {
   local alone=$scratch/alone
   mkdir -p "$alone"
   cp "$1" "$alone/program"
   local others
   others=$(readelf -d "$alone/program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
-    grep -vE '^(libc|libm|libdl|libpthread|libstdc\+\+|libgcc_s|ld-linux-.*)\.so\.[0-9]+$' || true)
+    grep -vE '^(libc|libm|libdl|libpthread|libstdc\+\+|libgcc_s|ld-linux-.*|libssl|libcrypto)\.so\.[0-9]+$' ||
+    true)
   if [ -n "$others" ]; then
-    echo "$1 takes more than the C and C++ libraries: $others"
+    echo "$1 takes more than the C and C++ libraries and OpenSSL:" "$others" >&2
     return 1
   fi
   (cd / && without_repository env -i "$alone/program")
