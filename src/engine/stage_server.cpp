@@ -135,7 +135,8 @@ Status StageServer::copy(const stage::Copy& hello, Rights rights) {
 // With uses of the ranges' keys, until it ends.
 class StageServer::Acquired {
  public:
-  explicit Acquired(AccessTable& table) : table_(table) {}
+  // Room first, so that no use gets lost when memory is short.
+  Acquired(AccessTable& table, size_t most) : table_(table) { keys_.reserve(most); }
   ~Acquired() {
     for (const AccessKey& key : keys_) table_.release(key);
   }
@@ -143,7 +144,6 @@ class StageServer::Acquired {
   Acquired& operator=(const Acquired&) = delete;
 
   Status add(const stage::Range& range, Rights rights) {
-    keys_.reserve(keys_.size() + 1);  // so that no use gets lost when memory is short
     const Code code = table_.acquire(range.key, range.address, range.length, rights);
     if (code != Code::kOk) return refusal(code, range);
     keys_.push_back(range.key);
@@ -157,7 +157,7 @@ class StageServer::Acquired {
 
 // Ranges of one buffer that follow each other are begun together.
 Status StageServer::copy_bytes(const stage::Copy& hello, const Lease& lease) const {
-  Acquired acquired(table_);
+  Acquired acquired(table_, hello.ranges.size());
   for (const stage::Range& range : hello.ranges) {
     TE_RETURN_IF_ERROR(acquired.add(range, taken_by(hello)));
   }
