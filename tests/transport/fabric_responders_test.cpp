@@ -53,8 +53,15 @@ class FabricResponders : public testing::Test {
 
   // A peer's endpoint, connected with the one that the target made for it.
   void connect(uint64_t id, uint64_t epoch) {
+    ASSERT_NO_FATAL_FAILURE(open_peer(id, epoch));
+    post(1);
+    ASSERT_TRUE(eventually_done()) << "it does not connect";
+  }
+  // One that knows where to connect to. `*at`: there.
+  void open_peer(uint64_t id, uint64_t epoch, AddressKey* at = nullptr) {
     Result<Bytes> name = responders_->accept(hello(Hello::Type::kOpen, id, epoch));
     ASSERT_TRUE(name.ok()) << name.status().to_string();
+    if (at != nullptr) *at = address_key(*name);
     Result<std::shared_ptr<Queue>> queue = Queue::open(*here_);
     ASSERT_TRUE(queue.ok());
     queue_ = queue.take();
@@ -63,8 +70,6 @@ class FabricResponders : public testing::Test {
     endpoint_ = endpoint.take();
     name->resize(512);
     ASSERT_EQ(::fi_av_insert(queue_->addresses(), name->data(), 1, &to_, 0, nullptr), 1);
-    post(1);
-    ASSERT_TRUE(eventually_done()) << "it does not connect";
   }
   void post(size_t length) {
     const uint64_t at =
@@ -235,17 +240,8 @@ TEST_F(FabricResponders, AClosedEndpointLeavesNoSocketBehind) {
   if (!begin()) GTEST_SKIP() << "no libfabric here";
   size_t left = 0;
   for (uint64_t epoch = 1; epoch <= 100; ++epoch) {
-    Result<Bytes> name = responders_->accept(hello(Hello::Type::kOpen, 1, epoch));
-    ASSERT_TRUE(name.ok()) << name.status().to_string();
-    const AddressKey address = address_key(*name);
-    Result<std::shared_ptr<Queue>> queue = Queue::open(*here_);
-    ASSERT_TRUE(queue.ok());
-    queue_ = queue.take();
-    Result<std::unique_ptr<Endpoint>> endpoint = Endpoint::open(*here_, queue_);
-    ASSERT_TRUE(endpoint.ok());
-    endpoint_ = endpoint.take();
-    name->resize(512);
-    ASSERT_EQ(::fi_av_insert(queue_->addresses(), name->data(), 1, &to_, 0, nullptr), 1);
+    AddressKey address{};
+    ASSERT_NO_FATAL_FAILURE(open_peer(1, epoch, &address));
     const uint64_t at =
         there_->virtual_addresses() ? reinterpret_cast<uint64_t>(memory_.data()) : 0;
     (void)::fi_write(endpoint_->get(), source_.data(), 1, nullptr, to_, at,
