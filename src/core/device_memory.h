@@ -36,10 +36,12 @@ class PendingCopies {
   virtual Status wait() = 0;
 };
 
-// Pages that NICs may import.
+// Pages that NICs may reach.
 struct ExportedRange {
   Fd descriptor;       // a dmabuf, for as long as somebody imports it
   uint64_t begin = 0;  // the address of its first byte
+  std::string
+      no_dmabuf{};  // why there is no descriptor: a NIC may know their addresses all the same
 };
 
 // What other processes of this host open as a whole: an allocation, or a chunk of one.
@@ -97,7 +99,7 @@ class DeviceMemory {
     (void)length;
     return {};
   }
-  // The pages that hold the range. kUnsupported, with the reason: NICs do not reach them.
+  // The pages that hold the range. kUnsupported, with the reason: no NIC may have them.
   virtual Result<ExportedRange> export_range(const std::byte* begin, size_t length) const {
     (void)begin;
     (void)length;

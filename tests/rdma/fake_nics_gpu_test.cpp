@@ -10,6 +10,7 @@
 
 #include "cuda/pair.h"
 #include "support/fake_verbs.h"
+#include "support/log_lines.h"
 
 namespace te::test {
 namespace {
@@ -26,6 +27,15 @@ struct Ends {
 };
 
 void PrintTo(const Ends& ends, std::ostream* out) { *out << ends.title; }
+
+fake_verbs::DevicePage page_at(uint64_t address) {
+  cuda::PointerAttribute attribute = cuda::PointerAttribute::kBufferId;
+  unsigned long long id = 0;
+  void* data = &id;
+  EXPECT_EQ(cuPointerGetAttributes(1, &attribute, &data, address), CuResult::kSuccess);
+  auto* view = fake_cuda::view(reinterpret_cast<void*>(address));
+  return {reinterpret_cast<char*>(view), id};
+}
 
 std::map<std::string, std::string> with(const char* nics) {
   return {{"rdma_library", TE_FAKE_VERBS}, {"nics", nics}};
@@ -95,6 +105,30 @@ TEST_P(FakeNicsGpu, WhatNoNicImportsIsStaged) {
   EXPECT_GT(fake_cuda::copies(), 0u);
 }
 
+TEST_P(FakeNicsGpu, WhatTheDriverDoesNotExportIsReachedByPeermem) {
+  fake_cuda::fail("cuMemGetHandleForAddressRange", CuResult::kNotSupported);
+  fake_verbs::load_peermem(page_at);
+  GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_4,mlx5_5"),
+               with("mlx5_4,mlx5_5"));
+  EXPECT_TRUE(moves_all(pair));
+  for (const Opcode opcode : kBoth) EXPECT_TRUE(pair.moves_list(opcode));
+  EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
+  for (const int device : {4, 5}) {
+    EXPECT_EQ(fake_verbs::peermem_registrations(device), static_cast<int>(GetParam().exports));
+  }
+}
+
+TEST_P(FakeNicsGpu, WhatANicDoesNotImportIsReachedByPeermem) {
+  fake_verbs::refuse_dmabufs(4, EOPNOTSUPP);
+  fake_verbs::load_peermem(page_at);
+  GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_4,mlx5_5"),
+               with("mlx5_4,mlx5_5"));
+  EXPECT_TRUE(moves_all(pair));
+  EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
+  EXPECT_EQ(fake_verbs::peermem_registrations(4), static_cast<int>(GetParam().exports));
+  EXPECT_EQ(fake_verbs::peermem_registrations(5), 0) << "though it imports a dmabuf";
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Memory, FakeNicsGpu,
     testing::Values(Ends{"from_gpu", {0}, {}, 1}, Ends{"to_gpu", {}, {1}, 1},
@@ -102,7 +136,34 @@ INSTANTIATE_TEST_SUITE_P(
                     Ends{"between_chunks", {0, Kind::kChunks}, {1, Kind::kChunks}, 2}),
     [](const auto& each) { return std::string(each.param.title); });
 
+// The warning names both ways, once, though there are two buffers.
+TEST_F(FakeNicsGpu, AWarningSaysOfEachNicWhyMemoryIsStaged) {
+  fake_verbs::refuse_dmabufs(0, EOPNOTSUPP);
+  LogLines lines;
+  GpuPair pair("rdma", {1}, {}, with("mlx5_0"), with("mlx5_4"));
+  const GpuMemory other(1, 1 << 20);
+  ASSERT_TRUE(pair.initiator().register_memory(other.data(), 1 << 20, "*").ok());
+  EXPECT_EQ(lines.with({"mlx5_0 does not reach memory of cuda:1", "Operation not supported",
+                        "nvidia-peermem: Bad address"}),
+            1);
+  ASSERT_TRUE(pair.initiator().unregister_memory(other.data()).ok());
+}
+
+// The kernel revokes what peermem registered, and so a peer does not reach what is there now.
+TEST_F(FakeNicsGpu, PeermemLetsGoOfFreedMemory) {
+  fake_cuda::fail("cuMemGetHandleForAddressRange", CuResult::kNotSupported);
+  fake_verbs::load_peermem(page_at);
+  GpuPair pair("rdma", {}, {1}, with("mlx5_0"), with("mlx5_4"));
+  EXPECT_TRUE(pair.moves(Opcode::kWrite, 0, 4096));
+  pair.remote().gpu->replace();
+  std::memset(pair.remote().view(), 0x33, GpuPair::kSize);
+  const Status why = pair.error_of(pair.request(Opcode::kWrite, 0, 4096));
+  EXPECT_TRUE(fails_with(why, Code::kStale, "remote access error"));
+  EXPECT_EQ(other_than(pair.remote().view(), GpuPair::kSize, std::byte{0x33}), kSame);
+}
+
 TEST_F(FakeNicsGpu, ManagedMemoryIsNeverGivenToANic) {
+  fake_verbs::load_peermem(page_at);
   GpuPair pair("rdma", {0, Kind::kManaged}, {1, Kind::kManaged}, with("mlx5_0"), with("mlx5_4"));
   EXPECT_TRUE(moves_all(pair));
   EXPECT_EQ(fake_cuda::exports(), 0u);

@@ -13,80 +13,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
-#include <condition_variable>
+#include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <map>
-#include <memory>
 #include <mutex>
 #include <vector>
 
-#undef ibv_query_port
-#undef ibv_reg_mr
+#include "support/fake_verbs_world.h"
 
 namespace te::test::fake_verbs {
-namespace {
-
-constexpr auto kPatience = std::chrono::seconds(5);
-constexpr uint64_t kLargestRange = 1ull << 40;
-
-struct Queue : ibv_cq {
-  std::deque<ibv_wc> entries;
-  bool armed = false;
-};
-
-struct Pair : ibv_qp {
-  uint32_t remote = 0;
-  std::deque<ibv_wc> held;
-};
-
-// Where this process sees memory that it does not reach by its address.
-struct Piece {
-  char* view = nullptr;
-  size_t length = 0;
-};
-
-struct Range : ibv_mr {
-  int access = 0;
-  std::vector<Piece> pieces;  // of a dmabuf, from the range's first byte on; empty: its addresses
-};
-
-struct Device {
-  ibv_device self{};
-  std::vector<int> contexts;  // write ends of their events
-  int refusal = 0, dmabuf_refusal = 0;
-  int registered = 0;
-  int pairs = 0, most_pairs = 0;
-  bool holds = false;
-  bool delays = false;
-  bool lost = false;
-  bool port_up = true;
-  std::map<const void*, int> registrations;
-};
-
-struct Context : ibv_context {
-  int device_number = 0;
-  int events = -1;  // the other end of async_fd
-};
-
-struct Packet {
-  uint32_t to_pair = 0;
-  uint64_t at = 0;
-  std::vector<char> bytes;
-};
-
-struct World {
-  std::mutex mutex;
-  std::vector<Packet> network;
-  int late_landings = 0;
-  std::condition_variable registering_changed;
-  Device devices[kDevices];
-  std::map<uint32_t, Pair*> pairs;
-  std::map<uint32_t, Range*> ranges;
-  uint32_t next = 1;
-  int registering = 0, most_registering = 0, gathered = 0;
-};
 
 World& world() {
   static World* const all = new World;
@@ -98,6 +32,10 @@ int number_of(const ibv_context* context) {
 }
 Device& device_of(const ibv_context* context) { return world().devices[number_of(context)]; }
 
+namespace {
+
+constexpr uint64_t kLargestRange = 1ull << 40;
+
 // With the lock.
 void complete(Pair& pair, const ibv_wc& entry) {
   auto& queue = *static_cast<Queue*>(pair.send_cq);
@@ -106,33 +44,6 @@ void complete(Pair& pair, const ibv_wc& entry) {
   queue.armed = false;
   const uint64_t one = 1;
   (void)!::write(queue.channel->fd, &one, sizeof one);
-}
-
-const Range* range_at(uint32_t key, uint64_t address, uint64_t length, int access) {
-  const auto found = world().ranges.find(key);
-  if (found == world().ranges.end()) return nullptr;
-  const Range& range = *found->second;
-  const auto begin = reinterpret_cast<uint64_t>(range.addr);
-  const bool inside = address >= begin && address + length <= begin + range.length;
-  return inside && (range.access & access) == access ? &range : nullptr;
-}
-
-// The bytes at an address of the range, piece by piece.
-std::vector<iovec> places(const Range& range, uint64_t address, size_t length) {
-  if (range.pieces.empty()) return {{reinterpret_cast<void*>(address), length}};
-  std::vector<iovec> found;
-  size_t skip = address - reinterpret_cast<uint64_t>(range.addr);
-  for (const Piece& piece : range.pieces) {
-    if (skip >= piece.length) {
-      skip -= piece.length;
-      continue;
-    }
-    const size_t here = std::min(length, piece.length - skip);
-    if (here > 0) found.push_back({piece.view + skip, here});
-    length -= here;
-    skip = 0;
-  }
-  return found;
 }
 
 // Memory that is gone is an error of the request, and no signal.
@@ -260,17 +171,8 @@ void reset() {
     device.registrations.clear();
   }
   world().most_registering = world().gathered = world().late_landings = 0;
+  world().peermem = nullptr;
   world().network.clear();
-}
-
-void refuse_registrations(int device, int error_number) {
-  std::lock_guard lock(world().mutex);
-  world().devices[device].refusal = error_number;
-}
-
-void refuse_dmabufs(int device, int error_number) {
-  std::lock_guard lock(world().mutex);
-  world().devices[device].dmabuf_refusal = error_number;
 }
 
 void set_port(int device, bool up) {
@@ -279,26 +181,6 @@ void set_port(int device, bool up) {
     world().devices[device].port_up = up;
   }
   raise(device, up ? IBV_EVENT_PORT_ACTIVE : IBV_EVENT_PORT_ERR);
-}
-
-void gather_registrations(int count) {
-  std::lock_guard lock(world().mutex);
-  world().gathered = count;
-}
-
-int most_registrations_at_once() {
-  std::lock_guard lock(world().mutex);
-  return world().most_registering;
-}
-
-int registrations(int device, const void* address) {
-  std::lock_guard lock(world().mutex);
-  return world().devices[device].registrations[address];
-}
-
-int registered(int device) {
-  std::lock_guard lock(world().mutex);
-  return world().devices[device].registered;
 }
 
 void hold(int device) {
@@ -441,73 +323,6 @@ const char* ibv_wc_status_str(ibv_wc_status status) {
 ibv_pd* ibv_alloc_pd(ibv_context* context) { return new ibv_pd{context, 0}; }
 int ibv_dealloc_pd(ibv_pd* domain) {
   delete domain;
-  return 0;
-}
-
-ibv_mr* ibv_reg_mr(ibv_pd* domain, void* address, size_t length, int access) {
-  World& all = world();
-  std::unique_lock lock(all.mutex);
-  Device& device = device_of(domain->context);
-  ++device.registrations[address];
-  all.most_registering = std::max(all.most_registering, ++all.registering);
-  all.registering_changed.notify_all();
-  all.registering_changed.wait_for(lock, kPatience,
-                                   [&all] { return all.most_registering >= all.gathered; });
-  --all.registering;
-  if (device.refusal != 0) {
-    errno = device.refusal;
-    return nullptr;
-  }
-  auto* range = new Range;
-  range->context = domain->context;
-  range->pd = domain;
-  range->addr = address;
-  range->length = length;
-  range->access = access;
-  range->lkey = range->rkey = all.next++;
-  all.ranges[range->lkey] = range;
-  ++device.registered;
-  return range;
-}
-ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* domain, uint64_t offset, size_t length, uint64_t iova, int fd,
-                          int access) {
-  World& all = world();
-  std::lock_guard lock(all.mutex);
-  Device& device = device_of(domain->context);
-  auto* const address = reinterpret_cast<void*>(iova);
-  ++device.registrations[address];
-  std::vector<Piece> pieces;
-  size_t total = 0;
-  Piece piece;
-  for (off_t at = 0; ::pread(fd, &piece, sizeof piece, at) == sizeof piece; at += sizeof piece) {
-    total += piece.length;
-    const size_t skip = std::min<size_t>(offset, piece.length);
-    offset -= skip;
-    if (skip < piece.length) pieces.push_back({piece.view + skip, piece.length - skip});
-  }
-  const bool fits = offset == 0 && length <= total;
-  if (device.dmabuf_refusal != 0 || !fits) {
-    errno = device.dmabuf_refusal != 0 ? device.dmabuf_refusal : EINVAL;
-    return nullptr;
-  }
-  auto* range = new Range;
-  range->context = domain->context;
-  range->pd = domain;
-  range->addr = address;
-  range->length = length;
-  range->access = access;
-  range->pieces = std::move(pieces);
-  range->lkey = range->rkey = all.next++;
-  all.ranges[range->lkey] = range;
-  ++device.registered;
-  return range;
-}
-int ibv_dereg_mr(ibv_mr* plain) {
-  std::lock_guard lock(world().mutex);
-  auto* range = static_cast<Range*>(plain);
-  --device_of(range->context).registered;
-  world().ranges.erase(range->lkey);
-  delete range;
   return 0;
 }
 

@@ -21,6 +21,17 @@ void refuse_registrations(int device, int error_number);
 // The same for memory that comes as a dmabuf. One is a file with the pieces of its pages: where
 // this process sees them, and their lengths (fake_cuda).
 void refuse_dmabufs(int device, int error_number);
+// A page of a device, where this process sees it, and the number of its allocation, which is never
+// used again. Null: no device has that address.
+struct DevicePage {
+  char* view = nullptr;
+  uint64_t allocation = 0;
+};
+// As the kernel's module nvidia-peermem, which finds memory of devices by its addresses: it is
+// registered as host memory is, and revoked when it is freed. Null: it is not loaded.
+void load_peermem(DevicePage (*page_at)(uint64_t address));
+// Those of the device now.
+int peermem_registrations(int device);
 // From now on a registration lasts until so many are made at the same time, or for seconds.
 void gather_registrations(int count);
 // Since reset().

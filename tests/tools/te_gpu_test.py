@@ -32,6 +32,30 @@ class GpuTest(TeTest):
         self.assertIn("GPUs (CUDA 12.4)", text)
         self.assertIn("cuda:1", text)
 
+    def rdma_of_gpus(self, *prefix):
+        result = subprocess.run([*prefix, te_process.TE, "info", "--json"], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True, timeout=te_process.TIMEOUT_S,
+                                env=environment(FAKE_CUDA_NO_DMABUF="1"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return [gpu["rdma"] for gpu in json.loads(result.stdout)["gpus"]["found"]]
+
+    def test_info_says_which_module_nics_need_without_a_dmabuf(self):
+        # On a /sys/module of the test's own: without modules, and with one.
+        for module, expected in (("", "staged: no dmabuf.*nvidia-peermem is not loaded"),
+                                 ("nvidia_peermem", "^nvidia-peermem$")):
+            prepare = ("mount -t tmpfs none /sys/module && mkdir -p /sys/module/$0 && "
+                       "echo ready >&2")
+            apart = ("unshare", "--mount", "--map-root-user", "sh", "-c")
+            tried = subprocess.run([*apart, prepare, module], stderr=subprocess.PIPE, text=True,
+                                   timeout=te_process.TIMEOUT_S)
+            if tried.stderr != "ready\n":
+                self.skipTest(f"no mount namespace: {tried.stderr}")
+            with self.subTest(module=module):
+                ways = self.rdma_of_gpus(*apart, prepare + ' && exec "$@"', module)
+                self.assertEqual(len(ways), 2)
+                for way in ways:
+                    self.assertRegex(way, expected)
+
     def test_info_says_why_there_are_none(self):
         for settings, reason in (({"FAKE_CUDA_GPUS": "0"}, "cannot be initialized: error 100"),
                                  ({"LD_LIBRARY_PATH": ""}, "libcuda.so.1 is missing")):

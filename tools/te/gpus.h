@@ -13,7 +13,7 @@ struct GpuInfo {
   std::string model;
   std::string pci;
   uint64_t memory_bytes = 0;
-  std::string detail;  // why NICs do not reach it; empty: they do
+  std::string rdma;  // how NICs reach it: "dmabuf", "nvidia-peermem", or "staged: " and why
 };
 
 struct Gpus {

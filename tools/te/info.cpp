@@ -34,7 +34,7 @@ Json gpus_json() {
                     {"model", gpu.model},
                     {"pci", gpu.pci},
                     {"memory_bytes", gpu.memory_bytes},
-                    {"rdma", gpu.detail.empty() ? "dmabuf" : "staged: " + gpu.detail},
+                    {"rdma", gpu.rdma},
                     {"shm", "direct to GPUs, else staged"},
                     {"other_transports", "staged"}});
   }

@@ -45,9 +45,7 @@ class CudaMemory final : public DeviceMemory {
     }
     const auto first = reinterpret_cast<DevicePtr>(begin) / kPage * kPage;
     const auto end = (reinterpret_cast<DevicePtr>(begin) + length + kPage - 1) / kPage * kPage;
-    Result<Fd> fd = gpu_->export_pages(first, end - first);
-    if (!fd.ok()) return fd.status();
-    return ExportedRange{fd.take(), first};
+    return gpu_->export_pages(first, end - first);
   }
 
   Result<std::vector<MemoryBlock>> blocks() const override;

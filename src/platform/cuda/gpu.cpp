@@ -272,28 +272,29 @@ void Gpu::sync_memory_operations(DevicePtr allocation) {
   (void)library_.pointer_set_attribute(&on, PointerAttribute::kSyncMemops, allocation);
 }
 
-Result<Fd> Gpu::export_pages(DevicePtr begin, size_t length) const {
+Result<ExportedRange> Gpu::export_pages(DevicePtr begin, size_t length) const {
   const auto attribute = [this](DeviceAttribute which) {
     int value = 0;
     const CuResult result = library_.device_get_attribute(&value, which, device_);
     return result == CuResult::kSuccess ? value : 0;
   };
-  if (library_.sharing.get_handle_for_range == nullptr ||
-      attribute(DeviceAttribute::kDmaBuf) == 0) {
-    return Status(Code::kUnsupported,
-                  "the driver exports no dmabuf: that takes CUDA 11.7, Linux 5.12 and the open "
-                  "kernel modules");
-  }
   if (attribute(DeviceAttribute::kGpuDirectRdmaWritesOrdering) < kOrderedForOwner) {
     return Status(Code::kUnsupported, "the GPU does not see writes of NICs without a flush");
+  }
+  if (library_.sharing.get_handle_for_range == nullptr ||
+      attribute(DeviceAttribute::kDmaBuf) == 0) {
+    return ExportedRange{Fd(), begin,
+                         "the driver exports no dmabuf, which takes CUDA 11.7, Linux 5.12 and the "
+                         "open kernel modules"};
   }
   const Current current(*this);
   TE_RETURN_IF_ERROR(current.status());
   int fd = -1;
   const CuResult result =
       library_.sharing.get_handle_for_range(&fd, begin, length, kRangeHandleDmaBuf, 0);
-  if (result == CuResult::kSuccess) return Fd(fd);
-  return library_.failed("cuMemGetHandleForAddressRange", result, Code::kUnsupported);
+  if (result == CuResult::kSuccess) return ExportedRange{Fd(fd), begin, {}};
+  const Status failed = library_.failed("cuMemGetHandleForAddressRange", result);
+  return ExportedRange{Fd(), begin, failed.message()};
 }
 
 Result<IpcMemHandle> Gpu::export_allocation(DevicePtr begin) const {

@@ -41,7 +41,7 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   // so are ordered before what the engine does next. Not possible for every kind of memory.
   void sync_memory_operations(DevicePtr allocation);
   // See DeviceMemory::export_range(). Whole pages.
-  Result<Fd> export_pages(DevicePtr begin, size_t length) const;
+  Result<ExportedRange> export_pages(DevicePtr begin, size_t length) const;
   // See DeviceMemory::export_block(): of the allocation, or of the chunk, that begins there.
   Result<IpcMemHandle> export_allocation(DevicePtr begin) const;
   Result<Fd> export_chunk(DevicePtr begin) const;

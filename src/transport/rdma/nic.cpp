@@ -105,16 +105,38 @@ Status VerbsNic::start(ibv_device* device) {
   return {};
 }
 
-Result<std::unique_ptr<rails::MemoryRegion>> VerbsNic::register_exported(
-    const Buffer& buffer, uint64_t address, uint64_t length, const ExportedRange& exported) {
+Result<Owned<ibv_mr>> VerbsNic::import_dmabuf(const Buffer& buffer, uint64_t address,
+                                              uint64_t length,
+                                              const ExportedRange& exported) const {
+  if (!exported.descriptor.valid()) return Status(Code::kUnsupported, exported.no_dmabuf);
+  if (library_.memory.reg_dmabuf_mr == nullptr) {
+    return Status(Code::kUnsupported, "libibverbs imports no dmabuf, which takes version 34");
+  }
   ibv_mr* range =
       library_.memory.reg_dmabuf_mr(domain_.get(), address - exported.begin, length, address,
                                     exported.descriptor.get(), access_of(buffer));
-  if (range != nullptr) {
-    return std::unique_ptr<rails::MemoryRegion>(new Region({range, {library_.memory.dereg_mr}}));
+  if (range != nullptr) return Owned<ibv_mr>(range, {library_.memory.dereg_mr});
+  return error(Code::kUnsupported, "its driver does not import the dmabuf: {}", errno_text(errno));
+}
+
+// By its address the kernel finds memory of a GPU if nvidia-peermem is loaded. Else nothing is
+// mapped there that a NIC could pin, and registration fails.
+Result<std::unique_ptr<rails::MemoryRegion>> VerbsNic::register_exported(
+    const Buffer& buffer, uint64_t address, uint64_t length, const ExportedRange& exported) {
+  Result<Owned<ibv_mr>> imported = import_dmabuf(buffer, address, length, exported);
+  if (imported.ok()) {
+    return std::unique_ptr<rails::MemoryRegion>(new Region(imported.take()));
   }
-  return error(Code::kUnsupported, "its driver does not import a dmabuf of {} bytes: {}", length,
-               errno_text(errno));
+  ibv_mr* range = library_.memory.reg_mr(domain_.get(), reinterpret_cast<void*>(address), length,
+                                         access_of(buffer));
+  if (range == nullptr) {
+    return error(Code::kUnsupported,
+                 "{}; nor is it registered by its address, which takes nvidia-peermem: {}",
+                 imported.status().message(), errno_text(errno));
+  }
+  log_limited(by_address_, LogLevel::kInfo, "{}: memory of {} is reached by nvidia-peermem: {}",
+              device_, buffer.location, imported.status().message());
+  return std::unique_ptr<rails::MemoryRegion>(new Region({range, {library_.memory.dereg_mr}}));
 }
 
 Result<std::unique_ptr<rails::MemoryRegion>> VerbsNic::register_range(const Buffer& buffer,

@@ -114,6 +114,9 @@ class VerbsNic final : public rails::Nic {
   VerbsNic(const Library& library, std::string device)
       : library_(library), device_(std::move(device)), port_(library, device_) {}
   Status start(ibv_device* device);
+  // kUnsupported, with the reason: it is not a dmabuf, or not for this NIC.
+  Result<Owned<ibv_mr>> import_dmabuf(const Buffer& buffer, uint64_t address, uint64_t length,
+                                      const ExportedRange& exported) const;
 
   const Library& library_;
   const std::string device_;
@@ -127,7 +130,7 @@ class VerbsNic final : public rails::Nic {
   ibv_device_attr limits_{};
   Port port_;
   uint32_t queue_depth_ = 0;
-  LogLimit ups_, downs_;
+  LogLimit ups_, downs_, by_address_;
   std::unique_ptr<RateEstimator> rate_;
 
   friend class QueuePair;

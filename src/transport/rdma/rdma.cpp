@@ -17,6 +17,9 @@ namespace {
 
 constexpr size_t kMakers = 16;  // finding the way to a dead NIC may take each a second
 constexpr uint64_t kLargestSlice = 64 << 20;  // so that its operations fit a queue pair
+// Of GPUs the buffers that some NIC registered.
+constexpr Reach kReach{.local = {MemoryKind::kHost, MemoryKind::kCuda},
+                       .remote = {MemoryKind::kHost, MemoryKind::kCuda}};
 
 // One NIC and its progress thread. The first one's serves what peers connected, too.
 class NicWorker final : private ProgressWork {
@@ -62,7 +65,7 @@ class RdmaTransport final : public rails::RailTransport {
   Capabilities capabilities() const override {
     return {.slice_bytes = kLargestSlice,
             .registers_local_memory = true,
-            .reach = reach_,
+            .reach = kReach,
             .key_size = advertisement_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;
@@ -75,7 +78,6 @@ class RdmaTransport final : public rails::RailTransport {
 
  private:
   const Config config_;
-  Reach reach_;  // the buffers of GPUs that a NIC imports, if the library does that
   rails::Advertisement advertisement_;
   std::vector<std::unique_ptr<VerbsNic>> nics_;
   std::unique_ptr<Responder> responder_;
@@ -102,10 +104,6 @@ std::vector<std::string> devices_of(const NicMatrix& matrix) {
 Status RdmaTransport::start(const TransportSetup& setup) {
   const Result<const Library*> library = Library::open(config_.text(kLibrary));
   if (!library.ok()) return library.status();
-  if ((*library)->memory.reg_dmabuf_mr != nullptr) {
-    reach_.local.add(MemoryKind::kCuda);
-    reach_.remote.add(MemoryKind::kCuda);
-  }
   const Result<NicMatrix> matrix = setup.nic_matrix();
   if (!matrix.ok()) return matrix.status();
   Result<std::vector<std::unique_ptr<VerbsNic>>> found = open_nics(**library, devices_of(*matrix));

@@ -180,8 +180,11 @@ CUresult cuDeviceGetAttribute(int* value, te::cuda::DeviceAttribute attribute, C
   switch (attribute) {
     case te::cuda::DeviceAttribute::kVirtualMemoryManagement:
     case te::cuda::DeviceAttribute::kGpuDirectRdma:
-    case te::cuda::DeviceAttribute::kDmaBuf:
       *value = 1;
+      return CuResult::kSuccess;
+    case te::cuda::DeviceAttribute::kDmaBuf:
+      // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes it
+      *value = std::getenv("FAKE_CUDA_NO_DMABUF") == nullptr ? 1 : 0;
       return CuResult::kSuccess;
     case te::cuda::DeviceAttribute::kGpuDirectRdmaWritesOrdering:
       *value = 100;  // to the owner

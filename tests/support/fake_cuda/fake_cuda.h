@@ -5,8 +5,8 @@
 // without any access, so whoever touches it with plain instructions ends with SIGSEGV. Copies go
 // through a second mapping of the file, which view() returns.
 //
-// In the environment: FAKE_CUDA_GPUS (2 if not set), and FAKE_CUDA_ABORT, with which cuInit ends
-// the process.
+// In the environment: FAKE_CUDA_GPUS (2 if not set); FAKE_CUDA_NO_DMABUF, with which no GPU says
+// that it exports one; and FAKE_CUDA_ABORT, with which cuInit ends the process.
 //
 // Threads: any.
 #pragma once
