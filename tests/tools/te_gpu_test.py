@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import te_process
-from te_process import TeTest, environment, main, te
+from te_process import TeTest, environment, main, target, te
 
 
 class GpuTest(TeTest):
@@ -78,6 +78,18 @@ class GpuTest(TeTest):
                 self.assertEqual(len(report["cases"]), 4)
                 for case in report["cases"]:
                     self.assertGreaterEqual(case["verified_bytes"], case["block_bytes"])
+
+    def test_probe_tells_what_memory_is_made_of(self):
+        for memory, kind, location in (("cuda:1", "cuda", "cuda:1"), ("cpu", "host", r"\*")):
+            with self.subTest(memory=memory), target("--memory", memory) as (_, announced):
+                result = te("probe", announced["segment"], "--json")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                (buffer,) = json.loads(result.stdout)["buffers"]
+                self.assertEqual(buffer["kind"], kind)
+                self.assertRegex(buffer["location"], location)
+                text = te("probe", announced["segment"]).stdout
+                self.assertRegex(text, "size +memory +location")
+                self.assertRegex(text, f"{kind} +{location} +read, write")
 
     def bench_of_all_transports(self, *arguments, **settings):
         script = os.path.join(os.path.dirname(__file__), "..", "..", "bench", "gpu.py")

@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -21,6 +22,13 @@ using Json = nlohmann::ordered_json;
 std::string_view remote_access(Access access) {
   constexpr std::string_view kNames[] = {"no", "read, write", "read", "write", "read, write"};
   return kNames[static_cast<size_t>(access)];
+}
+
+// The names that Python has, too. Newer peers may have kinds that have none here.
+std::string kind_of(const SegmentBuffer& buffer) {
+  constexpr std::string_view kNames[] = {"host", "cuda", "file"};
+  const auto number = static_cast<size_t>(buffer.kind);
+  return number < std::size(kNames) ? std::string(kNames[number]) : std::to_string(number);
 }
 
 struct ProbeArguments {
@@ -72,6 +80,7 @@ Json as_json(const ProbeArguments& arguments, const Findings& findings) {
   for (const SegmentBuffer& buffer : findings.segment.buffers) {
     json["buffers"].push_back({{"offset", buffer.offset},
                                {"length", buffer.length},
+                               {"kind", kind_of(buffer)},
                                {"location", buffer.location},
                                {"remote_accessible", buffer.remote_accessible},
                                {"access", remote_access(buffer.access)}});
@@ -107,11 +116,12 @@ std::string as_text(const ProbeArguments& arguments, const Findings& findings) {
   Table buffers({{"offset", Align::kRight},
                  {"length", Align::kRight},
                  {"size", Align::kRight},
+                 {"memory"},
                  {"location"},
                  {"remote access"}});
   for (const SegmentBuffer& buffer : segment.buffers) {
     buffers.add_row({std::to_string(buffer.offset), std::to_string(buffer.length),
-                     size_text(buffer.length), buffer.location,
+                     size_text(buffer.length), kind_of(buffer), buffer.location,
                      std::string(remote_access(buffer.access))});
   }
   if (buffers.rows() != 0) text += "\n" + buffers.to_string();
