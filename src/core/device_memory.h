@@ -99,6 +99,9 @@ class DeviceMemory {
     (void)length;
     return {};
   }
+  // The device is that of the calling thread until the answer ends, on the same thread: for
+  // libraries that call the device's driver themselves.
+  virtual std::shared_ptr<const void> make_current() const { return nullptr; }
   // The pages that hold the range. kUnsupported, with the reason: no NIC may have them.
   virtual Result<ExportedRange> export_range(const std::byte* begin, size_t length) const {
     (void)begin;

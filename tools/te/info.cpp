@@ -36,6 +36,7 @@ Json gpus_json() {
                     {"memory_bytes", gpu.memory_bytes},
                     {"rdma", gpu.rdma},
                     {"shm", "direct to GPUs, else staged"},
+                    {"efa", "direct if its provider registers it, else staged"},
                     {"other_transports", "staged"}});
   }
   return {{"driver", found.driver}, {"found", rows}, {"reason", found.reason}};
@@ -90,12 +91,18 @@ std::string as_text(const Json& info) {
   }
   text += section("Libraries", libraries);
   const Json& gpus = info["gpus"];
-  Table gpu_table(
-      {{"location"}, {"model"}, {"PCI"}, {"memory"}, {"rdma"}, {"shm"}, {"other transports"}});
+  Table gpu_table({{"location"},
+                   {"model"},
+                   {"PCI"},
+                   {"memory"},
+                   {"rdma"},
+                   {"shm"},
+                   {"efa"},
+                   {"other transports"}});
   for (const Json& row : gpus["found"]) {
     gpu_table.add_row({text_of(row, "location"), text_of(row, "model"), text_of(row, "pci"),
                        bytes_text(row.value("memory_bytes", uint64_t{0})), text_of(row, "rdma"),
-                       text_of(row, "shm"), text_of(row, "other_transports")});
+                       text_of(row, "shm"), text_of(row, "efa"), text_of(row, "other_transports")});
   }
   text += gpus["found"].empty()
               ? fmt::format("\nGPUs\n  none: {}\n", text_of(gpus, "reason"))

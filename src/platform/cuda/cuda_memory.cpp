@@ -39,6 +39,10 @@ class CudaMemory final : public DeviceMemory {
     return check_chunks(library_, chunks_, reinterpret_cast<DevicePtr>(begin), length);
   }
 
+  std::shared_ptr<const void> make_current() const override {
+    return std::make_shared<const Gpu::Current>(*gpu_);
+  }
+
   Result<ExportedRange> export_range(const std::byte* begin, size_t length) const override {
     if (chunks_.front().managed) {
       return Status(Code::kUnsupported, "managed memory moves, and cannot be given to a NIC");

@@ -105,10 +105,10 @@ Result<Owned<fid_mr>> Domain::add_range(void* address, size_t length, Rights loc
   if (contains(local, Rights::kRead)) attributes.access |= FI_WRITE;
   if (contains(remote, Rights::kRead)) attributes.access |= FI_REMOTE_READ;
   if (contains(remote, Rights::kWrite)) attributes.access |= FI_REMOTE_WRITE;
-  if (location.starts_with(kCuda)) {
+  const bool on_device = location.starts_with(kCuda);
+  if (on_device) {
     if (!device_memory()) {
-      return error(Code::kUnsupported, "{} on {} does not reach device memory ({})",
-                   info_->fabric_attr->prov_name, device_, location);
+      return error(Code::kUnsupported, "{} has no FI_HMEM", info_->fabric_attr->prov_name);
     }
     attributes.iface = FI_HMEM_CUDA;
     std::from_chars(location.data() + kCuda.size(), location.data() + location.size(),
@@ -117,6 +117,9 @@ Result<Owned<fid_mr>> Domain::add_range(void* address, size_t length, Rights loc
   const Turn turn(*this);
   fid_mr* added = nullptr;
   int result = add_with_key(attributes, &added);
+  if (result != 0 && on_device) {
+    return failed("registering it as FI_HMEM_CUDA", result, Code::kUnsupported);
+  }
   if (result != 0) {
     return failed(fmt::format("registering {} bytes at {}", length, address), result);
   }
@@ -132,6 +135,16 @@ Result<std::unique_ptr<rails::MemoryRegion>> Domain::register_range(const Buffer
   const bool ends_peers = end_peers_ && buffer.remote != Rights::kNone;
   return std::unique_ptr<rails::MemoryRegion>(
       new Region(*this, range.take(), ends_peers ? &end_peers_ : nullptr));
+}
+
+// The provider asks the GPU's driver itself for what it needs, through CUDA's runtime: that makes a
+// context on GPU 0 for a thread without one. It takes no descriptor before libfabric 1.20.
+Result<std::unique_ptr<rails::MemoryRegion>> Domain::register_exported(const Buffer& buffer,
+                                                                       uint64_t address,
+                                                                       uint64_t length,
+                                                                       const ExportedRange&) {
+  const std::shared_ptr<const void> current = buffer.device->make_current();
+  return register_range(buffer, address, length);
 }
 
 Result<std::shared_ptr<Queue>> Queue::open(Domain& domain) {

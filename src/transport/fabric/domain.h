@@ -49,7 +49,8 @@ class Domain final : public rails::Nic {
 
   bool virtual_addresses() const { return has_mode(FI_MR_VIRT_ADDR); }
   bool local_registration() const { return has_mode(FI_MR_LOCAL); }
-  bool device_memory() const { return (info_->caps & FI_HMEM) != 0; }
+  // Whether it may know some. Where software copies, that would be memory which it cannot touch.
+  bool device_memory() const { return (info_->caps & FI_HMEM) != 0 && local_registration(); }
   // Whether software copies the bytes, which the provider does in its own time.
   bool copies_in_software() const { return !local_registration(); }
   // 0: it does not say.
@@ -77,6 +78,9 @@ class Domain final : public rails::Nic {
   Result<std::unique_ptr<rails::MemoryRegion>> register_range(const Buffer& buffer,
                                                               uint64_t address,
                                                               uint64_t length) override;
+  Result<std::unique_ptr<rails::MemoryRegion>> register_exported(
+      const Buffer& buffer, uint64_t address, uint64_t length,
+      const ExportedRange& exported) override;
   uint64_t max_region() const override { return 0; }
   // What ends the peers' operations that are under way, each time that memory which peers reach was
   // closed. Before the first range; empty: nothing is needed.

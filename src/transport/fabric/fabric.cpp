@@ -50,7 +50,7 @@ class FabricTransport final : public rails::RailTransport {
     return {.same_engine_only = false,
             .data_over_engine_port = false,
             .registers_local_memory = local_registration_,
-            .reach = {{MemoryKind::kHost}, {MemoryKind::kHost}},
+            .reach = reach_,
             .key_size = advertisement_.key_size()};
   }
   std::vector<DeviceLoad> loads() const override;
@@ -77,6 +77,7 @@ class FabricTransport final : public rails::RailTransport {
   rails::Advertisement advertisement_;
   Advertised own_;  // the driver's part
   bool local_registration_ = false;
+  Reach reach_;  // the buffers of GPUs that a provider registered, if it has FI_HMEM
   std::vector<std::unique_ptr<FabricNic>> nics_;
   std::atomic<bool> stopping_{false};
   mutable Mutex mutex_{LockRank::kTransport};
@@ -97,6 +98,10 @@ Status FabricTransport::open_nics(const Library& library, std::vector<NicInfo> f
     if (!domain.ok()) return domain.status();
     FabricNic& nic = *nics_.emplace_back(std::make_unique<FabricNic>(domain.take(), most, spin_ns));
     domains.push_back(&nic.domain());
+    if (nic.domain().device_memory()) {
+      reach_.local.add(MemoryKind::kCuda);
+      reach_.remote.add(MemoryKind::kCuda);
+    }
     names.push_back(nic.domain().nic());
     TE_RETURN_IF_ERROR(nic.open(host_.instance()));
     own_.nics.push_back(nic.address());

@@ -247,6 +247,7 @@ bool MemoryRegions::may_touch(size_t nic, uint64_t remote_key, uint64_t address,
   const uint64_t offset = address - memory->begin;
   if (length > memory->length - offset) return true;
   if (memory->regions[nic][offset / memory->piece_bytes]->remote_key != remote_key) return true;
+  if (memory->buffer->device != nullptr) return true;  // the processor cannot tell
   auto* begin = reinterpret_cast<std::byte*>(address);
   if (!write) return is_readable(begin, length);
   return contains(memory->buffer->remote, Rights::kWrite) && is_writable(begin, length);

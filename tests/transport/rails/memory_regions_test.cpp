@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <set>
+#include <span>
 #include <thread>
 
 #include "base/log.h"
@@ -32,6 +34,12 @@ class FakeNic final : public Nic {
     if (unsupported_) return error(Code::kUnsupported, "not such memory");
     ranges_.insert({address, length});
     return std::unique_ptr<MemoryRegion>(new Region(*this, address, length));
+  }
+
+  Result<std::unique_ptr<MemoryRegion>> register_exported(const Buffer& buffer, uint64_t address,
+                                                          uint64_t length,
+                                                          const ExportedRange&) override {
+    return register_range(buffer, address, length);
   }
 
   std::multiset<std::pair<uint64_t, uint64_t>> ranges() {
@@ -76,6 +84,17 @@ class FakeNic final : public Nic {
   std::condition_variable changed_;
   bool held_ = false;
   std::multiset<std::pair<uint64_t, uint64_t>> ranges_;
+};
+
+class FakeDevice final : public DeviceMemory {
+ public:
+  MemoryKind kind() const override { return MemoryKind::kCuda; }
+  Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy>) const override {
+    return Status(Code::kUnsupported, "no copies");
+  }
+  Result<ExportedRange> export_range(const std::byte*, size_t) const override {
+    return ExportedRange{};
+  }
 };
 
 class MemoryRegionsTest : public testing::Test {
@@ -242,6 +261,16 @@ TEST_F(MemoryRegionsTest, TellsWhetherAPeersAccessFindsMemory) {
   EXPECT_TRUE(regions.may_touch(0, address + 2, address, UINT64_MAX, true))
       << "and what is outside";
   EXPECT_TRUE(regions.may_touch(9, address + 2, address, 100, true));
+}
+
+TEST_F(MemoryRegionsTest, OfMemoryOfADeviceTheProcessorCannotTell) {
+  MemoryRegions regions = make();
+  Buffer buffer;
+  describe(buffer, 1);
+  buffer.device = std::make_shared<FakeDevice>();
+  const Result<Bytes> key = regions.add(buffer);
+  ASSERT_TRUE(key.ok() && !key->empty());
+  EXPECT_TRUE(regions.may_touch(0, buffer.address + 2, buffer.address, 100, false));
 }
 
 }  // namespace
