@@ -220,9 +220,7 @@ void Recovery::window_over(Segment* key, uint64_t number) {
     if (job == nullptr) return;
     left_ns = job->since_ns + window_ns() - host_.now_ns();
     if (left_ns <= 0 && job->asked && !job->last.ok()) {
-      slices.swap(job->slices);
-      slices.insert(slices.end(), job->asking.begin(), job->asking.end());
-      job->asking.clear();
+      slices = job->take_all();
       why = job->last.with_context(fmt::format("segment '{}'", job->segment->name));
     }
   }
@@ -257,9 +255,9 @@ void Recovery::stop() {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
-    for (const auto& [key, job] : jobs_) {
-      slices.insert(slices.end(), job.slices.begin(), job.slices.end());
-      slices.insert(slices.end(), job.asking.begin(), job.asking.end());
+    for (auto& [key, job] : jobs_) {
+      const std::vector<Slice*> of_job = job.take_all();
+      slices.insert(slices.end(), of_job.begin(), of_job.end());
     }
     jobs_.clear();
   }

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
@@ -63,6 +64,13 @@ class Recovery {
 
  private:
   struct Job {
+    std::vector<Slice*> take_all() {
+      std::vector<Slice*> all = std::exchange(slices, {});
+      all.insert(all.end(), asking.begin(), asking.end());
+      asking.clear();
+      return all;
+    }
+
     std::shared_ptr<Segment> segment;
     std::vector<Slice*> slices;  // for the next question
     // For the one under way. Its answer says nothing of what came later: the peer may have sent it
