@@ -23,6 +23,18 @@ struct MemoryCopy {
   size_t length = 0;
 };
 
+// One that goes on where the last one ends, at both ends, is part of it.
+inline void add_copy(std::vector<MemoryCopy>& copies, const MemoryCopy& copy) {
+  if (!copies.empty()) {
+    MemoryCopy& last = copies.back();
+    if (last.to + last.length == copy.to && last.from + last.length == copy.from) {
+      last.length += copy.length;
+      return;
+    }
+  }
+  copies.push_back(copy);
+}
+
 // Copies under way.
 class PendingCopies {
  public:

@@ -1,6 +1,5 @@
 // Copies between host memory and memory that the processor does not reach, of one part of staging.
-// Those of one device that follow each other are begun together; a copy that goes on where the one
-// before ends is part of it.
+// Those of one device that follow each other are begun together.
 //
 // Threads: one.
 #pragma once
@@ -17,15 +16,7 @@ class DeviceCopies {
   // Before start().
   void add(const std::shared_ptr<const DeviceMemory>& device, const MemoryCopy& copy) {
     if (runs_.empty() || runs_.back().device != device) runs_.push_back({device, {}, nullptr});
-    std::vector<MemoryCopy>& copies = runs_.back().copies;
-    if (!copies.empty()) {
-      MemoryCopy& last = copies.back();
-      if (last.to + last.length == copy.to && last.from + last.length == copy.from) {
-        last.length += copy.length;
-        return;
-      }
-    }
-    copies.push_back(copy);
+    add_copy(runs_.back().copies, copy);
   }
   // Of the first copy.
   const DeviceMemory& device() const { return *runs_.front().device; }

@@ -104,7 +104,7 @@ void ShmPath::copy(Slice* run, CopyWay way) {
     size_t ended_count = 0, across_count = 0, device_count = 0;
     {
       HazardHold hold(link_->hazards(), used_slots_);
-      DeviceCopies device_copies(host_, *link_);
+      DeviceSlices device_copies(host_, *link_);
       std::array<Part, CopyPool::kMaxRun> parts;
       size_t count = 0;
       for (; run != nullptr && count < parts.size(); run = run->next) {
@@ -184,7 +184,7 @@ bool ShmPath::copy_mapped(Part& part, CopyWay way) {
   return true;
 }
 
-bool ShmPath::add_device_copy(Part& part, DeviceCopies& copies) {
+bool ShmPath::add_device_copy(Part& part, DeviceSlices& copies) {
   Slice* slice = part.slice;
   const Status status = copies.add(*slice, part.key, [this, slice] {
     slice->next = nullptr;
@@ -196,7 +196,7 @@ bool ShmPath::add_device_copy(Part& part, DeviceCopies& copies) {
   return true;
 }
 
-void ShmPath::copy_on_devices(DeviceCopies& copies, Parts parts) {
+void ShmPath::copy_on_devices(DeviceSlices& copies, Parts parts) {
   if (parts.empty()) return;
   const std::vector<Status> ends = copies.run();
   for (size_t i = 0; i < parts.size(); ++i) {

@@ -9,7 +9,7 @@
 
 #include "core/path.h"
 #include "transport/copy_pool.h"
-#include "transport/shm/device_copies.h"
+#include "transport/shm/device_slices.h"
 #include "transport/shm/link.h"
 #include "transport/shm/warned.h"
 
@@ -46,8 +46,8 @@ class ShmPath final : public Path {
   bool copy_mapped(Part& part, CopyWay way);
   void copy_across(Parts parts);
   // False when the run waits for the device's memory to be opened.
-  bool add_device_copy(Part& part, DeviceCopies& copies);
-  void copy_on_devices(DeviceCopies& copies, Parts parts);
+  bool add_device_copy(Part& part, DeviceSlices& copies);
+  void copy_on_devices(DeviceSlices& copies, Parts parts);
   Code across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const;
   Code fault(const Slice& slice) const;
   void forbid_attach();

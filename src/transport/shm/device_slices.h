@@ -15,9 +15,9 @@
 
 namespace te::shm {
 
-class DeviceCopies {
+class DeviceSlices {
  public:
-  DeviceCopies(TransportHost& host, Link& link) : host_(host), link_(link) {}
+  DeviceSlices(TransportHost& host, Link& link) : host_(host), link_(link) {}
 
   // Takes the slice. kBusy: it waits for the link instead, and `wait` was called. Another error is
   // the slice's end: kInvalidArgument of the local memory, kPermission of the target's,

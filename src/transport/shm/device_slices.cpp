@@ -1,11 +1,11 @@
-#include "transport/shm/device_copies.h"
+#include "transport/shm/device_slices.h"
 
 #include <algorithm>
 #include <utility>
 
 namespace te::shm {
 
-Status DeviceCopies::add(Slice& slice, const RangeKey& key, const std::function<void()>& wait) {
+Status DeviceSlices::add(Slice& slice, const RangeKey& key, const std::function<void()>& wait) {
   Copy copy;
   copy.local = host_.device_memory(reinterpret_cast<uint64_t>(slice.local));
   if (copy.local == nullptr) {
@@ -33,24 +33,15 @@ Status DeviceCopies::add(Slice& slice, const RangeKey& key, const std::function<
 }
 
 // Of one device. Pieces that follow each other at both ends are one for the driver.
-Status DeviceCopies::copy_all(Copies copies) {
+Status DeviceSlices::copy_all(Copies copies) {
   std::vector<MemoryCopy> pieces;
   for (const Copy& copy : copies) {
-    for (const MemoryCopy& piece : copy.pieces) {
-      MemoryCopy* const last = pieces.empty() ? nullptr : &pieces.back();
-      const bool follows = last != nullptr && last->to + last->length == piece.to &&
-                           last->from + last->length == piece.from;
-      if (follows) {
-        last->length += piece.length;
-      } else {
-        pieces.push_back(piece);
-      }
-    }
+    for (const MemoryCopy& piece : copy.pieces) add_copy(pieces, piece);
   }
   return copies.front().local->copy(pieces);
 }
 
-std::vector<Status> DeviceCopies::run() {
+std::vector<Status> DeviceSlices::run() {
   std::vector<Status> ends(copies_.size());
   for (size_t begin = 0; begin < copies_.size();) {
     size_t end = begin + 1;
