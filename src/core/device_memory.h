@@ -1,4 +1,5 @@
-// Memory of one buffer that the processor does not reach. Each kind has a driver in platform/.
+// Memory of one buffer that the processor does not reach, or of none: then it is a device that
+// copies between host memory and blocks that it opens. Each kind has a driver in platform/.
 //
 // Threads: any.
 #pragma once
@@ -96,8 +97,9 @@ class DeviceMemory {
   virtual std::string pci_address() const { return {}; }
   // What copies this memory: the same for all memory of one GPU.
   virtual const void* copier() const { return this; }
-  // Begins to copy ranges. Each begins or ends in this memory; its other end is accessible host
-  // memory, or other memory of this kind. This outlives the answer. An error: nothing was begun.
+  // Begins to copy ranges. Each begins or ends in this memory, or in a block that this opened; its
+  // other end is accessible host memory, or other memory of this kind. Of pinned memory it is in
+  // one range that was pinned. This outlives the answer. An error: nothing was begun.
   virtual Result<std::unique_ptr<PendingCopies>> start(
       std::span<const MemoryCopy> copies) const = 0;
   // The same, and waits for the end.

@@ -33,6 +33,16 @@ Status refusal(const Slice& slice, Code code) {
 
 }  // namespace
 
+// Whether the target's memory is on a device, as far as is known now.
+bool Transfers::is_for_device(const Slice& slice) {
+  const std::shared_ptr<const Target> target = segment_of(*slice.task)->target();
+  uint64_t address = 0;
+  const Result<size_t> buffer = target->descriptor.resolve(
+      {slice.remote_address, slice.length, target_rights(slice.opcode), Addressing::kAddress},
+      &address);
+  return buffer.ok() && target->descriptor.buffer(*buffer).kind != MemoryKind::kHost;
+}
+
 // The same where a driver copies: what it says, unless both ends are in host memory. Of a target in
 // another process the path alone knows.
 Status Transfers::device_refusal(const Slice& slice, Code code) {
@@ -42,7 +52,8 @@ Status Transfers::device_refusal(const Slice& slice, Code code) {
   const std::shared_ptr<const DeviceMemory> ours = memory_.device_at(here);
   const std::shared_ptr<const DeviceMemory> theirs =
       same_engine ? memory_.device_at(slice.remote_address) : nullptr;
-  if (ours == nullptr && theirs == nullptr) return {};
+  const bool on_device = ours != nullptr || theirs != nullptr;
+  if (!on_device && !is_for_device(slice)) return {};
   const uint64_t address = local ? here : slice.remote_address;
   const std::shared_ptr<const DeviceMemory>& device = local ? ours : theirs;
   Status why;

@@ -107,6 +107,15 @@ class __attribute__((visibility("hidden"))) Engine::Impl final : public ControlS
   std::shared_ptr<const DeviceMemory> device_memory(uint64_t address) override {
     return memory_.device_at(address);
   }
+  bool has_device(MemoryKind kind) override {
+    const MemoryDriver* const driver = memory_.driver(kind);
+    return driver != nullptr && driver->has_device();
+  }
+  Result<std::shared_ptr<const DeviceMemory>> any_device(MemoryKind kind) override {
+    const MemoryDriver* const driver = memory_.driver(kind);
+    return driver != nullptr ? driver->any_device() : TransportHost::any_device(kind);
+  }
+  void unpin(std::byte* begin, size_t length) override { te::unpin(begin, length); }
 
   const Config& config() const { return config_; }
   std::string endpoint() const { return join_host_port(address_.advertised, server_->port()); }

@@ -164,7 +164,7 @@ Memory::Memory(uint64_t instance, const Config& config, Transports& transports)
 
 Memory::~Memory() {
   WriterLock lock(mutex_);
-  for (const auto& [address, file] : allocated_) unpin(address);
+  for (const auto& [address, file] : allocated_) unpin(file.data(), file.size());
 }
 
 Status Memory::register_with(Buffer& buffer, Transport& transport) {
@@ -467,8 +467,11 @@ std::shared_ptr<const DeviceMemory> Memory::device_at(uint64_t address) {
   return buffer == nullptr ? nullptr : buffer->device;
 }
 
-void Memory::unpin(void* allocated) const {
-  for (const MemoryDriver* driver : drivers_) driver->unpin(static_cast<std::byte*>(allocated));
+const MemoryDriver* Memory::driver(MemoryKind kind) const {
+  const auto found =
+      std::find_if(drivers_.begin(), drivers_.end(),
+                   [kind](const MemoryDriver* each) { return each->kind() == kind; });
+  return found == drivers_.end() ? nullptr : *found;
 }
 
 Status Memory::free(void* addr) {
@@ -489,18 +492,22 @@ Result<size_t> Memory::release(void* addr) {
 }
 
 Result<Memory::Taken> Memory::take_allocated(void* addr) {
+  size_t size = 0;
   {
     ReaderLock lock(mutex_);
-    if (!allocated_.contains(addr)) {
+    const auto known = allocated_.find(addr);
+    if (known == allocated_.end()) {
       return error(Code::kNotFound,
                    "no memory at {} was allocated by this engine: give the address "
                    "that allocate returned",
                    addr);
     }
+    size = known->second.size();
   }
   const Status status = remove_buffers({&addr, 1}, deadline_after_ms(now_ns(), kFreeWaitMs));
   if (!status.ok() && status.code() != Code::kBusy) return status;
-  unpin(addr);  // without the lock, since a driver takes its time
+  // Without the lock, since a driver takes its time.
+  unpin(static_cast<std::byte*>(addr), size);
   const ReaderLock barrier(barrier_);
   const Installed transports = transports_.installed();
   WriterLock lock(mutex_);

@@ -63,6 +63,8 @@ class Memory {
   // For a peer with these rights: of transports that do not check them it hears only with both.
   std::shared_ptr<const Bytes> encoded_descriptor(Rights rights);
 
+  // Null: there is no such kind.
+  const MemoryDriver* driver(MemoryKind kind) const;
   // Of the buffer that contains the address; null: there is none, or it is in host memory.
   std::shared_ptr<const DeviceMemory> device_at(uint64_t address);
 
@@ -91,7 +93,6 @@ class Memory {
   static constexpr size_t kBuffersAtOnce =
       128;  // buffers for which the registry's lock is held at a time
   static Status out_of_memory();
-  void unpin(void* allocated) const;
 
   Status add_asked(const Asked& asked);
   Result<void*> keep_allocated(MemoryFile file, Asked asked);

@@ -114,6 +114,7 @@ class Transfers final : public SliceOwner {
   Status find_segment(SegmentId id, Plan& plan);
   Status cut(Task& task, Opcode opcode, const Target& target, Plan& plan);
   Status device_refusal(const Slice& slice, Code code);
+  static bool is_for_device(const Slice& slice);
   Status stage(Task& task, Opcode opcode, const Target& target, size_t buffer, uint64_t address,
                Plan& plan);
   // The same of one slice, of a list, or whose path turned out not to reach its memory;

@@ -1,5 +1,7 @@
 #include "platform/memory_driver.h"
 
+#include <array>
+
 #include "base/mutex.h"
 #include "platform/cuda/cuda_memory.h"
 #include "platform/host_memory.h"
@@ -8,7 +10,7 @@ namespace te {
 namespace {
 
 // Those of this build, host memory last.
-std::vector<const MemoryDriver*> built_in() {
+std::array<const MemoryDriver*, 2> built_in() {
   return {
       &cuda::cuda_memory(),
       &host_memory(),
@@ -29,7 +31,8 @@ Added& added() {
 }  // namespace
 
 std::vector<const MemoryDriver*> memory_drivers() {
-  std::vector<const MemoryDriver*> all = built_in();
+  const auto own = built_in();
+  std::vector<const MemoryDriver*> all(own.begin(), own.end());
   MutexLock lock(added().mutex);
   all.insert(all.begin(), added().drivers.begin(), added().drivers.end());
   return all;
@@ -43,6 +46,12 @@ void add_memory_driver(const MemoryDriver& driver) {
 void remove_memory_driver(const MemoryDriver& driver) {
   MutexLock lock(added().mutex);
   std::erase(added().drivers, &driver);
+}
+
+void unpin(std::byte* begin, size_t length) noexcept {
+  for (const MemoryDriver* driver : built_in()) driver->unpin(begin, length);
+  MutexLock lock(added().mutex);
+  for (const MemoryDriver* driver : added().drivers) driver->unpin(begin, length);
 }
 
 Result<std::unique_ptr<DeviceWork>> follow(void* event, void* stream) {

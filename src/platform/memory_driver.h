@@ -55,8 +55,18 @@ class MemoryDriver {
     (void)stream;
     return Status(Code::kUnsupported, "this kind of memory has no events");
   }
-  // Host memory, pinned or not, that is about to be unmapped.
-  virtual void unpin(std::byte* host) const { (void)host; }
+  // Whether this process uses a device of the kind.
+  virtual bool has_device() const { return false; }
+  // Such a device, as the memory of no buffer, to copy between host memory and blocks that it
+  // opens. It is held for as long as they are open. kUnsupported: there is none.
+  virtual Result<std::shared_ptr<const DeviceMemory>> any_device() const {
+    return Status(Code::kUnsupported, "this kind of memory has no devices");
+  }
+  // Host memory, pinned or not, in one range or several, that is about to be unmapped.
+  virtual void unpin(std::byte* begin, size_t length) const {
+    (void)begin;
+    (void)length;
+  }
 };
 
 // The kinds of this process. Host memory is last: it is what no other kind claims.
@@ -65,6 +75,9 @@ std::vector<const MemoryDriver*> memory_drivers();
 // `driver` is removed.
 void add_memory_driver(const MemoryDriver& driver);
 void remove_memory_driver(const MemoryDriver& driver);
+
+// By all of them; see MemoryDriver::unpin().
+void unpin(std::byte* begin, size_t length) noexcept;
 
 // By the first kind that has devices in this process; see MemoryDriver::follow().
 Result<std::unique_ptr<DeviceWork>> follow(void* event, void* stream);

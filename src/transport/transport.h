@@ -67,6 +67,21 @@ class TransportHost {
     (void)address;
     return nullptr;
   }
+  // Whether this process uses a device of the kind, and one that it uses: it is the memory of no
+  // buffer, and copies between host memory and blocks that it opens.
+  virtual bool has_device(MemoryKind kind) {
+    (void)kind;
+    return false;
+  }
+  virtual Result<std::shared_ptr<const DeviceMemory>> any_device(MemoryKind kind) {
+    (void)kind;
+    return Status(Code::kUnsupported, "this process uses no device of that kind");
+  }
+  // Memory that a device may have pinned for copies is about to be unmapped. Also after stop().
+  virtual void unpin(std::byte* begin, size_t length) {
+    (void)begin;
+    (void)length;
+  }
 };
 
 // The engine behind a segment, as a transport sees it when it makes paths.

@@ -6,9 +6,7 @@
 #include <chrono>
 #include <thread>
 
-#include "cuda/pair.h"
-#include "support/facts.h"
-#include "support/peer.h"
+#include "cuda/same_host.h"
 
 namespace te::test {
 namespace {
@@ -16,95 +14,35 @@ namespace {
 using cuda::CuResult;
 using Kind = GpuMemory::Kind;
 
-class SameHostGpus : public testing::Test {
+class SameHostGpus : public SameHost {
  protected:
-  static constexpr uint64_t kChunk = GpuMemory::kChunk;
-  static constexpr uint64_t kSize = 5 * kChunk;
-  static constexpr uint64_t kSeed = 3;
-
-  void SetUp() override { fake_cuda::reset(); }
-  void TearDown() override {
-    initiator_.reset();
-    EXPECT_EQ(fake_cuda::copies_under_way(), 0);
-    EXPECT_EQ(fake_cuda::open_ipc_handles(), 0) << "handles stay open";
-    EXPECT_EQ(fake_cuda::chunk_handles(), 0) << "handles of chunks are not released";
-    EXPECT_EQ(fake_cuda::streams(), 0);
-    peer_.reset();
-    fake_cuda::reset();
-  }
+  std::byte* data() override { return memory_.data(); }
+  std::byte* view() override { return memory_.view(); }
 
   void start_peer(const std::string& kind = "whole", uint16_t port = 0) {
     PeerOptions options;
     options.port = port;
-    options.size = kSize;
-    options.seed = kSeed;
     options.gpu = 1;
     options.gpu_kind = kind;
-    peer_.emplace(options);
-    ASSERT_TRUE(peer_->running());
+    SameHost::start_peer(options);
   }
   void connect(const std::string& kind = "whole") {
     start_peer(kind);
-    initiator_ = make_engine({}, "shm");
-    ASSERT_TRUE(initiator_->register_memory(memory_.data(), kSize, "*").ok());
-    const Result<SegmentId> id = initiator_->open_segment(peer_->segment());
-    ASSERT_TRUE(id.ok()) << id.status().to_string();
-    segment_ = *id;
-  }
-  TransferRequest request(Opcode opcode, uint64_t at, uint64_t length) {
-    return {opcode, memory_.data() + at, segment_, peer_->address() + at, length};
-  }
-  TaskState run(const TransferRequest& request) { return transfer(*initiator_, {request}).state; }
-  Status error_of(const TransferRequest& request) {
-    const BatchId batch = submit_new(*initiator_, {request}, within(10'000));
-    EXPECT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
-    EXPECT_EQ(initiator_->status(batch, 0)->state, TaskState::kFailed);
-    const Status status = initiator_->task_error(batch, 0)->status;
-    EXPECT_TRUE(initiator_->free_batch(batch).ok());
-    return status;
-  }
-  // Both directions of a range, and no byte beside it.
-  void expect_moves(uint64_t at, uint64_t length) {
-    std::memset(memory_.view(), 0xEE, kSize);
-    ASSERT_EQ(run(request(Opcode::kRead, at, length)), TaskState::kCompleted);
-    std::vector<std::byte> expected(kSize);
-    stamp(expected.data(), kSize, seed_);
-    EXPECT_EQ(std::memcmp(memory_.view() + at, expected.data() + at, length), 0);
-    EXPECT_EQ(other_than(memory_.view(), at, std::byte{0xEE}), kSame);
-    EXPECT_EQ(other_than(memory_.view() + at + length, kSize - at - length, std::byte{0xEE}),
-              kSame);
-    stamp(memory_.view(), kSize, ++seed_);
-    ASSERT_EQ(run(request(Opcode::kWrite, at, length)), TaskState::kCompleted);
-    EXPECT_EQ(peer_->ask("same " + std::to_string(seed_) + " " + std::to_string(at) + " " +
-                         std::to_string(length)),
-              "same");
-    ASSERT_EQ(peer_->ask("stamp " + std::to_string(seed_)), "ok");
-  }
-  uint64_t peer_calls(const std::string& function) {
-    return std::stoull(peer_->ask("calls " + function));
+    open_segment();
   }
   // Whether requests of the whole memory take one copy each and no host memory.
   void expect_direct() {
-    const uint64_t before = fake_cuda::copies();
-    expect_moves(0, kSize);
-    EXPECT_EQ(fake_cuda::copies() - before, 2u);
+    SameHost::expect_direct();
     EXPECT_EQ(fake_cuda::pinned_ranges(), 0) << "it was staged";
   }
   void expect_staged(const std::string& reason) {
     expect_moves(0, kSize);
     EXPECT_GT(fake_cuda::pinned_ranges(), 0);
     EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
-    if (reason.empty()) return;
-    const std::string said = initiator_->paths().front().last_error;
-    EXPECT_NE(said.find("staged in host memory"), std::string::npos) << said;
-    EXPECT_NE(said.find(reason), std::string::npos) << said;
+    if (!reason.empty()) expect_reason(reason);
   }
 
   GpuMemory memory_{0, kSize};
-  std::optional<PeerProcess> peer_;
-  std::unique_ptr<Engine> initiator_;
-  SegmentId segment_ = -1;
-  uint64_t seed_ = kSeed;
 };
 
 TEST_F(SameHostGpus, EachRequestIsOneCopyOfTheDriver) {
@@ -246,20 +184,9 @@ TEST_F(SameHostGpus, WhatIsUnregisteredUnderLoadIsNotTouchedAnyMore) {
 TEST_F(SameHostGpus, AKilledPeerIsClosedAndOneThatIsBackIsOpened) {
   connect();
   expect_direct();
-  fake_cuda::slow_down(2'000, 0);
-  const std::vector<TransferRequest> requests(40, request(Opcode::kRead, 0, kSize));
-  const BatchId batch = submit_new(*initiator_, requests, within(10'000));
-  std::this_thread::sleep_for(std::chrono::milliseconds(10));
   const uint16_t port = peer_->port();
-  peer_->kill();
-  ASSERT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
-  ASSERT_TRUE(initiator_->free_batch(batch).ok());
-  EXPECT_EQ(fake_cuda::copies_under_way(), 0);
-  std::memset(memory_.view(), 0x5A, kSize);
-  std::this_thread::sleep_for(std::chrono::milliseconds(30));
-  EXPECT_EQ(other_than(memory_.view(), kSize, std::byte{0x5A}), kSame);
+  ASSERT_NO_FATAL_FAILURE(kill_peer_under_load());
   EXPECT_TRUE(eventually([] { return fake_cuda::open_ipc_handles() == 0; }));
-  fake_cuda::slow_down(0, 0);
   peer_.reset();
   start_peer("whole", port);
   seed_ = kSeed;
@@ -392,18 +319,6 @@ TEST_F(SameHostGpus, WhereThePeerExportsNothingItIsStaged) {
   const uint64_t before = fake_cuda::copies();
   expect_moves(0, kSize);
   EXPECT_EQ(fake_cuda::copies() - before, 2u);
-}
-
-TEST_F(SameHostGpus, HostMemoryHereIsStagedAtThePeer) {
-  connect();
-  std::vector<std::byte> host(kSize);
-  ASSERT_TRUE(initiator_->register_memory(host.data(), kSize, "*").ok());
-  TransferRequest read = request(Opcode::kRead, 0, kSize);
-  read.source = host.data();
-  ASSERT_EQ(run(read), TaskState::kCompleted);
-  EXPECT_EQ(difference(host.data(), kSize, kSeed), kSame);
-  EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 0u);
-  ASSERT_TRUE(initiator_->unregister_memory(host.data()).ok());
 }
 
 // The context of a GPU is held for registered memory alone, and what was opened there ends with it.

@@ -26,7 +26,7 @@ class GpuTest(TeTest):
             self.assertEqual(gpu["model"], "Fake GPU")
             self.assertEqual(gpu["memory_bytes"], 16 << 30)
             self.assertEqual(gpu["rdma"], "dmabuf")
-            self.assertEqual(gpu["shm"], "direct to GPUs, else staged")
+            self.assertEqual(gpu["shm"], "direct to GPUs and allocated memory, else staged")
             self.assertEqual(gpu["efa"], "direct if its provider registers it, else staged")
             self.assertEqual(gpu["other_transports"], "staged")
         text = te("info").stdout

@@ -177,7 +177,7 @@ class HostileBlocks : public HostileTarget {
   }
 
   Link::Opened find(uint64_t at) {
-    return link_->find_block(range_, FakeDevice::kBegin + at, device_, [] {});
+    return link_->find_block(range_, FakeDevice::kBegin + at, {device_}, [] {});
   }
   // What an honest target answers.
   Message answer(uint64_t at) {
@@ -317,9 +317,57 @@ TEST_F(HostileBlocks, WhatTheTargetRefusesIsNotAskedForAgain) {
   ask(5);
 }
 
+// Any device copies host memory, so that one cannot open the block says nothing of another one.
+TEST_F(HostileBlocks, WhatCannotBeOpenedForHostMemoryIsAskedForByADevice) {
+  constexpr auto kHost = OpenBlocks::Local::kHost;
+  auto any = std::make_shared<FakeDevice>(2 * kBlock);
+  any->opens_any = false;
+  const auto find_for_host = [&] {
+    return link_->find_block(range_, FakeDevice::kBegin, {any, kHost}, [] {}).status.code();
+  };
+  EXPECT_EQ(find_for_host(), Code::kBusy);
+  ASSERT_TRUE(receive(socket_.get()).has_value());
+  send(answer(0));
+  ASSERT_TRUE(eventually([&] { return answered_.load() == 1; }));
+  EXPECT_EQ(find_for_host(), Code::kUnavailable);
+  EXPECT_FALSE(link_->may_open(range_, kHost));
+  EXPECT_TRUE(link_->may_open(range_));
+  // But where its own device cannot, host memory is not tried.
+  device_->opens_any = false;
+  const RangeKey beside = add(blocks_, device_, kBlock, 16);
+  ask(kBlock);
+  send(answer(kBlock));
+  ASSERT_TRUE(eventually([&] { return answered_.load() == 2; }));
+  EXPECT_FALSE(link_->may_open(beside));
+  EXPECT_FALSE(link_->may_open(beside, kHost));
+}
+
+TEST_F(HostileBlocks, WhatOpensForHostMemoryIsKeptUntilTheAnswer) {
+  auto any = std::make_shared<FakeDevice>(2 * kBlock);
+  const std::weak_ptr<FakeDevice> alive = any;
+  const void* const copier = any->copier();
+  EXPECT_EQ(link_->find_block(range_, FakeDevice::kBegin, {any, OpenBlocks::Local::kHost}, [] {})
+                .status.code(),
+            Code::kBusy);
+  any.reset();
+  EXPECT_FALSE(alive.expired());
+  ASSERT_TRUE(receive(socket_.get()).has_value());
+  send(answer(0));
+  ASSERT_TRUE(eventually([&] { return answered_.load() == 1; }));
+  ASSERT_FALSE(alive.expired()) << "its block is not open";
+  EXPECT_EQ(alive.lock()->copier(), copier);
+  EXPECT_EQ(alive.lock()->open.load(), 1);
+  ASSERT_TRUE(blocks_.remove(range_));
+  Message release;
+  release.kind = Kind::kRelease;
+  send(release);
+  EXPECT_TRUE(eventually([&] { return alive.expired(); }));
+}
+
 TEST_F(HostileBlocks, ABlockWhoseAskerIsGoneIsNotOpened) {
   auto other = std::make_shared<FakeDevice>(2 * kBlock);
-  EXPECT_EQ(link_->find_block(range_, FakeDevice::kBegin, other, [] {}).status.code(), Code::kBusy);
+  EXPECT_EQ(link_->find_block(range_, FakeDevice::kBegin, {other}, [] {}).status.code(),
+            Code::kBusy);
   ASSERT_TRUE(receive(socket_.get()).has_value());
   other.reset();
   send(answer(0));

@@ -35,7 +35,7 @@ Json gpus_json() {
                     {"pci", gpu.pci},
                     {"memory_bytes", gpu.memory_bytes},
                     {"rdma", gpu.rdma},
-                    {"shm", "direct to GPUs, else staged"},
+                    {"shm", "direct to GPUs and allocated memory, else staged"},
                     {"efa", "direct if its provider registers it, else staged"},
                     {"other_transports", "staged"}});
   }

@@ -14,14 +14,46 @@ namespace {
 
 constexpr DevicePtr kPage = 4096;
 
-class CudaMemory final : public DeviceMemory {
+// A GPU as the memory of no buffer: it copies between host memory and blocks that it opened, which
+// hold it as long as they are open.
+class CudaCopier : public DeviceMemory {
  public:
-  CudaMemory(const Library& library, std::shared_ptr<Gpu> gpu, std::vector<Chunk> chunks)
-      : library_(library), gpu_(std::move(gpu)), chunks_(std::move(chunks)) {}
+  CudaCopier(const Library& library, std::shared_ptr<Gpu> gpu)
+      : library_(library), gpu_(std::move(gpu)) {}
 
   MemoryKind kind() const override { return MemoryKind::kCuda; }
   std::string pci_address() const override { return gpu_->pci_address(); }
   const void* copier() const override { return gpu_.get(); }
+  Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy> copies) const override {
+    const bool from_gpu =
+        !copies.empty() &&
+        chunk_at(library_, reinterpret_cast<DevicePtr>(copies.front().from)).has_value();
+    return gpu_->start(copies, from_gpu ? Gpu::Direction::kFromGpu : Gpu::Direction::kToGpu);
+  }
+  Result<std::shared_ptr<const OpenedBlock>> open_block(const BlockHandle& handle,
+                                                        uint64_t length) const override {
+    return open(handle, length, gpu_);
+  }
+  Result<std::shared_ptr<const OpenedBlock>> own_block(uint64_t begin,
+                                                       uint64_t length) const override;
+  std::shared_ptr<const void> pin(std::byte* host, size_t length) const override {
+    return gpu_->pin(host, length);
+  }
+
+ protected:
+  // `holder`: what the block holds while it is open.
+  Result<std::shared_ptr<const OpenedBlock>> open(const BlockHandle& handle, uint64_t length,
+                                                  std::shared_ptr<Gpu> holder) const;
+
+  const Library& library_;
+  const std::shared_ptr<Gpu> gpu_;
+};
+
+class CudaMemory final : public CudaCopier {
+ public:
+  CudaMemory(const Library& library, std::shared_ptr<Gpu> gpu, std::vector<Chunk> chunks)
+      : CudaCopier(library, std::move(gpu)), chunks_(std::move(chunks)) {}
+
   Result<std::unique_ptr<PendingCopies>> start(std::span<const MemoryCopy> copies) const override {
     for (const MemoryCopy& each : copies) {
       if (contains(each.to)) TE_RETURN_IF_ERROR(check(each.to, each.length));
@@ -54,13 +86,10 @@ class CudaMemory final : public DeviceMemory {
 
   Result<std::vector<MemoryBlock>> blocks() const override;
   Result<BlockHandle> export_block(const MemoryBlock& block) const override;
+  // It ends with the GPU: the context is held for memory that is registered alone.
   Result<std::shared_ptr<const OpenedBlock>> open_block(const BlockHandle& handle,
-                                                        uint64_t length) const override;
-  Result<std::shared_ptr<const OpenedBlock>> own_block(uint64_t begin,
-                                                       uint64_t length) const override;
-
-  std::shared_ptr<const void> pin(std::byte* host, size_t length) const override {
-    return gpu_->pin(host, length);
+                                                        uint64_t length) const override {
+    return open(handle, length, nullptr);
   }
 
  private:
@@ -69,8 +98,6 @@ class CudaMemory final : public DeviceMemory {
     return address >= chunks_.front().begin && address < chunks_.back().end;
   }
 
-  const Library& library_;
-  const std::shared_ptr<Gpu> gpu_;
   const std::vector<Chunk> chunks_;  // ascending, without gaps; at least one
 };
 
@@ -111,11 +138,11 @@ Result<BlockHandle> CudaMemory::export_block(const MemoryBlock& block) const {
   return handle;
 }
 
-// Memory of another process. It ends with the GPU here, too: the context is held for memory that is
-// registered alone.
+// Memory of another process. It ends with the GPU here, too.
 class OpenedMemory final : public OpenedBlock {
  public:
-  OpenedMemory(const std::shared_ptr<Gpu>& gpu, DevicePtr begin) : gpu_(gpu), begin_(begin) {}
+  OpenedMemory(const std::shared_ptr<Gpu>& gpu, DevicePtr begin, std::shared_ptr<Gpu> holder)
+      : gpu_(gpu), begin_(begin), holder_(std::move(holder)) {}
   ~OpenedMemory() override {
     if (const std::shared_ptr<Gpu> gpu = gpu_.lock()) gpu->openings().close(begin_);
   }
@@ -125,17 +152,19 @@ class OpenedMemory final : public OpenedBlock {
  private:
   const std::weak_ptr<Gpu> gpu_;
   const DevicePtr begin_;
+  const std::shared_ptr<Gpu> holder_;
 };
 
-Result<std::shared_ptr<const OpenedBlock>> CudaMemory::open_block(const BlockHandle& handle,
-                                                                  uint64_t length) const {
+Result<std::shared_ptr<const OpenedBlock>> CudaCopier::open(const BlockHandle& handle,
+                                                            uint64_t length,
+                                                            std::shared_ptr<Gpu> holder) const {
   const bool is_chunk = handle.descriptor.valid();
   IpcMemHandle of_allocation{};
   std::memcpy(&of_allocation, handle.bytes.data(), sizeof of_allocation);
   const Result<DevicePtr> begin = is_chunk ? gpu_->openings().map(handle.descriptor.get(), length)
                                            : gpu_->openings().open(of_allocation);
   if (!begin.ok()) return begin.status();
-  auto opened = std::make_shared<OpenedMemory>(gpu_, *begin);
+  auto opened = std::make_shared<OpenedMemory>(gpu_, *begin, std::move(holder));
   const std::optional<Chunk> chunk = chunk_at(library_, *begin);
   if (!chunk || chunk->end - *begin < length) {
     return error(Code::kProtocol, "the peer's memory is shorter than the {} bytes that it says",
@@ -162,7 +191,7 @@ class OwnMemory final : public OpenedBlock {
   const std::vector<Chunk> chunks_;
 };
 
-Result<std::shared_ptr<const OpenedBlock>> CudaMemory::own_block(uint64_t begin,
+Result<std::shared_ptr<const OpenedBlock>> CudaCopier::own_block(uint64_t begin,
                                                                  uint64_t length) const {
   const std::optional<Chunk> first = chunk_at(library_, begin);
   if (!first) return Status(Code::kInvalidArgument, "it is not memory of a GPU any more");
@@ -200,7 +229,18 @@ class CudaDriver final : public MemoryDriver {
     }
     return cuda::follow(*library, static_cast<Event>(event), static_cast<Stream>(stream));
   }
-  void unpin(std::byte* host) const override { Gpu::unpin(host); }
+  bool has_device() const override {
+    const Library* library = loaded_library();
+    return library != nullptr && Gpu::any_in_use(*library);
+  }
+  Result<std::shared_ptr<const DeviceMemory>> any_device() const override {
+    const Library* library = loaded_library();
+    if (library == nullptr) return MemoryDriver::any_device();
+    Result<std::shared_ptr<Gpu>> gpu = Gpu::hold_any(*library);
+    if (!gpu.ok()) return gpu.status();
+    return std::shared_ptr<const DeviceMemory>(std::make_shared<CudaCopier>(*library, gpu.take()));
+  }
+  void unpin(std::byte* begin, size_t length) const override { Gpu::unpin(begin, length); }
 
  private:
   Status describe(const Library& library, const BufferEntry& range, const Chunk& first,

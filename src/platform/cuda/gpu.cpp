@@ -22,6 +22,29 @@ Held& held() {
   return all;
 }
 
+std::shared_ptr<Gpu> first_held() {
+  MutexLock lock(held().mutex);
+  for (const auto& [ordinal, known] : held().gpus) {
+    if (std::shared_ptr<Gpu> gpu = known.lock()) return gpu;
+  }
+  return nullptr;
+}
+
+// Whose primary context the application uses; -1: of none.
+int first_active(const Library& library) {
+  int count = 0;
+  if (library.device_get_count(&count) != CuResult::kSuccess) return -1;
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    Device device = 0;
+    unsigned flags = 0;
+    int active = 0;
+    const bool known = library.device_get(&device, ordinal) == CuResult::kSuccess &&
+                       library.primary_context_state(device, &flags, &active) == CuResult::kSuccess;
+    if (known && active != 0) return ordinal;
+  }
+  return -1;
+}
+
 }  // namespace
 
 // Host memory that is pinned, by which GPU. One pins it for all.
@@ -60,25 +83,15 @@ Result<std::shared_ptr<Gpu>> Gpu::hold(const Library& library, int ordinal) {
 }
 
 Result<std::shared_ptr<Gpu>> Gpu::hold_any(const Library& library) {
-  {
-    MutexLock lock(held().mutex);
-    for (const auto& [ordinal, known] : held().gpus) {
-      if (std::shared_ptr<Gpu> gpu = known.lock()) return gpu;
-    }
-  }
-  int count = 0;
-  if (library.device_get_count(&count) != CuResult::kSuccess) count = 0;
-  for (int ordinal = 0; ordinal < count; ++ordinal) {
-    Device device = 0;
-    unsigned flags = 0;
-    int active = 0;
-    const bool known = library.device_get(&device, ordinal) == CuResult::kSuccess &&
-                       library.primary_context_state(device, &flags, &active) == CuResult::kSuccess;
-    if (known && active != 0) return hold(library, ordinal);
-  }
+  if (std::shared_ptr<Gpu> gpu = first_held()) return gpu;
+  if (const int ordinal = first_active(library); ordinal >= 0) return hold(library, ordinal);
   return Status(Code::kUnsupported,
                 "no GPU has a primary context in this process: register memory of a GPU first, or "
                 "use the primary context, as CUDA's runtime does");
+}
+
+bool Gpu::any_in_use(const Library& library) {
+  return first_held() != nullptr || first_active(library) >= 0;
 }
 
 Result<Gpu::Marker> Gpu::take_marker() {
@@ -346,12 +359,13 @@ std::shared_ptr<Gpu> Gpu::pin(std::byte* host, size_t length) {
   return nullptr;
 }
 
-void Gpu::unpin(std::byte* host) {
+void Gpu::unpin(std::byte* begin, size_t length) {
   MutexLock lock(pins().mutex);
-  const auto found = pins().ranges.find(host);
-  if (found == pins().ranges.end()) return;
-  found->second.gpu->unregister(host);
-  pins().ranges.erase(found);
+  auto each = pins().ranges.lower_bound(begin);
+  while (each != pins().ranges.end() && each->first < begin + length) {
+    each->second.gpu->unregister(each->first);
+    each = pins().ranges.erase(each);
+  }
 }
 
 }  // namespace te::cuda

@@ -1,4 +1,5 @@
-// One GPU, while memory of it is registered: its primary context, and two streams for copies.
+// One GPU, while memory of it is registered, or it copies host memory: its primary context, and two
+// streams for copies.
 //
 // The context is current on a thread only during a call: nothing is left behind on threads of the
 // application, and no context is made on another GPU.
@@ -28,6 +29,8 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   // One that is held already, or that the application uses: no context is made for it.
   // kUnsupported: there is none.
   static Result<std::shared_ptr<Gpu>> hold_any(const Library& library);
+  // Whether hold_any() finds one.
+  static bool any_in_use(const Library& library);
   ~Gpu();
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
@@ -49,8 +52,8 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   Openings& openings() { return openings_; }
   // See DeviceMemory::pin(). The answer is the GPU that pinned it, perhaps another one.
   std::shared_ptr<Gpu> pin(std::byte* host, size_t length);
-  // By whichever GPU pinned it.
-  static void unpin(std::byte* host);
+  // What was pinned in that range, by whichever GPU.
+  static void unpin(std::byte* begin, size_t length);
 
   class Current;
   // To mark a point in the work of other streams: a stream that follows them, and an event in it.

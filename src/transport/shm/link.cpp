@@ -34,8 +34,9 @@ Result<Fd> connect_within(uint64_t instance, int64_t limit_ms) {
 }  // namespace
 
 Result<std::shared_ptr<Link>> Link::connect(EventLoop& loop, uint64_t instance,
-                                            const Advertisement& advertisement, int64_t limit_ms) {
-  auto link = std::make_shared<Link>(loop);
+                                            const Advertisement& advertisement, int64_t limit_ms,
+                                            Unmapping unmapping) {
+  auto link = std::make_shared<Link>(loop, std::move(unmapping));
   Result<Fd> socket = connect_within(instance, limit_ms);
   if (!socket.ok()) return socket.status();
   link->socket_ = socket.take();
@@ -156,13 +157,14 @@ void Link::drop_blocks() {
 void Link::fail(const Status& why) {
   alive_.store(false);
   drop_blocks();
+  std::deque<Question> dropped;  // what they keep ends behind the lock
   MutexLock lock(owner_mutex_);
   {
     MutexLock files(mutex_);
     for (const Question& question : asked_) {
       if (question.copier == nullptr) files_[question.key.index].code = Code::kUnavailable;
     }
-    asked_.clear();
+    dropped.swap(asked_);
     asked_blocks_.clear();
   }
   if (!owner_.failed) return;
@@ -197,6 +199,28 @@ Status Link::take_answer(Received& answer) {
   }
 }
 
+// Until the last copy with it has ended.
+std::shared_ptr<const Mapping> Link::share(Mapping mapping) const {
+  auto owned = std::make_unique<const Mapping>(std::move(mapping));
+  if (!unmapping_) return owned;
+  return {owned.release(), [unmapping = unmapping_](const Mapping* shared) {
+            unmapping(*shared);
+            std::default_delete<const Mapping>()(shared);
+          }};
+}
+
+// Of ranges that are gone.
+Link::Files Link::take_outdated_files() {
+  Files outdated;
+  std::erase_if(files_, [&](auto& entry) {
+    const RangeKey key{entry.first, entry.second.generation, Way::kMapped};
+    if (entry.second.code == Code::kBusy || ranges_->find(key) != nullptr) return false;
+    outdated.push_back(std::move(entry.second.memory));
+    return true;
+  });
+  return outdated;
+}
+
 Status Link::take_mapping(Received& answer) {
   const Message& message = answer.message;
   File file;
@@ -209,14 +233,15 @@ Status Link::take_mapping(Received& answer) {
     file.code = mapping.code();
     if (mapping.ok()) {
       mapping->keep_from_children();  // a child would keep it alive
-      file.memory = std::make_shared<const Mapping>(mapping.take());
+      file.memory = share(mapping.take());
     } else {
       static LogLimit limit;
       log_limited(limit, LogLevel::kInfo, "shm: memory of {} cannot be mapped: {}", process_.name(),
                   mapping.status().message());
     }
   }
-  std::vector<std::shared_ptr<const Mapping>> dropped;  // unmapped behind the lock
+  std::shared_ptr<const Mapping> replaced;  // unmapped behind the lock
+  Files outdated;                           // likewise
   {
     MutexLock lock(mutex_);
     if (asked_.empty() || asked_.front().copier != nullptr ||
@@ -225,15 +250,10 @@ Status Link::take_mapping(Received& answer) {
       return Status(Code::kProtocol, "the target answers what was not asked");
     }
     file.generation = message.generation;
-    dropped.push_back(std::exchange(files_[message.index], file).memory);
+    replaced = std::exchange(files_[message.index], file).memory;
     asked_.pop_front();
     ask_next();
-    std::erase_if(files_, [&](const auto& entry) {
-      const RangeKey key{entry.first, entry.second.generation, Way::kMapped};
-      if (entry.second.code == Code::kBusy || ranges_->find(key) != nullptr) return false;
-      dropped.push_back(entry.second.memory);
-      return true;
-    });
+    outdated = take_outdated_files();
   }
   MutexLock lock(owner_mutex_);
   if (owner_.mapped) owner_.mapped();

@@ -11,6 +11,7 @@
 #include <set>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/event_loop.h"
 #include "transport/shm/local_socket.h"
@@ -21,12 +22,14 @@ namespace te::shm {
 
 class Link final : public EventLoop::Handler, public std::enable_shared_from_this<Link> {
  public:
+  // Called before memory of the target that was mapped here is unmapped.
+  using Unmapping = std::function<void(const Mapping&)>;
   // kNotFound: the target is not on this host. Other errors: it is, but its memory cannot be
   // shared.
   static Result<std::shared_ptr<Link>> connect(EventLoop& loop, uint64_t instance,
-                                               const Advertisement& advertisement,
-                                               int64_t limit_ms);
-  explicit Link(EventLoop& loop) : loop_(loop) {}
+                                               const Advertisement& advertisement, int64_t limit_ms,
+                                               Unmapping unmapping = {});
+  Link(EventLoop& loop, Unmapping unmapping) : loop_(loop), unmapping_(std::move(unmapping)) {}
 
   // Events begin: `failed` is called once, when the target is gone; `mapped` after each answer
   // about a memory file or a block. Both on the loop, and not after close().
@@ -60,17 +63,22 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   // False once it turned out that the range's file is not to be had.
   bool may_map(const RangeKey& key) const;
 
-  // The same of a block on a device: see OpenBlocks. `memory` is what it is to be copied with; it
-  // opens the block.
+  // What a block is to be copied with; it opens the block.
+  struct Copier {
+    std::shared_ptr<const DeviceMemory> memory;
+    OpenBlocks::Local local = OpenBlocks::Local::kDevice;
+  };
+  // The same of a block on a device: see OpenBlocks.
   struct Opened {
     OpenBlocks::Found found;
     Status status;  // kUnavailable: it cannot be opened
   };
-  Opened find_block(const RangeKey& key, uint64_t address,
-                    const std::shared_ptr<const DeviceMemory>& memory,
+  Opened find_block(const RangeKey& key, uint64_t address, const Copier& copier,
                     const std::function<void()>& wait);
   // False once it turned out that not all of the range can be opened.
-  bool may_open(const RangeKey& key) const;
+  bool may_open(const RangeKey& key, OpenBlocks::Local local = OpenBlocks::Local::kDevice) const;
+  // There is nothing to copy host memory from and to the range with.
+  void refuse_host_memory(const RangeKey& key, Status why);
 
  private:
   struct Question {
@@ -79,7 +87,10 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
     uint64_t address = 0;
     const void* copier = nullptr;
     std::weak_ptr<const DeviceMemory> memory = {};
+    OpenBlocks::Local local = OpenBlocks::Local::kDevice;
+    std::shared_ptr<const DeviceMemory> kept = {};  // of no buffer, so nobody else may hold it
   };
+  using Files = std::vector<std::shared_ptr<const Mapping>>;
 
   struct File {
     uint64_t generation = 0;
@@ -94,6 +105,8 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   Status take_mapping(Received& answer);
   Status take_block(Received& answer);
   Status check_block(const Message& answer, const Question& question) const;
+  std::shared_ptr<const Mapping> share(Mapping mapping) const;
+  Files take_outdated_files() TE_REQUIRES(mutex_);
   void refuse(const Question& question, const Message& answer, Status why) TE_REQUIRES(mutex_);
   Status release(const Message& message);
   void ask(Question question) TE_REQUIRES(mutex_);
@@ -102,6 +115,7 @@ class Link final : public EventLoop::Handler, public std::enable_shared_from_thi
   void fail(const Status& why);
 
   EventLoop& loop_;
+  const Unmapping unmapping_;
   Fd socket_;
   PeerProcess process_;
   MemoryFile hazards_;

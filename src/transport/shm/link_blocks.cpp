@@ -6,27 +6,36 @@
 
 namespace te::shm {
 
-Link::Opened Link::find_block(const RangeKey& key, uint64_t address,
-                              const std::shared_ptr<const DeviceMemory>& memory,
+Link::Opened Link::find_block(const RangeKey& key, uint64_t address, const Copier& by,
                               const std::function<void()>& wait) {
-  const void* const copier = memory->copier();
+  const void* const copier = by.memory->copier();
   MutexLock lock(mutex_);
   if (std::optional<OpenBlocks::Found> found = blocks_->find(copier, address)) {
     return {std::move(*found), {}};
   }
-  const Status refused = blocks_->refusal(address, 1);
+  const Status refused = blocks_->refusal(by.local, address, 1);
   if (!refused.ok()) return {{}, error(Code::kUnavailable, "{}", refused.message())};
   if (!alive_.load()) return {{}, Status(Code::kUnavailable, "the target is gone")};
-  if (asked_blocks_.emplace(copier, address).second) ask({key, address, copier, memory});
+  if (asked_blocks_.emplace(copier, address).second) {
+    const bool keeps = by.local == OpenBlocks::Local::kHost;
+    ask({key, address, copier, by.memory, by.local, keeps ? by.memory : nullptr});
+  }
   wait();
   return {{}, Status(Code::kBusy, "it is asked for")};
 }
 
-bool Link::may_open(const RangeKey& key) const {
+bool Link::may_open(const RangeKey& key, OpenBlocks::Local local) const {
   const SharedRange* const range = ranges_->find(key);
   if (range == nullptr) return true;  // what is planned anew is asked then
   MutexLock lock(mutex_);
-  return blocks_->refusal(range->address, range->length).ok();
+  return blocks_->refusal(local, range->address, range->length).ok();
+}
+
+void Link::refuse_host_memory(const RangeKey& key, Status why) {
+  const SharedRange* const range = ranges_->find(key);
+  if (range == nullptr) return;
+  MutexLock lock(mutex_);
+  blocks_->refuse(OpenBlocks::Local::kHost, range->address, range->length, key, std::move(why));
 }
 
 // What a peer says of its block before anything is opened.
@@ -46,11 +55,11 @@ void Link::refuse(const Question& question, const Message& answer, Status why) {
   log_limited(limit, LogLevel::kInfo, "shm: {}", why.message());
   if (answer.code == Code::kOk) {
     const RangeKey key{answer.index, answer.generation, Way::kOpened};
-    return blocks_->refuse(answer.value, answer.length, key, std::move(why));
+    return blocks_->refuse(question.local, answer.value, answer.length, key, std::move(why));
   }
   const SharedRange* const range = ranges_->find(question.key);
   if (range == nullptr) return;
-  blocks_->refuse(range->address, range->length, question.key, std::move(why));
+  blocks_->refuse(question.local, range->address, range->length, question.key, std::move(why));
 }
 
 Status Link::take_block(Received& answer) {
@@ -105,8 +114,10 @@ Status Link::take_block(Received& answer) {
 Status Link::release(const Message& message) {
   {
     OpenBlocks::Dropped dropped;  // closed behind the lock, and before the answer
+    Files outdated;               // unmapped likewise
     MutexLock lock(mutex_);
     dropped = blocks_->drop_outdated();
+    outdated = take_outdated_files();
   }
   Message answer;
   answer.kind = Kind::kReleased;

@@ -52,8 +52,9 @@ struct Advertisement {
 
 // The initiator begins with kHello, and gets kWelcome. Later it asks, one question at a time: with
 // kMap for the memory file of a range, and gets kMapped; with kOpen for the block that holds an
-// address of a range, and gets kBlock. The target says kRelease when blocks went with their last
-// range, and gets kReleased when the initiator has closed those that it had open.
+// address of a range, and gets kBlock. The target says kRelease when files, or blocks with their
+// last range, went, and gets kReleased when the initiator has unmapped and closed those that it
+// had.
 //
 // A descriptor comes along with kHello, kWelcome and kMapped: the file of the initiator's hazard
 // slots, of the target's range table, of the range. With kBlock, where the block's handle is one.
@@ -77,7 +78,7 @@ struct Message {
   uint32_t index = 0;       // of a range; kBlock: of the block in the table of ranges
   uint64_t generation = 0;  // of the same
   // kWelcome: the cookie's address; kMapped: the range's length; kOpen: an address; kBlock: where
-  // the block begins; kRelease, kReleased: how many times blocks went.
+  // the block begins; kRelease, kReleased: how many times memory went.
   uint64_t value = 0;
   uint64_t length = 0;             // kBlock
   std::array<uint8_t, 64> data{};  // kHello: begins with the token; kBlock: of the handle

@@ -29,19 +29,26 @@ Status OpenBlocks::add(const void* copier, Block block, Dropped& dropped) {
   return {};
 }
 
-void OpenBlocks::refuse(uint64_t begin, uint64_t length, const RangeKey& key, Status why) {
+void OpenBlocks::refuse(Local local, uint64_t begin, uint64_t length, const RangeKey& key,
+                        Status why) {
   if (refused_.size() >= kMost) {
     std::erase_if(refused_, [this](const auto& each) { return !is_current(each.second.key); });
   }
-  if (refused_.size() < kMost) refused_[begin] = {length, key, std::move(why)};
+  const auto known = refused_.find(begin);
+  const bool covers = known != refused_.end() && known->second.local == Local::kDevice &&
+                      is_current(known->second.key);
+  if (covers && local == Local::kHost) return;
+  if (refused_.size() < kMost) refused_[begin] = {local, length, key, std::move(why)};
 }
 
-Status OpenBlocks::refusal(uint64_t begin, uint64_t length) const {
+Status OpenBlocks::refusal(Local local, uint64_t begin, uint64_t length) const {
   auto found = refused_.upper_bound(begin);
   if (found != refused_.begin()) --found;
   for (; found != refused_.end() && found->first < begin + length; ++found) {
     const Refused& refused = found->second;
-    if (found->first + refused.length > begin && is_current(refused.key)) return refused.why;
+    const bool counts = local == Local::kHost || refused.local == Local::kDevice;
+    if (!counts || found->first + refused.length <= begin) continue;
+    if (is_current(refused.key)) return refused.why;
   }
   return {};
 }

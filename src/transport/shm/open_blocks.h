@@ -38,10 +38,14 @@ class OpenBlocks {
   std::optional<Found> find(const void* copier, uint64_t address) const;
   // kResource when there are too many. What was there for the same copier is dropped.
   Status add(const void* copier, Block block, Dropped& dropped);
+  // What the memory here is that a block is copied from or to. A device that copies host memory is
+  // any one, so what it cannot open another one may; not the other way round, since what is staged
+  // here must not be staged again on its way.
+  enum class Local : uint8_t { kDevice, kHost };
   // Nothing of this range of addresses can be opened, for as long as the entry `key` is there.
-  void refuse(uint64_t begin, uint64_t length, const RangeKey& key, Status why);
+  void refuse(Local local, uint64_t begin, uint64_t length, const RangeKey& key, Status why);
   // Why some of these addresses cannot be opened, as far as is known.
-  Status refusal(uint64_t begin, uint64_t length) const;
+  Status refusal(Local local, uint64_t begin, uint64_t length) const;
   // Those that are not in the target's table any more.
   Dropped drop_outdated();
   Dropped drop_all();
@@ -49,6 +53,7 @@ class OpenBlocks {
  private:
   using Place = std::pair<const void*, uint64_t>;  // copier, and where the block begins
   struct Refused {
+    Local local = Local::kDevice;
     uint64_t length = 0;
     RangeKey key{};
     Status why;

@@ -64,13 +64,17 @@ bool ShmPath::reaches(const std::byte* key) const {
   return false;
 }
 
-// Between two devices. Without memory on a device here there is no context to copy with, and to
-// make one takes much of the GPU's memory: then the bytes are staged.
+// Between devices, and between host memory and devices where a driver here reaches both. For host
+// memory here a device has to be in use already: to make a context takes much of a GPU's memory.
 bool ShmPath::moves(MemoryKind local, const void*, MemoryKind remote, const std::byte* key) const {
   if (local == MemoryKind::kHost && remote == MemoryKind::kHost) return true;
-  if (local != remote || key == nullptr || over()) return false;
+  if (!reach.covers(local, remote) || key == nullptr || over()) return false;
   const RangeKey range = RangeKey::decode(key);
-  return range.way == Way::kOpened && link_->may_open(range);
+  if (remote == MemoryKind::kHost) return range.way == Way::kMapped && link_->may_map(range);
+  if (range.way != Way::kOpened) return false;
+  if (local == remote) return link_->may_open(range);
+  return local == MemoryKind::kHost && link_->may_open(range, OpenBlocks::Local::kHost) &&
+         host_.has_device(remote);
 }
 
 // Of pid namespaces once for each peer; a kernel that forbids it does so for all peers.
@@ -118,11 +122,10 @@ void ShmPath::copy(Slice* run, CopyWay way) {
       for (Part& part : Parts(parts.data(), count)) {
         if (!alive) part.code = Code::kUnavailable;
         if (part.code == Code::kOk) check(part);
-        if (part.code == Code::kOk && part.key.way == Way::kMapped && !copy_mapped(part, way)) {
-          continue;
-        }
-        const bool on_device = part.code == Code::kOk && part.key.way == Way::kOpened;
+        const bool on_device = is_on_device(part);
+        const bool is_mapped = !on_device && part.code == Code::kOk && part.key.way == Way::kMapped;
         if (on_device && !add_device_copy(part, device_copies)) continue;
+        if (is_mapped && !copy_mapped(part, way)) continue;
         if (on_device && part.code == Code::kOk) {
           on_devices[device_count++] = part;
           continue;
@@ -158,10 +161,9 @@ void ShmPath::check(Part& part) const {
   }
 }
 
-// A range whose file cannot be mapped is copied across memory, if that is allowed.
-bool ShmPath::copy_mapped(Part& part, CopyWay way) {
+bool ShmPath::find_file(Part& part, std::shared_ptr<const Mapping>& memory) {
   Slice* slice = part.slice;
-  const Link::Mapped mapped = link_->find_mapping(part.key, [this, slice] {
+  Link::Mapped mapped = link_->find_mapping(part.key, [this, slice] {
     slice->next = nullptr;
     pool_.park(slice);
   });
@@ -170,26 +172,59 @@ bool ShmPath::copy_mapped(Part& part, CopyWay way) {
     part.code = Code::kStale;
     return true;
   }
-  if (mapped.memory == nullptr) {
+  memory = std::move(mapped.memory);
+  if (memory == nullptr) return true;
+  const uint64_t offset = slice->remote_address - part.range->address;
+  if (offset + slice->length > memory->size()) part.code = Code::kOutOfRange;
+  return true;
+}
+
+// A range whose file cannot be mapped is copied across memory, if that is allowed.
+bool ShmPath::copy_mapped(Part& part, CopyWay way) {
+  std::shared_ptr<const Mapping> memory;
+  if (!find_file(part, memory)) return false;
+  if (part.code != Code::kOk) return true;
+  if (memory == nullptr) {
     part.key.way = Way::kAcross;
     if (!link_->attach_allowed()) part.code = Code::kUnavailable;
     return true;
   }
-  const uint64_t offset = slice->remote_address - part.range->address;
-  if (offset + slice->length > mapped.memory->size()) {
-    part.code = Code::kOutOfRange;
-    return true;
-  }
-  part.code = copy_slice(*slice, mapped.memory->data() + offset, way);
+  const uint64_t offset = part.slice->remote_address - part.range->address;
+  part.code = copy_slice(*part.slice, memory->data() + offset, way);
   return true;
+}
+
+bool ShmPath::is_on_device(const Part& part) {
+  if (part.code != Code::kOk) return false;
+  const bool local = part.slice->task->kind != MemoryKind::kHost;
+  return part.key.way == Way::kOpened || (part.key.way == Way::kMapped && local);
+}
+
+Status ShmPath::add_mapped_copy(const Part& part, std::shared_ptr<const Mapping> memory,
+                                DeviceSlices& copies) const {
+  if (memory == nullptr) {
+    return error(Code::kUnavailable,
+                 "memory of {} at {:#x} is staged in host memory: it cannot be mapped",
+                 remote_device, part.slice->remote_address);
+  }
+  const uint64_t offset = part.slice->remote_address - part.range->address;
+  return copies.add_mapped(*part.slice, std::move(memory), offset);
 }
 
 bool ShmPath::add_device_copy(Part& part, DeviceSlices& copies) {
   Slice* slice = part.slice;
-  const Status status = copies.add(*slice, part.key, [this, slice] {
-    slice->next = nullptr;
-    pool_.park(slice);
-  });
+  Status status;
+  if (part.key.way == Way::kMapped) {
+    std::shared_ptr<const Mapping> memory;
+    if (!find_file(part, memory)) return false;
+    if (part.code != Code::kOk) return true;
+    status = add_mapped_copy(part, std::move(memory), copies);
+  } else {
+    status = copies.add(*slice, part.key, [this, slice] {
+      slice->next = nullptr;
+      pool_.park(slice);
+    });
+  }
   if (status.code() == Code::kBusy) return false;
   part.code = status.code();
   if (!status.ok()) set_error(status);

@@ -1,5 +1,5 @@
 // The way to the memory of one process of this host: copies, through a mapping, across memory, or
-// by the driver of the devices at both ends.
+// by the driver of a device at either end.
 //
 // Threads: any; several may copy at once.
 #pragma once
@@ -42,11 +42,18 @@ class ShmPath final : public Path {
   using Parts = std::span<Part>;
 
   void check(Part& part) const;
-  // False when the run waits for the mapping.
+  // False when the run waits for the mapping. Without one, `memory` is null, and the code may say
+  // more.
+  bool find_file(Part& part, std::shared_ptr<const Mapping>& memory);
+  // The same.
   bool copy_mapped(Part& part, CopyWay way);
   void copy_across(Parts parts);
-  // False when the run waits for the device's memory to be opened.
+  // Whether a driver copies it.
+  static bool is_on_device(const Part& part);
+  // False when the run waits for the mapping, or for the device's memory to be opened.
   bool add_device_copy(Part& part, DeviceSlices& copies);
+  Status add_mapped_copy(const Part& part, std::shared_ptr<const Mapping> memory,
+                         DeviceSlices& copies) const;
   void copy_on_devices(DeviceSlices& copies, Parts parts);
   Code across(Opcode opcode, Slice* const* slices, size_t count, size_t* done) const;
   Code fault(const Slice& slice) const;

@@ -48,7 +48,7 @@ class Responder::Connection final : public EventLoop::Handler {
       }
       if (status.ok()) continue;
       ended_ = true;
-      forget_blocks();
+      forget_memory();
       closed_by_it_ = status.code() == Code::kUnavailable;
       if (closed_by_it_) break;
       static LogLimit limit;
@@ -113,6 +113,10 @@ class Responder::Connection final : public EventLoop::Handler {
     Result<RangeTable::File> file = owner_.table_.file_of(request.index, request.generation);
     answer.code = file.code();
     answer.value = file.ok() ? file->length : 0;
+    if (file.ok()) {
+      MutexLock lock(owner_.mutex_);
+      initiator_->has_memory = true;
+    }
     return send_message(socket_.get(), answer, file.ok() ? file->fd.get() : -1);
   }
 
@@ -131,15 +135,17 @@ class Responder::Connection final : public EventLoop::Handler {
     answer.data = handle->bytes;
     {
       MutexLock lock(owner_.mutex_);
+      initiator_->has_memory = true;
       initiator_->has_blocks = true;
     }
     return send_message(socket_.get(), answer, handle->descriptor.get());
   }
 
   // Without the socket it has none open, or nobody can tell it.
-  void forget_blocks() {
+  void forget_memory() {
     if (!initiator_) return;
     MutexLock lock(owner_.mutex_);
+    initiator_->has_memory = false;
     initiator_->has_blocks = false;
   }
 
@@ -251,7 +257,7 @@ Status Responder::wait_until_unused(int64_t until_ns) {
 
 void Responder::tell(Initiator& initiator) {
   // One at a time, so that the socket always has room.
-  if (!initiator.has_blocks || initiator.told != initiator.released) return;
+  if (!initiator.has_memory || initiator.told != initiator.released) return;
   Message message;
   message.kind = Kind::kRelease;
   message.value = releases_;

@@ -33,7 +33,7 @@ class Responder final : private Acceptor::Owner {
   Status wait_until_unused(uint32_t index, int64_t until_ns);
   Status wait_until_unused(int64_t until_ns);
 
-  // Blocks went with their last range: initiators are told to close them.
+  // Files, or blocks with their last range, went: initiators are told to unmap and close them.
   void release() noexcept;
   // Returns when they have, or soon: one that stands still closes them when it goes on, and the
   // driver keeps their memory until then.
@@ -49,7 +49,8 @@ class Responder final : private Acceptor::Owner {
     // With mutex_, as below: of releases_, which it was told, and which it has carried out.
     uint64_t told = 0;
     uint64_t released = 0;
-    bool has_blocks = false;  // it was given any
+    bool has_memory = false;  // it was given files or blocks
+    bool has_blocks = false;  // it was given any, and is waited for
     bool is_late = false;     // it was waited for in vain, and is not again until it answers
 
     const HazardPage& page() const { return *reinterpret_cast<const HazardPage*>(hazards.data()); }

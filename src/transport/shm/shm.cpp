@@ -97,11 +97,10 @@ Result<Bytes> ShmTransport::register_memory(const Buffer& buffer) {
 void ShmTransport::unregister_memory(const Buffer& buffer) {
   const std::optional<RangeKey> key = key_of(buffer);
   if (!key) return;
-  if (key->way != Way::kOpened) {
-    table_->remove(*key);
-  } else if (blocks_->remove(*key)) {
-    responder_->release();
-  }
+  const bool is_mapped = key->way == Way::kMapped;
+  const bool any =
+      key->way == Way::kOpened ? blocks_->remove(*key) : table_->remove(*key) && is_mapped;
+  if (any) responder_->release();
 }
 
 Status ShmTransport::await_quiet(const Buffer& buffer, int64_t until_ns) {
@@ -119,7 +118,8 @@ std::vector<std::shared_ptr<Path>> ShmTransport::make_paths(const Peer& peer, By
   Status status = advertisement.status();
   if (status.ok()) {
     Result<std::shared_ptr<Link>> link = Link::connect(
-        *loop_, peer.instance, *advertisement, static_cast<int64_t>(config_.connect_timeout_ms));
+        *loop_, peer.instance, *advertisement, static_cast<int64_t>(config_.connect_timeout_ms),
+        [&host = host_](const Mapping& memory) { host.unpin(memory.data(), memory.size()); });
     status = link.status();
     if (status.code() == Code::kNotFound) return {};
     if (status.ok()) {

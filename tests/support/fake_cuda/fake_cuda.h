@@ -53,6 +53,8 @@ int most_busy_streams();  // at the same time, where copies take time
 int copies_under_way();   // now
 // Host ranges that are pinned now, streams and events that are there now.
 int pinned_ranges();
+// Ranges that were unmapped while they were pinned, since reset().
+int lost_pins();
 int streams();
 int events();
 // Allocations and chunks of other processes that are open now.

@@ -173,6 +173,11 @@ int pinned_ranges() {
   return static_cast<int>(world().pinned.size());
 }
 
+int lost_pins() {
+  std::lock_guard lock(world().mutex);
+  return world().counts.lost;
+}
+
 int open_ipc_handles() {
   std::lock_guard lock(world().mutex);
   int count = 0;
@@ -251,17 +256,27 @@ CUresult cuMemFreeHost(void* pointer) {
   return CuResult::kSuccess;
 }
 
+// It pins the pages, so there have to be some.
 CUresult cuMemHostRegister_v2(void* pointer, size_t length, unsigned) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuMemHostRegister");
-  if (pinned_at(reinterpret_cast<uintptr_t>(pointer)) != nullptr) {
-    return CuResult::kHostMemoryAlreadyRegistered;
-  }
+  const auto begin = reinterpret_cast<uintptr_t>(pointer);
+  const bool is_page = begin % kAlignment == 0 && length % kAlignment == 0 && length != 0;
+  std::vector<unsigned char> pages(length / kAlignment);
+  if (!is_page || ::mincore(pointer, length, pages.data()) != 0) return CuResult::kInvalidValue;
+  const auto behind = world().pinned.lower_bound(begin + length);
+  const bool overlaps = behind != world().pinned.begin() &&
+                        std::prev(behind)->first + std::prev(behind)->second > begin;
+  if (overlaps) return CuResult::kHostMemoryAlreadyRegistered;
   world().pinned[reinterpret_cast<uintptr_t>(pointer)] = length;
   return CuResult::kSuccess;
 }
 
+// Memory that is not there any more was unmapped while it was pinned.
 CUresult cuMemHostUnregister(void* pointer) {
   FAKE_CUDA_CALL_IN_CONTEXT("cuMemHostUnregister");
+  const auto* pin = pinned_at(reinterpret_cast<uintptr_t>(pointer));
+  std::vector<unsigned char> pages(pin == nullptr ? 0 : pin->second / kAlignment);
+  if (pin != nullptr && ::mincore(pointer, pin->second, pages.data()) != 0) ++world().counts.lost;
   const bool known = world().pinned.erase(reinterpret_cast<uintptr_t>(pointer)) != 0;
   return known ? CuResult::kSuccess : CuResult::kHostMemoryNotRegistered;
 }
@@ -486,6 +501,7 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* pointer, te::cuda::IpcMemHandle hand
   mapping.origin = Origin::kOtherProcess;
   mapping.ipc_name = name;
   mapping.opened_by = current_context()->gpu;
+  mapping.gpus = 1u << mapping.opened_by;
   void* const address = take_addresses(length);
   if (address == nullptr || !map(address, std::move(mapping))) return CuResult::kOutOfMemory;
   *pointer = reinterpret_cast<uintptr_t>(address);

@@ -36,6 +36,11 @@ void copy_bytes(const Operation& operation) {
   }
 }
 
+// Whether a range of host memory is all of one pinned range, or of none.
+bool is_one_range(uintptr_t address, size_t length) {
+  return pinned_at(address) == pinned_at(address + length - 1);
+}
+
 // Whether each byte is of memory that the current GPU has access to, or of none: at its beginning
 // and its end.
 bool is_valid(uintptr_t address, size_t length) {
@@ -43,7 +48,9 @@ bool is_valid(uintptr_t address, size_t length) {
   for (size_t done = 0; done < length;) {
     const auto* found = mapping_at(address + done);
     if ((found != nullptr) != on_gpu) return false;
-    if (found == nullptr) return mapping_at(address + length - 1) == nullptr;
+    if (found == nullptr) {
+      return mapping_at(address + length - 1) == nullptr && is_one_range(address, length);
+    }
     if ((found->second.gpus >> current_context()->gpu & 1) == 0) return false;
     done = found->first + found->second.length - address;
   }

@@ -115,6 +115,7 @@ struct Counts {
   uint64_t copies = 0, pageable = 0, bytes = 0, exports = 0;
   int under_way = 0;
   int busy = 0, most = 0;  // streams
+  int lost = 0;            // pinned ranges that were unmapped
 };
 
 struct World {
