@@ -68,7 +68,8 @@ struct MemoryBlock {
 
 // What another process opens a block with.
 struct BlockHandle {
-  Fd descriptor;  // not valid: the bytes say all
+  uint32_t type = 0;  // of the driver's kinds of handles, whose numbers peers know
+  Fd descriptor;      // not valid: the bytes say all
   std::array<uint8_t, 64> bytes{};
 };
 

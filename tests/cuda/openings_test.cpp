@@ -16,6 +16,7 @@ namespace te::test {
 namespace {
 
 constexpr size_t kSize = 2 * GpuMemory::kChunk;
+constexpr uint32_t kDescriptor = 1, kFabric = 2;  // types of handles, as docs/wire.md has them
 
 Fd memory_file(size_t length) {
   Fd file(::memfd_create("te-test", MFD_CLOEXEC));
@@ -57,11 +58,33 @@ TEST_F(Openings, BytesThatAreNoHandleAreAnError) {
   expect_error(handle, kSize, "cuIpcOpenMemHandle failed");
 }
 
+TEST_F(Openings, BytesThatAreNoFabricHandleAreAnError) {
+  BlockHandle handle;
+  handle.type = kFabric;
+  expect_error(handle, GpuMemory::kChunk, "cuMemImportFromShareableHandle failed");
+  handle.bytes.fill(0xFF);
+  expect_error(handle, GpuMemory::kChunk, "cuMemImportFromShareableHandle failed");
+}
+
+TEST_F(Openings, HandlesOfAnUnknownTypeAreAnError) {
+  BlockHandle handle;
+  handle.type = 3;
+  expect_error(handle, GpuMemory::kChunk, "unknown type 3");
+}
+
+// A peer sends none where one has to be.
+TEST_F(Openings, NoDescriptorIsAnError) {
+  BlockHandle handle;
+  handle.type = kDescriptor;
+  expect_error(handle, GpuMemory::kChunk, "cuMemImportFromShareableHandle failed");
+}
+
 TEST_F(Openings, DescriptorsOfSomethingElseAreAnError) {
   int pipe[2];
   ASSERT_EQ(::pipe2(pipe, O_CLOEXEC), 0);
   const Fd out(pipe[1]);
   BlockHandle handle;
+  handle.type = kDescriptor;
   handle.descriptor = Fd(pipe[0]);
   expect_error(handle, GpuMemory::kChunk, "cuMem");
   handle.descriptor = Fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -70,6 +93,7 @@ TEST_F(Openings, DescriptorsOfSomethingElseAreAnError) {
 
 TEST_F(Openings, AChunkOfAnotherLengthIsAnError) {
   BlockHandle handle;
+  handle.type = kDescriptor;
   for (const uint64_t length : {uint64_t{1}, uint64_t{GpuMemory::kChunk}, UINT64_MAX}) {
     handle.descriptor = memory_file(2 * GpuMemory::kChunk);
     expect_error(handle, length, "cuMem");

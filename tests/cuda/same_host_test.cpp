@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "cuda/same_host.h"
+#include "platform/memory_driver.h"
 
 namespace te::test {
 namespace {
@@ -107,6 +108,45 @@ TEST_F(SameHostGpus, ChunksAreOpenedOneByOneAsTheyAreReached) {
   EXPECT_EQ(fake_cuda::pinned_ranges(), 0);
   ASSERT_EQ(peer_->ask("unregister"), "ok");
   EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+}
+
+TEST_F(SameHostGpus, ChunksWithFabricHandlesAloneAreOpenedByThem) {
+  connect("fabric");
+  expect_moves(kChunk - 8, 16);
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 2);
+  expect_moves(0, kSize);
+  expect_moves(kChunk * 2 + 56, 2 * kChunk + 123);
+  EXPECT_EQ(fake_cuda::calls("cuMemImportFromShareableHandle"), kSize / kChunk);
+  EXPECT_EQ(peer_calls("cuMemExportToShareableHandle"), kSize / kChunk);
+  EXPECT_EQ(fake_cuda::chunk_handles(), 0) << "the memory stays when the peer frees it";
+  EXPECT_EQ(fake_cuda::pinned_ranges(), 0);
+  ASSERT_EQ(peer_->ask("unregister"), "ok");
+  EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+}
+
+// As without a channel of IMEX.
+TEST_F(SameHostGpus, WhereTheDriverRefusesFabricHandlesItIsStaged) {
+  connect("fabric");
+  fake_cuda::fail("cuMemImportFromShareableHandle", CuResult::kNotSupported);
+  expect_staged("cuMemImportFromShareableHandle failed: error (801)");
+  fake_cuda::fail("cuMemImportFromShareableHandle", CuResult::kSuccess);
+  ASSERT_EQ(peer_->ask("unregister"), "ok");
+  ASSERT_EQ(peer_->ask("register"), "ok");
+  ASSERT_EQ(peer_->ask("fail cuMemExportToShareableHandle"), "ok");
+  expect_staged("does not give it out");
+}
+
+TEST_F(SameHostGpus, TheTargetLogsThatFabricHandlesTakeImex) {
+  const GpuMemory chunks(0, kSize, Kind::kFabric);
+  const BufferEntry entry{chunks.data(), kSize};
+  const Result<std::vector<ClassifiedRange>> found = classify(memory_drivers(), {&entry, 1});
+  ASSERT_TRUE(found.ok());
+  const std::shared_ptr<const DeviceMemory> device = found->front().device;
+  const MemoryBlock block = device->blocks()->front();
+  fake_cuda::fail("cuMemExportToShareableHandle", CuResult::kNotSupported);
+  const Result<BlockHandle> handle = device->export_block(block);
+  EXPECT_EQ(handle.code(), Code::kUnsupported);
+  EXPECT_NE(handle.status().message().find("IMEX"), std::string::npos);
 }
 
 TEST_F(SameHostGpus, MemoryThatIsRegisteredAnewIsOpenedAnew) {

@@ -20,6 +20,7 @@ class GpuMemory {
     kChunks,   // addresses with a chunk of memory behind every 2 MiB
     kManaged,  // cuMemAllocManaged
     kPool,     // cuMemAllocAsync
+    kFabric,   // as kChunks, with fabric handles and without descriptors
   };
 
   GpuMemory(int gpu, size_t length, Kind kind = Kind::kWhole)
@@ -52,7 +53,7 @@ class GpuMemory {
   void free() {
     if (at_ == 0) return;
     in_context([this] {
-      if (kind_ == Kind::kChunks) {
+      if (is_chunks()) {
         succeed(cuMemUnmap(at_, reserved()));
         succeed(cuMemAddressFree(at_, reserved()));
       } else {
@@ -64,6 +65,7 @@ class GpuMemory {
 
  private:
   static void succeed(CUresult result) { EXPECT_EQ(static_cast<int>(result), 0); }
+  bool is_chunks() const { return kind_ == Kind::kChunks || kind_ == Kind::kFabric; }
   size_t reserved() const { return (length_ + kChunk - 1) / kChunk * kChunk; }
 
   template <typename Work>
@@ -80,13 +82,14 @@ class GpuMemory {
       if (kind_ == Kind::kWhole) succeed(cuMemAlloc_v2(&at_, length_));
       if (kind_ == Kind::kManaged) succeed(cuMemAllocManaged(&at_, length_, 1));
       if (kind_ == Kind::kPool) succeed(cuMemAllocAsync(&at_, length_, nullptr));
-      if (kind_ == Kind::kChunks) map_chunks();
+      if (is_chunks()) map_chunks();
     });
   }
   void map_chunks() {
     te::cuda::MemAllocationProp properties{};
     properties.type = te::cuda::kAllocationPinned;
-    properties.requested_handle_types = te::cuda::kHandlePosixFd;
+    properties.requested_handle_types =
+        kind_ == Kind::kFabric ? te::cuda::kHandleFabric : te::cuda::kHandlePosixFd;
     properties.location = {te::cuda::kLocationDevice, gpu_};
     const te::cuda::MemAccessDesc access{properties.location, te::cuda::kAccessReadWrite};
     succeed(cuMemAddressReserve(&at_, reserved(), 0, 0, 0));

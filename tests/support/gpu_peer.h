@@ -50,6 +50,7 @@ class PeerGpuMemory {
  private:
   static GpuMemory::Kind of(const std::string& kind) {
     if (kind == "chunks") return GpuMemory::Kind::kChunks;
+    if (kind == "fabric") return GpuMemory::Kind::kFabric;
     if (kind == "managed") return GpuMemory::Kind::kManaged;
     return kind == "pool" ? GpuMemory::Kind::kPool : GpuMemory::Kind::kWhole;
   }

@@ -6,7 +6,7 @@
 //                [--descriptors N] [--own-pids] [--gpu N [--gpu-kind KIND]]
 //
 // --gpu: its memory is of that GPU; the program te_test_gpu_peer alone has any. --gpu-kind: whole
-// (the default), chunks, managed or pool.
+// (the default), chunks, fabric, managed or pool.
 // --own-pids: it runs in a pid namespace of its own.
 // --aliased: every page of the buffer is the same page, so a WRITE of several pages does not last.
 // --forbid-files: the process may make no memory files, from its beginning.

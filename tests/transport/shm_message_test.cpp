@@ -23,13 +23,14 @@ TEST(ShmMessage, HasTheseBytes) {
   message.generation = 0x1112131415161718;
   message.value = 0x2122232425262728;
   message.length = 0x3132333435363738;
+  message.type = 0x41424344;
   for (size_t i = 0; i < message.data.size(); ++i) message.data[i] = static_cast<uint8_t>(i);
   const auto bytes = message.encode();
   EXPECT_EQ(
       hex({bytes.data(), bytes.size()}),
-      "5453484d02000400f7ffffff040302011817161514131211282726252423222138373635343332310001020304"
-      "05060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031"
-      "32333435363738393a3b3c3d3e3f");
+      "5453484d03000400f7ffffff0403020118171615141312112827262524232221383736353433323144434241"
+      "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f2021222324252627"
+      "28292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f");
   const Result<Message> decoded = Message::decode(as_bytes({bytes.data(), bytes.size()}));
   ASSERT_TRUE(decoded.ok());
   EXPECT_EQ(decoded->kind, message.kind);
@@ -38,6 +39,7 @@ TEST(ShmMessage, HasTheseBytes) {
   EXPECT_EQ(decoded->generation, message.generation);
   EXPECT_EQ(decoded->value, message.value);
   EXPECT_EQ(decoded->length, message.length);
+  EXPECT_EQ(decoded->type, message.type);
   EXPECT_EQ(decoded->data, message.data);
 }
 
@@ -49,7 +51,7 @@ TEST(ShmMessage, KeysAndOffersHaveTheseBytes) {
   advertisement.cookie.fill(0xBB);
   const Bytes bytes = advertisement.encode();
   EXPECT_EQ(hex(bytes),
-            "0200" + std::string(2 * 8, 'a') + std::string(2 * 8, 'a') + std::string(4 * 16, 'b'));
+            "0300" + std::string(2 * 8, 'a') + std::string(2 * 8, 'a') + std::string(4 * 16, 'b'));
   EXPECT_EQ(bytes.size(), Advertisement::kSize);
 }
 

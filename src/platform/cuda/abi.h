@@ -42,6 +42,9 @@ struct Uuid {
 struct IpcMemHandle {
   char reserved[64];
 };
+struct FabricHandle {
+  unsigned char data[64];
+};
 
 enum class PointerAttribute : int {
   kMemoryType = 2,     // unsigned: MemoryType; 0: the driver does not know the pointer
@@ -52,7 +55,7 @@ enum class PointerAttribute : int {
   kIsLegacyIpcCapable = 10,  // int, as a flag
   kRangeStart = 11,          // DevicePtr
   kRangeSize = 12,           // size_t
-  kAllowedHandleTypes = 14,  // unsigned long long, of kHandlePosixFd and others
+  kAllowedHandleTypes = 14,  // unsigned long long, of kHandlePosixFd and kHandleFabric
   kMempool = 17,             // MemoryPool; null: of none
 };
 
@@ -84,6 +87,7 @@ struct MemLocation {
 };
 inline constexpr int kLocationDevice = 1;
 inline constexpr int kHandlePosixFd = 1;
+inline constexpr int kHandleFabric = 8;  // as of CUDA 12.4
 struct MemAllocationProp {
   int type;  // kAllocationPinned
   int requested_handle_types;

@@ -10,8 +10,9 @@ namespace {
 
 Sharing sharing_of(int is_legacy, unsigned long long handle_types, MemoryPool pool) {
   if (is_legacy != 0) return Sharing::kAllocation;
-  const bool has_descriptor = (handle_types & kHandlePosixFd) != 0;
-  return has_descriptor && pool == nullptr ? Sharing::kChunk : Sharing::kNone;
+  if (pool != nullptr) return Sharing::kNone;
+  if ((handle_types & kHandlePosixFd) != 0) return Sharing::kChunk;
+  return (handle_types & kHandleFabric) != 0 ? Sharing::kFabricChunk : Sharing::kNone;
 }
 
 }  // namespace

@@ -14,7 +14,12 @@
 namespace te::cuda {
 
 // As what other processes can open it.
-enum class Sharing { kNone, kAllocation, kChunk };
+enum class Sharing {
+  kNone,
+  kAllocation,
+  kChunk,        // by a descriptor
+  kFabricChunk,  // by the bytes of a handle that other hosts may open, too
+};
 
 // Of the allocation, or of the chunk of one, that contains an address.
 struct Chunk {

@@ -14,6 +14,22 @@ namespace {
 
 constexpr DevicePtr kPage = 4096;
 
+// BlockHandle::type, which peers know.
+enum class HandleType : uint32_t { kAllocation = 0, kDescriptor = 1, kFabric = 2 };
+
+template <typename Handle>
+void put_bytes(const Handle& from, BlockHandle& to) {
+  static_assert(sizeof from == sizeof to.bytes);
+  std::memcpy(to.bytes.data(), &from, sizeof from);
+}
+
+template <typename Handle>
+Handle bytes_of(const BlockHandle& from) {
+  Handle handle{};
+  std::memcpy(&handle, from.bytes.data(), sizeof handle);
+  return handle;
+}
+
 // A GPU as the memory of no buffer: it copies between host memory and blocks that it opened, which
 // hold it as long as they are open.
 class CudaCopier : public DeviceMemory {
@@ -109,9 +125,11 @@ Result<std::vector<MemoryBlock>> CudaMemory::blocks() const {
       return Status(Code::kUnsupported, "managed memory moves, and has no handle");
     }
     if (chunk.sharing == Sharing::kNone) {
-      return error(Code::kUnsupported,
-                   "it was allocated without a handle for other processes: memory of pools has "
-                   "none, and that of cuMemCreate takes CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR");
+      return error(
+          Code::kUnsupported,
+          "it was allocated without a handle for other processes: memory of pools has "
+          "none, and that of cuMemCreate takes CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, or "
+          "CU_MEM_HANDLE_TYPE_FABRIC");
     }
     blocks.push_back({chunk.begin, chunk.end - chunk.begin, chunk.id});
   }
@@ -128,11 +146,17 @@ Result<BlockHandle> CudaMemory::export_block(const MemoryBlock& block) const {
   if (chunk->sharing == Sharing::kAllocation) {
     const Result<IpcMemHandle> exported = gpu_->export_allocation(block.begin);
     if (!exported.ok()) return exported.status();
-    static_assert(sizeof handle.bytes == sizeof(IpcMemHandle));
-    std::memcpy(handle.bytes.data(), &*exported, sizeof(IpcMemHandle));
+    handle.type = static_cast<uint32_t>(HandleType::kAllocation);
+    put_bytes(*exported, handle);
+  } else if (chunk->sharing == Sharing::kFabricChunk) {
+    const Result<FabricHandle> exported = gpu_->export_fabric_chunk(block.begin);
+    if (!exported.ok()) return exported.status();
+    handle.type = static_cast<uint32_t>(HandleType::kFabric);
+    put_bytes(*exported, handle);
   } else {
     Result<Fd> exported = gpu_->export_chunk(block.begin);
     if (!exported.ok()) return exported.status();
+    handle.type = static_cast<uint32_t>(HandleType::kDescriptor);
     handle.descriptor = exported.take();
   }
   return handle;
@@ -155,14 +179,22 @@ class OpenedMemory final : public OpenedBlock {
   const std::shared_ptr<Gpu> holder_;
 };
 
+Result<DevicePtr> open_any(Openings& openings, const BlockHandle& handle, uint64_t length) {
+  switch (static_cast<HandleType>(handle.type)) {
+    case HandleType::kAllocation:
+      return openings.open(bytes_of<IpcMemHandle>(handle));
+    case HandleType::kDescriptor:
+      return openings.map(handle.descriptor.get(), length);
+    case HandleType::kFabric:
+      return openings.map(bytes_of<FabricHandle>(handle), length);
+  }
+  return error(Code::kUnsupported, "the peer gives a handle of the unknown type {}", handle.type);
+}
+
 Result<std::shared_ptr<const OpenedBlock>> CudaCopier::open(const BlockHandle& handle,
                                                             uint64_t length,
                                                             std::shared_ptr<Gpu> holder) const {
-  const bool is_chunk = handle.descriptor.valid();
-  IpcMemHandle of_allocation{};
-  std::memcpy(&of_allocation, handle.bytes.data(), sizeof of_allocation);
-  const Result<DevicePtr> begin = is_chunk ? gpu_->openings().map(handle.descriptor.get(), length)
-                                           : gpu_->openings().open(of_allocation);
+  const Result<DevicePtr> begin = open_any(gpu_->openings(), handle, length);
   if (!begin.ok()) return begin.status();
   auto opened = std::make_shared<OpenedMemory>(gpu_, *begin, std::move(holder));
   const std::optional<Chunk> chunk = chunk_at(library_, *begin);

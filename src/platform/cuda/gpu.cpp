@@ -319,7 +319,7 @@ Result<IpcMemHandle> Gpu::export_allocation(DevicePtr begin) const {
   return library_.failed("cuIpcGetMemHandle", result, Code::kUnsupported);
 }
 
-Result<Fd> Gpu::export_chunk(DevicePtr begin) const {
+Status Gpu::export_chunk_as(int type, DevicePtr begin, void* shareable) const {
   const Current current(*this);
   TE_RETURN_IF_ERROR(current.status());
   AllocationHandle chunk = 0;
@@ -327,11 +327,26 @@ Result<Fd> Gpu::export_chunk(DevicePtr begin) const {
   if (result != CuResult::kSuccess) {
     return library_.failed("cuMemRetainAllocationHandle", result, Code::kUnsupported);
   }
-  int fd = -1;
-  result = library_.sharing.export_chunk(&fd, chunk, kHandlePosixFd, 0);
+  result = library_.sharing.export_chunk(shareable, chunk, type, 0);
   (void)library_.sharing.release_chunk(chunk);
-  if (result == CuResult::kSuccess) return Fd(fd);
+  if (result == CuResult::kSuccess) return {};
   return library_.failed("cuMemExportToShareableHandle", result, Code::kUnsupported);
+}
+
+Result<Fd> Gpu::export_chunk(DevicePtr begin) const {
+  int fd = -1;
+  TE_RETURN_IF_ERROR(export_chunk_as(kHandlePosixFd, begin, &fd));
+  return Fd(fd);
+}
+
+Result<FabricHandle> Gpu::export_fabric_chunk(DevicePtr begin) const {
+  FabricHandle handle{};
+  const Status exported = export_chunk_as(kHandleFabric, begin, &handle);
+  if (exported.ok()) return handle;
+  return error(exported.code(),
+               "{}: fabric handles take a channel of IMEX (nvidia-imex, /dev/nvidia-caps-imex-"
+               "channels)",
+               exported.message());
 }
 
 void Gpu::unregister(std::byte* host) const {

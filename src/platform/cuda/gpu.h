@@ -48,6 +48,7 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   // See DeviceMemory::export_block(): of the allocation, or of the chunk, that begins there.
   Result<IpcMemHandle> export_allocation(DevicePtr begin) const;
   Result<Fd> export_chunk(DevicePtr begin) const;
+  Result<FabricHandle> export_fabric_chunk(DevicePtr begin) const;
   // What copies on this GPU reach of other processes.
   Openings& openings() { return openings_; }
   // See DeviceMemory::pin(). The answer is the GPU that pinned it, perhaps another one.
@@ -78,6 +79,7 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
         openings_(library, device, context) {}
   Status create_streams();
   Status await(Event event, Stream stream) const;
+  Status export_chunk_as(int type, DevicePtr begin, void* shareable) const;
   void unregister(std::byte* host) const;
   void destroy(const Marker& marker) const;
 

@@ -30,11 +30,20 @@ Result<DevicePtr> Openings::open(const IpcMemHandle& handle) {
 }
 
 Result<DevicePtr> Openings::map(int descriptor, size_t length) {
+  auto* const shareable = reinterpret_cast<void*>(static_cast<intptr_t>(descriptor));
+  return map_shareable(shareable, kHandlePosixFd, length);
+}
+
+Result<DevicePtr> Openings::map(const FabricHandle& handle, size_t length) {
+  FabricHandle shareable = handle;
+  return map_shareable(&shareable, kHandleFabric, length);
+}
+
+Result<DevicePtr> Openings::map_shareable(void* shareable, int type, size_t length) {
   const CurrentContext current(library_, context_);
   TE_RETURN_IF_ERROR(current.status());
   AllocationHandle chunk = 0;
-  auto* const shareable = reinterpret_cast<void*>(static_cast<intptr_t>(descriptor));
-  CuResult result = library_.sharing.import_chunk(&chunk, shareable, kHandlePosixFd);
+  CuResult result = library_.sharing.import_chunk(&chunk, shareable, type);
   if (result != CuResult::kSuccess) {
     return library_.failed("cuMemImportFromShareableHandle", result, Code::kUnsupported);
   }

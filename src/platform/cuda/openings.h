@@ -24,6 +24,7 @@ class Openings {
   Result<DevicePtr> open(const IpcMemHandle& handle);
   // A chunk of that length, which the descriptor stands for; it stays the caller's.
   Result<DevicePtr> map(int descriptor, size_t length);
+  Result<DevicePtr> map(const FabricHandle& handle, size_t length);
   void close(DevicePtr begin);
   // Nothing is copied there any more.
   void close_all();
@@ -35,6 +36,7 @@ class Openings {
     int users = 1;
   };
 
+  Result<DevicePtr> map_shareable(void* shareable, int type, size_t length);
   Result<DevicePtr> map_at_any(AllocationHandle chunk, size_t length) const;
   void close_one(DevicePtr begin, const Opening& opening) const;
 

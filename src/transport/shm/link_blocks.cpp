@@ -84,7 +84,8 @@ Status Link::take_block(Received& answer) {
       Result<std::shared_ptr<const OpenedBlock>> opened =
           pid() == ::getpid()
               ? memory->own_block(message.value, message.length)
-              : memory->open_block({std::move(answer.descriptor), message.data}, message.length);
+              : memory->open_block({message.type, std::move(answer.descriptor), message.data},
+                                   message.length);
       status = opened.status();
       if (opened.ok()) block.opened = opened.take();
     }

@@ -61,6 +61,7 @@ Result<Message> Message::decode(ByteView bytes) {
   message.generation = in.number<uint64_t>();
   message.value = in.number<uint64_t>();
   message.length = in.number<uint64_t>();
+  message.type = in.number<uint32_t>();
   const std::string_view data = in.view(message.data.size());
   data.copy(reinterpret_cast<char*>(message.data.data()), data.size());
   if (!in.complete()) {
@@ -91,6 +92,7 @@ std::array<char, Message::kSize> Message::encode() const {
   out.number(generation);
   out.number(value);
   out.number(length);
+  out.number(type);
   out.raw({reinterpret_cast<const char*>(data.data()), data.size()});
   std::array<char, kSize> bytes{};
   out.take().copy(bytes.data(), bytes.size());

@@ -14,7 +14,7 @@
 
 namespace te::shm {
 
-inline constexpr uint16_t kVersion = 2;
+inline constexpr uint16_t kVersion = 3;
 
 // How peers reach a range.
 enum class Way : uint8_t {
@@ -70,7 +70,7 @@ enum class Kind : uint16_t {
 };
 
 struct Message {
-  static constexpr size_t kSize = 104;
+  static constexpr size_t kSize = 108;
   static constexpr size_t kTokenSize = 16;
 
   Kind kind = Kind::kHello;
@@ -81,6 +81,7 @@ struct Message {
   // the block begins; kRelease, kReleased: how many times memory went.
   uint64_t value = 0;
   uint64_t length = 0;             // kBlock
+  uint32_t type = 0;               // kBlock: of the handle
   std::array<uint8_t, 64> data{};  // kHello: begins with the token; kBlock: of the handle
 
   static Result<Message> decode(ByteView bytes);

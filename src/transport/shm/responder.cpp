@@ -132,6 +132,7 @@ class Responder::Connection final : public EventLoop::Handler {
     answer.generation = found->key.generation;
     answer.value = found->block.begin;
     answer.length = found->block.length;
+    answer.type = handle->type;
     answer.data = handle->bytes;
     {
       MutexLock lock(owner_.mutex_);

@@ -417,21 +417,40 @@ CUresult cuMemExportToShareableHandle(void* shareable, CUmemGenericAllocationHan
                                       int type, uint64_t) {
   FAKE_CUDA_CALL("cuMemExportToShareableHandle");
   const auto found = world().handles.find(handle);
-  const bool possible = found != world().handles.end() && type == te::cuda::kHandlePosixFd &&
-                        (found->second->handle_types & type) != 0;
+  const bool is_known = type == te::cuda::kHandlePosixFd || type == te::cuda::kHandleFabric;
+  const bool possible =
+      found != world().handles.end() && is_known && (found->second->handle_types & type) != 0;
   if (!possible) return CuResult::kInvalidValue;
-  const int fd = ::dup(found->second->fd);
   ++world().counts.exports;
+  if (type == te::cuda::kHandleFabric) {
+    te::cuda::FabricHandle fabric{};
+    std::snprintf(reinterpret_cast<char*>(fabric.data), sizeof fabric.data, "fabric %d %d",
+                  ::getpid(), found->second->fd);
+    std::memcpy(shareable, &fabric, sizeof fabric);
+    return CuResult::kSuccess;
+  }
+  const int fd = ::dup(found->second->fd);
   std::memcpy(shareable, &fd, sizeof fd);
   return fd < 0 ? CuResult::kOutOfMemory : CuResult::kSuccess;
 }
 
-// The descriptor comes as a pointer's value.
+// A descriptor comes as a pointer's value; a fabric handle is behind the pointer.
 CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, void* shareable,
                                         int type) {
   FAKE_CUDA_CALL("cuMemImportFromShareableHandle");
-  const int fd = ::dup(static_cast<int>(reinterpret_cast<intptr_t>(shareable)));
-  if (fd < 0 || type != te::cuda::kHandlePosixFd) return CuResult::kInvalidValue;
+  int fd = -1;
+  if (type == te::cuda::kHandleFabric) {
+    const std::string text(static_cast<const char*>(shareable), sizeof(te::cuda::FabricHandle));
+    int process = 0, number = -1;
+    if (std::sscanf(text.c_str(), "fabric %d %d", &process, &number) != 2) {
+      return CuResult::kInvalidValue;
+    }
+    const std::string path = "/proc/" + std::to_string(process) + "/fd/" + std::to_string(number);
+    fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  } else if (type == te::cuda::kHandlePosixFd) {
+    fd = ::dup(static_cast<int>(reinterpret_cast<intptr_t>(shareable)));
+  }
+  if (fd < 0) return CuResult::kInvalidValue;
   auto storage = std::make_shared<Storage>(fd, static_cast<size_t>(::lseek(fd, 0, SEEK_END)));
   storage->handle_types = type;
   storage->imported = true;
