@@ -155,6 +155,12 @@ TEST_F(AllocatedThere, AKilledPeerIsUnmappedAndOneThatIsBackIsMapped) {
   EXPECT_TRUE(eventually([] { return fake_cuda::pinned_ranges() == 1; }));
 }
 
+TEST_F(AllocatedThere, DeadlinesAreKeptAndCancelledRequestsAreQuiet) {
+  connect();
+  expect_to_end_in_time(TaskState::kTimeout);
+  expect_to_end_in_time(TaskState::kCancelled);
+}
+
 // Host memory here, and memory of a GPU there.
 class GpuThere : public SameHost {
  protected:
@@ -336,6 +342,12 @@ TEST_F(GpuThere, WhatIsUnregisteredUnderLoadIsNotTouchedAnyMore) {
   }
   over = true;
   for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(GpuThere, DeadlinesAreKeptAndCancelledRequestsAreQuiet) {
+  connect();
+  expect_to_end_in_time(TaskState::kTimeout);
+  expect_to_end_in_time(TaskState::kCancelled);
 }
 
 TEST_F(GpuThere, AKilledPeerIsClosedAndOneThatIsBackIsOpened) {

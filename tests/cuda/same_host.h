@@ -113,6 +113,34 @@ class SameHost : public testing::Test {
     expect_quiet();
     fake_cuda::slow_down(0, 0);
   }
+  // Requests whose copies take 5 s end at their deadline, or when they are cancelled, and nothing
+  // is copied any more then.
+  void expect_to_end_in_time(TaskState state) {
+    constexpr int kRequests = 100;
+    for (const Opcode opcode : {Opcode::kRead, Opcode::kWrite}) {
+      expect_moves(0, size_);
+      fake_cuda::slow_down(50'000, 0);
+      const bool cancels = state == TaskState::kCancelled;
+      const std::vector<TransferRequest> requests(kRequests, request(opcode, 0, size_));
+      const auto begin = std::chrono::steady_clock::now();
+      const BatchId batch =
+          submit_new(*initiator_, requests, cancels ? SubmitOptions() : within(200));
+      if (cancels) {
+        EXPECT_TRUE(eventually([] { return fake_cuda::copies_under_way() > 0; }));
+        EXPECT_TRUE(initiator_->cancel(batch).ok());
+      }
+      ASSERT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
+      EXPECT_EQ(fake_cuda::copies_under_way(), 0);
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(3));
+      EXPECT_EQ(initiator_->status(batch, kRequests - 1)->state, state);
+      EXPECT_TRUE(initiator_->free_batch(batch).ok());
+      ASSERT_EQ(peer_->ask("fill 90"), "ok");
+      expect_quiet();
+      EXPECT_EQ(peer_->ask("filled 90"), "same");
+      fake_cuda::slow_down(0, 0);
+      ASSERT_EQ(peer_->ask("stamp " + std::to_string(seed_)), "ok");
+    }
+  }
   // Nothing is copied here any more.
   void expect_quiet() {
     std::memset(view(), 0x5A, size_);

@@ -233,19 +233,10 @@ TEST_F(SameHostGpus, AKilledPeerIsClosedAndOneThatIsBackIsOpened) {
   expect_direct();
 }
 
-TEST_F(SameHostGpus, CancelledRequestsAreQuiet) {
+TEST_F(SameHostGpus, DeadlinesAreKeptAndCancelledRequestsAreQuiet) {
   connect();
-  expect_direct();
-  fake_cuda::slow_down(10'000, 0);
-  const std::vector<TransferRequest> requests(8, request(Opcode::kRead, 0, kSize));
-  const BatchId batch = submit_new(*initiator_, requests);
-  ASSERT_TRUE(initiator_->cancel(batch).ok());
-  ASSERT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
-  ASSERT_TRUE(initiator_->free_batch(batch).ok());
-  std::memset(memory_.view(), 0x5A, kSize);
-  std::this_thread::sleep_for(std::chrono::milliseconds(60));
-  EXPECT_EQ(other_than(memory_.view(), kSize, std::byte{0x5A}), kSame);
-  fake_cuda::slow_down(0, 0);
+  expect_to_end_in_time(TaskState::kTimeout);
+  expect_to_end_in_time(TaskState::kCancelled);
 }
 
 TEST_F(SameHostGpus, WithoutAHandleOfTheDriverItIsStaged) {
