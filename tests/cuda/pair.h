@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/pair.h"
+#include "engine/restart.h"
 #include "support/bytes.h"
 #include "support/engines.h"
 #include "support/gpu_memory.h"
@@ -50,15 +51,7 @@ class GpuPair {
   void end_target() { target_.reset(); }
   // Another run takes its place, with the same memory.
   void restart_target() {
-    const std::string endpoint = target_->local_endpoint();
-    target_.reset();
-    EngineOptions options;
-    options.host = "127.0.0.1";
-    options.port = static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1)));
-    options.config = {{"staging_part_bytes", std::to_string(kPart)}};
-    Result<std::unique_ptr<Engine>> engine = Engine::create(options);
-    ASSERT_TRUE(engine.ok()) << engine.status().to_string();
-    target_ = engine.take();
+    ASSERT_NO_FATAL_FAILURE(restart(target_, {{"staging_part_bytes", std::to_string(kPart)}}));
     ASSERT_TRUE(target_->register_memory(remote_.data(), kSize, "*").ok());
   }
   void end_engines() {

@@ -39,6 +39,18 @@ class SmallRequests : public testing::TestWithParam<Ends> {
     }
     return all;
   }
+  // Fills both memories. What there is to be after every second range was moved, of the first ones,
+  // but for one.
+  std::vector<std::byte> every_second(Opcode opcode, uint64_t ranges, uint64_t but = UINT64_MAX) {
+    stamp(from(opcode), kSize, 1);
+    std::memset(to(opcode), 0xEE, kSize);
+    std::vector<std::byte> expected(kSize, std::byte{0xEE});
+    for (uint64_t i = 0; i < ranges; ++i) {
+      const uint64_t at = 2 * i * kEach;
+      if (i != but) std::memcpy(expected.data() + at, from(opcode) + at, kEach);
+    }
+    return expected;
+  }
   std::byte* from(Opcode opcode) {
     return opcode == Opcode::kWrite ? pair().local().view() : pair().remote().view();
   }
@@ -69,12 +81,7 @@ TEST_P(SmallRequests, ThoseThatDoNotAreCopiedTogether) {
   constexpr uint64_t kRequests = kSize / kStride, kRangesOfAPart = 1024;
   for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
     fake_cuda::reset();
-    stamp(from(opcode), kSize, 1);
-    std::memset(to(opcode), 0xEE, kSize);
-    std::vector<std::byte> expected(kSize, std::byte{0xEE});
-    for (uint64_t at = 0; at < kSize; at += kStride) {
-      std::memcpy(expected.data() + at, from(opcode) + at, kEach);
-    }
+    const std::vector<std::byte> expected = every_second(opcode, kRequests);
     EXPECT_EQ(transfer(pair().initiator(), requests(opcode, kStride)).state, TaskState::kCompleted);
     EXPECT_EQ(std::memcmp(to(opcode), expected.data(), kSize), 0);
     EXPECT_EQ(fake_cuda::copies(), gpus() * kRequests);
@@ -93,19 +100,15 @@ TEST_P(SmallRequests, OneThatFailsFailsAlone) {
   ASSERT_TRUE(pair().initiator().sync_segment_cache().ok());
   other.replace();  // so no copy of it is made
   for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
-    stamp(from(opcode), kSize, 1);
-    std::memset(to(opcode), 0xEE, kSize);
-    std::vector<std::byte> expected(kSize, std::byte{0xEE});
+    const std::vector<std::byte> expected = every_second(opcode, kRequests, kBad);
     std::vector<TransferRequest> requests;
     for (uint64_t i = 0; i < kRequests; ++i) {
       requests.push_back(pair().request(opcode, 2 * i * kEach, kEach));
-      if (i != kBad) {
-        std::memcpy(expected.data() + 2 * i * kEach, from(opcode) + 2 * i * kEach, kEach);
-      } else if (local) {
-        requests.back().source = other.data();
-      } else {
-        requests.back().target_offset = reinterpret_cast<uint64_t>(other.data());
-      }
+    }
+    if (local) {
+      requests[kBad].source = other.data();
+    } else {
+      requests[kBad].target_offset = reinterpret_cast<uint64_t>(other.data());
     }
     const BatchId batch = submit_new(pair().initiator(), requests);
     ASSERT_TRUE(pair().initiator().wait(batch, std::chrono::seconds(20)).ok());
@@ -135,12 +138,7 @@ TEST_P(SmallRequests, ListsShareParts) {
   }
   for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
     fake_cuda::reset();
-    stamp(from(opcode), kSize, 1);
-    std::memset(to(opcode), 0xEE, kSize);
-    std::vector<std::byte> expected(kSize, std::byte{0xEE});
-    for (uint64_t at = 0; at < kSize; at += kStride) {
-      std::memcpy(expected.data() + at, from(opcode) + at, kEach);
-    }
+    const std::vector<std::byte> expected = every_second(opcode, kRanges);
     const BatchId batch = *pair().initiator().allocate_batch(1);
     ASSERT_TRUE(
         pair()

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/pair.h"
+#include "engine/restart.h"
 #include "support/bytes.h"
 #include "support/engines.h"
 #include "support/fake_memory.h"
@@ -54,16 +55,8 @@ class StagedPair {
   void end_target() { target_.reset(); }
   // Another run takes its place, with `memory` as its buffer.
   void restart_target(std::byte* memory) {
-    const std::string endpoint = target_->local_endpoint();
-    target_.reset();
-    EngineOptions options;
-    options.host = "127.0.0.1";
-    options.port = static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1)));
-    options.config = {{"staging_part_bytes", std::to_string(kPart)}};
-    Result<std::unique_ptr<Engine>> engine = Engine::create(options);
-    ASSERT_TRUE(engine.ok()) << engine.status().to_string();
-    target_ = engine.take();
-    ASSERT_TRUE(target_->install_transport(transport_).ok());
+    ASSERT_NO_FATAL_FAILURE(
+        restart(target_, {{"staging_part_bytes", std::to_string(kPart)}}, transport_));
     ASSERT_TRUE(target_->register_memory(memory, kSize, "*").ok());
   }
 
