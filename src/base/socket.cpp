@@ -304,10 +304,11 @@ int send_buffer_in_cache(int64_t l2_bytes) {
   return static_cast<int>(std::clamp((l2_bytes > 0 ? l2_bytes : kUnknown) / 2, kLeast, kMost));
 }
 
-void keep_in_cache(int fd) {
+void keep_in_cache(int fd, size_t least) {
   const SocketAddress here = local_address(fd);
   if (here.length == 0 || here.host() != peer_address(fd).host()) return;
-  static const int bytes = send_buffer_in_cache(::sysconf(_SC_LEVEL2_CACHE_SIZE));
+  static const int fitting = send_buffer_in_cache(::sysconf(_SC_LEVEL2_CACHE_SIZE));
+  const int bytes = std::max(fitting, static_cast<int>(least));
   // Above the system's limit only with privilege; else up to the limit.
   if (::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
     ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);

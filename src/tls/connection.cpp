@@ -11,14 +11,11 @@
 #include "base/guarded_copy.h"
 #include "base/log.h"
 #include "tls/openssl.h"
+#include "tls/record_buffer.h"
 
 namespace te::tls {
 namespace {
 
-// For bulk: large enough that system calls cost little, small enough to stay in a core's cache.
-constexpr size_t kBulkSize = 8 * kMaxRecord;
-// For what is small. It holds any one record.
-constexpr size_t kSmallSize = kMaxReceived;
 constexpr size_t kHandshakeStep = 16 << 10;
 
 ssize_t fail(int code) {
@@ -34,14 +31,6 @@ class Cursor {
   bool done() const { return at_ == count_; }
   std::byte* data() const { return static_cast<std::byte*>(vectors_[at_].iov_base) + offset_; }
   size_t size() const { return vectors_[at_].iov_len - offset_; }
-  bool holds_more_than(size_t bytes) const {
-    for (size_t i = at_, skipped = offset_; i < count_; ++i, skipped = 0) {
-      const size_t here = vectors_[i].iov_len - skipped;
-      if (here > bytes) return true;
-      bytes -= here;
-    }
-    return false;
-  }
   void skip(size_t bytes) {
     while (at_ < count_ && bytes >= vectors_[at_].iov_len - offset_) {
       bytes -= vectors_[at_].iov_len - offset_;
@@ -61,13 +50,6 @@ class Cursor {
 }  // namespace
 
 struct Connection::Tls {
-  struct Buffer {
-    std::unique_ptr<std::byte[]> bytes;
-    size_t size = 0;
-    size_t begin = 0;
-    size_t end = 0;
-  };
-
   explicit Tls(Role role_of_this) : role(role_of_this) {}
 
   // The handshake. 0, or -1 with errno.
@@ -101,14 +83,14 @@ struct Connection::Tls {
 
   // The sender's.
   std::optional<RecordSealer> sealer;
-  Buffer out;
+  RecordBuffer out;
   size_t out_plain = 0;  // bytes that the records in `out` carry, to be counted when they are sent
   std::atomic<bool> update_asked{false};
 
   // The receiver's.
   std::optional<RecordOpener> opener;
-  Buffer in;
-  std::span<std::byte> opened;  // in `in`, before its begin
+  RecordBuffer in;
+  std::span<std::byte> opened;  // in `in`, before its beginning
 };
 
 int Connection::Tls::flush_handshake(int fd) {
@@ -154,11 +136,14 @@ int Connection::Tls::finish_handshake() {
   Result<RecordOpener> reads = handshake->opener();
   const Bytes rest = handshake->rest();
   if (!writes.ok() || !reads.ok()) return refuse(writes.ok() ? reads.status() : writes.status());
-  if (rest.size() > kBulkSize) return refuse(Status(Code::kProtocol, "TLS: too much data"));
-  in.size = std::max(rest.size(), kSmallSize);
-  in.bytes.reset(new std::byte[in.size]);
-  std::memcpy(in.bytes.get(), rest.data(), rest.size());
-  in.end = rest.size();
+  if (rest.size() > RecordBuffer::kSize) {
+    return refuse(Status(Code::kProtocol, "TLS: too much data"));
+  }
+  if (!rest.empty()) {
+    if (!in.make_room()) return static_cast<int>(fail(ENOMEM));
+    std::memcpy(in.end(), rest.data(), rest.size());
+    in.added(rest.size());
+  }
   peer = Principal(identity, std::move(credentials), handshake->peer(), role == Role::kAccepts);
   sealer.emplace(writes.take());
   opener.emplace(reads.take());
@@ -173,30 +158,25 @@ int Connection::Tls::refuse(Status status) {
 }
 
 int Connection::Tls::flush(int fd, int flags) {
-  while (out.begin < out.end) {
-    const ssize_t sent =
-        ::send(fd, out.bytes.get() + out.begin, out.end - out.begin, MSG_NOSIGNAL | flags);
+  while (!out.empty()) {
+    const ssize_t sent = ::send(fd, out.data(), out.size(), MSG_NOSIGNAL | flags);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0) return -1;
-    out.begin += static_cast<size_t>(sent);
+    out.taken(static_cast<size_t>(sent));
   }
-  out.begin = out.end = 0;
+  out.clear();
   return 0;
 }
 
 ssize_t Connection::Tls::seal_some(Cursor& from) {
-  const size_t wanted = from.holds_more_than(kMaxPlaintext) ? kBulkSize : kSmallSize;
-  if (out.size < wanted) {
-    out.bytes.reset(new std::byte[wanted]);
-    out.size = wanted;
-  }
+  if (!out.make_room()) return fail(ENOMEM);
   if (sealer->update_due() || update_asked.exchange(false)) {
-    const size_t size = sealer->seal_key_update(out.bytes.get() + out.end);
+    const size_t size = sealer->seal_key_update(out.end());
     if (size == 0) return fail(EPROTO);
-    out.end += size;
+    out.added(size);
   }
   size_t total = 0;
-  while (!from.done() && out.size - out.end >= kMaxRecord) {
+  while (!from.done() && out.room() >= kMaxRecord) {
     const ssize_t taken = seal_one(from);
     if (taken < 0) return total > 0 && errno == EFAULT ? static_cast<ssize_t>(total) : -1;
     total += static_cast<size_t>(taken);
@@ -205,12 +185,12 @@ ssize_t Connection::Tls::seal_some(Cursor& from) {
 }
 
 ssize_t Connection::Tls::seal_one(Cursor& from) {
-  std::byte* const record = out.bytes.get() + out.end;
+  std::byte* const record = out.end();
   if (from.size() >= kMaxPlaintext) {
     const std::optional<size_t> size = sealer->seal_from(from.data(), record, kMaxPlaintext);
     if (size == 0) return fail(EPROTO);
     if (size) {
-      out.end += *size;
+      out.added(*size);
       from.skip(kMaxPlaintext);
       return kMaxPlaintext;
     }
@@ -227,7 +207,7 @@ ssize_t Connection::Tls::seal_one(Cursor& from) {
   if (length == 0) return fail(EFAULT);
   const size_t size = sealer->seal(record, length);
   if (size == 0) return fail(EPROTO);
-  out.end += size;
+  out.added(size);
   return static_cast<ssize_t>(length);
 }
 
@@ -263,9 +243,8 @@ ssize_t Connection::Tls::take_opened(Cursor& to) {
 }
 
 int Connection::Tls::open_next() {
-  const size_t here = in.end - in.begin;
-  if (here < kHeaderSize) return 0;
-  const std::byte* const header = in.bytes.get() + in.begin;
+  if (in.size() < kHeaderSize) return 0;
+  const std::byte* const header = in.data();
   const size_t size = record_size(header);
   const auto kind = static_cast<Content>(header[0]);
   if ((kind != Content::kApplication && kind != Content::kChangeCipherSpec) ||
@@ -273,9 +252,9 @@ int Connection::Tls::open_next() {
     return refuse(Status(Code::kProtocol, "TLS: what came is no record"));
   }
   if (size > kMaxReceived) return refuse(Status(Code::kProtocol, "TLS: a record is too long"));
-  if (here < size) return 0;
-  const std::span<std::byte> record(in.bytes.get() + in.begin, size);
-  in.begin += size;
+  if (in.size() < size) return 0;
+  const std::span<std::byte> record(in.data(), size);
+  in.taken(size);
   // Sent for the sake of old machines in between, unprotected and without meaning.
   if (kind == Content::kChangeCipherSpec && size == kHeaderSize + 1) return 1;
   Result<RecordOpener::Opened> result = opener->open(record);
@@ -299,24 +278,17 @@ int Connection::Tls::open_next() {
 }
 
 ssize_t Connection::Tls::receive_more(int fd) {
-  if (in.begin == in.end) {
-    in.begin = in.end = 0;
-  } else if (in.size - in.begin < kMaxReceived) {
-    std::memmove(in.bytes.get(), in.bytes.get() + in.begin, in.end - in.begin);
-    in.end -= in.begin;
-    in.begin = 0;
-  }
+  if (!in.make_room()) return fail(ENOMEM);
   ssize_t got;
   do {
-    got = ::recv(fd, in.bytes.get() + in.end, in.size - in.end, 0);
+    got = ::recv(fd, in.end(), in.room(), 0);
   } while (got < 0 && errno == EINTR);
-  if (got > 0) in.end += static_cast<size_t>(got);
-  if (in.end == in.size && in.size < kBulkSize) {
-    std::unique_ptr<std::byte[]> larger(new std::byte[kBulkSize]);
-    std::memcpy(larger.get(), in.bytes.get() + in.begin, in.end - in.begin);
-    in.bytes = std::move(larger);
-    in.size = kBulkSize;
-    in.end -= std::exchange(in.begin, 0);
+  if (got > 0) {
+    in.added(static_cast<size_t>(got));
+  } else {
+    const int failure = errno;
+    in.settle();
+    errno = failure;
   }
   return got;
 }
@@ -380,6 +352,8 @@ const Status& Connection::why() const {
 
 bool Connection::peer_is_plain() const { return tls_ && tls_->peer_is_plain; }
 
+size_t Connection::bulk_size() const { return tls_ ? RecordBuffer::kSize : 0; }
+
 std::string Connection::text_of(int error) const {
   return error == EPROTO && !why().ok() ? std::string(why().message()) : errno_text(error);
 }
@@ -388,9 +362,9 @@ Status Connection::recheck(int64_t now_ns) { return tls_ ? tls_->peer.recheck(no
 
 Principal Connection::principal() const { return tls_ ? tls_->peer : Principal(); }
 
-bool Connection::in_the_middle() const { return tls_ && tls_->in.end > tls_->in.begin; }
+bool Connection::in_the_middle() const { return tls_ && !tls_->in.empty(); }
 
-bool Connection::committed() const { return tls_ && tls_->out.end > tls_->out.begin; }
+bool Connection::committed() const { return tls_ && !tls_->out.empty(); }
 
 ssize_t Connection::send(const iovec* vectors, size_t count, int flags) {
   if (tls_) return tls_->send(fd_.get(), {vectors, count}, flags);

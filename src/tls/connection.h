@@ -41,6 +41,8 @@ class Connection {
   void close();
   Fd release() { return std::move(fd_); }
   bool secure() const { return tls_ != nullptr; }
+  // How many bytes it gives to the socket at once, at most; 0: as many as it is given.
+  size_t bulk_size() const;
   // The handshake is made, if one is due. On the side that connects, send() makes it; on the other,
   // receive().
   bool ready() const;

@@ -36,7 +36,7 @@ LaneConnector::Step LaneConnector::advance(tls::Connection& connection, Stream& 
   if (!connected_) {
     if (const int failure = socket_error(connection.fd()); failure != 0)
       return lost(errno_text(failure));
-    keep_in_cache(connection.fd());
+    keep_in_cache(connection.fd(), connection.bulk_size());
     connected_ = true;
   }
   while (hello_sent_ < hello_.size()) {
