@@ -20,6 +20,10 @@ class Keys {
   Status make();
   // How engines with these files are asked for: see make_engine().
   std::string transport() const { return kPrefix + folder_; }
+  // The files.
+  std::string authority() const { return folder_ + "/authority.pem"; }
+  std::string certificate() const { return folder_ + "/member.pem"; }
+  std::string key() const { return folder_ + "/member.key"; }
 
   static constexpr const char* kPrefix = "tls:";
   // The settings of such an engine.

@@ -5,6 +5,7 @@
 #include "experiment.h"
 #include "keys.h"
 #include "limits/ciphers.h"
+#include "limits/handshakes.h"
 #include "limits/stream_pair.h"
 #include "link.h"
 #include "usage_meter.h"
@@ -114,7 +115,9 @@ class TlsHandshake : public Experiment {
   static constexpr size_t kSegments = 32;
 
   std::vector<Row> rows() const override {
-    return {{"handshake of TLS, p50", "ms", "", Bar::value_at_most(2)}};
+    return {{"handshake of TLS, p50", "ms", "", Bar::value_at_most(2)},
+            {"handshake of TLS, beside OpenSSL alone", "ms",
+             "both ends of OpenSSL's handshake, one thread"}};
   }
 
   Status prepare(Bench& bench) override {
@@ -129,7 +132,11 @@ class TlsHandshake : public Experiment {
     if (!without.ok()) return without.status();
     const Result<double> with = open_ms(bench, tls_.engine(), keys_.transport());
     if (!with.ok()) return with.status();
+    const Result<double> limit =
+        openssl_handshake_ms(keys_.authority(), keys_.certificate(), keys_.key());
+    if (!limit.ok()) return limit.status();
     rows[0].add(*with - *without);
+    rows[1].add(*with - *without, *limit);
     return {};
   }
 
