@@ -17,7 +17,7 @@ const AccessKey kKey =
 
 class ZeroCopyLaneTest : public LaneTest {
  protected:
-  static constexpr uint32_t kLength = 300 << 10;  // fits into the lane's socket
+  static constexpr uint32_t kLength = 200 << 10;  // fits into the least that a socket is given
 
   void SetUp() override {
     loop_ = EventLoop::create("te-test").take();
