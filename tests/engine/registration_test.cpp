@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(Transports, RegistrationOver, testing::Values("", "tcp"
 // A call with very many buffers delays nobody's submissions for long.
 TEST_P(RegistrationOver, SubmissionsDoNotWaitForALargeBatch) {
   constexpr size_t kCount = kSanitized ? 10'000 : 100'000, kPiece = 64;
-  // On a machine that is busy with other things.
+  // Or a quarter of what the calls take, on a machine that is busy with other things.
   constexpr int64_t kLimitMs = kSanitized ? 5'000 : 250;
   if (const std::string why = missing(GetParam()); !why.empty()) GTEST_SKIP() << why;
   Pair pair({}, GetParam());
@@ -91,6 +91,7 @@ TEST_P(RegistrationOver, SubmissionsDoNotWaitForALargeBatch) {
     addresses.push_back(entries.back().addr);
   }
   std::atomic<bool> over{false};
+  const Stopwatch both_calls;
   std::thread registering([&] {
     EXPECT_TRUE(pair.initiator().register_memory_batch(entries).ok());
     EXPECT_TRUE(pair.initiator().unregister_memory_batch(addresses).ok());
@@ -107,9 +108,10 @@ TEST_P(RegistrationOver, SubmissionsDoNotWaitForALargeBatch) {
     EXPECT_TRUE(pair.initiator().wait(batch).ok());
     EXPECT_TRUE(pair.initiator().free_batch(batch).ok());
   }
+  const int64_t whole = both_calls.ms();
   registering.join();
   EXPECT_GT(rounds, 1);
-  EXPECT_LT(longest, kLimitMs);
+  EXPECT_LT(longest, std::max(kLimitMs, whole / 4));
 }
 
 }  // namespace
