@@ -70,7 +70,7 @@ void set_no_delay(int fd);
 // Where both ends of a connection have one address, and so are on one machine: keeps what waits to
 // be received small enough to stay in a core's second-level cache, but for `least` bytes. Elsewhere
 // the kernel sizes its buffers itself.
-void keep_in_cache(int fd, size_t least = 0);
+void keep_in_cache(int fd, size_t least);
 // What it asks for; `l2_bytes`: of a core; 0 or less: unknown.
 int send_buffer_in_cache(int64_t l2_bytes);
 

@@ -92,10 +92,7 @@ TEST_F(AllocatedThere, OrdinaryMemoryIsStagedHere) {
 TEST_F(AllocatedThere, AnErrorOfACopyFailsTheRequestAlone) {
   connect();
   expect_direct();
-  fake_cuda::fail("cuMemcpyAsync", CuResult::kInvalidValue);
-  const Status status = error_of(request(Opcode::kRead, 0, kSize));
-  EXPECT_NE(status.message().find("cuMemcpyAsync failed"), std::string::npos) << status.to_string();
-  fake_cuda::fail("cuMemcpyAsync", CuResult::kSuccess);
+  expect_failed_copy();
   expect_direct();
 }
 
@@ -305,43 +302,13 @@ TEST_F(GpuThere, WhatAGpuCannotOpenForItsMemoryIsNotTriedForHostMemory) {
 TEST_F(GpuThere, AnErrorOfACopyFailsTheRequestAlone) {
   connect();
   expect_direct();
-  fake_cuda::fail("cuMemcpyAsync", CuResult::kInvalidValue);
-  const Status status = error_of(request(Opcode::kRead, 0, kSize));
-  EXPECT_NE(status.message().find("cuMemcpyAsync failed"), std::string::npos) << status.to_string();
-  fake_cuda::fail("cuMemcpyAsync", CuResult::kSuccess);
+  expect_failed_copy();
   expect_direct();
 }
 
 TEST_F(GpuThere, WhatIsUnregisteredUnderLoadIsNotTouchedAnyMore) {
   connect();
-  stamp(view(), kSize, 9);
-  fake_cuda::slow_down(500, 0);
-  std::atomic<bool> over{false};
-  std::atomic<uint64_t> completed{0};
-  std::vector<std::thread> threads;
-  for (uint64_t i = 0; i < 3; ++i) {
-    threads.emplace_back([&, i] {
-      while (!over.load()) {
-        const BatchId batch =
-            submit_new(*initiator_, {request(Opcode::kWrite, i * kChunk, kChunk)}, within(100));
-        EXPECT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
-        completed += initiator_->batch_status(batch)->state == TaskState::kCompleted ? 1 : 0;
-        EXPECT_TRUE(initiator_->free_batch(batch).ok());
-      }
-    });
-  }
-  for (int round = 0; round < 3; ++round) {
-    const uint64_t before = completed.load();
-    EXPECT_TRUE(eventually([&] { return completed.load() > before + 5; })) << "round " << round;
-    ASSERT_EQ(peer_->ask("unregister"), "ok");
-    EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
-    ASSERT_EQ(peer_->ask("fill 90"), "ok");
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    ASSERT_EQ(peer_->ask("filled 90"), "same");
-    ASSERT_EQ(peer_->ask("register"), "ok");
-  }
-  over = true;
-  for (std::thread& thread : threads) thread.join();
+  unregister_under_load(3);
 }
 
 TEST_F(GpuThere, DeadlinesAreKeptAndCancelledRequestsAreQuiet) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -99,6 +100,45 @@ class SameHost : public testing::Test {
   }
   uint64_t peer_calls(const std::string& function) {
     return std::stoull(peer_->ask("calls " + function));
+  }
+  // The request that meets an error of the driver fails with it.
+  void expect_failed_copy() {
+    fake_cuda::fail("cuMemcpyAsync", cuda::CuResult::kInvalidValue);
+    const Status status = error_of(request(Opcode::kRead, 0, size_));
+    EXPECT_NE(status.message().find("cuMemcpyAsync failed"), std::string::npos)
+        << status.to_string();
+    fake_cuda::fail("cuMemcpyAsync", cuda::CuResult::kSuccess);
+  }
+  // The peer unregisters its memory while threads write it, so many times.
+  void unregister_under_load(int rounds) {
+    stamp(view(), size_, 9);
+    fake_cuda::slow_down(500, 0);
+    std::atomic<bool> over{false};
+    std::atomic<uint64_t> completed{0};
+    std::vector<std::thread> threads;
+    for (uint64_t i = 0; i < 3; ++i) {
+      threads.emplace_back([&, i] {
+        while (!over.load()) {
+          const BatchId batch =
+              submit_new(*initiator_, {request(Opcode::kWrite, i * kChunk, kChunk)}, within(100));
+          EXPECT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
+          completed += initiator_->batch_status(batch)->state == TaskState::kCompleted ? 1 : 0;
+          EXPECT_TRUE(initiator_->free_batch(batch).ok());
+        }
+      });
+    }
+    for (int round = 0; round < rounds; ++round) {
+      const uint64_t before = completed.load();
+      EXPECT_TRUE(eventually([&] { return completed.load() > before + 5; })) << "round " << round;
+      EXPECT_EQ(peer_->ask("unregister"), "ok");
+      EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
+      EXPECT_EQ(peer_->ask("fill 90"), "ok");
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      EXPECT_EQ(peer_->ask("filled 90"), "same");
+      EXPECT_EQ(peer_->ask("register"), "ok");
+    }
+    over = true;
+    for (std::thread& thread : threads) thread.join();
   }
   // Requests are under way, and it is killed.
   void kill_peer_under_load() {

@@ -2,9 +2,7 @@
 // where that is not possible.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
-#include <thread>
 
 #include "cuda/same_host.h"
 #include "platform/memory_driver.h"
@@ -41,6 +39,22 @@ class SameHostGpus : public SameHost {
     EXPECT_GT(fake_cuda::pinned_ranges(), 0);
     EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
     if (!reason.empty()) expect_reason(reason);
+  }
+
+  // They are opened one by one as they are reached.
+  void expect_chunks(const std::string& kind) {
+    connect(kind);
+    expect_moves(kChunk - 8, 16);
+    EXPECT_EQ(fake_cuda::calls("cuMemImportFromShareableHandle"), 2u);
+    EXPECT_EQ(fake_cuda::open_ipc_handles(), 2);
+    expect_moves(0, kSize);
+    expect_moves(kChunk * 2 + 56, 2 * kChunk + 123);
+    EXPECT_EQ(fake_cuda::calls("cuMemImportFromShareableHandle"), kSize / kChunk);
+    EXPECT_EQ(peer_calls("cuMemExportToShareableHandle"), kSize / kChunk);
+    EXPECT_EQ(fake_cuda::chunk_handles(), 0) << "the memory stays when the peer frees it";
+    EXPECT_EQ(fake_cuda::pinned_ranges(), 0);
+    ASSERT_EQ(peer_->ask("unregister"), "ok");
+    EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
   }
 
   GpuMemory memory_{0, kSize};
@@ -95,34 +109,9 @@ TEST_F(SameHostGpus, TenThousandTensorsExportAndOpenTheirAllocationOnce) {
   EXPECT_EQ(fake_cuda::calls("cuIpcOpenMemHandle"), 2u);
 }
 
-TEST_F(SameHostGpus, ChunksAreOpenedOneByOneAsTheyAreReached) {
-  connect("chunks");
-  expect_moves(kChunk - 8, 16);
-  EXPECT_EQ(fake_cuda::calls("cuMemImportFromShareableHandle"), 2u);
-  EXPECT_EQ(fake_cuda::open_ipc_handles(), 2);
-  expect_moves(0, kSize);
-  expect_moves(kChunk * 2 + 56, 2 * kChunk + 123);
-  EXPECT_EQ(fake_cuda::calls("cuMemImportFromShareableHandle"), kSize / kChunk);
-  EXPECT_EQ(peer_calls("cuMemExportToShareableHandle"), kSize / kChunk);
-  EXPECT_EQ(fake_cuda::chunk_handles(), 0) << "the memory stays when the peer frees it";
-  EXPECT_EQ(fake_cuda::pinned_ranges(), 0);
-  ASSERT_EQ(peer_->ask("unregister"), "ok");
-  EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
-}
+TEST_F(SameHostGpus, ChunksAreOpenedOneByOneAsTheyAreReached) { expect_chunks("chunks"); }
 
-TEST_F(SameHostGpus, ChunksWithFabricHandlesAloneAreOpenedByThem) {
-  connect("fabric");
-  expect_moves(kChunk - 8, 16);
-  EXPECT_EQ(fake_cuda::open_ipc_handles(), 2);
-  expect_moves(0, kSize);
-  expect_moves(kChunk * 2 + 56, 2 * kChunk + 123);
-  EXPECT_EQ(fake_cuda::calls("cuMemImportFromShareableHandle"), kSize / kChunk);
-  EXPECT_EQ(peer_calls("cuMemExportToShareableHandle"), kSize / kChunk);
-  EXPECT_EQ(fake_cuda::chunk_handles(), 0) << "the memory stays when the peer frees it";
-  EXPECT_EQ(fake_cuda::pinned_ranges(), 0);
-  ASSERT_EQ(peer_->ask("unregister"), "ok");
-  EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
-}
+TEST_F(SameHostGpus, ChunksWithFabricHandlesAloneAreOpenedByThem) { expect_chunks("fabric"); }
 
 // As without a channel of IMEX.
 TEST_F(SameHostGpus, WhereTheDriverRefusesFabricHandlesItIsStaged) {
@@ -189,36 +178,7 @@ TEST_F(SameHostGpus, MemoryThatWasFreedAfterItWasOpenedIsNotReachedAtItsAddress)
 
 TEST_F(SameHostGpus, WhatIsUnregisteredUnderLoadIsNotTouchedAnyMore) {
   connect();
-  stamp(memory_.view(), kSize, 9);
-  fake_cuda::slow_down(500, 0);
-  std::atomic<bool> over{false};
-  std::atomic<uint64_t> completed{0};
-  std::vector<std::thread> threads;
-  for (int i = 0; i < 3; ++i) {
-    threads.emplace_back([&, i] {
-      while (!over.load()) {
-        const uint64_t at = static_cast<uint64_t>(i) * kChunk;
-        const BatchId batch =
-            submit_new(*initiator_, {request(Opcode::kWrite, at, kChunk)}, within(100));
-        EXPECT_TRUE(initiator_->wait(batch, std::chrono::seconds(20)).ok());
-        const TaskState state = initiator_->batch_status(batch)->state;
-        completed += state == TaskState::kCompleted ? 1 : 0;
-        EXPECT_TRUE(initiator_->free_batch(batch).ok());
-      }
-    });
-  }
-  for (int round = 0; round < 5; ++round) {
-    const uint64_t before = completed.load();
-    EXPECT_TRUE(eventually([&] { return completed.load() > before + 5; })) << "round " << round;
-    ASSERT_EQ(peer_->ask("unregister"), "ok");
-    EXPECT_EQ(fake_cuda::open_ipc_handles(), 0);
-    ASSERT_EQ(peer_->ask("fill 90"), "ok");
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    ASSERT_EQ(peer_->ask("filled 90"), "same");
-    ASSERT_EQ(peer_->ask("register"), "ok");
-  }
-  over = true;
-  for (std::thread& thread : threads) thread.join();
+  unregister_under_load(5);
 }
 
 TEST_F(SameHostGpus, AKilledPeerIsClosedAndOneThatIsBackIsOpened) {
@@ -402,10 +362,7 @@ TEST_F(SameHostGpus, TwoEnginesOfAProcessOpenAnAllocationOnce) {
 TEST_F(SameHostGpus, AnErrorOfACopyFailsTheRequestAlone) {
   connect();
   expect_direct();
-  fake_cuda::fail("cuMemcpyAsync", CuResult::kInvalidValue);
-  const Status status = error_of(request(Opcode::kRead, 0, kSize));
-  EXPECT_NE(status.message().find("cuMemcpyAsync failed"), std::string::npos) << status.to_string();
-  fake_cuda::fail("cuMemcpyAsync", CuResult::kSuccess);
+  expect_failed_copy();
   expect_direct();
 }
 
