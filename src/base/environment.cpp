@@ -20,18 +20,18 @@ struct List {
   std::vector<char*> entries;      // ends with null
 };
 
-struct Globals {
+struct Lists {
   Mutex mutex{LockRank::kEnvironment};
-  std::list<List> lists TE_GUARDED_BY(mutex);
+  std::list<List> all TE_GUARDED_BY(mutex);
 };
 
 // Never destroyed: the environment is read until the process ends.
-Globals& globals() {
-  static Globals* instance = new Globals;
+Lists& lists() {
+  static Lists* instance = new Lists;
   return *instance;
 }
 
-[[maybe_unused]] const bool held = (hold_during_forks(globals().mutex), true);
+[[maybe_unused]] const bool lists_held = (hold_during_forks(lists().mutex), true);
 
 bool has(char* const* entries, std::string_view name) {
   for (; entries != nullptr && *entries != nullptr; ++entries) {
@@ -46,7 +46,7 @@ bool has(char* const* entries, std::string_view name) {
 }  // namespace
 
 void set_missing_variables(std::span<const Variable> variables) {
-  MutexLock lock(globals().mutex);
+  MutexLock lock(lists().mutex);
   char** present = __atomic_load_n(&::environ, __ATOMIC_ACQUIRE);
   for (;;) {
     List list;
@@ -60,12 +60,12 @@ void set_missing_variables(std::span<const Variable> variables) {
     }
     for (std::string& each : list.added) list.entries.push_back(each.data());
     list.entries.push_back(nullptr);
-    List& kept = globals().lists.emplace_back(std::move(list));
+    List& kept = lists().all.emplace_back(std::move(list));
     if (__atomic_compare_exchange_n(&::environ, &present, kept.entries.data(), false,
                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
       return;
     }
-    globals().lists.pop_back();
+    lists().all.pop_back();
   }
 }
 

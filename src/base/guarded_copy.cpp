@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/fork.h"
 #include "base/log.h"
+#include "base/memory_file.h"
 #include "base/mutex.h"
 
 // ThreadSanitizer does not watch the function.
@@ -34,7 +35,6 @@ namespace te {
 namespace {
 
 constexpr std::array<int, 2> kSignals = {SIGSEGV, SIGBUS};
-constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, which older headers lack
 
 // What the thread copies under the guard. On its stack.
 struct Guard {
@@ -117,7 +117,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 }
 
 Mutex handler_mutex{LockRank::kGuard};
-[[maybe_unused]] const bool held = (hold_during_forks(handler_mutex), true);
+[[maybe_unused]] const bool handler_held = (hold_during_forks(handler_mutex), true);
 size_t handler_users TE_GUARDED_BY(handler_mutex) = 0;
 std::atomic<bool> handler_wanted{false};
 std::atomic<bool> handler_in_place{false};

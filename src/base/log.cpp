@@ -37,7 +37,7 @@ Given& given() {
   return *instance;
 }
 
-[[maybe_unused]] const bool held =
+[[maybe_unused]] const bool sinks_held =
     (hold_last_during_forks(hook().mutex), hold_during_forks(given().mutex), true);
 
 }  // namespace

@@ -19,7 +19,6 @@ namespace {
 // Newer than some C libraries' headers.
 constexpr unsigned kNoExec = 0x0008U;     // MFD_NOEXEC_SEAL, Linux 6.3
 constexpr int kSealFutureWrite = 0x0010;  // F_SEAL_FUTURE_WRITE, Linux 5.1
-constexpr int kPopulateWrite = 23;        // MADV_POPULATE_WRITE, Linux 5.14
 
 Fd make_file(const std::string& name, unsigned flags) {
   // Some systems insist on it, older ones do not know it.

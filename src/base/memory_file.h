@@ -12,6 +12,9 @@
 
 namespace te {
 
+// MADV_POPULATE_WRITE of Linux 5.14, newer than some C libraries' headers.
+inline constexpr int kPopulateWrite = 23;
+
 // A mapped range, unmapped with the object.
 class Mapping {
  public:

@@ -8,7 +8,7 @@
 namespace te {
 namespace {
 
-Result<std::unique_ptr<CurlLibrary>> load(const std::string& path) {
+Result<std::unique_ptr<CurlLibrary>> load_curl(const std::string& path) {
   Result<DynamicLibrary> library = DynamicLibrary::open(path);
   if (!library.ok()) {
     return error(Code::kUnsupported,
@@ -36,10 +36,12 @@ Result<std::unique_ptr<CurlLibrary>> load(const std::string& path) {
   return curl;
 }
 
-OpenLibraries<CurlLibrary>& opened = *new OpenLibraries<CurlLibrary>;
+OpenLibraries<CurlLibrary>& curl_libraries = *new OpenLibraries<CurlLibrary>;
 
 }  // namespace
 
-Result<const CurlLibrary*> curl_library(const std::string& path) { return opened.get(path, load); }
+Result<const CurlLibrary*> curl_library(const std::string& path) {
+  return curl_libraries.get(path, load_curl);
+}
 
 }  // namespace te

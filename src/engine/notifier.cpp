@@ -3,12 +3,10 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "engine/retry_delay.h"
 
 namespace te {
 namespace {
-
-constexpr int64_t kFirstDelayMs = 5;
-constexpr int64_t kLongestDelayMs = 250;
 
 Status given_up(Code code) {
   if (code == Code::kTimeout) {
@@ -188,7 +186,7 @@ void Notifier::unreachable(Segment* key, const Status& why) {
       ended.push_back(std::move(entry.message.done));
       return true;
     });
-    line.delay_ms = delay_ms = std::clamp(line.delay_ms * 2, kFirstDelayMs, kLongestDelayMs);
+    line.delay_ms = delay_ms = std::clamp(line.delay_ms * 2, kFirstRetryMs, kLongestRetryMs);
   }
   for (const Done& done : ended) done(why);
   (void)host_.run_after(delay_ms, [this, key] {

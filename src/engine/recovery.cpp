@@ -3,12 +3,11 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "engine/retry_delay.h"
 
 namespace te {
 namespace {
 
-constexpr int64_t kFirstDelayMs = 5;
-constexpr int64_t kLongestDelayMs = 250;
 constexpr int64_t kLongestPollMs = 50;  // of a peer that is there, for what it may offer soon
 constexpr uint8_t kMaxAttempts = 8;     // of one slice, over paths that connect and break again
 constexpr size_t kMostReposted = 1024;  // tasks kept, but for those that still matter
@@ -40,7 +39,7 @@ void Recovery::add(std::shared_ptr<Segment> segment, Slice* slice, Code code) {
       job.segment = std::move(segment);
       job.number = number = ++jobs_made_;
       job.since_ns = host_.now_ns();
-      job.delay_ms = kFirstDelayMs;
+      job.delay_ms = kFirstRetryMs;
     }
   }
   if (stopping) {
@@ -49,7 +48,7 @@ void Recovery::add(std::shared_ptr<Segment> segment, Slice* slice, Code code) {
   }
   // What broke again right after it was repaired is not hurried.
   const uint8_t attempts = std::min<uint8_t>(slice->attempts, kMaxAttempts);
-  const int64_t delay_ms = attempts == 0 ? 0 : std::min(kFirstDelayMs << attempts, kLongestDelayMs);
+  const int64_t delay_ms = attempts == 0 ? 0 : std::min(kFirstRetryMs << attempts, kLongestRetryMs);
   ask_after(delay_ms, key, number);
   (void)host_.run_after(static_cast<int64_t>(config_.retry_window_ms),
                         [this, key, number] { window_over(key, number); });
@@ -107,7 +106,7 @@ void Recovery::refreshed(Segment* key, uint64_t number, const Status& status) {
                                      [](const Slice* slice) { return slice->attempts == 0; });
       job->slices.insert(job->slices.end(), left.begin(), left.end());
       delay_ms = hurries ? 0 : job->delay_ms;
-      job->delay_ms = std::min(job->delay_ms * 2, status.ok() ? kLongestPollMs : kLongestDelayMs);
+      job->delay_ms = std::min(job->delay_ms * 2, status.ok() ? kLongestPollMs : kLongestRetryMs);
       if (job->slices.empty()) {
         jobs_.erase(key);
         return;

@@ -12,7 +12,7 @@
 namespace te::tls {
 namespace {
 
-constexpr size_t kLargestFile = 1 << 20;
+constexpr size_t kLargestPolicy = 1 << 20;
 constexpr Permission kPermissions[] = {Permission::kOpen, Permission::kRead, Permission::kWrite,
                                        Permission::kNotify, Permission::kWatch};
 
@@ -113,12 +113,12 @@ Result<Policy> Policy::load(const std::string& file) {
     return error(Code::kInvalidArgument, "tls_policy: cannot read '{}': {}", file,
                  errno_text(errno));
   }
-  std::string text(kLargestFile + 1, '\0');
+  std::string text(kLargestPolicy + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > kLargestFile) {
+  if (text.size() > kLargestPolicy) {
     return error(Code::kInvalidArgument, "tls_policy: '{}' is larger than {} bytes", file,
-                 kLargestFile);
+                 kLargestPolicy);
   }
   Result<Policy> policy = parse(text);
   if (policy.ok()) return policy;

@@ -215,16 +215,16 @@ struct Seen {
   bool signal_blocked = false, other_blocked = false;
   bool on_own_stack = false;
 };
-Seen seen;
+Seen reported;
 sigjmp_buf back;
 
 void application_handler(int signal, siginfo_t* info, void*) {
   sigset_t mask;
   ::pthread_sigmask(SIG_BLOCK, nullptr, &mask);
-  ++seen.count;
-  seen.address = info->si_addr;
-  seen.signal_blocked = ::sigismember(&mask, signal) == 1;
-  seen.other_blocked = ::sigismember(&mask, SIGUSR2) == 1;
+  ++reported.count;
+  reported.address = info->si_addr;
+  reported.signal_blocked = ::sigismember(&mask, signal) == 1;
+  reported.other_blocked = ::sigismember(&mask, SIGUSR2) == 1;
   ::siglongjmp(back, 1);
 }
 
@@ -232,7 +232,7 @@ void application_handler(int signal, siginfo_t* info, void*) {
 class Application {
  public:
   explicit Application(int signal = SIGSEGV, int flags = SA_SIGINFO) : signal_(signal) {
-    seen = {};
+    reported = {};
     action_.sa_sigaction = application_handler;
     action_.sa_flags = flags;
     ::sigaddset(&action_.sa_mask, SIGUSR2);
@@ -266,13 +266,13 @@ TEST(FaultHandlerTest, OtherFaultsGoToTheHandlerThatWasThereBefore) {
     {
       const FaultHandler handler;
       touch_and_come_back(memory.bad() + 5);
-      EXPECT_EQ(seen.count, 1);
-      EXPECT_EQ(seen.address, memory.bad() + 5);
-      EXPECT_EQ(seen.signal_blocked, !nodefer);
-      EXPECT_TRUE(seen.other_blocked);
+      EXPECT_EQ(reported.count, 1);
+      EXPECT_EQ(reported.address, memory.bad() + 5);
+      EXPECT_EQ(reported.signal_blocked, !nodefer);
+      EXPECT_TRUE(reported.other_blocked);
       std::byte own{};
       EXPECT_EQ(guarded_copy(&own, memory.bad(), 1), CopyResult::kBadSource);
-      EXPECT_EQ(seen.count, 1) << "a fault of ours went to the application";
+      EXPECT_EQ(reported.count, 1) << "a fault of ours went to the application";
     }
     EXPECT_TRUE(application.in_place());
   }
@@ -289,7 +289,7 @@ TEST(FaultHandlerTest, SeveralEnginesShareOne) {
   second.reset();
   EXPECT_TRUE(application.in_place());
   EXPECT_EQ(guarded_copy(&own, memory.bad(), 1), CopyResult::kBadSource);
-  EXPECT_EQ(seen.count, 0);
+  EXPECT_EQ(reported.count, 0);
 }
 
 TEST(FaultHandlerTest, TheSignalMaskIsAsBeforeAfterAFault) {
@@ -317,7 +317,7 @@ TEST(FaultHandlerTest, AHandlerInstalledLaterIsLeftAloneAndCopiesStaySafe) {
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
     EXPECT_EQ(guarded_copy(&own, memory.bad(), 1), CopyResult::kBadSource);
     EXPECT_EQ(guarded_copy(memory.bad(), &own, 1), CopyResult::kBadDestination);
-    EXPECT_EQ(seen.count, 0);
+    EXPECT_EQ(reported.count, 0);
     EXPECT_TRUE(application.in_place());
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(30));
@@ -337,13 +337,13 @@ TEST(FaultHandlerTest, OneInstalledLaterMayCallOursAfterwards) {
   ::sigaction(SIGSEGV, &later, &ours);
   handler.reset();  // it cannot be taken out from below
   touch_and_come_back(memory.bad());
-  EXPECT_EQ(seen.count, 1);
+  EXPECT_EQ(reported.count, 1);
   ::sigaction(SIGSEGV, &ours, nullptr);
   // The next one finds it in place, and takes it out at its end.
   handler.emplace();
   std::byte own{};
   EXPECT_EQ(guarded_copy(&own, memory.bad(), 1), CopyResult::kBadSource);
-  EXPECT_EQ(seen.count, 1);
+  EXPECT_EQ(reported.count, 1);
   handler.reset();
   EXPECT_TRUE(below.in_place());
 }
@@ -355,7 +355,7 @@ TEST(FaultHandlerTest, AHandlerForOneTimeIsCalledOnce) {
         const FaultHandler handler;
         Memory memory(Kind::kNone);
         touch_and_come_back(memory.bad());
-        if (seen.count != 1) ::_exit(1);
+        if (reported.count != 1) ::_exit(1);
         touch(memory.bad());
         ::_exit(2);
       },

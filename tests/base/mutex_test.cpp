@@ -12,7 +12,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr int kThreads = 4;
+constexpr int kCallers = 4;
 constexpr int kRounds = 20'000;
 constexpr milliseconds kLongEnoughToSleep(20);
 
@@ -36,7 +36,7 @@ struct Counter {
 
 TEST(Mutex, OneThreadAtATimeHoldsIt) {
   Counter counter;
-  on_threads(kThreads, [&](int) {
+  on_threads(kCallers, [&](int) {
     for (int i = 0; i < kRounds; ++i) {
       MutexLock lock(counter.mutex);
       const int seen = counter.value;
@@ -44,7 +44,7 @@ TEST(Mutex, OneThreadAtATimeHoldsIt) {
       counter.value = seen + 1;
     }
   });
-  EXPECT_EQ(counter.read(), kThreads * kRounds);
+  EXPECT_EQ(counter.read(), kCallers * kRounds);
 }
 
 TEST(Mutex, ATryFailsWhileAnotherThreadHoldsItAndNotAfterwards) {
@@ -67,7 +67,7 @@ TEST(Mutex, EveryThreadThatSleepsForItGetsIt) {
   Counter counter;
   counter.mutex.lock();
   std::vector<std::thread> sleepers;
-  for (int i = 0; i < kThreads; ++i) {
+  for (int i = 0; i < kCallers; ++i) {
     sleepers.emplace_back([&] {
       MutexLock lock(counter.mutex);
       ++counter.value;
@@ -77,7 +77,7 @@ TEST(Mutex, EveryThreadThatSleepsForItGetsIt) {
   EXPECT_EQ(counter.value, 0);
   counter.mutex.unlock();
   for (std::thread& sleeper : sleepers) sleeper.join();
-  EXPECT_EQ(counter.read(), kThreads);
+  EXPECT_EQ(counter.read(), kCallers);
 }
 
 TEST(CondVar, NoWakeIsLostBetweenTwoThatTakeTurns) {
@@ -103,10 +103,10 @@ TEST(CondVar, AllAreWokenAlsoByWhoLetGoOfTheMutexBefore) {
         counter.value = round;
       }
       counter.changed.notify_all();
-      while (through.load() < round * kThreads) std::this_thread::yield();
+      while (through.load() < round * kCallers) std::this_thread::yield();
     }
   });
-  on_threads(kThreads, [&](int) {
+  on_threads(kCallers, [&](int) {
     for (int round = 1; round <= 200; ++round) {
       {
         MutexLock lock(counter.mutex);
@@ -116,7 +116,7 @@ TEST(CondVar, AllAreWokenAlsoByWhoLetGoOfTheMutexBefore) {
     }
   });
   notifier.join();
-  EXPECT_EQ(through.load(), 200 * kThreads);
+  EXPECT_EQ(through.load(), 200 * kCallers);
 }
 
 TEST(CondVar, AWaitEndsAtItsTimeAndNotBefore) {
@@ -148,19 +148,19 @@ TEST(CondVar, AWaitWithTimeIsWoken) {
 TEST(SharedMutex, ReadersAreInsideTogether) {
   SharedMutex mutex;
   std::atomic<int> inside{0};
-  on_threads(kThreads, [&](int) {
+  on_threads(kCallers, [&](int) {
     ReaderLock lock(mutex);
     inside.fetch_add(1);
-    while (inside.load() < kThreads) std::this_thread::yield();
+    while (inside.load() < kCallers) std::this_thread::yield();
   });
-  EXPECT_EQ(inside.load(), kThreads);
+  EXPECT_EQ(inside.load(), kCallers);
 }
 
 TEST(SharedMutex, NobodySeesAWritersHalfDoneWork) {
   SharedMutex mutex;
   int first = 0, second = 0;
   std::atomic<int> torn{0};
-  on_threads(kThreads, [&](int self) {
+  on_threads(kCallers, [&](int self) {
     for (int i = 0; i < kRounds; ++i) {
       if (self < 2 && i % 4 == 0) {
         WriterLock lock(mutex);

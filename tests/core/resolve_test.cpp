@@ -6,15 +6,15 @@
 namespace te {
 namespace {
 
-constexpr uint64_t kHigh = 0x7f0000000000;
+constexpr uint64_t kBase = 0x7f0000000000;
 
 // Offsets 0..100 and 100..150, with a hole up to 200, then 200..300, which peers may not touch.
 Descriptor segment() {
   Descriptor descriptor;
   descriptor.locations = {"*"};
-  descriptor.add({kHigh + 5000, 0, 100, 0, Rights::kBoth}, {});
-  descriptor.add({kHigh + 1000, 100, 50, 0, Rights::kBoth}, {});
-  descriptor.add({kHigh + 9000, 200, 100, 0, Rights::kNone}, {});
+  descriptor.add({kBase + 5000, 0, 100, 0, Rights::kBoth}, {});
+  descriptor.add({kBase + 1000, 100, 50, 0, Rights::kBoth}, {});
+  descriptor.add({kBase + 9000, 200, 100, 0, Rights::kNone}, {});
   EXPECT_TRUE(descriptor.finish().ok());
   return descriptor;
 }
@@ -40,24 +40,24 @@ void expect_found(const Descriptor& descriptor, uint64_t offset, uint64_t length
 
 TEST(Resolve, AnOffsetInTheSegment) {
   const Descriptor descriptor = segment();
-  expect_found(descriptor, 0, 100, 0, kHigh + 5000);
-  expect_found(descriptor, 99, 1, 0, kHigh + 5099);
-  expect_found(descriptor, 100, 50, 1, kHigh + 1000);
-  expect_found(descriptor, 149, 1, 1, kHigh + 1049);
-  expect_found(descriptor, 149, 0, 1, kHigh + 1049);
+  expect_found(descriptor, 0, 100, 0, kBase + 5000);
+  expect_found(descriptor, 99, 1, 0, kBase + 5099);
+  expect_found(descriptor, 100, 50, 1, kBase + 1000);
+  expect_found(descriptor, 149, 1, 1, kBase + 1049);
+  expect_found(descriptor, 149, 0, 1, kBase + 1049);
 }
 
 TEST(Resolve, AnAddressOfTheTarget) {
   const Descriptor descriptor = segment();
-  expect_found(descriptor, kHigh + 5000, 100, 0, kHigh + 5000);
-  expect_found(descriptor, kHigh + 5099, 1, 0, kHigh + 5099);
-  expect_found(descriptor, kHigh + 1020, 30, 1, kHigh + 1020);
+  expect_found(descriptor, kBase + 5000, 100, 0, kBase + 5000);
+  expect_found(descriptor, kBase + 5099, 1, 0, kBase + 5099);
+  expect_found(descriptor, kBase + 1020, 30, 1, kBase + 1020);
 }
 
 TEST(Resolve, OutsideEveryBuffer) {
   const Descriptor descriptor = segment();
   for (const uint64_t offset : {uint64_t{150}, uint64_t{199}, uint64_t{300}, uint64_t{1} << 40,
-                                kHigh + 999, kHigh + 1050, kHigh + 5100, UINT64_MAX}) {
+                                kBase + 999, kBase + 1050, kBase + 5100, UINT64_MAX}) {
     expect_error(descriptor, offset, offset == UINT64_MAX ? 0 : 1, Code::kOutOfRange,
                  "lies in no buffer of the segment, which has 3 buffers and ends at offset 0x12c");
   }
@@ -69,7 +69,7 @@ TEST(Resolve, LeavingItsBuffer) {
   expect_error(descriptor, 100, 51, Code::kOutOfRange,
                "leave the buffer of 50 bytes at offset 100");
   expect_error(descriptor, 149, 2, Code::kOutOfRange, "of which 1 bytes are left");
-  expect_error(descriptor, kHigh + 5000, 101, Code::kOutOfRange, "leave the buffer of 100 bytes");
+  expect_error(descriptor, kBase + 5000, 101, Code::kOutOfRange, "leave the buffer of 100 bytes");
   expect_error(descriptor, 100, UINT64_MAX - 150, Code::kOutOfRange, "shorten the request");
   expect_error(descriptor, 0, UINT64_MAX, Code::kOutOfRange, "cross the end");
 }
@@ -84,20 +84,20 @@ TEST(Resolve, WrappingAround) {
   expect_error(descriptor, 10, UINT64_MAX, Code::kOutOfRange, "wrap around 2^64");
   expect_error(descriptor, 10, UINT64_MAX - 9, Code::kOutOfRange, "wrap around 2^64");
   expect_error(descriptor, UINT64_MAX, 1, Code::kOutOfRange, "wrap around 2^64");
-  expect_error(descriptor, kHigh + 5000, UINT64_MAX - kHigh, Code::kOutOfRange, "wrap around 2^64");
+  expect_error(descriptor, kBase + 5000, UINT64_MAX - kBase, Code::kOutOfRange, "wrap around 2^64");
 }
 
 TEST(Resolve, NotForPeers) {
   expect_error(segment(), 200, 100, Code::kPermission, "without remote access");
-  expect_error(segment(), kHigh + 9000, 1, Code::kPermission, "without remote access");
+  expect_error(segment(), kBase + 9000, 1, Code::kPermission, "without remote access");
   expect_error(segment(), 200, 101, Code::kOutOfRange, "leave the buffer");
 }
 
 TEST(Resolve, EachDirectionTakesItsRight) {
   Descriptor descriptor;
   descriptor.locations = {"*"};
-  descriptor.add({kHigh, 0, 100, 0, Rights::kRead}, {});
-  descriptor.add({kHigh + 1000, 100, 100, 0, Rights::kWrite}, {});
+  descriptor.add({kBase, 0, 100, 0, Rights::kRead}, {});
+  descriptor.add({kBase + 1000, 100, 100, 0, Rights::kWrite}, {});
   ASSERT_TRUE(descriptor.finish().ok());
   uint64_t address = 0;
   EXPECT_EQ(*descriptor.resolve({50, 10, Rights::kRead}, &address), 0u);
@@ -164,7 +164,7 @@ TEST(Resolve, AGivenModeReadsANumberInNoOtherWay) {
   says(low, 20, Addressing::kAddress, "set the addressing mode to offset");
   says(low, 120, Addressing::kOffset, "set the addressing mode to address");
   const Descriptor high = segment();
-  says(high, kHigh + 5000, Addressing::kOffset, "it is the address of a buffer");
+  says(high, kBase + 5000, Addressing::kOffset, "it is the address of a buffer");
   says(high, 0, Addressing::kAddress, "it is an offset in the segment");
 }
 

@@ -135,7 +135,7 @@ TEST(Schedule, KeepsWithinThePathsLimit) {
 // ---- The simulation ----
 
 // How fast a NIC is over time: pieces of constant speed, 0 while it is dead.
-struct Nic {
+struct SimulatedNic {
   struct Piece {
     int64_t begin_ns;
     double bytes_per_s;
@@ -226,7 +226,7 @@ class Simulation {
   // 100 to 400 MB/s; each may slow down to a fifth and die, for a while or for good. One never
   // dies.
   void make_nic(bool immortal) {
-    Nic nic;
+    SimulatedNic nic;
     const double speed = uniform(1e8, 4e8);
     nic.pieces.push_back({0, speed});
     int64_t at = 0;
@@ -261,7 +261,7 @@ class Simulation {
   }
 
   void post(size_t index, uint32_t slice) {
-    Nic& nic = nics_[index];
+    SimulatedNic& nic = nics_[index];
     schedule_.posted(index, kSlice, now_);
     ++in_flight_[index];
     // Through the pieces of its speed until it is through, or the NIC dies.
@@ -335,14 +335,14 @@ class Simulation {
   // Nobody can be faster than all NICs together, whatever is known beforehand.
   double ideal() const {
     std::vector<int64_t> turns;
-    for (const Nic& nic : nics_) {
-      for (const Nic::Piece& piece : nic.pieces) turns.push_back(piece.begin_ns);
+    for (const SimulatedNic& nic : nics_) {
+      for (const SimulatedNic::Piece& piece : nic.pieces) turns.push_back(piece.begin_ns);
     }
     std::sort(turns.begin(), turns.end());
     double left = static_cast<double>(kSlice) * kSlices;
     for (size_t i = 0;; ++i) {
       double speed = 0;
-      for (const Nic& nic : nics_) speed += nic.speed_at(turns[i]);
+      for (const SimulatedNic& nic : nics_) speed += nic.speed_at(turns[i]);
       const double lasts =
           i + 1 < turns.size() ? static_cast<double>(turns[i + 1] - turns[i]) : 1e18;
       if (left * 1e9 <= speed * lasts) return static_cast<double>(turns[i]) + left * 1e9 / speed;
@@ -352,7 +352,7 @@ class Simulation {
 
   std::mt19937_64 random_;
   const bool adaptive_;
-  std::vector<Nic> nics_;
+  std::vector<SimulatedNic> nics_;
   std::deque<RateEstimator> devices_;
   Schedule schedule_;
   std::deque<uint32_t> waiting_;

@@ -42,7 +42,7 @@ std::string for_shell(const fs::path& file) {
   return result + "'";
 }
 
-Status failed(const fs::path& file) {
+Status cannot_write(const fs::path& file) {
   return Status(Code::kInvalidArgument,
                 fmt::format("cannot write '{}': {}", file.string(), std::strerror(errno)));
 }
@@ -57,11 +57,11 @@ Status write_file(const fs::path& file, const std::string& text, bool fresh) {
   const fs::path part = file.string() + ".part";
   ::unlink(part.c_str());
   const int fd = ::open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
-  if (fd < 0) return failed(part);
+  if (fd < 0) return cannot_write(part);
   const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
                        ::fsync(fd) == 0;
   if (::close(fd) != 0 || !written || ::rename(part.c_str(), file.c_str()) != 0) {
-    return failed(file);
+    return cannot_write(file);
   }
   return {};
 }

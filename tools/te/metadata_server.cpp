@@ -31,10 +31,12 @@ constexpr int kBacklog = 1024;
 constexpr time_t kIoTimeoutS = 5;
 constexpr const char* kOtherOwner = "the key was written with another token";
 
+}  // namespace
+
 // The values, and how they may change.
-class Entries {
+class MetadataEntries {
  public:
-  explicit Entries(size_t max_entries) : max_entries_(max_entries) {}
+  explicit MetadataEntries(size_t max_entries) : max_entries_(max_entries) {}
 
   enum class Stored { kNew, kReplaced, kExists, kFull, kNotOwner };
   Stored put(const std::string& key, const std::string& value, bool only_new, Tokens::Owner owner) {
@@ -93,6 +95,8 @@ class Entries {
   std::map<std::string, Entry> entries_;
   size_t value_bytes_ = 0;
 };
+
+namespace {
 
 void reply_text(httplib::Response& response, int status, const std::string& text) {
   response.status = status;
@@ -158,7 +162,7 @@ class MetadataServer::Impl {
 
   const MetadataServerOptions& options_;
   Tokens tokens_;
-  Entries entries_;
+  MetadataEntries entries_;
   std::unique_ptr<httplib::Server> listener_;
   int socket_ = -1;  // that listens
   std::atomic<bool> ended_{false};
@@ -307,15 +311,15 @@ void MetadataServer::Impl::handle_put(const httplib::Request& request,
   }
   const bool only_new = request.get_header_value("If-None-Match") == "*";
   switch (entries_.put(request.get_param_value("key"), request.body, only_new, owner_of(request))) {
-    case Entries::Stored::kNew:
+    case MetadataEntries::Stored::kNew:
       return reply_text(response, 201, "stored");
-    case Entries::Stored::kReplaced:
+    case MetadataEntries::Stored::kReplaced:
       return reply_text(response, 200, "replaced");
-    case Entries::Stored::kExists:
+    case MetadataEntries::Stored::kExists:
       return reply_text(response, 412, "the key exists");
-    case Entries::Stored::kNotOwner:
+    case MetadataEntries::Stored::kNotOwner:
       return reply_text(response, 409, kOtherOwner);
-    case Entries::Stored::kFull:
+    case MetadataEntries::Stored::kFull:
       return reply_text(response, 507,
                         fmt::format("full: {} entries are the limit", options_.max_entries));
   }
@@ -325,11 +329,11 @@ void MetadataServer::Impl::handle_delete(const httplib::Request& request,
                                          httplib::Response& response) {
   if (!valid_key(request, response)) return;
   switch (entries_.erase(request.get_param_value("key"), owner_of(request))) {
-    case Entries::Erased::kYes:
+    case MetadataEntries::Erased::kYes:
       return reply_text(response, 200, "deleted");
-    case Entries::Erased::kMissing:
+    case MetadataEntries::Erased::kMissing:
       return reply_text(response, 404, "no such key");
-    case Entries::Erased::kNotOwner:
+    case MetadataEntries::Erased::kNotOwner:
       return reply_text(response, 409, kOtherOwner);
   }
 }

@@ -12,7 +12,6 @@
 namespace te::fabric {
 namespace {
 
-constexpr size_t kRead = 64;                // completions at once
 constexpr int64_t kCutNs = 200 * kNsPerMs;  // for operations to end after their connections
 // A provider sees that a connection is cut when it looks next, and reads what arrived before. What
 // it does not end within so long, and so many looks, it does not end at all.
@@ -61,8 +60,8 @@ void FabricEngine::cut_connections() {
   for (int looks = 0; progress_.outstanding.load() > failed; ++looks) {
     const int64_t now = now_ns();
     if (now >= until_ns || (looks >= kNoEndLooks && now - ended_ns >= kNoEndNs)) break;
-    fi_cq_entry entries[kRead];
-    const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kRead);
+    fi_cq_entry entries[kCompletionsAtOnce];
+    const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kCompletionsAtOnce);
     if (count == -FI_EAGAIN) continue;
     looks = 0;
     ended_ns = now;

@@ -13,13 +13,12 @@ namespace te::fabric {
 namespace {
 
 constexpr size_t kMostReaped = 256;  // in one turn
-constexpr size_t kRead = 64;         // at once
 // For what is wanted back to end by itself, where the peer is silent, and where it works.
 constexpr int64_t kGraceNs = 5 * kNsPerMs;
 constexpr int64_t kLongGraceNs = 20 * kNsPerMs;
 constexpr int64_t kSilentNs = 300 * kNsPerMs;   // then a peer is doubted
 constexpr int64_t kBlockedNs = 100 * kNsPerMs;  // then a connection counts as broken
-constexpr int64_t kAskNs = 1000 * kNsPerMs;     // between two questions
+constexpr int64_t kCheckNs = 1000 * kNsPerMs;   // between two questions
 
 // What the peer does not know (any more), as opposed to a peer that is not there.
 bool is_key_error(long error) {
@@ -207,17 +206,17 @@ bool FabricEngine::post_rest(Job& job) {
 bool FabricEngine::poll() {
   const Domain::Turn turn(domain_);
   if (!endpoint_) return false;
-  fi_cq_entry entries[kRead];
+  fi_cq_entry entries[kCompletionsAtOnce];
   size_t reaped = 0;
   const int64_t now = progress_.outstanding.load() > 0 ? now_ns() : 0;
   while (reaped < kMostReaped) {
-    const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kRead);
+    const ssize_t count = ::fi_cq_read(endpoint_->queue().get(), entries, kCompletionsAtOnce);
     if (count > 0) {
       for (ssize_t i = 0; i < count; ++i) {
         completed(*static_cast<Operation*>(entries[i].op_context), 0, now);
       }
       reaped += static_cast<size_t>(count);
-      if (static_cast<size_t>(count) < kRead) break;
+      if (static_cast<size_t>(count) < kCompletionsAtOnce) break;
     } else if (count == -FI_EAVAIL) {
       fi_cq_err_entry failed{};
       if (::fi_cq_readerr(endpoint_->queue().get(), &failed, 0) != 1) break;
@@ -381,7 +380,7 @@ bool FabricEngine::stuck_on(FabricRail& path, int64_t now) {
                path.remote_device, path.remote_address, options_.stall_timeout_ms));
     return true;
   }
-  if (silent_ns > kSilentNs && !link.checking && now - link.checked_ns > kAskNs) {
+  if (silent_ns > kSilentNs && !link.checking && now - link.checked_ns > kCheckNs) {
     check_peer(path, now);
   }
   return false;

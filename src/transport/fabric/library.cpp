@@ -37,7 +37,7 @@ class KeepSignals {
 };
 
 // The environment is a provider's only setting, read when it is loaded. What the user set stays.
-constexpr Variable kSettings[] = {
+constexpr Variable kProviderVariables[] = {
     // The tcp provider gathers small messages in buffers of its own, with plain instructions:
     // memory that an application unmapped would end the process there. Without these buffers the
     // kernel moves every byte, and reports such memory.
@@ -110,7 +110,7 @@ Result<std::unique_ptr<Library>> Library::load_any(const std::string& path) {
 }
 
 Result<const Library*> Library::open(const std::string& path) {
-  set_missing_variables(kSettings);
+  set_missing_variables(kProviderVariables);
   Result<const Library*> opened = libraries.get(path, load_any);
   if (!opened.ok()) {
     return error(

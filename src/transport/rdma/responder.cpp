@@ -148,11 +148,11 @@ void Responder::ask(uint64_t id, End& end) {
 }
 
 void Responder::take_answers(Gone& gone) {
-  constexpr int kPolled = 32;
-  ibv_wc answers[kPolled];
+  constexpr int kAnswersPolled = 32;
+  ibv_wc answers[kAnswersPolled];
   for (VerbsNic* nic : nics_) {
-    for (int count = kPolled; count == kPolled;) {
-      count = ::ibv_poll_cq(nic->serving_completions(), kPolled, answers);
+    for (int count = kAnswersPolled; count == kAnswersPolled;) {
+      count = ::ibv_poll_cq(nic->serving_completions(), kAnswersPolled, answers);
       for (int i = 0; i < count; ++i) {
         const auto found = ends_.find(answers[i].wr_id);
         if (found == ends_.end()) continue;

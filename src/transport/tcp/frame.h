@@ -17,6 +17,8 @@ inline constexpr uint16_t kMaxRequestsPerFrame = 128;
 inline constexpr uint32_t kWindow = 1024;  // requests outstanding on a connection
 // Larger ones are cut by the engine; a frame holds at most this many bytes, or one request.
 inline constexpr uint64_t kFrameBytes = 1 << 20;
+// Received at once from one connection: then others of its event loop have their turn.
+inline constexpr size_t kTurnBytes = 8 << 20;
 inline constexpr uint32_t kMaxRequestLength = 1u << 30;
 
 enum class RequestType : uint8_t { kWrite = 1, kRead = 2 };

@@ -10,7 +10,6 @@
 namespace te::tcp {
 namespace {
 
-constexpr size_t kTurnBytes = 8 << 20;  // then other connections of the loop have their turn
 // How often the kernel may send the same again, with twice the pause each time, without being
 // heard, where a task timed out meanwhile: some 0.6 s.
 constexpr unsigned kUnheardAtDeadline = 2;

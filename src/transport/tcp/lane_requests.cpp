@@ -5,7 +5,7 @@
 namespace te::tcp {
 namespace {
 
-bool is_readable(const Slice& slice) { return te::is_readable(slice.local, slice.length); }
+bool can_be_read(const Slice& slice) { return is_readable(slice.local, slice.length); }
 
 }  // namespace
 
@@ -55,7 +55,7 @@ bool LaneRequests::leave_out_unreadable(OutgoingFrame& frame) {
   frame.clear();
   for (uint64_t i = first; i < tail; ++i) {
     Slice* slice = at(i).slice;
-    if (!is_readable(*slice)) {
+    if (!can_be_read(*slice)) {
       unreadable.push(slice);
       continue;
     }
@@ -75,7 +75,7 @@ bool LaneRequests::leave_out_unreadable(OutgoingFrame& frame) {
 void LaneRequests::blame_unreadable() {
   const uint64_t tail = tail_.load(std::memory_order_relaxed);
   for (uint64_t i = sent_tail_.load(std::memory_order_relaxed); i < tail; ++i) {
-    if (!is_readable(*at(i).slice)) at(i).refusal = Code::kInvalidArgument;
+    if (!can_be_read(*at(i).slice)) at(i).refusal = Code::kInvalidArgument;
   }
 }
 

@@ -8,11 +8,7 @@
 #include "base/log.h"
 
 namespace te::tcp {
-namespace {
-
-constexpr size_t kTurnBytes = 8 << 20;  // then other connections of the loop have their turn
-
-}  // namespace
+namespace {}  // namespace
 
 Responder::Responder(EventLoop& loop, AccessTable& table, ResponderOwner& owner,
                      tls::Connection connection, const wire::Hello& hello,
