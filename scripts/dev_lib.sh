@@ -24,6 +24,10 @@ POLICY=/usr/sbin/policy-rc.d
 POLICY_MARK='# Made by ./dev while it installs packages, process '
 INSTALL_LOG=build/packages.log
 WERROR=${WERROR:-OFF}
+# Whether the shared library is optimized as a whole, and each folder compiled as one unit (TE_LTO,
+# TE_UNITY of CMakeLists.txt).
+LTO=ON
+UNITY=OFF
 # Where build/ has what the tests test: check has a folder of its own, for its compile options.
 PRESET=release
 # Whether the tests include the oldest Rust.
@@ -158,7 +162,8 @@ configure() {
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   mkdir -p "build/$preset"
   kept "build/$preset/configure.log" cmake -S . -B "build/$preset" -G Ninja "${launcher[@]}" \
-    -DTE_WARNINGS_AS_ERRORS="$WERROR" -DTE_BUILD_TESTS=ON "$@" || exit 1
+    -DTE_WARNINGS_AS_ERRORS="$WERROR" -DTE_LTO="$LTO" -DTE_UNITY="$UNITY" -DTE_BUILD_TESTS=ON \
+    "$@" || exit 1
 }
 
 # Nothing may be left out of what is configured, for want of a package.
@@ -239,6 +244,8 @@ build_wheel() {
   NINJA_STATUS='[%f/%t] ' "$@" wheel --verbose --no-build-isolation --no-deps \
     --wheel-dir "$folder/built" --config-settings=build-dir="$PWD/build/wheel_$PRESET" \
     --config-settings=cmake.define.TE_WARNINGS_AS_ERRORS="$WERROR" \
+    --config-settings=cmake.define.TE_LTO="$LTO" \
+    --config-settings=cmake.define.TE_UNITY="$UNITY" \
     --config-settings=cmake.define.CMAKE_C_COMPILER_LAUNCHER=ccache \
     --config-settings=cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache ./python 2>&1 |
     tee "$folder/wheel.log" | show_wheel || {
