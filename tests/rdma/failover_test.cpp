@@ -25,6 +25,11 @@ TEST_F(Failover, ALinkOfEitherSideGoesInMidTransferTwentyTimes) {
   begin();
   begin_load();
   ASSERT_TRUE(in_use(kBoth));
+  longest_ns_ = 0;
+  ASSERT_TRUE(goes_on(20));
+  // A NIC notices a silent peer after half a second. Then what was lost is moved again, which takes
+  // as long as this processor, an emulated one, needs for it.
+  const int64_t most_ms = std::max<int64_t>(1'500, 1'000 + 5 * longest_ns_.load() / 1'000'000);
   for (int time = 0; time < 20; ++time) {
     const int device = time % 4;
     longest_ns_ = 0;
@@ -32,8 +37,7 @@ TEST_F(Failover, ALinkOfEitherSideGoesInMidTransferTwentyTimes) {
     ASSERT_TRUE(goes_on()) << "device " << device << " down, time " << time;
     set_link(device, true);
     ASSERT_TRUE(in_use(kBoth)) << "device " << device << " up again, time " << time;
-    // A NIC notices a silent peer after half a second.
-    EXPECT_LT(longest_ns_.load() / 1'000'000, 1'500) << "device " << device << ", time " << time;
+    EXPECT_LT(longest_ns_.load() / 1'000'000, most_ms) << "device " << device << ", time " << time;
   }
   end_load();
   EXPECT_EQ(failures_.load(), 0);

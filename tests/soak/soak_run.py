@@ -12,6 +12,7 @@ from soak_processes import Directory, Gone, Keys, NoAnswer, Worker
 from soak_world import ALLOCATED, FRAGILE, World
 
 PORT = 7400
+PLANT_S = 60  # at most, for a planted fault to come up
 SHOWN_MAX = 8  # violations of a kind, in full
 COUNTED = ("writes", "reads", "bytes", "failed", "timeouts", "cancelled", "refused", "peeks")
 
@@ -341,6 +342,14 @@ class Soak:
                     raise RuntimeError(f"{name} does not start: {self.workers[name].failure}")
         await self.everywhere("start", 30)
 
+    def rounds(self, plan):
+        """A planted fault comes up with transfers, not seconds: on a slow machine, more rounds."""
+        yield from plan
+        end = time.monotonic() + PLANT_S
+        while self.options.plant and not self.violations and time.monotonic() < end:
+            self.log("once more: what was planted did not come up")
+            yield from plan
+
     async def run(self):
         plan = storms(self.options.seed, self.shape, self.options.seconds)
         await self.start_all()
@@ -350,7 +359,7 @@ class Soak:
         try:
             await asyncio.sleep(0.5)
             await self.quiet()  # without faults: what it ends with is the end of the warm-up
-            for faults in plan:
+            for faults in self.rounds(plan):
                 now = time.monotonic()
                 await asyncio.gather(*(self.inject(fault, now) for fault in faults))
                 await self.quiet()
