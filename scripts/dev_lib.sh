@@ -34,6 +34,8 @@ PRESET=release
 MSRV=no
 # An object is the same in whatever folder it is compiled: the wheel takes those of the tests.
 export CCACHE_NOHASHDIR=1
+# Else it would compile what uses the precompiled header of the tests each time.
+export CCACHE_SLOPPINESS=pch_defines,time_macros
 # The function with further steps of the tests.
 STEPS=
 
