@@ -132,6 +132,20 @@ class GpuPair {
     }
     return testing::AssertionSuccess();
   }
+  // Both ways, ranges of all sizes and a list; the first ones are small enough to travel inside a
+  // request.
+  testing::AssertionResult moves_all() {
+    for (const Opcode opcode : {Opcode::kWrite, Opcode::kRead}) {
+      for (const uint64_t length :
+           {uint64_t{1}, uint64_t{200}, kPart + 1, 3 * GpuMemory::kChunk / 2, kSize - 40}) {
+        const testing::AssertionResult moved = moves(opcode, 40, length);
+        if (!moved) return moved;
+      }
+      const testing::AssertionResult moved = moves_list(opcode);
+      if (!moved) return moved;
+    }
+    return testing::AssertionSuccess();
+  }
   // The error of a request that has to fail.
   Status error_of(const TransferRequest& request) {
     const BatchId batch = submit_new(initiator(), {request}, within(10'000));

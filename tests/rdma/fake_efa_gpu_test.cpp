@@ -15,8 +15,6 @@ namespace {
 
 using Kind = GpuMemory::Kind;
 
-constexpr Opcode kBoth[] = {Opcode::kWrite, Opcode::kRead};
-
 struct Ends {
   const char* title;
   End local, remote;
@@ -37,24 +35,12 @@ class FakeEfaGpu : public testing::TestWithParam<Ends> {
     fake_efa::reset();
     fake_cuda::reset();
   }
-  static testing::AssertionResult moves_all(GpuPair& pair) {
-    for (const Opcode opcode : kBoth) {
-      for (const uint64_t length : {uint64_t{1}, uint64_t{200}, GpuPair::kPart + 1,
-                                    3 * GpuMemory::kChunk / 2, GpuPair::kSize - 40}) {
-        const testing::AssertionResult moved = pair.moves(opcode, 40, length);
-        if (!moved) return moved;
-      }
-      const testing::AssertionResult moved = pair.moves_list(opcode);
-      if (!moved) return moved;
-    }
-    return testing::AssertionSuccess();
-  }
 };
 
 TEST_P(FakeEfaGpu, TheProviderMovesTheBytesItself) {
   fake_efa::reach_gpus(true);
   GpuPair pair("efa", GetParam().local, GetParam().remote, with_fake(), with_fake());
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
   const int ends = (GetParam().local.gpu >= 0 ? 1 : 0) + (GetParam().remote.gpu >= 0 ? 1 : 0);
   EXPECT_EQ(fake_efa::gpu_registrations(), ends);
@@ -63,7 +49,7 @@ TEST_P(FakeEfaGpu, TheProviderMovesTheBytesItself) {
 
 TEST_P(FakeEfaGpu, ADomainWithoutDeviceMemoryLeavesItStaged) {
   GpuPair pair("efa", GetParam().local, GetParam().remote, with_fake(), with_fake());
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_GT(fake_cuda::copies(), 0u);
   EXPECT_EQ(fake_efa::gpu_registrations(), 0);
 }
@@ -72,7 +58,7 @@ TEST_P(FakeEfaGpu, WhatTheProviderDoesNotRegisterIsStaged) {
   fake_efa::reach_gpus(true);
   fake_efa::refuse_gpu_memory(FI_EOPNOTSUPP);
   GpuPair pair("efa", GetParam().local, GetParam().remote, with_fake(), with_fake());
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_GT(fake_cuda::copies(), 0u);
 }
 
@@ -116,7 +102,7 @@ TEST_F(FakeEfaGpu, OneEndMayBeStaged) {
 TEST_F(FakeEfaGpu, ManagedMemoryIsNeverGivenToTheProvider) {
   fake_efa::reach_gpus(true);
   GpuPair pair("efa", {0, Kind::kManaged}, {1, Kind::kManaged}, with_fake(), with_fake());
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_EQ(fake_efa::gpu_registrations(), 0);
 }
 

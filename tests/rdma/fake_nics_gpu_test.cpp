@@ -18,8 +18,6 @@ namespace {
 using cuda::CuResult;
 using Kind = GpuMemory::Kind;
 
-constexpr Opcode kBoth[] = {Opcode::kWrite, Opcode::kRead};
-
 struct Ends {
   const char* title;
   End local, remote;
@@ -56,24 +54,12 @@ class FakeNicsGpu : public testing::TestWithParam<Ends> {
     fake_verbs::reset();
     fake_cuda::reset();
   }
-  static testing::AssertionResult moves_all(GpuPair& pair) {
-    for (const Opcode opcode : kBoth) {
-      // The first ones are small enough to travel inside a request.
-      for (const uint64_t length : {uint64_t{1}, uint64_t{200}, GpuPair::kPart + 1,
-                                    3 * GpuMemory::kChunk / 2, GpuPair::kSize - 40}) {
-        const testing::AssertionResult moved = pair.moves(opcode, 40, length);
-        if (!moved) return moved;
-      }
-    }
-    return testing::AssertionSuccess();
-  }
 };
 
 TEST_P(FakeNicsGpu, NicsMoveTheBytesThemselves) {
   GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_4,mlx5_5"),
                with("mlx5_4,mlx5_5"));
-  EXPECT_TRUE(moves_all(pair));
-  for (const Opcode opcode : kBoth) EXPECT_TRUE(pair.moves_list(opcode));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
   EXPECT_EQ(fake_cuda::exports(), GetParam().exports) << "not once for all NICs";
   for (const int device : {4, 5}) {
@@ -85,7 +71,7 @@ TEST_P(FakeNicsGpu, NicsMoveTheBytesThemselves) {
 TEST_P(FakeNicsGpu, MemoryThatTheDriverDoesNotExportIsStaged) {
   fake_cuda::fail("cuMemGetHandleForAddressRange", CuResult::kNotSupported);
   GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_0"), with("mlx5_4"));
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_GT(fake_cuda::copies(), 0u);
   EXPECT_EQ(fake_cuda::exports(), 0u);
 }
@@ -94,14 +80,14 @@ TEST_P(FakeNicsGpu, NicsThatDoNotImportItAreLeftToOthers) {
   fake_verbs::refuse_dmabufs(4, EOPNOTSUPP);
   GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_4,mlx5_5"),
                with("mlx5_4,mlx5_5"));
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged, though a NIC imports it";
 }
 
 TEST_P(FakeNicsGpu, WhatNoNicImportsIsStaged) {
   for (const int device : {0, 4}) fake_verbs::refuse_dmabufs(device, EOPNOTSUPP);
   GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_0"), with("mlx5_4"));
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_GT(fake_cuda::copies(), 0u);
 }
 
@@ -110,8 +96,7 @@ TEST_P(FakeNicsGpu, WhatTheDriverDoesNotExportIsReachedByPeermem) {
   fake_verbs::load_peermem(page_at);
   GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_4,mlx5_5"),
                with("mlx5_4,mlx5_5"));
-  EXPECT_TRUE(moves_all(pair));
-  for (const Opcode opcode : kBoth) EXPECT_TRUE(pair.moves_list(opcode));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
   for (const int device : {4, 5}) {
     EXPECT_EQ(fake_verbs::peermem_registrations(device), static_cast<int>(GetParam().exports));
@@ -123,7 +108,7 @@ TEST_P(FakeNicsGpu, WhatANicDoesNotImportIsReachedByPeermem) {
   fake_verbs::load_peermem(page_at);
   GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_4,mlx5_5"),
                with("mlx5_4,mlx5_5"));
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
   EXPECT_EQ(fake_verbs::peermem_registrations(4), static_cast<int>(GetParam().exports));
   EXPECT_EQ(fake_verbs::peermem_registrations(5), 0) << "though it imports a dmabuf";
@@ -165,7 +150,7 @@ TEST_F(FakeNicsGpu, PeermemLetsGoOfFreedMemory) {
 TEST_F(FakeNicsGpu, ManagedMemoryIsNeverGivenToANic) {
   fake_verbs::load_peermem(page_at);
   GpuPair pair("rdma", {0, Kind::kManaged}, {1, Kind::kManaged}, with("mlx5_0"), with("mlx5_4"));
-  EXPECT_TRUE(moves_all(pair));
+  EXPECT_TRUE(pair.moves_all());
   EXPECT_EQ(fake_cuda::exports(), 0u);
   EXPECT_EQ(fake_verbs::registrations(0, pair.local().data()), 0);
 }
