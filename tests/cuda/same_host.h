@@ -52,8 +52,8 @@ class SameHost : public testing::Test {
     peer_.emplace(options);
     ASSERT_TRUE(peer_->running());
   }
-  void open_segment() {
-    initiator_ = make_engine({}, "shm");
+  void open_segment(const std::string& transport = "shm") {
+    initiator_ = make_engine({}, transport);
     ASSERT_TRUE(initiator_->register_memory(data(), size_, "*").ok());
     const Result<SegmentId> id = initiator_->open_segment(peer_->segment());
     ASSERT_TRUE(id.ok()) << id.status().to_string();
@@ -94,7 +94,10 @@ class SameHost : public testing::Test {
     EXPECT_EQ(fake_cuda::copies() - before, 2u);
   }
   void expect_reason(const std::string& reason) {
-    const std::string said = initiator_->paths().front().last_error;
+    std::string said;
+    for (const PathInfo& path : initiator_->paths()) {
+      if (path.transport == "shm") said = path.last_error;
+    }
     EXPECT_NE(said.find("staged in host memory"), std::string::npos) << said;
     EXPECT_NE(said.find(reason), std::string::npos) << said;
   }

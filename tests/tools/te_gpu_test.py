@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -79,6 +80,26 @@ class GpuTest(TeTest):
                 self.assertEqual(len(report["cases"]), 4)
                 for case in report["cases"]:
                     self.assertGreaterEqual(case["verified_bytes"], case["block_bytes"])
+
+    def bench_of_two_processes(self, **settings):
+        """The stderr of an initiator that compared every byte with memory of another GPU."""
+        with target("--memory", "cuda:1") as (_, announced):
+            result = te("bench", "initiator", "--segment", announced["segment"], "--json", "-",
+                        "--memory", "cuda:0", "--duration", "30ms", "--block-size", "1M",
+                        "--operation", "both", "--verify", env=environment(**settings))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for case in json.loads(result.stdout)["cases"]:
+            self.assertGreaterEqual(case["verified_bytes"], case["block_bytes"])
+        return result.stderr
+
+    def test_bench_moves_between_gpus_of_two_processes(self):
+        self.assertNotIn("staged", self.bench_of_two_processes())
+
+    def test_what_the_driver_does_not_open_is_staged_and_a_warning_says_so(self):
+        said = self.bench_of_two_processes(FAKE_CUDA_FAIL="cuIpcOpenMemHandle")
+        lines = re.findall("warning: shm: memory of process .* is staged in host memory: "
+                           "cuIpcOpenMemHandle failed", said)
+        self.assertEqual(len(lines), 1, said)
 
     def test_probe_tells_what_memory_is_made_of(self):
         for memory, kind, location in (("cuda:1", "cuda", "cuda:1"), ("cpu", "host", r"\*")):

@@ -52,7 +52,7 @@ Status Link::check_block(const Message& answer, const Question& question) const 
 // All that is known not to be openable: the block, or the range if there is none.
 void Link::refuse(const Question& question, const Message& answer, Status why) {
   static LogLimit limit;
-  log_limited(limit, LogLevel::kInfo, "shm: {}", why.message());
+  log_limited(limit, LogLevel::kWarning, "shm: {}", why.message());
   if (answer.code == Code::kOk) {
     const RangeKey key{answer.index, answer.generation, Way::kOpened};
     return blocks_->refuse(question.local, answer.value, answer.length, key, std::move(why));

@@ -104,6 +104,10 @@ CUresult cuInit(unsigned flags) {
   if (const char* count = std::getenv("FAKE_CUDA_GPUS"); count != nullptr) {
     world().gpu_count = std::clamp(std::atoi(count), 0, kMostGpus);
   }
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
+  if (const char* function = std::getenv("FAKE_CUDA_FAIL"); function != nullptr) {
+    world().failures[function] = {CuResult::kNotSupported, 0};
+  }
   if (world().gpu_count == 0) return CuResult::kNoDevice;
   for (int i = 0; i < world().gpu_count; ++i) world().gpus[i].primary.gpu = i;
   world().initialized = true;

@@ -6,7 +6,8 @@
 // through a second mapping of the file, which view() returns.
 //
 // In the environment: FAKE_CUDA_GPUS (2 if not set); FAKE_CUDA_NO_DMABUF, with which no GPU says
-// that it exports one; and FAKE_CUDA_ABORT, with which cuInit ends the process.
+// that it exports one; FAKE_CUDA_FAIL, a function that fails from cuInit on; and FAKE_CUDA_ABORT,
+// with which cuInit ends the process.
 //
 // Threads: any.
 #pragma once

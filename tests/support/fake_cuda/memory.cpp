@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstring>
 #include <iterator>
+#include <string>
+#include <string_view>
 
 #include "support/fake_cuda/fake_cuda.h"
 #include "support/fake_cuda/world.h"
@@ -73,6 +75,16 @@ void unmap(uintptr_t address, bool keep_addresses) {
   auto* const at = reinterpret_cast<void*>(address);
   ::mmap(at, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   if (!keep_addresses) world().freed.emplace(length, at);
+}
+
+// The memory of another process by its handle: that process and its descriptor, which may be of
+// something else here, where it has another number. -1: no memory.
+int open_of(int process, int number) {
+  const std::string path = "/proc/" + std::to_string(process) + "/fd/" + std::to_string(number);
+  char target[64] = {};
+  (void)!::readlink(path.c_str(), target, sizeof target - 1);
+  const bool is_memory = std::string_view(target).starts_with("/memfd:");
+  return is_memory ? ::open(path.c_str(), O_RDWR | O_CLOEXEC) : -1;
 }
 
 CuResult allocate(CUdeviceptr* pointer, size_t length, Origin origin) {
@@ -445,8 +457,7 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, vo
     if (std::sscanf(text.c_str(), "fabric %d %d", &process, &number) != 2) {
       return CuResult::kInvalidValue;
     }
-    const std::string path = "/proc/" + std::to_string(process) + "/fd/" + std::to_string(number);
-    fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    fd = open_of(process, number);
   } else if (type == te::cuda::kHandlePosixFd) {
     fd = ::dup(static_cast<int>(reinterpret_cast<intptr_t>(shareable)));
   }
@@ -510,8 +521,7 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* pointer, te::cuda::IpcMemHandle hand
     const bool open = mapping.ipc_name == name && mapping.opened_by == current_context()->gpu;
     if (open) return CuResult::kAlreadyMapped;
   }
-  const std::string path = "/proc/" + std::to_string(process) + "/fd/" + std::to_string(fd);
-  const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  const int file = open_of(process, fd);
   if (file < 0) return CuResult::kInvalidValue;
   Mapping mapping;
   mapping.length = length;
