@@ -146,6 +146,11 @@ class GpuPair {
     }
     return testing::AssertionSuccess();
   }
+  // What a WRITE that ended early left under way at the target has ended once another one is done:
+  // before the test touches the target's memory.
+  bool settle() {
+    return transfer(initiator(), {request(Opcode::kWrite, 0, 1)}).state == TaskState::kCompleted;
+  }
   // The error of a request that has to fail.
   Status error_of(const TransferRequest& request) {
     const BatchId batch = submit_new(initiator(), {request}, within(10'000));
