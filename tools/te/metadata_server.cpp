@@ -117,7 +117,7 @@ std::string reachable_address() {
   return "127.0.0.1";
 }
 
-int failed(const std::string& message) {
+int report_failure(const std::string& message) {
   std::fprintf(stderr, "te: %s\n", message.c_str());
   return 1;
 }
@@ -381,7 +381,7 @@ int run_metadata_server(const MetadataServerOptions& options) {
   if (stop_signal_fd() < 0) catch_stop_signals();
   MetadataServer server(options);
   const Result<uint16_t> port = server.start();
-  if (!port.ok()) return failed(port.status().message());
+  if (!port.ok()) return report_failure(port.status().message());
   const bool everywhere = options.host == "0.0.0.0" || options.host == "::";
   const bool tls = !options.tls_cert.empty();
   if (!options.token_file.empty() && !tls && is_on_network(options.host)) {
@@ -390,13 +390,14 @@ int run_metadata_server(const MetadataServerOptions& options) {
   fmt::print("serving metadata at {}://{}:{}{}{}\n", tls ? "https" : "http",
              url_host(everywhere ? reachable_address() : options.host), *port, options.path,
              everywhere ? " and at every other address of this machine" : "");
-  if (std::fflush(stdout) != 0) return failed("cannot write to the standard output");
+  if (std::fflush(stdout) != 0) return report_failure("cannot write to the standard output");
   pollfd stop{stop_signal_fd(), POLLIN, 0};
   while (stop_signal() == 0) {
-    if (::poll(&stop, 1, kLookMs) < 0 && errno != EINTR) return failed("cannot wait for signals");
+    if (::poll(&stop, 1, kLookMs) < 0 && errno != EINTR)
+      return report_failure("cannot wait for signals");
     // httplib waits for descriptors of its own, and gives up at every other error of accept().
     if (stop_signal() == 0 && !server.serving()) {
-      return failed("connections cannot be accepted any more; start it again");
+      return report_failure("connections cannot be accepted any more; start it again");
     }
   }
   server.stop();

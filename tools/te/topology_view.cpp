@@ -26,7 +26,7 @@ struct Branch {
   }
 };
 
-std::string text_of(const Json& row, const char* key) {
+std::string string_of(const Json& row, const char* key) {
   const auto value = row.find(key);
   return value != row.end() && value->is_string() ? value->get<std::string>() : "";
 }
@@ -43,27 +43,28 @@ std::string count_of(size_t number, const char* what) {
 
 std::string node_label(const Json& node) {
   const uint64_t bytes = node.value("bytes", uint64_t{0});
-  return fmt::format("{}  {} MiB", text_of(node, "location"), bytes >> 20);
+  return fmt::format("{}  {} MiB", string_of(node, "location"), bytes >> 20);
 }
 
 std::string nic_label(const Json& nic) {
-  std::string label = text_of(nic, "name");
+  std::string label = string_of(nic, "name");
   for (const Json& port : list_of(nic, "ports")) {
     label += fmt::format("  port {}:", port.value("number", 0));
-    const std::string state = text_of(port, "state");
+    const std::string state = string_of(port, "state");
     label += " " + (state.empty() ? "state not known" : state);
-    if (const std::string layer = text_of(port, "link_layer"); !layer.empty()) label += " " + layer;
+    if (const std::string layer = string_of(port, "link_layer"); !layer.empty())
+      label += " " + layer;
     const double gigabits = port.value("bits_per_s", 0.0) / 1e9;
     if (gigabits > 0) label += fmt::format(" {:g} Gb/s", gigabits);
   }
-  if (const std::string interface = text_of(nic, "interface"); !interface.empty()) {
+  if (const std::string interface = string_of(nic, "interface"); !interface.empty()) {
     label += "  (" + interface + ")";
   }
   return label;
 }
 
 std::string gpu_label(const Json& gpu) {
-  return text_of(gpu, "location") + "  " + text_of(gpu, "model");
+  return string_of(gpu, "location") + "  " + string_of(gpu, "model");
 }
 
 // Where a device hangs: at its memory node, or, where it has several or none, at the machine.
@@ -72,7 +73,7 @@ void hang(Branch& machine, const Json& nodes, const Json& device, const std::str
   const Json& near = list_of(device, "nodes");
   for (const Json& node : nodes) {
     if (near.size() != 1 ||
-        text_of(node, "location") != fmt::format("cpu:{}", near[0].get<uint64_t>())) {
+        string_of(node, "location") != fmt::format("cpu:{}", near[0].get<uint64_t>())) {
       continue;
     }
     at =
@@ -120,7 +121,7 @@ std::string tree(const Json& topology) {
 std::string distances(const Json& topology) {
   std::vector<Table::Column> columns{{"location"}};
   const Json& nics = list_of(topology, "nics");
-  for (const Json& nic : nics) columns.push_back({text_of(nic, "name")});
+  for (const Json& nic : nics) columns.push_back({string_of(nic, "name")});
   Table table(columns);
   const Json matrix = topology.value("nic_priority_matrix", Json::object());
   const Json proximity = topology.value("proximity", Json::object());
@@ -128,9 +129,9 @@ std::string distances(const Json& topology) {
     std::vector<std::string> cells{location};
     const Json groups = matrix.value(location, Json::array({Json::array()}));
     for (const Json& nic : nics) {
-      const std::string name = text_of(nic, "name");
+      const std::string name = string_of(nic, "name");
       const bool preferred = std::find(groups[0].begin(), groups[0].end(), name) != groups[0].end();
-      cells.push_back(text_of(row, name.c_str()) + (preferred ? " *" : ""));
+      cells.push_back(string_of(row, name.c_str()) + (preferred ? " *" : ""));
     }
     table.add_row(std::move(cells));
   }
@@ -141,7 +142,7 @@ std::string distances(const Json& topology) {
 
 std::string topology_view(const Json& topology) {
   const size_t nics = list_of(topology, "nics").size();
-  std::string text = fmt::format("{}: {}, {}, {}\n\n{}", text_of(topology, "source"),
+  std::string text = fmt::format("{}: {}, {}, {}\n\n{}", string_of(topology, "source"),
                                  count_of(list_of(topology, "nodes").size(), "memory node"),
                                  count_of(list_of(topology, "gpus").size(), "GPU"),
                                  count_of(nics, "RDMA device"), tree(topology));
