@@ -1,27 +1,8 @@
 // Which memory of GPUs the cases of ../engine/conformance_test.cpp move, and how.
-#include "engine/conformance.h"
-#include "support/gpu_memory.h"
+#include "cuda/gpu_ways.h"
 
 namespace te::test {
 namespace {
-
-struct RegisteredGpuMemory {
-  RegisteredGpuMemory(Engine& its_engine, int gpu, size_t length, GpuMemory::Kind kind)
-      : engine(its_engine), memory(gpu, length, kind) {
-    const Status status = engine.register_memory(memory.data(), length, "*");
-    EXPECT_TRUE(status.ok()) << status.to_string();
-  }
-  ~RegisteredGpuMemory() { EXPECT_TRUE(engine.unregister_memory(memory.data()).ok()); }
-
-  Engine& engine;
-  GpuMemory memory;
-};
-
-template <int kGpu, GpuMemory::Kind kKind = GpuMemory::Kind::kWhole>
-SomeMemory gpu_memory(Engine& engine, size_t length) {
-  const auto owner = std::make_shared<RegisteredGpuMemory>(engine, kGpu, length, kKind);
-  return {owner, owner->memory.data(), owner->memory.view(), length};
-}
 
 constexpr MakeMemory kGpu0 = gpu_memory<0>;
 constexpr MakeMemory kGpu1 = gpu_memory<1>;
