@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,7 +39,13 @@ class GpuPair {
       settings->emplace("staging_part_bytes", std::to_string(kPart));
     }
     initiator_ = make_engine(of_initiator, transport);
-    if (transport != "local") target_ = make_engine(of_target, transport);
+    if (transport != "local") {
+      target_ = make_engine(of_target, transport);
+      endpoint_ = target_->local_endpoint();
+    }
+    start_target_ = [this, transport, of_target] {
+      start_again(target_, endpoint_, of_target, transport);
+    };
     EXPECT_TRUE(initiator().register_memory(local_.data(), kSize, "*").ok());
     EXPECT_TRUE(target().register_memory(remote_.data(), kSize, "*").ok());
     const Result<SegmentId> id = initiator().open_segment(target().local_endpoint());
@@ -51,7 +58,8 @@ class GpuPair {
   void end_target() { target_.reset(); }
   // Another run takes its place, with the same memory.
   void restart_target() {
-    ASSERT_NO_FATAL_FAILURE(restart(target_, {{"staging_part_bytes", std::to_string(kPart)}}));
+    target_.reset();
+    ASSERT_NO_FATAL_FAILURE(start_target_());
     ASSERT_TRUE(target_->register_memory(remote_.data(), kSize, "*").ok());
   }
   void end_engines() {
@@ -167,6 +175,8 @@ class GpuPair {
  private:
   Side local_, remote_;
   std::unique_ptr<Engine> target_, initiator_;
+  std::string endpoint_;  // of the target
+  std::function<void()> start_target_;
   uint64_t seed_ = 0;
 };
 

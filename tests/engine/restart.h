@@ -12,11 +12,10 @@
 
 namespace te::test {
 
-// Ends the engine. Another run takes its place, at the same endpoint.
-inline void restart(std::unique_ptr<Engine>& engine, std::map<std::string, std::string> config,
-                    const std::string& transport = {}) {
-  const std::string endpoint = engine->local_endpoint();
-  engine.reset();
+// Another run of the engine that was at the endpoint, and has ended.
+inline void start_again(std::unique_ptr<Engine>& engine, const std::string& endpoint,
+                        std::map<std::string, std::string> config,
+                        const std::string& transport = {}) {
   EngineOptions options;
   options.host = "127.0.0.1";
   options.port = static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1)));
@@ -26,6 +25,14 @@ inline void restart(std::unique_ptr<Engine>& engine, std::map<std::string, std::
   engine = made.take();
   if (transport.empty()) return;
   ASSERT_TRUE(engine->install_transport(transport).ok());
+}
+
+// Ends the engine. Another run takes its place, at the same endpoint.
+inline void restart(std::unique_ptr<Engine>& engine, std::map<std::string, std::string> config,
+                    const std::string& transport = {}) {
+  const std::string endpoint = engine->local_endpoint();
+  engine.reset();
+  start_again(engine, endpoint, std::move(config), transport);
 }
 
 }  // namespace te::test

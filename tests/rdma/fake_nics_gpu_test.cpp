@@ -114,12 +114,63 @@ TEST_P(FakeNicsGpu, WhatANicDoesNotImportIsReachedByPeermem) {
   EXPECT_EQ(fake_verbs::peermem_registrations(5), 0) << "though it imports a dmabuf";
 }
 
+// The NIC still has requests under way when the target ends.
+TEST_P(FakeNicsGpu, RequestsEndWhenTheTargetIsLostAndWorkWhenItIsBack) {
+  GpuPair pair("rdma", GetParam().local, GetParam().remote, with("mlx5_0"), with("mlx5_4"));
+  ASSERT_TRUE(pair.moves(Opcode::kWrite, 0, 4096));
+  fake_verbs::delay(0);
+  std::vector<TransferRequest> requests;
+  for (uint64_t i = 0; i < 16; ++i) {
+    requests.push_back(pair.request(i % 2 == 0 ? Opcode::kWrite : Opcode::kRead, i << 18, 1 << 18));
+  }
+  const BatchId batch = submit_new(pair.initiator(), requests, within(10'000));
+  ASSERT_TRUE(eventually([] { return fake_verbs::held(0) > 0; }));
+  pair.end_target();
+  fake_verbs::let_go(0);  // and so the NIC notices that nobody answers
+  ASSERT_TRUE(pair.initiator().wait(batch, std::chrono::seconds(20)).ok());
+  EXPECT_EQ(pair.initiator().batch_status(batch)->state, TaskState::kFailed);
+  ASSERT_TRUE(pair.initiator().free_batch(batch).ok());
+  EXPECT_EQ(fake_verbs::held(0), 0) << "the NIC may still touch the memory";
+  std::memset(pair.local().view(), 0x5A, GpuPair::kSize);
+  std::memset(pair.remote().view(), 0x5A, GpuPair::kSize);
+  ASSERT_NO_FATAL_FAILURE(pair.restart_target());
+  EXPECT_EQ(other_than(pair.local().view(), GpuPair::kSize, std::byte{0x5A}), kSame);
+  EXPECT_EQ(other_than(pair.remote().view(), GpuPair::kSize, std::byte{0x5A}), kSame);
+  EXPECT_TRUE(pair.moves_all());
+  EXPECT_EQ(fake_verbs::late_landings(), 0);
+  EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Memory, FakeNicsGpu,
     testing::Values(Ends{"from_gpu", {0}, {}, 1}, Ends{"to_gpu", {}, {1}, 1},
                     Ends{"between_gpus", {0}, {1}, 2},
                     Ends{"between_chunks", {0, Kind::kChunks}, {1, Kind::kChunks}, 2}),
     [](const auto& each) { return std::string(each.param.title); });
+
+TEST_F(FakeNicsGpu, WhatTimedOutOrWasCancelledDoesNotLandAfterTheNext) {
+  GpuPair pair("rdma", {0}, {1}, with("mlx5_0"), with("mlx5_4"));
+  ASSERT_TRUE(pair.moves(Opcode::kWrite, 0, 4096));
+  for (const bool cancelled : {false, true}) {
+    fake_verbs::delay(0);
+    std::memset(pair.local().view(), 0x33, GpuPair::kSize);
+    const BatchId batch =
+        submit_new(pair.initiator(), {pair.request(Opcode::kWrite, 0, GpuPair::kSize)},
+                   within(cancelled ? 10'000 : 300));
+    ASSERT_TRUE(eventually([] { return fake_verbs::held(0) > 0; }));
+    if (cancelled) {
+      ASSERT_TRUE(pair.initiator().cancel(batch).ok());
+    }
+    ASSERT_TRUE(pair.initiator().wait(batch, std::chrono::seconds(5)).ok());
+    EXPECT_EQ(pair.initiator().batch_status(batch)->state,
+              cancelled ? TaskState::kCancelled : TaskState::kTimeout);
+    ASSERT_TRUE(pair.initiator().free_batch(batch).ok());
+    fake_verbs::let_go(0);
+    EXPECT_TRUE(pair.moves(Opcode::kWrite, 0, GpuPair::kSize));
+    EXPECT_EQ(fake_verbs::late_landings(), 0);
+  }
+  EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
+}
 
 // The warning names both ways, once, though there are two buffers.
 TEST_F(FakeNicsGpu, AWarningSaysOfEachNicWhyMemoryIsStaged) {

@@ -91,9 +91,17 @@ void send_into_network(const Pair& pair, const ibv_send_wr& request) {
   if (request.opcode != IBV_WR_RDMA_WRITE) return;
   uint64_t at = request.wr.rdma.remote_addr;
   for (int i = 0; i < request.num_sge; ++i) {
-    const auto* from = reinterpret_cast<const char*>(request.sg_list[i].addr);
-    world().network.push_back({pair.remote, at, {from, from + request.sg_list[i].length}});
-    at += request.sg_list[i].length;
+    const ibv_sge& piece = request.sg_list[i];
+    const bool inlined = (request.send_flags & IBV_SEND_INLINE) != 0;
+    const Range* here = inlined ? nullptr : range_at(piece.lkey, piece.addr, piece.length, 0);
+    std::vector<char> bytes(piece.length);
+    const std::vector<iovec> to{{bytes.data(), bytes.size()}};
+    const std::vector<iovec> from =
+        here == nullptr ? std::vector<iovec>{{reinterpret_cast<void*>(piece.addr), piece.length}}
+                        : places(*here, piece.addr, piece.length);
+    if (!copy_as_a_nic(to, from, piece.length)) continue;
+    world().network.push_back({pair.remote, request.wr.rdma.rkey, at, std::move(bytes)});
+    at += piece.length;
   }
 }
 
@@ -103,8 +111,11 @@ void let_network_deliver(uint64_t at) {
     if (packet.at != at) continue;
     const auto to = world().pairs.find(packet.to_pair);
     if (to == world().pairs.end() || to->second->state == IBV_QPS_ERR) continue;
-    std::memcpy(reinterpret_cast<void*>(packet.at), packet.bytes.data(), packet.bytes.size());
-    ++world().late_landings;
+    const size_t length = packet.bytes.size();
+    const Range* there = range_at(packet.key, at, length, IBV_ACCESS_REMOTE_WRITE);
+    if (there == nullptr) continue;
+    const std::vector<iovec> from{{const_cast<char*>(packet.bytes.data()), length}};
+    if (copy_as_a_nic(places(*there, at, length), from, length)) ++world().late_landings;
   }
   std::erase_if(world().network, [at](const Packet& packet) { return packet.at == at; });
 }
@@ -196,6 +207,16 @@ void delay(int device) {
 void let_go(int device) {
   std::lock_guard lock(world().mutex);
   world().devices[device].holds = world().devices[device].delays = false;
+  for (const auto& [number, pair] : world().pairs) {
+    const bool answered =
+        number_of(pair->context) != device || world().pairs.contains(pair->remote);
+    if (answered || pair->held.empty()) continue;
+    ibv_wc unanswered = pair->held.front();
+    unanswered.status = IBV_WC_RETRY_EXC_ERR;
+    pair->held.pop_front();
+    complete(*pair, unanswered);
+    flush(*pair);
+  }
 }
 
 int late_landings() {

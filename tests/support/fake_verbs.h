@@ -51,7 +51,7 @@ int held(int device);
 // WRITE to the same place, if the queue pair that it is sent to is still there then;
 // late_landings() counts that, since reset().
 void delay(int device);
-// Of what is posted from now on nothing is held.
+// Of what is posted from now on nothing is held. What is held for queue pairs that are gone fails.
 void let_go(int device);
 int late_landings();
 // As the kernel tells of it; a device that is lost does nothing any more, and what was under way on

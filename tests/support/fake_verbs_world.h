@@ -64,6 +64,7 @@ struct Context : ibv_context {
 
 struct Packet {
   uint32_t to_pair = 0;
+  uint32_t key = 0;  // of the range there
   uint64_t at = 0;
   std::vector<char> bytes;
 };
