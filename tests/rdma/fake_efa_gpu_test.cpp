@@ -81,6 +81,19 @@ TEST_F(FakeEfaGpu, AWarningSaysWhyMemoryIsStaged) {
   ASSERT_TRUE(pair.initiator().unregister_memory(other.data()).ok());
 }
 
+TEST_F(FakeEfaGpu, AGpuThatDoesNotSeeTheWritesOfNicsIsStaged) {
+  fake_efa::reach_gpus(true);
+  fake_cuda::see_writes_of_nics(false);
+  LogLines lines;
+  GpuPair pair("efa", {0}, {1}, with_fake(), with_fake());
+  EXPECT_TRUE(pair.moves_all());
+  EXPECT_GT(fake_cuda::copies(), 0u);
+  EXPECT_EQ(fake_efa::gpu_registrations(), 0);
+  for (const char* gpu : {"memory of cuda:0", "memory of cuda:1"}) {
+    EXPECT_EQ(lines.with({"NICs do not reach", gpu, "does not see writes of NICs"}), 1);
+  }
+}
+
 // Those of one end alone have device memory: the other one's is staged there.
 TEST_F(FakeEfaGpu, OneEndMayBeStaged) {
   GpuPair pair("efa", {}, {1}, with_fake(), with_fake());

@@ -220,6 +220,26 @@ TEST_F(FakeNicsGpu, ATensorAtAnOddPlaceInItsAllocation) {
   ASSERT_TRUE(pair.initiator().unregister_memory(tensor).ok());
 }
 
+// Neither way of NICs takes part: only copies by the driver are ordered with the GPU's own work.
+TEST_F(FakeNicsGpu, AGpuThatDoesNotSeeTheirWritesIsStaged) {
+  fake_cuda::see_writes_of_nics(false);
+  fake_verbs::load_peermem(page_at);
+  LogLines lines;
+  GpuPair pair("rdma", {0}, {1}, with("mlx5_4,mlx5_5"), with("mlx5_4,mlx5_5"));
+  EXPECT_TRUE(pair.moves_all());
+  EXPECT_GT(fake_cuda::copies(), 0u);
+  EXPECT_EQ(fake_cuda::exports(), 0u);
+  for (const int device : {4, 5}) {
+    EXPECT_EQ(fake_verbs::registrations(device, pair.local().data()), 0);
+    EXPECT_EQ(fake_verbs::registrations(device, pair.remote().data()), 0);
+  }
+  for (const char* gpu : {"memory of cuda:0", "memory of cuda:1"}) {
+    EXPECT_EQ(lines.with({"NICs do not reach", gpu, "staged in host memory",
+                          "the GPU does not see writes of NICs without a flush"}),
+              1);
+  }
+}
+
 // The NIC still has the pages that were freed; those that are there now are another allocation's.
 TEST_F(FakeNicsGpu, LocalMemoryThatWasFreedFailsTheRequest) {
   GpuPair pair("rdma", {0}, {}, with("mlx5_0"), with("mlx5_4"));

@@ -34,10 +34,10 @@ class GpuTest(TeTest):
         self.assertIn("GPUs (CUDA 12.4)", text)
         self.assertIn("cuda:1", text)
 
-    def rdma_of_gpus(self, *prefix):
+    def rdma_of_gpus(self, *prefix, setting="FAKE_CUDA_NO_DMABUF"):
         result = subprocess.run([*prefix, te_process.TE, "info", "--json"], stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True, timeout=te_process.TIMEOUT_S,
-                                env=environment(FAKE_CUDA_NO_DMABUF="1"))
+                                env=environment(**{setting: "1"}))
         self.assertEqual(result.returncode, 0, result.stderr)
         return [gpu["rdma"] for gpu in json.loads(result.stdout)["gpus"]["found"]]
 
@@ -57,6 +57,10 @@ class GpuTest(TeTest):
                 self.assertEqual(len(ways), 2)
                 for way in ways:
                     self.assertRegex(way, expected)
+
+    def test_info_says_that_gpus_do_not_see_writes_of_nics(self):
+        ways = self.rdma_of_gpus(setting="FAKE_CUDA_UNORDERED")
+        self.assertEqual(ways, ["staged: it does not see writes of NICs without a flush"] * 2)
 
     def test_info_says_why_there_are_none(self):
         for settings, reason in (({"FAKE_CUDA_GPUS": "0"}, "cannot be initialized: error 100"),

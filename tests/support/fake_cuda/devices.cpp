@@ -43,6 +43,7 @@ void reset() {
   world().latency_us = 0;
   world().bytes_per_second = 0;
   world().first_shown = 0;
+  world().sees_writes = true;
   const Counts before = world().counts;
   world().counts = {};
   world().counts.under_way = before.under_way;
@@ -78,6 +79,11 @@ void show_from(int gpu_of_machine) {
   world().first_shown = gpu_of_machine;
 }
 
+void see_writes_of_nics(bool on) {
+  std::lock_guard lock(world().mutex);
+  world().sees_writes = on;
+}
+
 bool has_context(int gpu) { return context_holders(gpu) > 0; }
 int context_holders(int gpu) {
   std::lock_guard lock(world().mutex);
@@ -108,6 +114,8 @@ CUresult cuInit(unsigned flags) {
   if (const char* function = std::getenv("FAKE_CUDA_FAIL"); function != nullptr) {
     world().failures[function] = {CuResult::kNotSupported, 0};
   }
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
+  if (std::getenv("FAKE_CUDA_UNORDERED") != nullptr) world().sees_writes = false;
   if (world().gpu_count == 0) return CuResult::kNoDevice;
   for (int i = 0; i < world().gpu_count; ++i) world().gpus[i].primary.gpu = i;
   world().initialized = true;
@@ -191,7 +199,7 @@ CUresult cuDeviceGetAttribute(int* value, te::cuda::DeviceAttribute attribute, C
       *value = std::getenv("FAKE_CUDA_NO_DMABUF") == nullptr ? 1 : 0;
       return CuResult::kSuccess;
     case te::cuda::DeviceAttribute::kGpuDirectRdmaWritesOrdering:
-      *value = 100;  // to the owner
+      *value = world().sees_writes ? 100 : 0;  // to the owner, or to nobody
       return CuResult::kSuccess;
     default:
       *value = 0;

@@ -6,8 +6,9 @@
 // through a second mapping of the file, which view() returns.
 //
 // In the environment: FAKE_CUDA_GPUS (2 if not set); FAKE_CUDA_NO_DMABUF, with which no GPU says
-// that it exports one; FAKE_CUDA_FAIL, a function that fails from cuInit on; and FAKE_CUDA_ABORT,
-// with which cuInit ends the process.
+// that it exports one; FAKE_CUDA_UNORDERED, as see_writes_of_nics(false) from cuInit on;
+// FAKE_CUDA_FAIL, a function that fails from cuInit on; and FAKE_CUDA_ABORT, with which cuInit ends
+// the process.
 //
 // Threads: any.
 #pragma once
@@ -40,6 +41,9 @@ void release(cuda::Stream stream);
 
 // As CUDA_VISIBLE_DEVICES does: from now on GPU 0 is that of the machine, and others follow it.
 void show_from(int gpu_of_machine);
+
+// Whether GPUs say that they see what NICs wrote without a flush.
+void see_writes_of_nics(bool on);
 
 // Of the GPU: whether it has a primary context, how many holders that has, how many there were.
 bool has_context(int gpu);

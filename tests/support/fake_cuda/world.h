@@ -124,6 +124,7 @@ struct World {
   bool initialized = false;
   int gpu_count = 2;
   int first_shown = 0;
+  bool sees_writes = true;  // of NICs
   Gpu gpus[kMostGpus];
   std::map<uintptr_t, Mapping> mappings;
   std::multimap<size_t, void*> freed;  // addresses to be used again, by length
