@@ -243,7 +243,9 @@ install_python_package() {
 build_wheel() {
   local folder=$1
   shift
-  NINJA_STATUS='[%f/%t] ' "$@" wheel --verbose --no-build-isolation --no-deps \
+  # By the names under which CMake finds them by itself, which ccache looks at; scikit-build-core
+  # would take those of Python's build.
+  CC=cc CXX=c++ NINJA_STATUS='[%f/%t] ' "$@" wheel --verbose --no-build-isolation --no-deps \
     --wheel-dir "$folder/built" --config-settings=build-dir="$PWD/build/wheel_$PRESET" \
     --config-settings=cmake.define.TE_WARNINGS_AS_ERRORS="$WERROR" \
     --config-settings=cmake.define.TE_LTO="$LTO" \
