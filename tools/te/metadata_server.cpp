@@ -393,8 +393,9 @@ int run_metadata_server(const MetadataServerOptions& options) {
   if (std::fflush(stdout) != 0) return report_failure("cannot write to the standard output");
   pollfd stop{stop_signal_fd(), POLLIN, 0};
   while (stop_signal() == 0) {
-    if (::poll(&stop, 1, kLookMs) < 0 && errno != EINTR)
+    if (::poll(&stop, 1, kLookMs) < 0 && errno != EINTR) {
       return report_failure("cannot wait for signals");
+    }
     // httplib waits for descriptors of its own, and gives up at every other error of accept().
     if (stop_signal() == 0 && !server.serving()) {
       return report_failure("connections cannot be accepted any more; start it again");

@@ -52,8 +52,9 @@ std::string nic_label(const Json& nic) {
     label += fmt::format("  port {}:", port.value("number", 0));
     const std::string state = string_of(port, "state");
     label += " " + (state.empty() ? "state not known" : state);
-    if (const std::string layer = string_of(port, "link_layer"); !layer.empty())
+    if (const std::string layer = string_of(port, "link_layer"); !layer.empty()) {
       label += " " + layer;
+    }
     const double gigabits = port.value("bits_per_s", 0.0) / 1e9;
     if (gigabits > 0) label += fmt::format(" {:g} Gb/s", gigabits);
   }
