@@ -137,6 +137,7 @@ int post_send(ibv_qp* plain, ibv_send_wr* request, ibv_send_wr**) {
     ibv_wc entry{};
     entry.wr_id = request->wr_id;
     entry.qp_num = pair.qp_num;
+    entry.byte_len = request->num_sge > 0 ? request->sg_list->length : 0;
     if (device.lost || device.holds) {
       pair.held.push_back(entry);
       if (device.delays) send_into_network(pair, *request);
@@ -236,6 +237,16 @@ int held(int device) {
     if (number_of(pair->context) == device) count += pair->held.size();
   }
   return static_cast<int>(count);
+}
+
+uint64_t held_bytes(int device) {
+  std::lock_guard lock(world().mutex);
+  uint64_t bytes = 0;
+  for (const auto& [number, pair] : world().pairs) {
+    if (number_of(pair->context) != device) continue;
+    for (const ibv_wc& entry : pair->held) bytes += entry.byte_len;
+  }
+  return bytes;
 }
 
 void raise(int device, ibv_event_type type) {

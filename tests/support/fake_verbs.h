@@ -47,6 +47,7 @@ int most_pairs_at_once(int device);
 // What is posted to queue pairs of the device stays under way.
 void hold(int device);
 int held(int device);
+uint64_t held_bytes(int device);
 // As hold(), but the packets of WRITEs are in the network already. Each lands right after a later
 // WRITE to the same place, if the queue pair that it is sent to is still there then;
 // late_landings() counts that, since reset().

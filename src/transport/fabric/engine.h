@@ -103,8 +103,7 @@ class FabricEngine final : public rails::RailEngine {
   // What probes read into.
   static constexpr size_t kCompletionsAtOnce = 64;
   static constexpr size_t kProbeBuffers = 64;
-  static constexpr int64_t kWatchNs = 5'000'000;    // between looks for what may be stuck
-  static constexpr uint64_t kMostBytes = 64 << 20;  // under way on one path
+  static constexpr int64_t kWatchNs = 5'000'000;  // between looks for what may be stuck
 
   // As the provider names it.
   struct Remote {

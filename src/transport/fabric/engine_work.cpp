@@ -103,7 +103,8 @@ bool FabricEngine::post_queue(FabricRail& path) {
       link.partial = &take_job(path, slice);
     }
     Job& job = *link.partial;
-    const bool full = link.outstanding >= share || link.outstanding_bytes >= kMostBytes;
+    const bool full =
+        link.outstanding >= share || link.outstanding_bytes >= rails::kMostBytesUnderWay;
     if (full || !post_rest(job)) {
       (void)confirm_reads(path);
       return true;

@@ -44,6 +44,7 @@ void SendQueue::add(const Operation& operation, Flight* flight) {
     request.send_flags |= IBV_SEND_SIGNALED;
     unsignalled_ = 0;
   }
+  bytes_ += operation.length;
   ++head_;
 }
 
@@ -70,13 +71,16 @@ int SendQueue::flush(uint32_t* posted) {
 }
 
 Flight* SendQueue::take_unposted() {
-  --head_;
-  return works_[place(head_)].flight;
+  const Work& latest = works_[place(--head_)];
+  bytes_ -= latest.length;
+  return latest.flight;
 }
 
 SendQueue::Work SendQueue::take_oldest() {
   nic_.outstanding.fetch_sub(1, std::memory_order_relaxed);
-  return works_[place(tail_++)];
+  const Work& oldest = works_[place(tail_++)];
+  bytes_ -= oldest.length;
+  return oldest;
 }
 
 }  // namespace te::rdma

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/batch.h"
+#include "transport/rails/rail.h"
 #include "transport/rdma/nic.h"
 
 namespace te::rdma {
@@ -28,7 +29,7 @@ class SendQueue {
   // Once `pair` is connected, and before any other call. `pair` outlives every flush().
   void start(const QueuePair& pair);
   bool has_room(uint32_t requests) const {
-    return head_ - tail_ + requests <= works_.size() &&
+    return head_ - tail_ + requests <= works_.size() && bytes_ < rails::kMostBytesUnderWay &&
            nic_.outstanding.load(std::memory_order_relaxed) + requests <= nic_.queue_depth();
   }
 
@@ -83,6 +84,7 @@ class SendQueue {
   size_t inline_room_ = 0;          // of one request
   // Positions: tail_ to posted_ are under way, posted_ to head_ to be posted.
   uint32_t head_ = 0, posted_ = 0, tail_ = 0;
+  uint64_t bytes_ = 0;  // from tail_ to head_
   uint32_t unsignalled_ = 0;
 };
 
