@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "cuda/pair.h"
+#include "support/facts.h"
 #include "support/fake_verbs.h"
 #include "support/log_lines.h"
 
@@ -251,6 +253,28 @@ TEST_F(FakeNicsGpu, LocalMemoryThatWasFreedFailsTheRequest) {
   EXPECT_TRUE(fails_with(refused, Code::kInvalidArgument, "was freed while it was registered"));
   EXPECT_EQ(other_than(pair.remote().view(), GpuPair::kSize, std::byte{0x33}), kSame);
   ASSERT_TRUE(pair.initiator().free_batch(*batch).ok());
+}
+
+TEST_F(FakeNicsGpu, TenThousandTensorsAreExportedOnceForAllNicsAndKeepNoDescriptor) {
+  constexpr size_t kTensors = 10'000, kLength = 4096;
+  const GpuMemory allocation(0, kTensors * kLength);
+  std::vector<BufferEntry> tensors;
+  std::vector<void*> addresses;
+  for (size_t i = 0; i < kTensors; ++i) {
+    tensors.push_back({allocation.data() + i * kLength, kLength});
+    addresses.push_back(tensors.back().addr);
+  }
+  const std::unique_ptr<Engine> engine = make_engine(with("mlx5_4,mlx5_5"), "rdma");
+  ASSERT_TRUE(engine->register_memory(allocation.data(), kLength, "*").ok());
+  ASSERT_TRUE(engine->unregister_memory(allocation.data()).ok());
+  const size_t exported = fake_cuda::exports(), descriptors = open_descriptors();
+  ASSERT_TRUE(engine->register_memory_batch(tensors, "*").ok());
+  EXPECT_EQ(fake_cuda::exports(), exported + kTensors);
+  EXPECT_EQ(open_descriptors(), descriptors);
+  for (const int device : {4, 5}) {
+    EXPECT_EQ(fake_verbs::registered(device), static_cast<int>(kTensors));
+  }
+  ASSERT_TRUE(engine->unregister_memory_batch(addresses).ok());
 }
 
 // Each GPU of the recorded machine shares a PCI switch with one NIC. `shown`: which of them is GPU
