@@ -1,4 +1,6 @@
 // Initialization, GPUs and contexts, and what tests ask of the driver.
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -13,12 +15,20 @@ namespace {
 // With the driver's functions, too: threads use both until the process ends.
 thread_local std::vector<cuda::Context> contexts;
 
+// A child is not born with the lock held by a thread that it does not have.
+World* make_world() {
+  auto* made = new World;
+  ::pthread_atfork([] { world().mutex.lock(); }, [] { world().mutex.unlock(); },
+                   [] { world().mutex.unlock(); });
+  return made;
+}
+
 bool is_gpu(int number) { return number >= 0 && number < world().gpu_count; }
 
 }  // namespace
 
 World& world() {
-  static World* const all = new World;
+  static World* const all = make_world();
   return *all;
 }
 
