@@ -184,6 +184,8 @@ struct PathInfo {
   std::string last_error = {};
   uint64_t inflight_bytes = 0;
   uint64_t completed_bytes = 0;
+  // Of these, through parts in host memory at an end: the path does not reach the memory there.
+  uint64_t staged_bytes = 0;
   uint64_t completed_slices = 0;
   uint64_t failed_slices = 0;  // without those whose task was cancelled before they were posted
 };

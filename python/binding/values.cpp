@@ -149,6 +149,9 @@ void define_values(nb::module_& module) {
       .field("last_error", &PathInfo::last_error, "")
       .field("inflight_bytes", &PathInfo::inflight_bytes, "")
       .field("completed_bytes", &PathInfo::completed_bytes, "")
+      .field("staged_bytes", &PathInfo::staged_bytes,
+             "of these, through parts in host memory at an end: the path does not reach the memory "
+             "there")
       .field("completed_slices", &PathInfo::completed_slices, "")
       .field("failed_slices", &PathInfo::failed_slices, "");
   ValueClass<TransportInfo>(module, "TransportInfo", "Whether a transport can serve here.")

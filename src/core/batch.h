@@ -113,6 +113,7 @@ struct Task {
   std::atomic<Code> failure{Code::kOk};  // the first
   MemoryKind kind = MemoryKind::kHost;   // of its local memory
   bool is_list = false;                  // its slices are ListSlices, and `first` is none
+  bool staged = false;                   // it moves a part of requests that are staged
   Submission* submission = nullptr;
   Segment* segment = nullptr;
   uint64_t instance = 0;  // the run of the target that its slices go to

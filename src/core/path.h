@@ -62,6 +62,7 @@ class Path {
   std::atomic<bool> resting{false};
   std::atomic<uint64_t> inflight_bytes{0};
   std::atomic<uint64_t> completed_bytes{0};
+  std::atomic<uint64_t> staged_bytes{0};  // of them
   std::atomic<uint64_t> completed_slices{0};
   std::atomic<uint64_t> failed_slices{0};
 

@@ -29,10 +29,11 @@ std::string text_or_empty(const char* text) { return text == nullptr ? "" : text
 std::string links_as_text(const std::vector<te::PathInfo>& paths) {
   std::string text;
   for (const te::PathInfo& path : paths) {
-    text += fmt::format("{} via {} to {}: {}, {} bytes done, {} in flight, {} slices failed{}{}\n",
-                        path.segment, path.transport, path.remote_address, path.state,
-                        path.completed_bytes, path.inflight_bytes, path.failed_slices,
-                        path.last_error.empty() ? "" : ", last error: ", path.last_error);
+    text += fmt::format(
+        "{} via {} to {}: {}, {} bytes done ({} staged), {} in flight, {} slices failed{}{}\n",
+        path.segment, path.transport, path.remote_address, path.state, path.completed_bytes,
+        path.staged_bytes, path.inflight_bytes, path.failed_slices,
+        path.last_error.empty() ? "" : ", last error: ", path.last_error);
   }
   return text;
 }

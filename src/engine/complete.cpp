@@ -71,6 +71,9 @@ void Transfers::done(Slice* slice, Code code) {
     slice->path->completed_bytes.fetch_add(slice->length, std::memory_order_relaxed);
     slice->path->completed_slices.fetch_add(1, std::memory_order_relaxed);
     Task& task = *slice->task;
+    if (task.staged) {
+      slice->path->staged_bytes.fetch_add(slice->length, std::memory_order_relaxed);
+    }
     if (task.slices_left.load(std::memory_order_acquire) == 1) {
       grow(task.transferred, slice->length);  // nobody else is left
     } else {

@@ -31,6 +31,7 @@ std::vector<PathInfo> Engine::Impl::paths() const {
       info.last_error = path->last_error().message();
       info.inflight_bytes = path->inflight_bytes.load();
       info.completed_bytes = path->completed_bytes.load();
+      info.staged_bytes = path->staged_bytes.load();
       info.completed_slices = path->completed_slices.load();
       info.failed_slices = path->failed_slices.load();
       result.push_back(std::move(info));

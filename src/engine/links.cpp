@@ -28,6 +28,7 @@ std::string links_as_json(const std::vector<PathInfo>& paths) {
                     {"last_error", path.last_error},
                     {"inflight_bytes", path.inflight_bytes},
                     {"completed_bytes", path.completed_bytes},
+                    {"staged_bytes", path.staged_bytes},
                     {"completed_slices", path.completed_slices},
                     {"failed_slices", path.failed_slices}});
   }
@@ -52,6 +53,7 @@ Result<std::vector<PathInfo>> links_from_json(std::string_view json) {
       take(row, "last_error", path.last_error);
       take(row, "inflight_bytes", path.inflight_bytes);
       take(row, "completed_bytes", path.completed_bytes);
+      take(row, "staged_bytes", path.staged_bytes);
       take(row, "completed_slices", path.completed_slices);
       take(row, "failed_slices", path.failed_slices);
     }

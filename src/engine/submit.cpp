@@ -229,6 +229,7 @@ Status Transfers::plan_one(const TransferRequest& request, Task& task, Plan& pla
   task.transferred.store(0, std::memory_order_relaxed);
   task.failure.store(Code::kOk, std::memory_order_relaxed);
   task.is_list = false;
+  task.staged = plan.bound.target != nullptr;
   if (request.length == 0) {
     task.slices_left.store(0, std::memory_order_relaxed);
     plan.empty.push_back(&task);

@@ -208,6 +208,7 @@ Status Transfers::plan_list(const SubmitOptions& options, Plan& plan) try {
   task.target_offset = 0;
   task.kind = MemoryKind::kHost;
   task.is_list = true;
+  task.staged = false;
   task.transferred.store(0, std::memory_order_relaxed);
   task.failure.store(Code::kOk, std::memory_order_relaxed);
   task.slices_left.store(0, std::memory_order_relaxed);

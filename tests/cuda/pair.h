@@ -55,6 +55,12 @@ class GpuPair {
 
   Engine& initiator() { return *initiator_; }
   Engine& target() { return target_ ? *target_ : *initiator_; }
+  // On the initiator's paths.
+  uint64_t staged_bytes() {
+    uint64_t bytes = 0;
+    for (const PathInfo& path : initiator().paths()) bytes += path.staged_bytes;
+    return bytes;
+  }
   void end_target() { target_.reset(); }
   // Another run takes its place, with the same memory.
   void restart_target() {

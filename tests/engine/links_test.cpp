@@ -19,6 +19,7 @@ TEST(Links, SurviveTheirText) {
   path.last_error = "\xff not UTF-8";
   path.inflight_bytes = 1;
   path.completed_bytes = UINT64_MAX;
+  path.staged_bytes = 2;
   path.completed_slices = 3;
   path.failed_slices = 4;
   const std::string text = links_as_json({path, PathInfo()});

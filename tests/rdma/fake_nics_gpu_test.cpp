@@ -63,6 +63,7 @@ TEST_P(FakeNicsGpu, NicsMoveTheBytesThemselves) {
                with("mlx5_4,mlx5_5"));
   EXPECT_TRUE(pair.moves_all());
   EXPECT_EQ(fake_cuda::copies(), 0u) << "it was staged";
+  EXPECT_EQ(pair.staged_bytes(), 0u);
   EXPECT_EQ(fake_cuda::exports(), GetParam().exports) << "not once for all NICs";
   for (const int device : {4, 5}) {
     EXPECT_EQ(fake_verbs::registrations(device, pair.local().data()), 1);
@@ -76,6 +77,7 @@ TEST_P(FakeNicsGpu, MemoryThatTheDriverDoesNotExportIsStaged) {
   EXPECT_TRUE(pair.moves_all());
   EXPECT_GT(fake_cuda::copies(), 0u);
   EXPECT_EQ(fake_cuda::exports(), 0u);
+  EXPECT_GE(pair.staged_bytes(), GpuPair::kSize);
 }
 
 TEST_P(FakeNicsGpu, NicsThatDoNotImportItAreLeftToOthers) {

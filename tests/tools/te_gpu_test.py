@@ -86,21 +86,26 @@ class GpuTest(TeTest):
                     self.assertGreaterEqual(case["verified_bytes"], case["block_bytes"])
 
     def bench_of_two_processes(self, **settings):
-        """The stderr of an initiator that compared every byte with memory of another GPU."""
+        """Of an initiator that compared every byte with memory of another GPU: how many bytes were
+        staged, and its stderr."""
         with target("--memory", "cuda:1") as (_, announced):
             result = te("bench", "initiator", "--segment", announced["segment"], "--json", "-",
                         "--memory", "cuda:0", "--duration", "30ms", "--block-size", "1M",
                         "--operation", "both", "--verify", env=environment(**settings))
         self.assertEqual(result.returncode, 0, result.stderr)
-        for case in json.loads(result.stdout)["cases"]:
+        report = json.loads(result.stdout)
+        for case in report["cases"]:
             self.assertGreaterEqual(case["verified_bytes"], case["block_bytes"])
-        return result.stderr
+        return sum(path["staged_bytes"] for path in report["paths"]), result.stderr
 
     def test_bench_moves_between_gpus_of_two_processes(self):
-        self.assertNotIn("staged", self.bench_of_two_processes())
+        staged, said = self.bench_of_two_processes()
+        self.assertEqual(staged, 0)
+        self.assertNotIn("staged", said)
 
     def test_what_the_driver_does_not_open_is_staged_and_a_warning_says_so(self):
-        said = self.bench_of_two_processes(FAKE_CUDA_FAIL="cuIpcOpenMemHandle")
+        staged, said = self.bench_of_two_processes(FAKE_CUDA_FAIL="cuIpcOpenMemHandle")
+        self.assertGreaterEqual(staged, 1 << 20)
         lines = re.findall("warning: shm: memory of process .* is staged in host memory: "
                            "cuIpcOpenMemHandle failed", said)
         self.assertEqual(len(lines), 1, said)

@@ -81,6 +81,7 @@ std::string report_text(const Report& report) {
   for (const PathInfo& path : report.paths) {
     text += fmt::format("path: {} to {} moved {}", path.transport, remote_of(path),
                         bytes_text(path.completed_bytes));
+    if (path.staged_bytes != 0) text += fmt::format(", {} staged", bytes_text(path.staged_bytes));
     if (path.encryption == "tls") text += " with TLS";
     if (path.failed_slices != 0) {
       text += fmt::format(", {} failures, the last: {}", path.failed_slices, path.last_error);
@@ -136,6 +137,7 @@ nlohmann::ordered_json report_json(const Report& report) {
                      {"remote_address", path.remote_address},
                      {"encryption", path.encryption},
                      {"completed_bytes", path.completed_bytes},
+                     {"staged_bytes", path.staged_bytes},
                      {"failed_slices", path.failed_slices},
                      {"last_error", path.last_error}});
   }
