@@ -16,6 +16,10 @@ static int transfer(transfer_engine_t engine, struct transfer_request request) {
   batch_id_t batch = allocateBatchID(engine, 1);
   int failed = submitTransfer(engine, batch, &request, 1) || waitBatch(engine, batch, -1) ||
                getTransferStatus(engine, batch, 0, &status);
+  if (!failed && status.status != STATUS_COMPLETED) {
+    char why[512];
+    if (!getTransferError(engine, batch, 0, why, sizeof why)) fprintf(stderr, "%s\n", why);
+  }
   freeBatchID(engine, batch);
   return failed || status.status != STATUS_COMPLETED;
 }

@@ -106,6 +106,15 @@ class UsageTest(TeTest):
         self.assertEqual(result.returncode, 1)
         self.assertIn("stdout", result.stderr)
 
+    def test_closed_descriptors_are_not_given_to_sockets(self):
+        for command in ("info", "bench local --protocol tcp --duration 50ms --block-size 4K"):
+            with self.subTest(command=command):
+                result = subprocess.run(["bash", "-c", f'"$0" {command} <&- >&-', te_process.TE],
+                                        stderr=subprocess.PIPE, text=True, check=False,
+                                        timeout=te_process.TIMEOUT_S, env=environment())
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertIn("cannot write to stdout: Bad file descriptor", result.stderr)
+
 
 class InfoTest(TeTest):
     def test_json_tells_everything(self):

@@ -1,6 +1,8 @@
 // `te`: one command for measuring, looking and serving. Parses the command line, runs what it
 // names. Only the main thread enters.
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <exception>
@@ -39,6 +41,15 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error) {
   return kExitUsage;
 }
 
+// Where one of the first three descriptors is closed, a socket would be given its number, and take
+// what is printed. What is opened instead refuses that, as a closed one does.
+void keep_closed_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) != -1) continue;
+    (void)::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Transfer Engine: moves bytes between the registered memory of processes", "te");
   app.set_version_flag("--version", "te " + std::string(version()));
@@ -74,6 +85,7 @@ int run(int argc, char** argv) {
 }  // namespace te::tool
 
 int main(int argc, char** argv) {
+  te::tool::keep_closed_descriptors();
   try {
     return te::tool::run(argc, argv);
   } catch (const std::exception& error) {  // out of memory, no descriptors left
