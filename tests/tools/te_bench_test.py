@@ -132,6 +132,11 @@ class BenchLocalTest(TeTest):
             wait_until(lambda: not is_running(children[0]), "the target has ended")
 
 
+def resident_kib(pid):
+    with open(f"/proc/{pid}/status") as status:
+        return next((int(line.split()[1]) for line in status if line.startswith("VmRSS")), 0)
+
+
 class BenchTargetTest(TeTest):
     def test_announces_and_stops_on_either_signal(self):
         for stop in (signal.SIGINT, signal.SIGTERM):
@@ -160,6 +165,18 @@ class BenchTargetTest(TeTest):
             result = te("bench", "target", "--buffer-size", "64K", "--port", port, "--duration",
                         "10ms")
         self.assert_failed(result, port)
+
+    def test_a_signal_ends_the_filling_of_memory(self):
+        with started("bench", "target", "--buffer-size", "8G", stdout=subprocess.PIPE,
+                     stderr=subprocess.PIPE) as process:
+            wait_until(lambda: resident_kib(process.pid) > 100 << 10, "filling memory")
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=TIMEOUT_S)
+        self.assertEqual((process.returncode, output, errors), (0, "", ""))
+
+    def test_buffers_that_are_too_much_together(self):
+        result = te("bench", "target", "--buffers", "65536", "--buffer-size", "1G")
+        self.assert_failed(result, "65536 buffers of 1G", "--buffers")
 
     def test_too_much_memory(self):
         self.assert_failed(te("bench", "target", "--buffer-size", "64T", "--duration", "10ms"),

@@ -161,7 +161,8 @@ int run_load(const LoadArguments& arguments) {
   report.segment = arguments.segment;
   report.batch_size = arguments.batch_size;
   const Status measured = measure(arguments, **engine, memory, report);
-  if (!measured.ok()) {
+  const bool stopped = !measured.ok() && stop_signal() != 0;  // before there was a case
+  if (!measured.ok() && !stopped) {
     report.error = measured.to_string();
   } else if (!report.cases.empty() && report.cases.back().errors != 0) {
     const CaseResult& last = report.cases.back();

@@ -11,10 +11,12 @@ namespace te::tool {
 namespace {
 
 constexpr std::chrono::seconds kStartTime{20};
+constexpr uint64_t kFilledPerS = 128 << 20;  // by a machine that is busy
 
-// Waits until the target serves; returns the name of its segment.
-Result<std::string> segment_of(ChildProcess& target) {
-  const Result<std::string> line = target.read_line(kStartTime);
+// Waits until the target serves `bytes`; returns the name of its segment.
+Result<std::string> segment_of(ChildProcess& target, uint64_t bytes) {
+  const Result<std::string> line =
+      target.read_line(kStartTime + std::chrono::seconds(bytes / kFilledPerS));
   if (!line.ok()) return line.status().with_context("the target did not start");
   const nlohmann::json announced = nlohmann::json::parse(*line, nullptr, false);
   const auto segment = announced.is_object() ? announced.find("segment") : announced.end();
@@ -40,7 +42,7 @@ int run_local(LoadArguments arguments) {
   }
   Result<ChildProcess> target = ChildProcess::start_self(words);
   if (!target.ok()) return fail(target.status());
-  const Result<std::string> segment = segment_of(*target);
+  const Result<std::string> segment = segment_of(*target, arguments.buffer_size);
   if (stop_signal() != 0) return 128 + stop_signal();
   if (segment.code() == Code::kUnavailable && target->has_failed()) return kExitFailed;
   if (!segment.ok()) return fail(segment.status());

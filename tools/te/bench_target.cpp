@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench.h"
+#include "mapped_memory.h"
 #include "size_text.h"
 #include "stop_signals.h"
 
@@ -81,14 +82,27 @@ void serve(uint64_t duration_ms) {
   }
 }
 
+// As MappedMemory::allocate() of each.
+Status check_total(const TargetArguments& arguments) {
+  const uint64_t present = present_memory();
+  if (arguments.buffers <= std::max<uint64_t>(present / arguments.buffer_size, 1)) return {};
+  return Status(
+      Code::kResource,
+      fmt::format("{} buffers of {} are more than this machine's memory of {}: give fewer "
+                  "--buffers, or a smaller --buffer-size",
+                  arguments.buffers, size_text(arguments.buffer_size), bytes_text(present)));
+}
+
 int run_target(const TargetArguments& arguments) {
   catch_stop_signals();
+  if (const Status fits = check_total(arguments); !fits.ok()) return fail(fits);
   // Before the engine, so that it goes after it.
   std::vector<BenchMemory> buffers;
   const Result<std::unique_ptr<Engine>> engine = make_engine(arguments.engine, "te-bench-target");
   if (!engine.ok()) return fail(engine.status());
   for (uint64_t i = 0; i < arguments.buffers; ++i) {
     Result<BenchMemory> memory = BenchMemory::allocate(arguments.memory, arguments.buffer_size);
+    if (memory.code() == Code::kCancelled) return kExitOk;
     if (!memory.ok()) return fail(memory.status());
     buffers.push_back(memory.take());
     const Status registered =

@@ -3,16 +3,20 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "transfer_engine/status.h"
 
 namespace te::tool {
 
+// Bytes that this machine has.
+uint64_t present_memory();
+
 class MappedMemory {
  public:
   MappedMemory() = default;  // none
   // Zeroed and present, so that no page fault falls into a measurement. kResource when there is not
-  // enough memory.
+  // enough memory; kCancelled where a stop signal comes first.
   static Result<MappedMemory> allocate(size_t bytes);
   ~MappedMemory();
   MappedMemory(MappedMemory&& other) noexcept;
